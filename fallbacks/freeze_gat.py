@@ -1,0 +1,9 @@
+"""First fallback: the graph encoder keeps the weights of the last healthy checkpoint and is trained no further."""
+
+from fallbacks.rung import Rung, setting
+
+FREEZE_GAT = Rung(
+    name="freeze_gat",
+    summary="graph encoder frozen; router, experts and the rest are trained",
+    transform=setting({"policy.gat_frozen": True}),
+)

@@ -1,0 +1,160 @@
+"""The order of the rungs, and what follows a verdict. Pure functions of what has happened so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Literal
+
+from fallbacks.freeze_gat import FREEZE_GAT
+from fallbacks.rung import Rung, setting
+from fallbacks.softmax_only import SOFTMAX_ONLY
+from fallbacks.two_experts import TWO_EXPERTS
+from fallbacks.v2_router_gat import V2_ROUTER_GAT
+from fallbacks.v3 import V3
+from pipeline.attempt import WarmStart
+from pipeline.config import ExperimentConfig
+from pipeline.health.verdict import Verdict
+
+BUILT_IN = {rung.name: rung for rung in (V3, FREEZE_GAT, SOFTMAX_ONLY, TWO_EXPERTS, V2_ROUTER_GAT)}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint of an attempt, as its description on disk has it."""
+
+    path: str
+    episode: int
+    step: int
+    kind: str
+    experts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What has happened in one attempt."""
+
+    number: int
+    rung: str
+    config: ExperimentConfig
+    run_id: str
+    verdict: Verdict
+    checkpoints: tuple[Checkpoint, ...] = ()
+    warm_start: WarmStart | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The next attempt."""
+
+    rung: Rung
+    config: ExperimentConfig
+    warm_start: WarmStart | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class End:
+    """No next attempt."""
+
+    outcome: Literal["healthy", "exhausted", "interrupted"]
+    reason: str
+    settled_rung: str | None = None
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The rungs of an experiment on its base configuration.
+
+    Raises:
+        ValueError: a rung does not fit the base; the message begins with the key.
+    """
+
+    base: ExperimentConfig
+    rungs: tuple[Rung, ...] = field(init=False)
+    configs: tuple[ExperimentConfig, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        settings = self.base.ladder
+        rungs = tuple(
+            BUILT_IN[rung] if isinstance(rung, str) else Rung(rung.name, "from YAML", setting(rung.set))
+            for rung in settings.rungs
+        )
+        names = [rung.name for rung in rungs]
+        if len(set(names)) != len(names):
+            raise ValueError(f"ladder.rungs: names must differ, not {names}")
+        configs = []
+        for index, rung in enumerate(rungs):
+            recipe = rungs[: index + 1] if settings.cumulative else (rung,)
+            configs.append(reduce(lambda config, each: each.transform(config), recipe, self.base))
+        object.__setattr__(self, "rungs", rungs)
+        object.__setattr__(self, "configs", tuple(configs))
+
+    def first(self) -> Plan:
+        return Plan(self.rungs[0], self.configs[0], None, "the first rung")
+
+    def after(self, attempts: Sequence[Attempt]) -> Plan | End:
+        """What follows, once the last of the attempts has its verdict.
+
+        Healthy: the end. Interrupted: the end. Infrastructure failure: the same rung again, exactly where it was,
+        as long as the rung has retries left. Otherwise: the next rung, warm-started if possible.
+        """
+        last = attempts[-1]
+        index = [rung.name for rung in self.rungs].index(last.rung)
+        budget = self.base.budget
+        if last.verdict.name == "healthy":
+            return End("healthy", f"{last.rung} trained to the end", settled_rung=last.rung)
+        if last.verdict.name == "interrupted":
+            return End("interrupted", last.verdict.sentence)
+        if len(attempts) >= budget.attempts:
+            return End("exhausted", f"budget.attempts={budget.attempts} spent")
+        if last.verdict.is_infrastructure_failure:
+            failures = sum(each.rung == last.rung and each.verdict.is_infrastructure_failure for each in attempts)
+            if failures <= budget.retries:
+                return self._retry(index, last, f"retry {failures} of {budget.retries} after {last.verdict.name}")
+        if index + 1 == len(self.rungs):
+            return End("exhausted", "no rung is left")
+        rung, config = self.rungs[index + 1], self.configs[index + 1]
+        start = healthy_start(attempts, config, rung) if self.base.ladder.warm_start else None
+        return Plan(rung, config, start, f"after {last.verdict.name} of {last.rung}")
+
+    def _retry(self, index: int, last: Attempt, reason: str) -> Plan:
+        """The same rung from its newest checkpoint; after running out of memory, with half as many games."""
+        rung, config = self.rungs[index], last.config
+        if last.verdict.name == "out_of_memory":
+            config = config.with_values({"environment.num_envs": max(1, config.environment.num_envs // 2)})
+        start = last.warm_start
+        if last.checkpoints:
+            newest = max(last.checkpoints, key=lambda checkpoint: checkpoint.step)
+            start = WarmStart(
+                checkpoint=newest.path, run_id=last.run_id, episode=newest.episode, exact=config == last.config
+            )
+        return Plan(rung, config, start, reason)
+
+
+def healthy_start(attempts: Sequence[Attempt], config: ExperimentConfig, rung: Rung) -> WarmStart | None:
+    """The newest checkpoint that was healthy when it was written and stayed so until a failing window began.
+
+    Looks at the last attempt first, then at the ones before it: a checkpoint from which an attempt went on to fail
+    *later* is still good. One without the parts that the configuration needs is passed over.
+    """
+    for attempt in reversed(attempts):
+        onset = attempt.verdict.onset_step
+        fit = [
+            checkpoint
+            for checkpoint in attempt.checkpoints
+            if (onset is None or checkpoint.step < onset) and _fits(checkpoint, config, rung)
+        ]
+        if fit:
+            newest = max(fit, key=lambda checkpoint: checkpoint.step)
+            return WarmStart(
+                checkpoint=newest.path, run_id=attempt.run_id, episode=newest.episode, carry=rung.carry
+            )
+    return None
+
+
+def _fits(checkpoint: Checkpoint, config: ExperimentConfig, rung: Rung) -> bool:
+    if rung.carry.modules == ("gat",):
+        return checkpoint.kind != "v2"
+    return checkpoint.kind == config.policy.kind and set(config.policy.experts) <= set(checkpoint.experts)

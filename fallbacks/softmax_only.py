@@ -1,0 +1,9 @@
+"""Second fallback: no sparsemax, softmax routing in every phase."""
+
+from fallbacks.rung import Rung, setting
+
+SOFTMAX_ONLY = Rung(
+    name="softmax_only",
+    summary="softmax routing in every phase, no sparsemax",
+    transform=setting({f"phases.{phase}.routing": "softmax" for phase in ("warmup", "transition", "finetune")}),
+)

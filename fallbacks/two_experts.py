@@ -1,0 +1,20 @@
+"""Third fallback: from four experts down to Survival and General."""
+
+from fallbacks.rung import Rung
+from pipeline.config import ExperimentConfig
+
+KEPT = ("survival", "general")
+
+
+def _two_experts(config: ExperimentConfig) -> ExperimentConfig:
+    missing = [name for name in KEPT if name not in config.policy.experts]
+    if missing:
+        raise ValueError(f"policy.experts: the rung two_experts keeps {list(KEPT)}; missing: {missing}")
+    return config.with_values({"policy.experts": KEPT})
+
+
+TWO_EXPERTS = Rung(
+    name="two_experts",
+    summary="two experts, Survival and General; their rows are kept, the others' dropped",
+    transform=_two_experts,
+)

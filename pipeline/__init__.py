@@ -1,0 +1,1 @@
+"""An experiment-tracking pipeline with an automatic fallback ladder."""

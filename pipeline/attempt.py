@@ -1,0 +1,93 @@
+"""The file through which an orchestrator tells a trainer what to do: all they share beside the MLflow run.
+
+A trainer finds its path in the environment variable `LADDER_ATTEMPT`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.config import ExperimentConfig, Fault
+
+ATTEMPT_VARIABLE = "LADDER_ATTEMPT"
+EXIT_INTERRUPTED = 130
+EXIT_OUT_OF_MEMORY = 12
+"""A trainer that ran out of memory and could still say so ends with errno's ENOMEM."""
+
+
+class Carry(BaseModel):
+    """Which weights of a checkpoint a configuration starts from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    modules: tuple[str, ...] | None = None
+    """Top-level parts of the policy (`gat`, `router`, …); None: all of them."""
+    optimiser: bool = True
+    """Adam's moments of what is carried over."""
+    schedule: bool = True
+    """Go on at the checkpoint's episode, with its reward statistics; otherwise begin at episode 0."""
+
+
+class WarmStart(BaseModel):
+    """A checkpoint to start from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    checkpoint: str
+    run_id: str
+    episode: int
+    carry: Carry = Carry()
+    exact: bool = False
+    """Same configuration: go on bit for bit, random state and games included."""
+
+
+class PendingFault(BaseModel):
+    """A fault of the configuration (by its index there) that has not struck often enough yet."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    index: int
+    fault: Fault
+
+    def marker(self, folder: Path) -> Path:
+        """The file that says that it has struck in this attempt."""
+        return folder / f"fault-{self.index}.struck"
+
+
+class AttemptFile(BaseModel):
+    """One attempt: what to train, where to write, what to start from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    config: ExperimentConfig
+    run_id: str
+    rung: str
+    number: int
+    folder: str
+    warm_start: WarmStart | None = None
+    random_score: dict[str, float] | None = None
+    """Random baseline as measured by an earlier attempt: metrics by name."""
+    faults: tuple[PendingFault, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        return Path(self.folder) / "attempt.json"
+
+    def write(self) -> Path:
+        Path(self.folder).mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(self.model_dump(mode="json"), indent=2))
+        os.replace(temporary, self.path)
+        return self.path
+
+    @classmethod
+    def read(cls, path: str | Path) -> AttemptFile:
+        """Raises: pydantic.ValidationError or OSError."""
+        data: dict[str, Any] = json.loads(Path(path).read_text())
+        # From JSON, tuples come as lists: validated in JSON mode.
+        return cls.model_validate_json(json.dumps(data))

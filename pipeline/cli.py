@@ -1,0 +1,138 @@
+"""The command line: `ladder run | check | status`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.config import ExperimentConfig
+from pipeline.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_EXHAUSTED,
+    EXIT_HEALTHY,
+    EXIT_INFRASTRUCTURE,
+    EXIT_INTERRUPTED,
+    BadInput,
+    InfrastructureFailure,
+)
+from pipeline.load import load_experiment, validate
+
+EXIT_OF_OUTCOME = {"healthy": EXIT_HEALTHY, "exhausted": EXIT_EXHAUSTED, "interrupted": EXIT_INTERRUPTED}
+
+
+def run(config: ExperimentConfig) -> int:
+    """Runs an experiment down its ladder."""
+    # Imported here: MLflow takes seconds, and bad input should not.
+    from pipeline.display import Display
+    from pipeline.launchers.local import LocalLauncher
+    from pipeline.orchestrator import Orchestrator
+    from pipeline.tracking import Store, tracking_uri
+
+    store = Store(tracking_uri(config), Path(config.tracking.root))
+    end = Orchestrator(config, store, LocalLauncher(), Display()).run()
+    return EXIT_OF_OUTCOME[end.outcome]
+
+
+def check(config: ExperimentConfig) -> int:
+    """Prints the pre-flight checklist; fails where an item is not true."""
+    from pipeline.preflight import preflight
+
+    items = preflight(config)
+    table = Table(box=None, pad_edge=False)
+    for column in ("", "item", "this experiment", "where"):
+        table.add_column(column)
+    for item in items:
+        mark = "[green]yes[/]" if item.true else "[red]NO[/]"
+        table.add_row(mark, item.name, item.configured, item.where, style=None if item.true else "bold")
+    console = Console(highlight=False)
+    console.print(table)
+    failed = sum(not item.true for item in items)
+    console.print(f"{len(items) - failed} of {len(items)} items true")
+    return EXIT_BAD_INPUT if failed else EXIT_HEALTHY
+
+
+def status(config: ExperimentConfig) -> int:
+    """Prints the experiments of the store with their attempts, newest first."""
+    from pipeline.tracking import URI_VARIABLE, Store, tracking_uri
+
+    import os
+
+    root = Path(config.tracking.root)
+    if not (os.environ.get(URI_VARIABLE) or config.tracking.uri or (root / "mlflow.db").exists()):
+        print(f"no experiments yet under {root}")
+        return EXIT_HEALTHY
+    store = Store(tracking_uri(config), root)
+    table = Table(box=None, pad_edge=False)
+    for column in ("experiment / attempt", "status", "verdict", "episodes", "score", "from", "run"):
+        table.add_column(column, overflow="fold")
+    for experiment, runs in store.experiments():
+        for parent in (each for each in runs if each.data.tags["ladder.kind"] == "experiment"):
+            tags = parent.data.tags
+            table.add_row(
+                f"[bold]{experiment.name}[/]",
+                parent.info.status,
+                tags.get("ladder.outcome", "–"),
+                "",
+                "",
+                "",
+                parent.info.run_id,
+            )
+            nested = [each for each in runs if each.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+            for each in sorted(nested, key=lambda one: int(one.data.tags["ladder.attempt"])):
+                tags, metrics = each.data.tags, each.data.metrics
+                score = metrics.get("score_window")
+                table.add_row(
+                    f"  {tags['ladder.attempt']} {tags['ladder.rung']}",
+                    each.info.status,
+                    tags.get("ladder.verdict", "–"),
+                    f"{metrics.get('episodes', 0):.0f}",
+                    "–" if score is None else f"{score:.1f}",
+                    tags["ladder.warm_start"],
+                    each.info.run_id,
+                )
+    Console(highlight=False).print(table)
+    return EXIT_HEALTHY
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ladder", description="Unattended training with a fallback ladder.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (
+        ("run", "run an experiment down its ladder"),
+        ("check", "go through the pre-flight checklist for an experiment"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("experiment", help="a YAML file, such as experiments/quickstart.yaml")
+        command.add_argument("overrides", nargs="*", metavar="key.sub=value", help="replace values of the file")
+    command = commands.add_parser("status", help="experiments and attempts, newest first")
+    command.add_argument("overrides", nargs="*", metavar="key.sub=value", help="such as tracking.root=DIR")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit code."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        if parsed.command == "status":
+            from omegaconf import OmegaConf
+
+            from pipeline.load import merge
+
+            return status(validate(merge(OmegaConf.create(), parsed.overrides, Path("overrides")), "overrides"))
+        config = load_experiment(parsed.experiment, parsed.overrides)
+        return run(config) if parsed.command == "run" else check(config)
+    except BadInput as error:
+        print(f"ladder: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except InfrastructureFailure as error:
+        print(f"ladder: {error}", file=sys.stderr)
+        return EXIT_INFRASTRUCTURE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,310 @@
+"""The whole configuration of an experiment: frozen, validated, with the brief's V3 values as defaults.
+
+A rung of the ladder is a pure function on :class:`ExperimentConfig`; whatever differs between two attempts
+can therefore be read off as a diff of two of these objects (:func:`difference`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from pipeline.health.rule_sets import RULE_SETS
+from pipeline.health.rules import AnyRule, Rule
+
+EXPERTS = ("survival", "combat", "exploration", "general")
+PHASES = ("warmup", "transition", "finetune")
+
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Discount = Annotated[float, Field(gt=0, le=1)]
+
+
+def _sequence(default: tuple[Any, ...], **constraints: Any) -> Any:
+    """A tuple field that accepts the list which YAML gives."""
+    return Field(default=default, strict=False, **constraints)
+
+
+class Section(BaseModel):
+    """Frozen, strict (a string is no number), finite, and closed to keys that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class ExperimentSection(Section):
+    name: Annotated[str, Field(min_length=1, max_length=200)] = "ladder"
+    """Name of the MLflow experiment."""
+    description: str = ""
+
+
+class Shaping(Section):
+    """Coefficients of the training reward. The `score` that is reported never contains any of it."""
+
+    task: float = 0.5
+    """Times sign(r)·log(1 + |r|) of the environment's own reward r."""
+    exploration: float = 0.1
+    """Times log(1 + map squares seen for the first time on this dungeon level)."""
+    descent: float = 1.0
+    """For each dungeon level deeper than any before in this episode."""
+    stairs: float = 0.02
+    """For each square by which the hero gets nearer, than ever before on this level, to stairs down in view."""
+
+
+class EnvironmentSection(Section):
+    id: str = "NetHackScore-v0"
+    """A Gymnasium id that NLE registers."""
+    character: str = "mon-hum-neu-mal"
+    """Role, race, alignment, gender, as NetHack abbreviates them."""
+    max_episode_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    """Step cap of an episode; reaching it is a truncation, never a death."""
+    num_envs: Annotated[int, Field(ge=1, le=1024)] = 16
+    crop_size: Annotated[int, Field(ge=3, le=21)] = 9
+    """Side, in squares, of the glyph crop around the hero (odd)."""
+    max_entities: Annotated[int, Field(ge=2, le=128)] = 16
+    """Nodes of the entity graph, the hero included; the farthest are dropped."""
+    neighbours: Annotated[int, Field(ge=1, le=16)] = 3
+    """Each entity is linked to this many nearest others, beside hero ↔ all."""
+    shaping: Shaping = Shaping()
+    random_episodes: Annotated[int, Field(ge=2)] = 100
+    """Episodes of the random baseline, played once per experiment under the same step cap."""
+
+    @model_validator(mode="after")
+    def _odd_crop(self) -> EnvironmentSection:
+        if self.crop_size % 2 == 0:
+            raise ValueError(f"crop_size: must be odd, so that the hero is in the middle, not {self.crop_size}")
+        return self
+
+
+class PolicySection(Section):
+    kind: Literal["v3", "v2", "v2_gat"] = "v3"
+    """v3: graph attention and a softmax/sparsemax router. v2: flat state and a Gumbel router. v2_gat: V2 whose
+    state also holds the (detached) output of the graph encoder."""
+    experts: Annotated[tuple[str, ...], Field(min_length=1, max_length=16)] = _sequence(EXPERTS)
+    hidden_size: Annotated[int, Field(ge=4, le=1024)] = 64
+    glyph_embedding: Annotated[int, Field(ge=1, le=128)] = 8
+    gat_layers: Annotated[int, Field(ge=1, le=16)] = 2
+    gat_heads: Annotated[int, Field(ge=1, le=16)] = 4
+    gat_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    gat_residual: bool = True
+    gat_layer_norm: bool = True
+    gat_frozen: bool = False
+    """The graph encoder's parameters are not trained."""
+    gumbel_temperature: Positive = 1.0
+    """Of V2's router."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PolicySection:
+        if len(set(self.experts)) != len(self.experts):
+            raise ValueError(f"experts: names must differ, not {list(self.experts)}")
+        if self.hidden_size % self.gat_heads:
+            raise ValueError(f"hidden_size: must be a multiple of gat_heads={self.gat_heads}, not {self.hidden_size}")
+        return self
+
+
+class TrainingSection(Section):
+    """PPO. Defaults are the brief's V3 values; V2's stand in `fallbacks/v2_router_gat.py`."""
+
+    episodes: Count = 5000
+    """The run is done after this many finished episodes."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    """Threads of one tensor operation; more than one seldom pays at these sizes."""
+    rollout_steps: Count = 128
+    """Steps of each environment between two updates."""
+
+    learning_rate: NonNegative = 1e-4
+    """Peak of the warm-up phase; later phases scale it (`phases.*.learning_rate_factor`)."""
+    gat_learning_rate_factor: NonNegative = 1.0
+    router_learning_rate_factor: NonNegative = 1.0
+    warmup_steps: Annotated[int, Field(ge=0)] = 1000
+    """Optimiser steps of the linear learning-rate warm-up."""
+    cosine: bool = True
+    """Cosine annealing over the episodes of the run, on top of the phases' rates."""
+    cosine_floor: Probability = 0.1
+    """The cosine ends at this share of the rate."""
+    clip_ratio: Positive = 0.15
+    batch_size: Count = 256
+    ppo_epochs: Count = 4
+    gamma: Discount = 0.995
+    gae_lambda: Probability = 0.97
+    critic_coef: float = 0.5
+    entropy_coef: float = 0.01
+    alpha_entropy_coef: float = 0.05
+    alpha_entropy_of: Literal["load", "sample"] = "load"
+    """Entropy of the batch mean of α, or mean entropy of each α. The latter pins the router at uniform."""
+    load_balance_coef: float = 0.01
+    diversity_coef: float = 0.01
+    max_grad_norm: Positive = 1.0
+
+    reward_clip: Positive = 10.0
+    reward_centring: bool = False
+    """Subtract the running mean too: it turns nearly every reward of zero into a penalty for being alive."""
+    checkpoint_every_episodes: Count = 100
+    checkpoints_kept: Annotated[int, Field(ge=2)] = 5
+    score_window: Count = 100
+    """Episodes over which `score_window` is averaged; the best checkpoint is chosen by it."""
+
+
+class Phase(Section):
+    routing: Literal["softmax", "sparsemax"]
+    learning_rate_factor: NonNegative
+
+
+class PhasesSection(Section):
+    """Three phases by finished episodes (the brief's table): warm-up, transition, fine-tune."""
+
+    warmup_until: Annotated[int, Field(ge=0)] = 1000
+    transition_until: Annotated[int, Field(ge=0)] = 3000
+    warmup: Phase = Phase(routing="softmax", learning_rate_factor=1.0)
+    transition: Phase = Phase(routing="sparsemax", learning_rate_factor=0.5)
+    finetune: Phase = Phase(routing="sparsemax", learning_rate_factor=0.1)
+    temperature_start: Positive = 1.0
+    temperature_end: Positive = 0.5
+    """The temperature divides the router's logits; linear in the episode between the two, over the transition."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> PhasesSection:
+        if self.transition_until < self.warmup_until:
+            raise ValueError(
+                f"transition_until: must not lie before warmup_until={self.warmup_until}, not {self.transition_until}"
+            )
+        return self
+
+
+class HealthSection(Section):
+    rules: Literal["v3", "seed"] = "v3"
+    """`seed`: the brief's thresholds, literally. `v3`: calibrated on healthy runs (docs/health.md)."""
+    override: dict[str, dict[str, Any]] = {}
+    """Fields of rules to change, by the rule's name: `{reward_plateau: {window_episodes: 400}}`."""
+    extra: tuple[Rule, ...] = _sequence(())
+    """Rules of your own, of any logged metric."""
+    poll_seconds: Positive = 1.0
+
+    @model_validator(mode="after")
+    def _buildable(self) -> HealthSection:
+        self.build()
+        return self
+
+    def build(self) -> tuple[AnyRule, ...]:
+        """The rules in force: the set by name, with its overrides, and the extra ones."""
+        rules: dict[str, AnyRule] = {rule.name: rule for rule in RULE_SETS[self.rules]}
+        for name, changes in self.override.items():
+            if name not in rules:
+                raise ValueError(f"override.{name}: unknown rule, allowed: {', '.join(rules)}")
+            rules[name] = type(rules[name]).model_validate({**rules[name].model_dump(), **changes})
+        return (*rules.values(), *self.extra)
+
+
+class CustomRung(Section):
+    """A rung written in YAML: `{name: smaller_steps, set: {training.learning_rate: 1e-5}}`."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    set: dict[str, Any]
+
+
+RUNGS = ("v3", "freeze_gat", "softmax_only", "two_experts", "v2_router_gat")
+
+
+class LadderSection(Section):
+    rungs: Annotated[tuple[Literal[RUNGS] | CustomRung, ...], Field(min_length=1)] = _sequence(RUNGS)  # type: ignore[valid-type]
+    """From the most ambitious to the safest; the first one is where the experiment starts."""
+    cumulative: bool = False
+    """Each rung on top of the ones before it, instead of each on the base configuration."""
+    warm_start: bool = True
+    """Continue from the newest checkpoint that was healthy; else every rung starts from scratch."""
+
+
+class BudgetSection(Section):
+    hours: Positive = 12.0
+    attempts: Count = 20
+    retries: Annotated[int, Field(ge=0)] = 2
+    """Infrastructure failures (crash, hang, out of memory) that a rung may have before the ladder steps down."""
+    hang_after_seconds: Positive = 300.0
+    """Silence of a run (no new metric) that counts as a hang."""
+
+
+class TrackingSection(Section):
+    root: Annotated[str, Field(min_length=1)] = "mlruns"
+    """Everything that an experiment writes is under this folder."""
+    uri: str | None = None
+    """MLflow tracking URI; default: the SQLite file under the root. MLFLOW_TRACKING_URI, if set, wins."""
+
+
+class TrainerSection(Section):
+    command: Annotated[tuple[str, ...] | None, Field(strict=False)] = None
+    """The trainer, as a list of words (no shell). Default: this project's own."""
+    parameters: dict[str, Any] = {}
+    """Free keys for a trainer of your own."""
+
+
+class Fault(Section):
+    """An infrastructure fault, for drills and tests."""
+
+    kind: Literal["crash", "hang", "out_of_memory", "nan_gradient"]
+    at_update: Count
+    times: Count = 1
+    """How many attempts it strikes; nan_gradient: how many minibatches."""
+
+
+class ExperimentConfig(Section):
+    """Everything that defines an experiment."""
+
+    experiment: ExperimentSection = ExperimentSection()
+    environment: EnvironmentSection = EnvironmentSection()
+    policy: PolicySection = PolicySection()
+    training: TrainingSection = TrainingSection()
+    phases: PhasesSection = PhasesSection()
+    health: HealthSection = HealthSection()
+    ladder: LadderSection = LadderSection()
+    budget: BudgetSection = BudgetSection()
+    tracking: TrackingSection = TrackingSection()
+    trainer: TrainerSection = TrainerSection()
+    faults: tuple[Fault, ...] = _sequence(())
+
+    def with_values(self, changes: Mapping[str, Any]) -> ExperimentConfig:
+        """A copy with dotted keys replaced, validated anew.
+
+        Raises:
+            KeyError: a key that does not exist (closed sections only).
+            pydantic.ValidationError: a value that is not allowed.
+        """
+        data = self.model_dump()
+        for key, value in changes.items():
+            *path, last = key.split(".")
+            node = data
+            for part in path:
+                if not isinstance(node.get(part), dict):
+                    raise KeyError(key)
+                node = node[part]
+            node[last] = value
+        return ExperimentConfig.model_validate(data)
+
+
+def flatten(config: ExperimentConfig) -> dict[str, Any]:
+    """Dotted key → value; lists and free-form mappings stay whole."""
+    flat: dict[str, Any] = {}
+
+    def visit(prefix: str, model: BaseModel) -> None:
+        for name in type(model).model_fields:
+            value = getattr(model, name)
+            key = f"{prefix}{name}"
+            if isinstance(value, BaseModel):
+                visit(f"{key}.", value)
+            elif isinstance(value, tuple):
+                flat[key] = [item.model_dump() if isinstance(item, BaseModel) else item for item in value]
+            else:
+                flat[key] = value
+
+    visit("", config)
+    return flat
+
+
+def difference(before: ExperimentConfig, after: ExperimentConfig) -> dict[str, tuple[Any, Any]]:
+    """Dotted keys whose values differ, with (before, after)."""
+    old, new = flatten(before), flatten(after)
+    return {key: (old[key], new[key]) for key in new if old[key] != new[key]}

@@ -1,0 +1,169 @@
+"""Observations of NetHack as arrays for a policy: a crop of the map, normalised statistics, a graph of entities.
+
+The graph has the hero as node 0 and the nearest monsters, objects, doors, stairs and other features after it, by
+distance; further ones are dropped. Edges: each node and its nearest others, hero ↔ all, and each node to itself.
+Everything is computed for the whole batch at once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from nle import nethack
+
+from pipeline.config import EnvironmentSection
+
+GLYPHS = nethack.MAX_GLYPH + 1  # ids 0 … MAX_GLYPH
+KINDS = ("none", "hero", "monster", "pet", "object", "remains", "door", "stairs_up", "stairs_down", "feature", "trap")
+STATS = 31
+_KIND = {name: index for index, name in enumerate(KINDS)}
+
+
+def _kind_table() -> np.ndarray:
+    """(GLYPHS,) uint8: what kind of entity a glyph is; 0 is none (floor, wall, corridor, unknown)."""
+    table = np.zeros(GLYPHS, dtype=np.uint8)
+    table[nethack.GLYPH_MON_OFF : nethack.GLYPH_PET_OFF] = _KIND["monster"]
+    table[nethack.GLYPH_PET_OFF : nethack.GLYPH_INVIS_OFF] = _KIND["pet"]
+    table[nethack.GLYPH_INVIS_OFF : nethack.GLYPH_BODY_OFF] = _KIND["monster"]  # remembered unseen, detected
+    table[nethack.GLYPH_BODY_OFF : nethack.GLYPH_RIDDEN_OFF] = _KIND["remains"]
+    table[nethack.GLYPH_RIDDEN_OFF : nethack.GLYPH_OBJ_OFF] = _KIND["monster"]
+    table[nethack.GLYPH_OBJ_OFF : nethack.GLYPH_CMAP_OFF] = _KIND["object"]
+    table[nethack.GLYPH_WARNING_OFF : nethack.GLYPH_STATUE_OFF] = _KIND["monster"]
+    table[nethack.GLYPH_STATUE_OFF : nethack.MAX_GLYPH] = _KIND["remains"]
+    # Map symbols, numbered as in NetHack 3.6's defsym.h.
+    for symbols, kind in (
+        (range(12, 17), "door"),
+        ((23, 25), "stairs_up"),
+        ((24, 26), "stairs_down"),
+        (range(27, 33), "feature"),  # altar, grave, throne, sink, fountain, pool
+        (range(42, 65), "trap"),
+    ):
+        for symbol in symbols:
+            table[nethack.GLYPH_CMAP_OFF + symbol] = _KIND[kind]
+    return table
+
+
+_KIND_OF_GLYPH = _kind_table()
+
+
+def encode(observation: dict[str, np.ndarray], config: EnvironmentSection) -> dict[str, np.ndarray]:
+    """Arrays for a policy.
+
+    Args:
+        observation: `glyphs` (n, 21, 79) and `blstats` (n, 27).
+
+    Returns:
+        | Key | Shape | Description |
+        |---|---|---|
+        | crop | (n, crop, crop) int16 | glyph ids around the hero; beyond the map: MAX_GLYPH |
+        | stats | (n, 31) float32 | statistics of the hero, each about in [−1, 1] |
+        | node_glyph | (n, nodes) int16 | glyph of each entity |
+        | node_kind | (n, nodes) uint8 | index into KINDS; 0: no such node |
+        | node_position | (n, nodes, 2) float32 | column and row relative to the hero, in squares |
+        | adjacency | (n, nodes, nodes) bool | [i, j]: node i attends to node j; symmetric, with self-loops |
+    """
+    glyphs, blstats = observation["glyphs"], observation["blstats"]
+    x, y = blstats[:, nethack.NLE_BL_X], blstats[:, nethack.NLE_BL_Y]
+    return {
+        "crop": _crop(glyphs, x, y, config.crop_size),
+        "stats": _stats(blstats),
+        **_graph(glyphs, x, y, config.max_entities, config.neighbours),
+    }
+
+
+def _crop(glyphs: np.ndarray, x: np.ndarray, y: np.ndarray, size: int) -> np.ndarray:
+    half = size // 2
+    padded = np.pad(glyphs, ((0, 0), (half, half), (half, half)), constant_values=nethack.MAX_GLYPH)
+    offsets = np.arange(size)
+    rows = (y[:, None] + offsets)[:, :, None]
+    columns = (x[:, None] + offsets)[:, None, :]
+    return padded[np.arange(len(glyphs))[:, None, None], rows, columns].astype(np.int16)
+
+
+def _stats(blstats: np.ndarray) -> np.ndarray:
+    b = blstats.astype(np.float32)
+    max_hp = np.maximum(b[:, nethack.NLE_BL_HPMAX], 1)
+    max_energy = np.maximum(b[:, nethack.NLE_BL_ENEMAX], 1)
+    columns = [
+        b[:, nethack.NLE_BL_X] / 79,
+        b[:, nethack.NLE_BL_Y] / 21,
+        b[:, nethack.NLE_BL_HP] / max_hp,
+        np.log1p(max_hp) / 5,
+        b[:, nethack.NLE_BL_ENE] / max_energy,
+        np.log1p(max_energy) / 5,
+        b[:, nethack.NLE_BL_DEPTH] / 10,
+        b[:, nethack.NLE_BL_AC] / 10,
+        b[:, nethack.NLE_BL_XP] / 10,
+        np.log1p(np.maximum(b[:, nethack.NLE_BL_EXP], 0)) / 10,
+        np.log1p(np.maximum(b[:, nethack.NLE_BL_GOLD], 0)) / 10,
+        np.log1p(np.maximum(b[:, nethack.NLE_BL_TIME], 0)) / 10,
+        b[:, nethack.NLE_BL_CAP] / 3,
+    ]
+    columns += [b[:, index] / 20 for index in range(nethack.NLE_BL_STR25, nethack.NLE_BL_CHA + 1) if index != 3]
+    hunger = blstats[:, nethack.NLE_BL_HUNGER]
+    columns += [(hunger == state).astype(np.float32) for state in range(5)]
+    conditions = blstats[:, nethack.NLE_BL_CONDITION]
+    columns += [
+        ((conditions & mask) != 0).astype(np.float32)
+        for mask in (
+            nethack.BL_MASK_BLIND,
+            nethack.BL_MASK_CONF,
+            nethack.BL_MASK_STUN,
+            nethack.BL_MASK_HALLU,
+            nethack.BL_MASK_FOODPOIS,
+            nethack.BL_MASK_TERMILL,
+            nethack.BL_MASK_LEV,
+        )
+    ]
+    return np.clip(np.stack(columns, axis=1), -5, 5)
+
+
+def _graph(glyphs: np.ndarray, x: np.ndarray, y: np.ndarray, nodes: int, neighbours: int) -> dict[str, np.ndarray]:
+    n = len(glyphs)
+    every = np.arange(n)
+    kinds = _KIND_OF_GLYPH[glyphs]
+    kinds[every, y, x] = 0  # the hero's own square
+
+    game, row, column = np.nonzero(kinds)
+    dx, dy = column - x[game], row - y[game]
+    # Chebyshev distance (a diagonal step is one step), Euclidean and then map order between equals.
+    order = np.lexsort((dx * dx + dy * dy, np.maximum(abs(dx), abs(dy)), game))
+    game, row, column, dx, dy = (array[order] for array in (game, row, column, dx, dy))
+    first = np.searchsorted(game, every)
+    rank = np.arange(len(game)) - first[game] + 1  # node 0 is the hero
+    keep = rank < nodes
+    game, row, column, dx, dy, rank = (array[keep] for array in (game, row, column, dx, dy, rank))
+
+    node_glyph = np.full((n, nodes), nethack.MAX_GLYPH, dtype=np.int16)
+    node_kind = np.zeros((n, nodes), dtype=np.uint8)
+    position = np.zeros((n, nodes, 2), dtype=np.float32)
+    node_glyph[:, 0] = glyphs[every, y, x]
+    node_kind[:, 0] = _KIND["hero"]
+    node_glyph[game, rank] = glyphs[game, row, column]
+    node_kind[game, rank] = kinds[game, row, column]
+    position[game, rank, 0] = dx
+    position[game, rank, 1] = dy
+    return {
+        "node_glyph": node_glyph,
+        "node_kind": node_kind,
+        "node_position": position,
+        "adjacency": _adjacency(position, node_kind > 0, neighbours),
+    }
+
+
+def _adjacency(position: np.ndarray, exists: np.ndarray, neighbours: int) -> np.ndarray:
+    n, nodes, _ = position.shape
+    gap = abs(position[:, :, None] - position[:, None, :])
+    distance = gap.max(axis=-1) + 0.01 * gap.min(axis=-1)
+    distance[~(exists[:, :, None] & exists[:, None, :])] = np.inf
+    diagonal = np.arange(nodes)
+    distance[:, diagonal, diagonal] = np.inf
+    k = min(neighbours, nodes - 1)
+    nearest = np.argpartition(distance, k - 1, axis=-1)[:, :, :k]
+    adjacency = np.zeros((n, nodes, nodes), dtype=bool)
+    np.put_along_axis(adjacency, nearest, True, axis=-1)
+    adjacency &= np.isfinite(distance)
+    adjacency |= adjacency.transpose(0, 2, 1)
+    adjacency[:, 0, :] |= exists
+    adjacency[:, :, 0] |= exists
+    adjacency[:, diagonal, diagonal] = True
+    return adjacency

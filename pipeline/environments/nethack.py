@@ -1,0 +1,182 @@
+"""One game of NetHack as a Gymnasium environment: seeded, truncated correctly, scored, shaped, resumable.
+
+NLE's traps that are dealt with here: `reset(seed=…)` is ignored, so the seeds are set before each reset; its
+own step limit reports a death, so ours lies below it; the observation after a death is all zeros, so the score
+is read before; its games cannot be saved, so a state is the seeds and the actions, replayed.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from nle import nethack
+
+from pipeline.config import EnvironmentSection
+
+MAP_SHAPE = nethack.DUNGEON_SHAPE  # (21, 79)
+OBSERVATION_KEYS = ("glyphs", "blstats")
+_STONE = nethack.GLYPH_CMAP_OFF
+_STAIRS_DOWN = (nethack.GLYPH_CMAP_OFF + 24, nethack.GLYPH_CMAP_OFF + 26)  # staircase and ladder down
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A finished episode. `score` is the game's own (blstats), `task_return` the sum of the environment's rewards."""
+
+    score: float
+    task_return: float
+    steps: int
+    depth: int
+    died: bool
+
+
+class StateMismatch(RuntimeError):
+    """A replayed game did not arrive where it was saved."""
+
+
+def available_environments() -> list[str]:
+    """The ids of NLE's environments, as Gymnasium knows them."""
+    import nle.env  # noqa: F401 - registers
+
+    return sorted(name for name in gym.registry if name.startswith("NetHack"))
+
+
+def check_environment(environment_id: str) -> str | None:
+    """None if there is such an environment; else what is wrong, with the nearest name."""
+    names = available_environments()
+    if environment_id in names:
+        return None
+    nearest = difflib.get_close_matches(environment_id, names, n=1, cutoff=0.0)
+    return f"no such environment: {environment_id!r}; nearest: {nearest[0]}; allowed: {', '.join(names)}"
+
+
+class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray], Any]):
+    """A game with shaped reward. Observations: `glyphs` (21, 79) int16 and `blstats` (27,) int64.
+
+    Args:
+        config: id, character, step cap and the coefficients of the reward.
+        seed: of this instance's own sequence of games.
+    """
+
+    def __init__(self, config: EnvironmentSection, seed: int | np.random.SeedSequence) -> None:
+        import nle.env  # noqa: F401 - registers
+
+        env = gym.make(
+            config.id,
+            disable_env_checker=True,
+            max_episode_steps=config.max_episode_steps,
+            character=config.character,
+            observation_keys=OBSERVATION_KEYS,
+            savedir=None,
+            fix_moon_phase=True,
+        )
+        env.unwrapped._max_episode_steps = config.max_episode_steps + 1  # type: ignore[attr-defined]
+        super().__init__(env)
+        self._shaping = config.shaping
+        self._random = np.random.default_rng(seed)
+        self._seeds = (0, 0)
+        self._actions: list[int] = []
+        self.last_episode: Episode | None = None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Starts the next game of this instance's sequence; `seed` restarts the sequence."""
+        if seed is not None:
+            self._random = np.random.default_rng(seed)
+        core, disp = self._random.integers(1, 2**31 - 1, size=2)
+        return self._start((int(core), int(disp)))
+
+    def _start(self, seeds: tuple[int, int]) -> tuple[Any, dict[str, Any]]:
+        self._seeds, self._actions = seeds, []
+        self.env.unwrapped.seed(*seeds, reseed=False)  # type: ignore[attr-defined]
+        observation, _ = self.env.reset()
+        blstats = observation["blstats"]
+        self._score = float(blstats[nethack.NLE_BL_SCORE])
+        self._task_return = 0.0
+        self._deepest = int(blstats[nethack.NLE_BL_DEPTH])
+        self._seen: dict[tuple[int, int], np.ndarray] = {}
+        self._nearest_stairs: dict[tuple[int, int], int] = {}
+        self._explore(observation)
+        return observation, {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self._actions.append(int(action))
+        observation, task_reward, terminated, truncated, _ = self.env.step(int(action))
+        task_reward = float(task_reward)
+        self._task_return += task_reward
+        reward = self._shaping.task * float(np.sign(task_reward) * np.log1p(abs(task_reward)))
+        if not terminated:
+            self._score = float(observation["blstats"][nethack.NLE_BL_SCORE])
+            reward += self._explore(observation)
+        if terminated or truncated:
+            self.last_episode = Episode(
+                score=self._score,
+                task_return=self._task_return,
+                steps=len(self._actions),
+                depth=self._deepest,
+                died=terminated,
+            )
+        return observation, reward, terminated, truncated, {}
+
+    def _explore(self, observation: dict[str, np.ndarray]) -> float:
+        """The part of the reward for new squares, new depths and for getting nearer to stairs down."""
+        glyphs, blstats, shaping = observation["glyphs"], observation["blstats"], self._shaping
+        level = (int(blstats[nethack.NLE_BL_DNUM]), int(blstats[nethack.NLE_BL_DLEVEL]))
+        known = glyphs != _STONE
+        seen = self._seen.get(level)
+        if seen is None:
+            self._seen[level] = known
+            new = 0
+        else:
+            new = int(np.count_nonzero(known > seen))
+            if new:
+                seen |= known
+        reward = shaping.exploration * float(np.log1p(new))
+
+        depth = int(blstats[nethack.NLE_BL_DEPTH])
+        if depth > self._deepest:
+            reward += shaping.descent * (depth - self._deepest)
+            self._deepest = depth
+
+        if shaping.stairs:
+            rows, columns = np.nonzero((glyphs == _STAIRS_DOWN[0]) | (glyphs == _STAIRS_DOWN[1]))
+            if rows.size:
+                x, y = int(blstats[nethack.NLE_BL_X]), int(blstats[nethack.NLE_BL_Y])
+                distance = int(np.maximum(abs(rows - y), abs(columns - x)).min())
+                before = self._nearest_stairs.get(level, distance)
+                reward += shaping.stairs * max(0, before - distance)
+                self._nearest_stairs[level] = min(before, distance)
+        return reward
+
+    def state(self) -> dict[str, Any]:
+        """What it takes to arrive at this very moment again: plain numbers only."""
+        return {
+            "random": self._random.bit_generator.state,
+            "seeds": list(self._seeds),
+            "actions": list(self._actions),
+            "blstats": [int(value) for value in self.unwrapped.last_observation[self._blstats_index]],
+        }
+
+    @property
+    def _blstats_index(self) -> int:
+        return self.unwrapped._observation_keys.index("blstats")  # type: ignore[attr-defined,no-any-return]
+
+    def restore(self, state: dict[str, Any]) -> dict[str, np.ndarray]:
+        """Replays a saved state and returns the observation there.
+
+        Raises:
+            StateMismatch: the replay went another way; the caller starts a new game instead.
+        """
+        self._random.bit_generator.state = state["random"]
+        seeds = (int(state["seeds"][0]), int(state["seeds"][1]))
+        observation, _ = self._start(seeds)
+        for action in state["actions"]:
+            observation, _, terminated, truncated, _ = self.step(action)
+            if terminated or truncated:
+                raise StateMismatch(f"the game with seeds {seeds} ended during its replay")
+        if [int(value) for value in observation["blstats"]] != state["blstats"]:
+            raise StateMismatch(f"the game with seeds {seeds} came out differently in its replay")
+        return observation  # type: ignore[no-any-return]

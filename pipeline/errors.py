@@ -1,0 +1,17 @@
+"""Errors that end a command with one clear line and an exit code."""
+
+from __future__ import annotations
+
+EXIT_HEALTHY = 0
+EXIT_BAD_INPUT = 2
+EXIT_EXHAUSTED = 3
+EXIT_INFRASTRUCTURE = 4
+EXIT_INTERRUPTED = 130
+
+
+class BadInput(ValueError):
+    """What a person wrote cannot be used: file, key, value and what is allowed, in one line."""
+
+
+class InfrastructureFailure(RuntimeError):
+    """Something that training needs is out of reach: the store, the disk."""

@@ -1,0 +1,37 @@
+"""Histories of metrics: what rules look at, wherever they came from (a live run, a finished one, a file)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+
+class History:
+    """For each metric its values by step. The newest value of a step wins."""
+
+    def __init__(self, series: Mapping[str, Iterable[tuple[int, float]]] | None = None) -> None:
+        self._series: dict[str, dict[int, float]] = {}
+        for metric, points in (series or {}).items():
+            for step, value in points:
+                self.add(metric, step, value)
+
+    def add(self, metric: str, step: int, value: float) -> None:
+        self._series.setdefault(metric, {})[step] = value
+
+    def __contains__(self, metric: str) -> bool:
+        return metric in self._series
+
+    def series(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
+        """Steps (n,) ascending and values (n,); empty if there are none."""
+        points = sorted(self._series.get(metric, {}).items())
+        return np.array([step for step, _ in points], dtype=np.int64), np.array([value for _, value in points])
+
+    def aligned(self, metrics: Iterable[str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The steps (n,) at which every one of the metrics has a value, and those values (n,)."""
+        names = list(metrics)
+        if not names or any(name not in self._series for name in names):
+            return np.array([], dtype=np.int64), {name: np.array([]) for name in names}
+        steps = sorted(set.intersection(*(set(self._series[name]) for name in names)))
+        values = {name: np.array([self._series[name][step] for step in steps]) for name in names}
+        return np.array(steps, dtype=np.int64), values

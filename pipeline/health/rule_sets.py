@@ -1,0 +1,172 @@
+"""The two rule sets that ship, and the brief's bands for the four monitored metrics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.health.rules import FINETUNE, TRANSITION, AnyRule, Condition, PlateauRule, Rule
+
+SEED: tuple[AnyRule, ...] = (
+    Rule(
+        name="alpha_entropy_low",
+        verdict="expert_collapse",
+        conditions=(Condition(metric="alpha_entropy", below=0.3),),
+        meaning="The brief: α-entropy < 0.3. A sparse router that has specialised is there too.",
+    ),
+    Rule(
+        name="alpha_entropy_high",
+        verdict="router_indecision",
+        conditions=(Condition(metric="alpha_entropy", above=1.2),),
+        meaning="The brief: α-entropy > 1.2. Softmax warm-up sits at ln 4 = 1.386 by design.",
+    ),
+    Rule(
+        name="expert_usage",
+        verdict="expert_collapse",
+        conditions=(Condition(metric="expert_usage_max", above=0.8),),
+        meaning="The brief: one expert used > 80 %.",
+    ),
+    Rule(
+        name="gat_attention_variance",
+        verdict="gat_oversmoothing",
+        conditions=(Condition(metric="gat_attention_variance_raw", below=0.05),),
+        meaning="The brief: attention variance < 0.05. Unreachably high for nodes of degree 19 and more.",
+    ),
+    Rule(
+        name="gradient_norm",
+        verdict="gradient_explosion",
+        conditions=(Condition(metric="gradient_norm", above=10.0),),
+        meaning="The brief: gradient norm > 10.0.",
+    ),
+    PlateauRule(meaning="The brief: score unchanged for long."),
+)
+
+V3: tuple[AnyRule, ...] = (
+    Rule(
+        name="rollbacks",
+        verdict="numerical_instability",
+        conditions=(Condition(metric="rollbacks", above=3),),
+        meaning="More than three times the training had to go back to the last finite state.",
+    ),
+    Rule(
+        name="nonfinite_batches",
+        verdict="numerical_instability",
+        conditions=(Condition(metric="nonfinite_batches", above=0),),
+        window=20,
+        patience=16,
+        meaning="Minibatches with a NaN or Inf in nearly every update: skipped, but it does not stop.",
+    ),
+    Rule(
+        name="gradient_jump",
+        verdict="gradient_explosion",
+        conditions=(Condition(metric="gradient_norm", above=10.0, above_median=5.0),),
+        grace=10,
+        window=5,
+        patience=5,
+        meaning="Norm before clipping, mean of the update's minibatches: five updates in a row above 10 and above five "
+        "times the run's own median. The level depends on the reward's scale, so the bound follows the run.",
+    ),
+    Rule(
+        name="gradient_outliers",
+        verdict="gradient_explosion",
+        conditions=(Condition(metric="gradient_norm", above=5.0, above_mad=3.0),),
+        grace=10,
+        window=5,
+        patience=3,
+        meaning="Three of five updates above the brief's normal bound of 5 and more than 3 MAD above the run's own median, "
+        "in logarithms. A single spike is harmless: clipping takes care of it.",
+    ),
+    Rule(
+        name="gradient_level",
+        verdict="gradient_explosion",
+        conditions=(Condition(metric="gradient_norm", above=100.0),),
+        window=10,
+        patience=10,
+        meaning="Far above any healthy level from the very start, where the run has no median of its own to compare with.",
+    ),
+    Rule(
+        name="smoothing",
+        verdict="gat_oversmoothing",
+        conditions=(
+            Condition(metric="gat_smoothing", above=0.95),
+            Condition(metric="gat_attention_variance", outside=(0.05, 0.9)),
+        ),
+        grace=3,
+        window=10,
+        patience=8,
+        meaning="Neighbours' features after the GAT are alike (mean cosine), and attention says why: uniform, or saturated "
+        "on one edge. Low attention variance alone is how a healthy encoder begins.",
+    ),
+    Rule(
+        name="identical_nodes",
+        verdict="gat_oversmoothing",
+        conditions=(Condition(metric="gat_smoothing", above=0.99),),
+        grace=3,
+        window=10,
+        patience=10,
+        meaning="All nodes alike, whatever attention does.",
+    ),
+    Rule(
+        name="load",
+        verdict="expert_collapse",
+        conditions=(Condition(metric="expert_usage_excess", above=0.73),),
+        grace=3,
+        window=10,
+        patience=8,
+        meaning="(max ᾱ − 1/E) / (1 − 1/E): 0.73 is 80 % for four experts, 87 % for two. It is the load that collapses: "
+        "low α-entropy under a balanced load is specialisation, the goal.",
+    ),
+    Rule(
+        name="dead_expert",
+        verdict="expert_collapse",
+        conditions=(Condition(metric="expert_usage_min", below=0.001),),
+        phases=(TRANSITION, FINETUNE),
+        window=100,
+        patience=100,
+        meaning="One expert is never chosen any more.",
+    ),
+    Rule(
+        name="indecision",
+        verdict="router_indecision",
+        conditions=(
+            Condition(metric="alpha_entropy_ratio", above=0.866),
+            Condition(metric="support_size", above=1.0),
+        ),
+        phases=(FINETUNE,),
+        window=50,
+        patience=50,
+        action="warn",
+        meaning="Past warm-up α is still near uniform. It costs sparsity, not the policy: a warning.",
+    ),
+    PlateauRule(
+        meaning="The score has stopped rising: with 95 % confidence the gain over the last 1000 episodes is below a tenth "
+        "of the mean. Reward shaping, a higher entropy coefficient, more exploration.",
+    ),
+)
+
+RULE_SETS: dict[str, tuple[AnyRule, ...]] = {"v3": V3, "seed": SEED}
+
+
+@dataclass(frozen=True)
+class Band:
+    """Where a monitored metric is normal, and from where it is abnormal, as the brief has it."""
+
+    label: str
+    metric: str
+    normal: tuple[float, float]
+    abnormal: tuple[float, float]
+    """Outside of this it is abnormal."""
+
+    def judge(self, value: float) -> str:
+        """normal, between, or abnormal."""
+        if self.normal[0] <= value <= self.normal[1]:
+            return "normal"
+        return "between" if self.abnormal[0] <= value <= self.abnormal[1] else "abnormal"
+
+
+_LN4 = 1.3863
+BANDS = (
+    Band("α-entropy / ln E", "alpha_entropy_ratio", (0.5 / _LN4, 1.0 / _LN4), (0.3 / _LN4, 1.2 / _LN4)),
+    Band("largest usage", "expert_usage_max", (0.1, 0.4), (0.0, 0.8)),
+    Band("gradient norm", "gradient_norm", (0.0, 5.0), (0.0, 10.0)),
+    Band("attention variance", "gat_attention_variance", (0.1, 1.0), (0.05, 1.0)),
+)

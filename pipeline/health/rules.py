@@ -1,0 +1,222 @@
+"""Health rules as data, and their evaluation as pure functions of histories.
+
+A rule says: this metric, beyond this bound, in these phases, so many times among the last so many updates, means
+that verdict. Two sets ship: `seed`, the brief to the letter, and `v3`, calibrated so that healthy runs stay quiet.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.health.history import History
+from pipeline.health.verdict import Evidence, TrainingFailure
+
+WARMUP, TRANSITION, FINETUNE = 0, 1, 2
+_MAD_TO_SIGMA = 1.4826
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Condition(_Data):
+    """A bound on one metric. Several bounds given here must all be crossed."""
+
+    metric: str
+    above: float | None = None
+    below: float | None = None
+    outside: tuple[float, float] | None = None
+    above_median: float | None = None
+    """Above this many times the median of all values before the window."""
+    above_mad: float | None = None
+    """Above the median of log values before the window by this many (normal-consistent) median absolute deviations."""
+
+    def threshold(self) -> str:
+        """The bound in words."""
+        parts = []
+        if self.above is not None:
+            parts.append(f"> {self.above:g}")
+        if self.below is not None:
+            parts.append(f"< {self.below:g}")
+        if self.outside is not None:
+            parts.append(f"outside {self.outside[0]:g} – {self.outside[1]:g}")
+        if self.above_median is not None:
+            parts.append(f"> {self.above_median:g} × the run's median")
+        if self.above_mad is not None:
+            parts.append(f"> median + {self.above_mad:g} MAD of the run, in logarithms")
+        return " and ".join(parts)
+
+    def crossed(self, values: np.ndarray, window: int, reference: int) -> np.ndarray:
+        """(n,) bool. Bounds relative to the run need `reference` values before the window; without, not crossed."""
+        hit = np.ones(len(values), dtype=bool)
+        if self.above is not None:
+            hit &= values > self.above
+        if self.below is not None:
+            hit &= values < self.below
+        if self.outside is not None:
+            hit &= (values < self.outside[0]) | (values > self.outside[1])
+        if self.above_median is None and self.above_mad is None:
+            return hit
+        for index in np.flatnonzero(hit):  # seldom many: an absolute bound comes first
+            before = values[: max(0, index - window + 1)]
+            if len(before) < reference:
+                hit[index] = False
+                continue
+            if self.above_median is not None:
+                hit[index] &= values[index] > self.above_median * np.median(before)
+            if self.above_mad is not None:
+                logs = np.log(np.maximum(before, 1e-12))
+                median = np.median(logs)
+                spread = max(_MAD_TO_SIGMA * float(np.median(abs(logs - median))), 0.05)
+                hit[index] &= np.log(max(values[index], 1e-12)) > median + self.above_mad * spread
+        return hit
+
+
+class Rule(_Data):
+    """All conditions at one step, `patience` times among the last `window` updates."""
+
+    name: str
+    verdict: TrainingFailure
+    conditions: tuple[Condition, ...] = Field(min_length=1)
+    phases: tuple[int, ...] | None = None
+    """Only in these (0 warm-up, 1 transition, 2 fine-tune); None: always."""
+    grace: int = Field(default=0, ge=0)
+    """Updates at the start of an attempt that are not judged; also how many values a relative bound needs."""
+    window: int = Field(default=1, ge=1)
+    patience: int = Field(default=1, ge=1)
+    clear: int = Field(default=3, ge=1)
+    """Hysteresis: so many updates in a row on the good side end an incident."""
+    action: Literal["warn", "fail"] = "fail"
+    meaning: str = ""
+    """What a bad value looks like, and what to do."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Every metric that is needed to judge."""
+        names = tuple(dict.fromkeys(condition.metric for condition in self.conditions))
+        return names if self.phases is None else (*names, "phase")
+
+    def violations(self, history: History) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        """Steps (n,), whether all conditions are crossed at each (n,), and the metrics' values."""
+        steps, values = history.aligned(self.metrics)
+        hit = np.ones(len(steps), dtype=bool)
+        for condition in self.conditions:
+            hit &= condition.crossed(values[condition.metric], self.window, self.grace)
+        if self.phases is not None:
+            hit &= np.isin(values["phase"], self.phases)
+        hit[: self.grace] = False
+        return steps, hit, values
+
+    def firings(self, history: History) -> list[Evidence]:
+        """Every incident in which the rule fires, oldest first, with the evidence at the moment it does."""
+        steps, hit, values = self.violations(history)
+        found: list[Evidence] = []
+        onset: int | None = None
+        good, fired = 0, False
+        for index in range(len(steps)):
+            if not hit[index]:
+                good += 1
+                if good >= self.clear:
+                    onset, fired = None, False
+                continue
+            good = 0
+            onset = index if onset is None else onset
+            start = max(0, index - self.window + 1)
+            if not fired and hit[start : index + 1].sum() >= self.patience:
+                fired = True
+                found.append(self._evidence(steps, values, onset, start, index))
+        return found
+
+    def _evidence(
+        self, steps: np.ndarray, values: dict[str, np.ndarray], onset: int, start: int, end: int
+    ) -> Evidence:
+        first, *others = self.conditions
+        return Evidence(
+            rule=self.name,
+            metric=first.metric,
+            values=tuple(float(value) for value in values[first.metric][start : end + 1]),
+            threshold=f"{first.threshold()}, {self.patience} of {self.window} updates",
+            onset_step=int(steps[onset]),
+            detection_step=int(steps[end]),
+            detail={
+                f"{other.metric} {other.threshold()}": [float(value) for value in values[other.metric][start : end + 1]]
+                for other in others
+            },
+        )
+
+
+class PlateauRule(_Data):
+    """The gain over the last `window_episodes` is certainly small: an equivalence test, not a missing trend.
+
+    A straight line is fitted to the episodes' scores in the window (weighted by the episodes of each update). The
+    rule fires when the upper one-sided 95 % bound of the fitted gain lies below `relative_gain` × the mean score.
+    That no trend can be *seen* proves nothing: it is so on 57 % of checks of runs that do improve.
+    """
+
+    name: str = "reward_plateau"
+    verdict: TrainingFailure = "reward_plateau"
+    metric: str = "score"
+    window_episodes: int = Field(default=1000, ge=2)
+    relative_gain: float = 0.10
+    check_every: int = Field(default=10, ge=1)
+    """Updates between two checks; each check is a chance of a false alarm."""
+    patience: int = Field(default=3, ge=1)
+    """Checks in a row."""
+    action: Literal["warn", "fail"] = "fail"
+    meaning: str = ""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return (self.metric, "episodes")
+
+    def gain(self, score: np.ndarray, episodes: np.ndarray) -> tuple[float, float, float] | None:
+        """(gain, its upper 95 % bound, mean) over the window that ends with the last value; None: window not full."""
+        weight = np.diff(episodes, prepend=episodes[0] - 1)
+        inside = episodes > episodes[-1] - self.window_episodes
+        if episodes[0] > episodes[-1] - self.window_episodes + 1 or inside.sum() < 10:
+            return None
+        x, y, w = episodes[inside].astype(float), score[inside], np.maximum(weight[inside], 1.0)
+        x = x - np.average(x, weights=w)
+        mean = float(np.average(y, weights=w))
+        spread = float((w * x * x).sum())
+        if spread == 0:
+            return None
+        slope = float((w * x * (y - mean)).sum()) / spread
+        residual = float((w * (y - mean - slope * x) ** 2).sum()) / (len(y) - 2)
+        error = float(np.sqrt(residual / spread))
+        length = self.window_episodes
+        return slope * length, (slope + 1.645 * error) * length, mean
+
+    def firings(self, history: History) -> list[Evidence]:
+        """Every incident in which the rule fires, oldest first."""
+        steps, values = history.aligned(self.metrics)
+        found: list[Evidence] = []
+        in_a_row: list[tuple[int, float]] = []
+        for end in range(self.check_every, len(steps) + 1, self.check_every):
+            measured = self.gain(values[self.metric][:end], values["episodes"][:end])
+            if measured is None or measured[1] >= self.relative_gain * abs(measured[2]):
+                in_a_row = []
+                continue
+            in_a_row.append((end - 1, measured[1]))
+            if len(in_a_row) == self.patience:
+                begun = values["episodes"][in_a_row[0][0]] - self.window_episodes
+                onset = int(steps[int(np.searchsorted(values["episodes"], begun, side="right"))])
+                found.append(
+                    Evidence(
+                        rule=self.name,
+                        metric=self.metric,
+                        values=tuple(bound for _, bound in in_a_row),
+                        threshold=f"upper 95 % bound of the gain over {self.window_episodes} episodes below "
+                        f"{self.relative_gain:.0%} of the mean {measured[2]:.3g}",
+                        onset_step=onset,
+                        detection_step=int(steps[end - 1]),
+                        detail={"gain": measured[0], "mean": measured[2]},
+                    )
+                )
+        return found
+
+
+AnyRule = Rule | PlateauRule

@@ -1,0 +1,83 @@
+"""Verdicts: how an attempt ended, with the evidence."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict
+
+TrainingFailure = Literal[
+    "expert_collapse",
+    "router_indecision",
+    "gat_oversmoothing",
+    "gradient_explosion",
+    "numerical_instability",
+    "reward_plateau",
+]
+InfrastructureFailure = Literal["crash", "hang", "out_of_memory"]
+VerdictName = Literal["healthy", "interrupted"] | TrainingFailure | InfrastructureFailure
+
+TRAINING_FAILURES: tuple[str, ...] = get_args(TrainingFailure)
+INFRASTRUCTURE_FAILURES: tuple[str, ...] = get_args(InfrastructureFailure)
+MEANINGS: dict[str, str] = {
+    "healthy": "trained to the end; no rule fired",
+    "expert_collapse": "one expert takes nearly all samples, or one is never chosen",
+    "router_indecision": "the router stays near uniform and never decides",
+    "gat_oversmoothing": "the graph encoder makes all nodes alike",
+    "gradient_explosion": "gradients stay far above the run's own level",
+    "numerical_instability": "NaN or Inf came back more often than rollback may mend",
+    "reward_plateau": "the score has stopped rising, and that is certain",
+    "crash": "the trainer process died",
+    "hang": "the trainer process fell silent",
+    "out_of_memory": "the trainer process ran out of memory",
+    "interrupted": "a person, or the budget, ended it",
+}
+
+
+class Evidence(BaseModel):
+    """What a person can check: the rule, the values in its window, the threshold, from which step to which."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rule: str
+    metric: str | None = None
+    values: tuple[float, ...] = ()
+    threshold: str = ""
+    onset_step: int | None = None
+    """First step of the failing window (environment steps)."""
+    detection_step: int | None = None
+    detail: dict[str, Any] = {}
+
+    def sentence(self) -> str:
+        """One line for a terminal or a note."""
+        if self.metric is None:
+            return ", ".join(f"{key} {value}" for key, value in self.detail.items() if key != "log_tail")
+        last = f"{self.values[-1]:.3g}" if self.values else "?"
+        return f"{self.metric} {last} ({self.threshold}), steps {self.onset_step}–{self.detection_step}"
+
+
+class Verdict(BaseModel):
+    """The end of an attempt."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: VerdictName
+    evidence: tuple[Evidence, ...] = ()
+
+    @property
+    def onset_step(self) -> int | None:
+        """From which step the attempt is to be mistrusted; None: never."""
+        steps = [each.onset_step for each in self.evidence if each.onset_step is not None]
+        return min(steps) if steps else None
+
+    @property
+    def is_training_failure(self) -> bool:
+        return self.name in TRAINING_FAILURES
+
+    @property
+    def is_infrastructure_failure(self) -> bool:
+        return self.name in INFRASTRUCTURE_FAILURES
+
+    @property
+    def sentence(self) -> str:
+        return "; ".join(each.sentence() for each in self.evidence)

@@ -1,0 +1,1 @@
+"""Where a trainer runs: one file per place."""

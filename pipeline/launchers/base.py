@@ -1,0 +1,34 @@
+"""What an orchestrator needs of a place where trainers run. Another engine (Slurm, Ray) is another such file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+
+class Job(Protocol):
+    """A running trainer."""
+
+    log: Path
+    """Everything that it prints."""
+
+    def wait(self, seconds: float) -> int | None:
+        """Its exit code (negative: killed by that signal), or None if it still runs after so many seconds."""
+
+    def terminate(self) -> None:
+        """Asks it to end in good order (SIGTERM), and returns at once."""
+
+    def kill(self) -> None:
+        """Ends it and all that it has started, and returns when they are gone."""
+
+
+class Launcher(Protocol):
+    """Starts trainers."""
+
+    def launch(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> Job:
+        """Starts a command (a list of words, no shell) with these variables added; logs go to the folder.
+
+        Raises:
+            OSError: it cannot be started.
+        """

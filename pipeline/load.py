@@ -1,0 +1,155 @@
+"""From an experiment's YAML file and `key.sub=value` overrides to a validated configuration, or one clear line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from fallbacks.ladder import BUILT_IN, Ladder
+from pipeline.config import ExperimentConfig
+from pipeline.errors import BadInput
+
+
+def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """The file's configuration with the overrides merged over it, wholly checked; nothing is written.
+
+    Raises:
+        BadInput: names the file or the key, the value, what is allowed and the nearest valid name.
+    """
+    path = Path(path)
+    data = merge(read_yaml(path), overrides, path)
+    return validate(data, str(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """An OmegaConf mapping. Raises BadInput: missing, unreadable, not YAML, not a mapping."""
+    if not path.is_file():
+        beside = [str(each) for each in sorted(path.parent.glob("*.y*ml"))] if path.parent.is_dir() else []
+        shipped = [str(each) for each in sorted(Path("experiments").glob("*.yaml"))]
+        raise BadInput(f"{path}: no such file" + _nearest(str(path), beside or shipped))
+    try:
+        loaded = OmegaConf.load(path)
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
+        raise BadInput(f"{path}: not readable as YAML: {_one_line(error)}") from error
+    if not OmegaConf.is_dict(loaded):
+        raise BadInput(f"{path}: must be a mapping of sections, such as `training:`, not a list")
+    return loaded
+
+
+def merge(base: Any, overrides: Iterable[str], path: Path) -> dict[str, Any]:
+    """`key.sub=value` overrides over an OmegaConf mapping, as plain data. Raises BadInput."""
+    words = list(overrides)
+    for word in words:
+        if "=" not in word or word.startswith("="):
+            raise BadInput(f"{word}: not an override; write key.sub=value")
+    try:
+        merged = OmegaConf.merge(base, OmegaConf.from_dotlist(words))
+        data = OmegaConf.to_container(merged, resolve=True)
+    except (yaml.YAMLError, OmegaConfBaseException, TypeError, ValueError) as error:
+        raise BadInput(f"{path}: {_one_line(error)} (overrides: {' '.join(words) or 'none'})") from error
+    assert isinstance(data, dict)
+    return {str(key): value for key, value in data.items()}
+
+
+def validate(data: dict[str, Any], source: str) -> ExperimentConfig:
+    """The configuration, with its ladder built once to see that every rung fits. Raises BadInput."""
+    # An empty section (`training:` with nothing under it) means its defaults.
+    data = {key: value for key, value in data.items() if value is not None}
+    try:
+        config = ExperimentConfig.model_validate(data)
+        Ladder(config)
+    except ValidationError as error:
+        raise BadInput(f"{source}: {explain(error)}") from error
+    except KeyError as error:
+        raise BadInput(f"{source}: ladder.rungs: a rung sets {error.args[0]}, which is no key") from error
+    except ValueError as error:
+        raise BadInput(f"{source}: {_one_line(error)}") from error
+    if config.trainer.command is None:
+        from pipeline.environments.nethack import check_environment
+
+        if problem := check_environment(config.environment.id):
+            raise BadInput(f"{source}: environment.id: {problem}")
+        if problem := _check_character(config.environment.character):
+            raise BadInput(f"{source}: environment.character: {problem}")
+    return config
+
+
+_ROLES = "arc bar cav hea kni mon pri ran rog sam tou val wiz".split()
+
+
+def _check_character(character: str) -> str | None:
+    words = character.lower().split("-")
+    if character == "@" or (words[0][:3] in _ROLES and len(words) <= 4):
+        return None
+    return f"unknown role in {character!r}{_nearest(words[0], _ROLES)}; e.g. mon-hum-neu-mal, or @ for any"
+
+
+def explain(error: ValidationError) -> str:
+    """The first problem of a pydantic error as one line: key, value, what is allowed, nearest valid name."""
+    problems = error.errors()
+    # In a union (a rung by name or in YAML) each member complains: the complaint about an existing key says most.
+    first = problems[0]
+    key = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("literal[", "function-")))
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 and not key.startswith("ladder.rungs") else ""
+    if key.startswith("ladder.rungs") and first["type"] in ("literal_error", "model_type", "model_attributes_type"):
+        return (
+            f"ladder.rungs: unknown rung {first['input']!r}{_nearest(str(first['input']), list(BUILT_IN))}; allowed: "
+            f"{', '.join(BUILT_IN)}, or {{name: …, set: {{key: value}}}}"
+        )
+    if first["type"] == "extra_forbidden":
+        return f"{key}: unknown key{_nearest_key(key)}{more}"
+    return f"{key}: {_complaint(first)}{more}"
+
+
+def _complaint(problem: ErrorDetails) -> str:
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    if problem["type"] == "value_error":
+        return message
+    if problem["type"] == "missing":
+        return "is missing"
+    if problem["type"] == "literal_error":
+        expected = problem["ctx"]["expected"].replace("'", "").split(" or ")
+        names = [name.strip() for part in expected for name in part.split(",")]
+        return f"unknown value {problem['input']!r}{_nearest(str(problem['input']), names)}; allowed: {', '.join(names)}"
+    return f"{message}, not {problem['input']!r}"
+
+
+def _valid_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    keys = []
+    for name, info in model.model_fields.items():
+        keys.append(f"{prefix}{name}")
+        candidates = [info.annotation, *get_args(info.annotation)]
+        for candidate in candidates:
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                keys += _valid_keys(candidate, f"{prefix}{name}.")
+    return keys
+
+
+def _nearest_key(key: str) -> str:
+    """Among the siblings first (most mistakes are in the last word), then among all keys."""
+    keys = _valid_keys(ExperimentConfig)
+    parent = key.rpartition(".")[0]
+    siblings = [each for each in keys if each.rpartition(".")[0] == parent]
+    close = difflib.get_close_matches(key, siblings, n=1, cutoff=0.75)
+    if not close:
+        same_word = [each for each in keys if each.rpartition(".")[2] == key.rpartition(".")[2]]
+        close = same_word[:1] or difflib.get_close_matches(key, keys, n=1, cutoff=0.0)
+    return f"; nearest valid: {close[0]}" if close else ""
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
+    return f"; nearest: {close[0]}" if close else ""
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,124 @@
+"""Graph attention over the entity graph: the hero attends to what is around.
+
+Graph attention as in Veličković et al. 2018 (https://arxiv.org/abs/1710.10903), on torch-geometric's dense layer:
+with 16 nodes a graph, a dense (nodes × nodes) attention is faster on a CPU than gathering edges.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch_geometric.nn import DenseGATConv
+
+from pipeline.config import PolicySection
+from pipeline.policy.interface import ObservationSpec
+
+_FAR = 10.0  # squares
+
+
+class GraphAttention(DenseGATConv):
+    """torch-geometric's `DenseGATConv` with its parameters, heads first, giving its attention as well.
+
+    `queries` limits the computation to the first nodes: only the hero's features are read after the last layer.
+    """
+
+    def forward(  # type: ignore[override]
+        self, x: Tensor, mask: Tensor, queries: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Args: x (B, N, F); mask (B, N, N), 0 where an edge is and −∞ where none is.
+
+        Returns: features (B, queries, heads·C) and attention (B, heads, queries, N).
+        """
+        batch, nodes, _ = x.shape
+        heads, channels = self.heads, self.out_channels
+        h = self.lin(x).view(batch, nodes, heads, channels).transpose(1, 2)  # (B, heads, N, C)
+        source = (h * self.att_src.view(1, heads, 1, channels)).sum(-1)
+        target = (h[:, :, :queries] * self.att_dst.view(1, heads, 1, channels)).sum(-1)
+        scores = functional.leaky_relu(target.unsqueeze(-1) + source.unsqueeze(-2), self.negative_slope)
+        attention = (scores + mask[:, None, :queries]).softmax(dim=-1)
+        out = (attention @ h).transpose(1, 2).flatten(2)
+        return out + self.bias, attention
+
+
+class GraphEncoder(nn.Module):
+    """Entity graph → h_logic.
+
+    | Symbol | Shape | Description |
+    |---|---|---|
+    | node_glyph, node_kind | (B, N) int | what each entity is; kind 0: no such node |
+    | node_position | (B, N, 2) | squares from the hero |
+    | adjacency | (B, N, N) bool | i attends to j |
+    | dropout | (B, layers, H) bool or None | units kept, the same for all nodes of a graph |
+    | h_logic | (B, H) | the hero's features after the last layer |
+
+    Dropout is consistent (Hausknecht & Wagener 2022, https://arxiv.org/abs/2202.11818): its mask is drawn when
+    acting, kept with the transition and used again in the update, so the update recomputes the policy that acted.
+    """
+
+    def __init__(self, spec: ObservationSpec, config: PolicySection) -> None:
+        super().__init__()
+        hidden = config.hidden_size
+        self.dropout = config.gat_dropout
+        self.residual = config.gat_residual
+        self.layer_count = config.gat_layers
+        self.hidden_size = hidden
+        self.glyph = nn.Embedding(spec.glyphs, config.glyph_embedding)
+        self.kind = nn.Embedding(spec.kinds, config.glyph_embedding)
+        self.enter = nn.Linear(2 * config.glyph_embedding + 5, hidden)
+        self.layers = nn.ModuleList(
+            GraphAttention(hidden, hidden // config.gat_heads, heads=config.gat_heads)
+            for _ in range(config.gat_layers)
+        )
+        self.norms = nn.ModuleList(
+            nn.LayerNorm(hidden) if config.gat_layer_norm else nn.Identity() for _ in range(config.gat_layers)
+        )
+
+    def draw_dropout(self, samples: int, generator: torch.Generator, device: torch.device) -> Tensor:
+        """Masks (samples, layers, H) bool, True where a unit is kept."""
+        shape = (samples, self.layer_count, self.hidden_size)
+        return (torch.rand(shape, generator=generator) >= self.dropout).to(device)
+
+    def _embed(self, obs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        position = obs["node_position"]
+        distance = position.abs().amax(-1, keepdim=True)
+        features = torch.cat(
+            [
+                self.glyph(obs["node_glyph"].int()),
+                self.kind(obs["node_kind"].int()),
+                (position / _FAR).clamp(-2, 2),
+                position.sign() * (distance <= 1),
+                torch.log1p(distance) / 4,
+            ],
+            dim=-1,
+        )
+        mask = torch.zeros(obs["adjacency"].shape, device=position.device)
+        return functional.elu(self.enter(features)), mask.masked_fill_(~obs["adjacency"], float("-inf"))
+
+    def _layer(
+        self, index: int, h: Tensor, mask: Tensor, dropout: Tensor | None, queries: int | None
+    ) -> tuple[Tensor, Tensor]:
+        z, attention = self.layers[index](h, mask, queries)
+        z = functional.elu(z)
+        if dropout is not None:
+            z = z * (dropout[:, index, None] / (1 - self.dropout))
+        if self.residual:
+            z = z + h[:, :queries]
+        return self.norms[index](z), attention
+
+    def forward(self, obs: dict[str, Tensor], dropout: Tensor | None = None) -> Tensor:
+        h, mask = self._embed(obs)
+        last = self.layer_count - 1
+        for index in range(self.layer_count):
+            h, _ = self._layer(index, h, mask, dropout, queries=1 if index == last else None)
+        return h[:, 0]
+
+    @torch.no_grad()
+    def inspect(self, obs: dict[str, Tensor]) -> tuple[list[Tensor], Tensor]:
+        """Without dropout: the attention (B, heads, N, N) of every layer, and all nodes' features (B, N, H) at the end."""
+        h, mask = self._embed(obs)
+        attention: list[Tensor] = []
+        for index in range(self.layer_count):
+            h, weights = self._layer(index, h, mask, None, queries=None)
+            attention.append(weights)
+        return attention, h

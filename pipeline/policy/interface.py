@@ -1,0 +1,68 @@
+"""What every policy takes and gives, and the one place in which logits are bounded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+LOGIT_BOUND = 20.0
+
+
+def bound_logits(logits: Tensor) -> Tensor:
+    """The brief's guard, wherever logits are made: `nan_to_num(nan=0, posinf=20, neginf=-20)`, then clamp to ±20."""
+    return torch.nan_to_num(logits, nan=0.0, posinf=LOGIT_BOUND, neginf=-LOGIT_BOUND).clamp(-LOGIT_BOUND, LOGIT_BOUND)
+
+
+@dataclass(frozen=True)
+class ObservationSpec:
+    """Sizes of a policy's input."""
+
+    glyphs: int
+    """Glyph ids are in [0, glyphs)."""
+    kinds: int
+    """Entity kinds are in [0, kinds); 0: no entity."""
+    crop: int
+    stats: int
+    nodes: int
+    actions: int
+
+
+@dataclass(frozen=True)
+class Routing:
+    """How each sample's router logits become α: softmax or sparsemax of logits / temperature.
+
+    Phases switch when a game begins, so a batch may hold samples of two of them.
+    """
+
+    sparse: Tensor
+    """(B,) bool: sparsemax instead of softmax."""
+    temperature: Tensor
+    """(B,) float."""
+
+
+@dataclass
+class PolicyOutput:
+    """B samples, E experts, A actions.
+
+    | Symbol | Shape | Description |
+    |---|---|---|
+    | logits | (B, A) | of the policy: Σₖ weightsₖ · expert_logitsₖ, bounded |
+    | value | (B,) | critic's estimate of the (normalised) return |
+    | alpha | (B, E) | the router's distribution over experts, after the temperature |
+    | weights | (B, E) | what mixes the experts: α itself, or for a Gumbel router the one-hot draw |
+    | router_logits | (B, E) | bounded, before the temperature |
+    | expert_logits | (B, E, A) | bounded |
+    | h_logic | (B, H) or None | output of the graph encoder |
+    | record | dict | every random draw inside the network: give it back as `noise` to recompute this very policy |
+    """
+
+    logits: Tensor
+    value: Tensor
+    alpha: Tensor
+    weights: Tensor
+    router_logits: Tensor
+    expert_logits: Tensor
+    h_logic: Tensor | None
+    record: dict[str, Tensor]

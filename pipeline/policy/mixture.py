@@ -1,0 +1,129 @@
+"""What V3 and V2 have in common: a visual branch, perhaps a graph encoder, a router, experts and a critic."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.config import PolicySection
+from pipeline.policy.experts import Experts
+from pipeline.policy.gat import GraphEncoder
+from pipeline.policy.interface import ObservationSpec, PolicyOutput, Routing, bound_logits
+from pipeline.policy.router import Router
+
+
+class VisualBranch(nn.Module):
+    """Glyph crop (B, C, C) and statistics (B, S) → h_vis (B, 2H)."""
+
+    def __init__(self, spec: ObservationSpec, config: PolicySection) -> None:
+        super().__init__()
+        hidden = config.hidden_size
+        self.glyph = nn.Embedding(spec.glyphs, config.glyph_embedding)
+        self.crop = nn.Linear(spec.crop**2 * config.glyph_embedding, 2 * hidden)
+        self.stats = nn.Linear(spec.stats, hidden)
+        self.out = nn.Linear(3 * hidden, 2 * hidden)
+
+    def forward(self, obs: dict[str, Tensor]) -> Tensor:
+        crop = functional.relu(self.crop(self.glyph(obs["crop"].int()).flatten(1)))
+        stats = functional.relu(self.stats(obs["stats"]))
+        return functional.relu(self.out(torch.cat([crop, stats], dim=-1)))
+
+
+class Critic(nn.Module):
+    """State (B, S) → value (B,)."""
+
+    def __init__(self, state_size: int, hidden: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(state_size, hidden)
+        self.out = nn.Linear(hidden, 1)
+
+    def forward(self, state: Tensor) -> Tensor:
+        return self.out(functional.relu(self.hidden(state))).squeeze(-1)  # type: ignore[no-any-return]
+
+
+class MixturePolicy(nn.Module):
+    """Mixture of named experts: the policy is Σₖ weightsₖ · logitsₖ. Subclasses say how the weights arise.
+
+    Args:
+        graph: whether there is a graph encoder.
+        graph_trained: whether gradients reach it; if not, its output is the same in all epochs of an update and is
+            computed once, when acting.
+    """
+
+    def __init__(self, spec: ObservationSpec, config: PolicySection, *, graph: bool, graph_trained: bool) -> None:
+        super().__init__()
+        hidden = config.hidden_size
+        self.expert_names = config.experts
+        self.visual = VisualBranch(spec, config)
+        self.gat = GraphEncoder(spec, config) if graph else None
+        self.graph_trained = graph and graph_trained
+        state_size = 2 * hidden + (hidden if graph else 0)
+        self.router = Router(state_size, hidden, len(config.experts))
+        self.experts = Experts(state_size, hidden, spec.actions, len(config.experts))
+        self.critic = Critic(state_size, hidden)
+        _initialise(self)
+        if self.gat is not None and not graph_trained:
+            self.gat.requires_grad_(False)
+
+    def draw_noise(self, samples: int, generator: torch.Generator, device: torch.device) -> dict[str, Tensor]:
+        """Every random number that `forward` needs for this many samples, from one CPU generator."""
+        raise NotImplementedError
+
+    def _weigh(
+        self, router_logits: Tensor, routing: Routing, noise: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """α (B, E), weights (B, E), and what must be recorded to compute the same weights again."""
+        raise NotImplementedError
+
+    def forward(self, obs: dict[str, Tensor], routing: Routing, noise: dict[str, Tensor]) -> PolicyOutput:
+        """One forward pass. `noise`: from `draw_noise`, or the `record` of an earlier output to recompute it.
+
+        An `h_logic` in `noise` is taken as it is (only recorded where the graph encoder is not trained).
+        """
+        state, h_logic = self._state(obs, noise)
+        record = {"h_logic": h_logic} if h_logic is not None and not self.graph_trained else {}
+        router_logits = self.router(state)
+        alpha, weights, drawn = self._weigh(router_logits, routing, noise)
+        expert_logits = self.experts(state)
+        logits = bound_logits((weights.unsqueeze(1) @ expert_logits).squeeze(1))
+        return PolicyOutput(
+            logits=logits,
+            value=self.critic(state),
+            alpha=alpha,
+            weights=weights,
+            router_logits=router_logits,
+            expert_logits=expert_logits,
+            h_logic=h_logic,
+            record=record | drawn,
+        )
+
+    def _state(self, obs: dict[str, Tensor], noise: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        """What router, experts and critic see (B, S), and h_logic."""
+        h_vis = self.visual(obs)
+        if self.gat is None:
+            return h_vis, None
+        h_logic = noise["h_logic"] if "h_logic" in noise else self.gat(obs, noise.get("dropout"))
+        if not self.graph_trained:
+            h_logic = h_logic.detach()
+        return torch.cat([h_vis, h_logic], dim=-1), h_logic
+
+    def value(self, obs: dict[str, Tensor]) -> Tensor:
+        """The critic alone (B,), without dropout: for bootstrapping."""
+        return self.critic(self._state(obs, {})[0])  # type: ignore[no-any-return]
+
+    def expert_rows(self) -> set[str]:
+        """Names of the parameters whose first dimension is the expert."""
+        names = {f"experts.{name}" for name, _ in self.experts.named_parameters()}
+        return names | {"router.out.weight", "router.out.bias"}
+
+
+def _initialise(policy: MixturePolicy) -> None:
+    """Orthogonal, as is usual for PPO (Andrychowicz et al. 2021): gain √2, and small where logits are made."""
+    for name, module in policy.named_modules():
+        if isinstance(module, nn.Linear) and not name.startswith("gat.layers"):
+            gain = 0.1 if name == "router.out" else 1.0 if name == "critic.out" else 2**0.5
+            nn.init.orthogonal_(module.weight, gain=gain)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.5)

@@ -1,0 +1,58 @@
+"""Routers: logits over the experts, and how they become a distribution."""
+
+from __future__ import annotations
+
+import torch
+from entmax import sparsemax
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.policy.interface import Routing, bound_logits
+
+
+class Router(nn.Module):
+    """Two-layer perceptron: state (B, S) → bounded logits (B, E)."""
+
+    def __init__(self, state_size: int, hidden: int, experts: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(state_size, hidden)
+        self.out = nn.Linear(hidden, experts)
+
+    def forward(self, state: Tensor) -> Tensor:
+        return bound_logits(self.out(functional.relu(self.hidden(state))))
+
+
+def route(logits: Tensor, routing: Routing) -> Tensor:
+    """α (B, E) from logits (B, E): softmax, or sparsemax (Martins & Astudillo 2016), of logits / temperature."""
+    scaled = logits / routing.temperature.unsqueeze(-1)
+    soft = scaled.softmax(dim=-1)
+    if not routing.sparse.any():
+        return soft
+    return torch.where(routing.sparse.unsqueeze(-1), sparsemax(scaled, dim=-1), soft)
+
+
+def draw_gumbel(samples: int, experts: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    """Standard Gumbel noise (samples, experts)."""
+    uniform = torch.rand((samples, experts), generator=generator).clamp_(1e-10, 1 - 1e-7)
+    return (-torch.log(-torch.log(uniform))).to(device)
+
+
+def gumbel_route(
+    logits: Tensor, gumbel: Tensor, choice: Tensor | None, temperature: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Straight-through Gumbel-softmax (Jang et al. 2017, https://arxiv.org/abs/1611.01144).
+
+    Args:
+        logits: (B, E).
+        gumbel: (B, E), kept with the transition.
+        choice: (B,) the experts that were drawn when acting, or None to draw them now.
+
+    Returns:
+        α = softmax(logits) (B, E), the distribution of the draw; weights (B, E), one-hot forward and relaxed
+        backward; choice (B,).
+    """
+    relaxed = ((logits + gumbel) / temperature).softmax(dim=-1)
+    if choice is None:
+        choice = relaxed.argmax(dim=-1)
+    one_hot = functional.one_hot(choice.long(), logits.shape[-1]).to(relaxed.dtype)
+    return logits.softmax(dim=-1), one_hot + relaxed - relaxed.detach(), choice

@@ -1,0 +1,29 @@
+"""V3: graph attention, and a router that goes from softmax to sparsemax."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pipeline.config import PolicySection
+from pipeline.policy.interface import ObservationSpec, Routing
+from pipeline.policy.mixture import MixturePolicy
+from pipeline.policy.router import route
+
+
+class V3Policy(MixturePolicy):
+    """h_vis and h_logic → router → α; the policy is Σₖ αₖ · logitsₖ."""
+
+    def __init__(self, spec: ObservationSpec, config: PolicySection) -> None:
+        super().__init__(spec, config, graph=True, graph_trained=not config.gat_frozen)
+
+    def draw_noise(self, samples: int, generator: torch.Generator, device: torch.device) -> dict[str, Tensor]:
+        if not self.graph_trained or self.gat is None or self.gat.dropout == 0:
+            return {}  # dropout regularises what is trained; a frozen encoder gives its best features
+        return {"dropout": self.gat.draw_dropout(samples, generator, device)}
+
+    def _weigh(
+        self, router_logits: Tensor, routing: Routing, noise: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        alpha = route(router_logits, routing)
+        return alpha, alpha, {key: noise[key] for key in ("dropout",) if key in noise}

@@ -1,0 +1,97 @@
+"""Checkpoints on disk: written atomically, described by a small JSON file beside them, loaded without pickle's powers.
+
+The description (`000123.json` beside `000123.pt`) is all that the orchestrator reads: it has no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What a checkpoint is, for those who will not open it."""
+
+    episode: int
+    step: int
+    """Environment steps."""
+    update: int
+    score_window: float | None
+    kind: str
+    experts: tuple[str, ...]
+    sha256: str
+    format: int = FORMAT
+
+
+class BadCheckpoint(RuntimeError):
+    """Damaged, foreign, or of another version."""
+
+
+def write_checkpoint(folder: Path, name: str, state: dict[str, Any], **info: Any) -> Path:
+    """Writes `name`.pt and then `name`.json; a crash in between leaves the earlier checkpoints as they are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.pt"
+    temporary = path.with_suffix(".tmp")
+    torch.save(state, temporary)
+    digest = _sha256(temporary)
+    _sync_and_move(temporary, path)
+    description = path.with_suffix(".json.tmp")
+    description.write_text(json.dumps(asdict(CheckpointInfo(sha256=digest, **info))))
+    _sync_and_move(description, path.with_suffix(".json"))
+    return path
+
+
+def _sync_and_move(temporary: Path, path: Path) -> None:
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The state, after its checksum has been compared.
+
+    Raises:
+        BadCheckpoint: it is not what its description says.
+    """
+    try:
+        info = json.loads(path.with_suffix(".json").read_text())
+        if info["format"] != FORMAT:
+            raise BadCheckpoint(f"{path}: format {info['format']}, this program reads {FORMAT}")
+        if _sha256(path) != info["sha256"]:
+            raise BadCheckpoint(f"{path}: damaged, its checksum is not the one in its description")
+        return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+    except (OSError, ValueError, KeyError) as error:
+        raise BadCheckpoint(f"{path}: {error}") from error
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Keeps the newest `keep` numbered checkpoints, and those with a name (such as `best`)."""
+    numbered = sorted(path for path in folder.glob("*.pt") if path.stem.isdigit())
+    for path in numbered[:-keep]:
+        path.with_suffix(".json").unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+
+
+def select_experts(
+    tensors: dict[str, Tensor], rows: set[str], source: tuple[str, ...], target: tuple[str, ...]
+) -> dict[str, Tensor]:
+    """Of the parameters in `rows` (first dimension: expert), the rows of the target's experts, in its order."""
+    if source == target:
+        return tensors
+    index = torch.tensor([source.index(name) for name in target])
+    return {name: tensor[index] if name in rows else tensor for name, tensor in tensors.items()}

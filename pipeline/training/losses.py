@@ -1,0 +1,92 @@
+"""The brief's losses, each a pure function. B samples, E experts, A actions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pipeline.config import TrainingSection
+from pipeline.policy.interface import PolicyOutput
+
+
+def ppo_actor(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip_ratio: float) -> Tensor:
+    """Clipped surrogate objective, negated (Schulman et al. 2017, eq. 7). All (B,)."""
+    ratio = (log_prob - old_log_prob).exp()
+    return -torch.min(ratio * advantage, ratio.clamp(1 - clip_ratio, 1 + clip_ratio) * advantage).mean()
+
+
+def entropy(probabilities: Tensor) -> Tensor:
+    """Entropy in nats over the last dimension; 0·log 0 is 0."""
+    return torch.special.entr(probabilities).sum(-1)
+
+
+def load_balance(alpha: Tensor) -> Tensor:
+    """Mean squared error between the batch mean of α (B, E) and the uniform 1/E."""
+    load = alpha.mean(0)
+    return ((load - 1 / alpha.shape[-1]) ** 2).mean()
+
+
+def diversity(expert_logits: Tensor) -> Tensor:
+    """Mean cosine similarity over all pairs of experts' action logits (B, E, A); 0 for a single expert.
+
+    The logits are centred over the actions: a constant added to all of them changes no policy and no loss.
+    """
+    experts = expert_logits.shape[1]
+    if experts < 2:
+        return expert_logits.new_zeros(())
+    centred = expert_logits - expert_logits.mean(-1, keepdim=True)
+    unit = functional.normalize(centred, dim=-1, eps=1e-6)
+    similarity = unit @ unit.transpose(1, 2)  # (B, E, E)
+    first, second = torch.triu_indices(experts, experts, offset=1, device=unit.device)
+    return similarity[:, first, second].mean()
+
+
+@dataclass
+class Losses:
+    """The terms of one minibatch and their weighted sum, all scalars."""
+
+    total: Tensor
+    actor: Tensor
+    critic: Tensor
+    action_entropy: Tensor
+    alpha_entropy: Tensor
+    load_balance: Tensor
+    diversity: Tensor
+
+
+def total_loss(
+    output: PolicyOutput,
+    log_prob: Tensor,
+    old_log_prob: Tensor,
+    advantage: Tensor,
+    returns: Tensor,
+    training: TrainingSection,
+) -> Losses:
+    """actor + critic_coef·critic + load_balance_coef·load_balance + diversity_coef·diversity
+    − entropy_coef·H(policy) − alpha_entropy_coef·H(α).
+
+    The balance and the α-entropy are those of a softmax of the router's logits, whatever the routing: at a one-hot
+    output sparsemax has no gradient, and a collapse could never be undone.
+    """
+    soft = output.router_logits.softmax(-1)
+    terms = Losses(
+        total=soft.new_zeros(()),
+        actor=ppo_actor(log_prob, old_log_prob, advantage, training.clip_ratio),
+        critic=functional.mse_loss(output.value, returns),
+        action_entropy=entropy(output.logits.softmax(-1)).mean(),
+        alpha_entropy=entropy(soft.mean(0) if training.alpha_entropy_of == "load" else soft).mean(),
+        load_balance=load_balance(soft),
+        diversity=diversity(output.expert_logits),
+    )
+    terms.total = (
+        terms.actor
+        + training.critic_coef * terms.critic
+        + training.load_balance_coef * terms.load_balance
+        + training.diversity_coef * terms.diversity
+        - training.entropy_coef * terms.action_entropy
+        - training.alpha_entropy_coef * terms.alpha_entropy
+    )
+    return terms

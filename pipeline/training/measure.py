@@ -1,0 +1,71 @@
+"""The metrics of one update, from what was played and what was learnt."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.environments.nethack import Episode
+from pipeline.health.metrics import attention_variance, neighbour_similarity, routing_metrics
+from pipeline.policy.mixture import MixturePolicy
+from pipeline.training.phases import FINETUNE
+from pipeline.training.rollout import Rollout
+
+_GRAPHS_INSPECTED = 256
+
+
+def main_phase(rollout: Rollout) -> int:
+    """The phase in which most of the samples were played."""
+    return int(np.bincount(rollout.phase, minlength=FINETUNE + 1).argmax())
+
+
+def rollout_metrics(rollout: Rollout, policy: MixturePolicy) -> dict[str, float]:
+    """Routing over all samples of the update; attention and smoothing on an evenly spread part of them."""
+    metrics = routing_metrics(rollout.alpha.cpu().numpy(), policy.expert_names)
+    metrics["router_logit_norm"] = float(rollout.router_logits.norm(dim=-1).mean())
+    metrics["phase"] = float(main_phase(rollout))
+    metrics["temperature"] = float(rollout.routing.temperature.mean())
+    if policy.gat is not None:
+        metrics |= graph_metrics(rollout, policy)
+    return metrics
+
+
+def graph_metrics(rollout: Rollout, policy: MixturePolicy) -> dict[str, float]:
+    """`gat_attention_variance` (normalised, mean over layers), the brief's raw variance, and `gat_smoothing`."""
+    if policy.gat is None:
+        return {}
+    stride = max(1, len(rollout.action) // _GRAPHS_INSPECTED)
+    obs = {key: array[::stride] for key, array in rollout.obs.items()}
+    attention, features = policy.gat.inspect(obs)
+    adjacency = obs["adjacency"].cpu().numpy()
+    exists = (obs["node_kind"] > 0).cpu().numpy()
+    adjacency = adjacency & exists[:, :, None] & exists[:, None, :]
+    normalised, raw = zip(*(attention_variance(each.cpu().numpy(), adjacency) for each in attention), strict=True)
+    return {
+        "gat_attention_variance": float(np.mean(normalised)),
+        "gat_attention_variance_raw": float(np.mean(raw)),
+        **{f"gat_attention_variance/layer_{k + 1}": value for k, value in enumerate(normalised)},
+        "gat_smoothing": neighbour_similarity(features.cpu().numpy(), adjacency),
+    }
+
+
+def episode_metrics(episodes: list[Episode]) -> dict[str, float]:
+    """Means over the episodes that ended in this update; nothing if none did."""
+    if not episodes:
+        return {}
+    return {
+        "score": float(np.mean([episode.score for episode in episodes])),
+        "task_return": float(np.mean([episode.task_return for episode in episodes])),
+        "episode_length": float(np.mean([episode.steps for episode in episodes])),
+        "depth": float(np.mean([episode.depth for episode in episodes])),
+        "death_share": float(np.mean([episode.died for episode in episodes])),
+    }
+
+
+def bootstrap_mean(scores: np.ndarray, seed: int = 0, samples: int = 2000) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the mean."""
+    random = np.random.default_rng(seed)
+    means = scores[random.integers(0, len(scores), size=(samples, len(scores)))].mean(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+

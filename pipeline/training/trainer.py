@@ -1,0 +1,276 @@
+"""The training loop. It reads like this:
+
+    restore a checkpoint, if there is one to start from
+    until enough episodes are finished:
+        keep the last good state
+        collect a rollout                 (n games × T steps; phases switch as games begin)
+        update the policy                 (PPO; skips what is not finite, rolls back if it must)
+        log one batch of metrics          (step = environment steps)
+        write a checkpoint, if 100 more episodes are finished
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.attempt import AttemptFile, Carry, PendingFault, WarmStart
+from pipeline.config import ExperimentConfig
+from pipeline.environments.entity_graph import GLYPHS, KINDS, STATS
+from pipeline.environments.vector import Games, random_scores
+from pipeline.policy.build import build_policy
+from pipeline.policy.interface import ObservationSpec
+from pipeline.training.checkpoint import prune, read_checkpoint, select_experts, write_checkpoint
+from pipeline.training.measure import bootstrap_mean, episode_metrics, main_phase, rollout_metrics
+from pipeline.training.numerics import LastGoodState, RewardNormaliser
+from pipeline.training.ppo import PPO
+from pipeline.training.rollout import Collector, Rollout
+
+log = logging.getLogger("trainer")
+Log = Callable[[dict[str, float], int], None]
+
+
+class Trainer:
+    """Trains one configuration.
+
+    Args:
+        config: the attempt's resolved configuration.
+        folder: the attempt's; checkpoints go to `folder/checkpoints`.
+        report: called once per update with metrics and environment steps.
+        salt: mixed into the seed, so that a warm-started attempt does not replay the games of the one before.
+    """
+
+    def __init__(self, config: ExperimentConfig, folder: Path, report: Log, salt: int = 0) -> None:
+        training = config.training
+        torch.set_num_threads(training.threads)
+        seeds = np.random.SeedSequence([training.seed, salt]).generate_state(3)
+        self.config, self.folder, self.report = config, folder, report
+        self.device = torch.device(_device(training.device))
+        games = Games(config.environment, int(seeds[0]))
+        self.spec = ObservationSpec(
+            glyphs=GLYPHS,
+            kinds=len(KINDS),
+            crop=config.environment.crop_size,
+            stats=STATS,
+            nodes=config.environment.max_entities,
+            actions=games.num_actions,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(seeds[1]))
+            self.policy = build_policy(self.spec, config.policy).to(self.device)
+        self.generator = torch.Generator().manual_seed(int(seeds[2]))
+        self.normaliser = RewardNormaliser(
+            games.num_envs, training.gamma, training.reward_clip, training.reward_centring
+        )
+        self.ppo = PPO(self.policy, config, self.generator, self.device)
+        self.collector = Collector(games, self.policy, config, self.normaliser, self.generator, self.device)
+        self.last_good = LastGoodState(self._learning_state, self._restore_learning)
+        self.steps = 0
+        self.updates = 0
+        self.rollbacks = 0
+        self.scores: deque[float] = deque(maxlen=training.score_window)
+        self.best_score: float | None = None
+        self.faults: list[PendingFault] = []
+        self._stop = False
+
+    # The loop
+
+    def train(self) -> bool:
+        """Runs to the end of the configured episodes. False if it was asked to stop before."""
+        training = self.config.training
+        checkpoint_due = self._next_checkpoint()
+        self._updates_here = 0
+        while self.collector.finished < training.episodes and not self._stop:
+            self.last_good.keep()
+            started = time.perf_counter()
+            rollout = self.collector.collect()
+            self.steps += len(rollout.action)
+            collected = time.perf_counter()
+            self._strike_faults()
+            learnt = self.ppo.update(rollout, self.collector.finished, main_phase(rollout), self.last_good)
+            self.updates += 1
+            self._updates_here += 1
+            self._report(rollout, learnt, collect=collected - started, update=time.perf_counter() - collected)
+            if self.collector.finished >= checkpoint_due:
+                self.save()
+                checkpoint_due = self._next_checkpoint()
+        self.save()
+        return not self._stop
+
+    def stop(self) -> None:
+        """Ends after the present update, with a checkpoint."""
+        self._stop = True
+
+    def _next_checkpoint(self) -> int:
+        every = self.config.training.checkpoint_every_episodes
+        return (self.collector.finished // every + 1) * every
+
+    def _report(self, rollout: Rollout, learnt: dict[str, float], collect: float, update: float) -> None:
+        self.rollbacks += int(learnt.pop("rolled_back"))
+        self.scores.extend(episode.score for episode in rollout.episodes)
+        metrics = learnt | rollout_metrics(rollout, self.policy) | episode_metrics(rollout.episodes)
+        if self.scores:
+            metrics["score_window"] = float(np.mean(self.scores))
+            if len(self.scores) == self.scores.maxlen or self.best_score is not None:
+                self.best_score = max(metrics["score_window"], self.best_score or -np.inf)
+                metrics["score_window_best"] = self.best_score
+        metrics |= {
+            "nonfinite_rewards": float(rollout.nonfinite_rewards),
+            "rollbacks": float(self.rollbacks),
+            "episodes": float(self.collector.finished),
+            "update": float(self.updates),
+            "time/collect": collect,
+            "time/update": update,
+        }
+        reporting = time.perf_counter()
+        metrics["steps_per_second"] = len(rollout.action) / (collect + update + getattr(self, "_reporting", 0.0))
+        metrics["time/report"] = getattr(self, "_reporting", 0.0)
+        self.report(metrics, self.steps)
+        self._reporting = time.perf_counter() - reporting
+        log.info(
+            "update %d, episode %d, step %d: score %.1f, %.0f steps/s",
+            self.updates, self.collector.finished, self.steps,
+            metrics.get("score_window", float("nan")), metrics["steps_per_second"],
+        )  # fmt: skip
+
+    # State
+
+    def _learning_state(self) -> dict[str, Any]:
+        """What a rollback restores."""
+        return {
+            "policy": self.policy.state_dict(),
+            "ppo": self.ppo.state(),
+            "normaliser": self.normaliser.state(),
+            "generator": self.generator.get_state(),
+        }
+
+    def _restore_learning(self, state: dict[str, Any]) -> None:
+        self.policy.load_state_dict(state["policy"])
+        self.ppo.restore(state["ppo"])
+        self.normaliser.restore(state["normaliser"])
+        self.generator.set_state(state["generator"])
+
+    def save(self) -> None:
+        """Writes a checkpoint of everything, and keeps it as `best` too if its windowed score is the best so far."""
+        checkpoints = self.folder / "checkpoints"
+        score = float(np.mean(self.scores)) if self.scores else None
+        state = self._learning_state() | {
+            "collector": self.collector.state(),
+            "steps": self.steps,
+            "updates": self.updates,
+            "rollbacks": self.rollbacks,
+            "scores": list(self.scores),
+            "best_score": self.best_score,
+            "experts": list(self.policy.expert_names),
+        }
+        info = {
+            "episode": self.collector.finished,
+            "step": self.steps,
+            "update": self.updates,
+            "score_window": score,
+            "kind": self.config.policy.kind,
+            "experts": self.policy.expert_names,
+        }
+        write_checkpoint(checkpoints, f"{self.updates:08d}", state, **info)
+        if score is not None and len(self.scores) == self.scores.maxlen and score > self._best_saved:
+            self._best_saved = score
+            write_checkpoint(checkpoints, "best", state, **info)
+        prune(checkpoints, self.config.training.checkpoints_kept)
+
+    _best_saved = float("-inf")
+
+    def start_from(self, start: WarmStart) -> None:
+        """Loads a checkpoint: exactly, or what its `carry` names.
+
+        Raises:
+            BadCheckpoint: it is damaged or foreign.
+        """
+        state = read_checkpoint(Path(start.checkpoint))
+        if start.exact:
+            self._restore_learning(state)
+            anew = self.collector.restore(state["collector"])
+            if anew:
+                log.warning("%d of %d games could not be replayed and begin anew", anew, self.collector.games.num_envs)
+        else:
+            self._load_weights(state, start.carry)
+        if start.exact or start.carry.schedule:
+            self.steps, self.updates = state["steps"], state["updates"]
+            self.scores.extend(state["scores"])
+            self.best_score = state["best_score"]
+            self._best_saved = self.best_score if self.best_score is not None else self._best_saved
+        if start.exact:
+            self.rollbacks = state["rollbacks"]
+        log.info("starts from episode %d of run %s (%s)", start.episode, start.run_id, start.checkpoint)
+
+    def _load_weights(self, state: dict[str, Any], carry: Carry) -> None:
+        def carried(name: str) -> bool:
+            return carry.modules is None or name.split(".")[0] in carry.modules
+
+        rows = self.policy.expert_rows()
+        experts = tuple(state["experts"]), self.policy.expert_names
+        weights = {name: tensor for name, tensor in state["policy"].items() if carried(name)}
+        own = self.policy.state_dict()
+        own.update(select_experts(weights, rows, *experts) if rows & weights.keys() else weights)
+        self.policy.load_state_dict(own)
+        if carry.optimiser:
+            moments = {name: values for name, values in state["ppo"]["moments"].items() if carried(name)}
+            for key in ("exp_avg", "exp_avg_sq"):
+                chosen = select_experts({name: values[key] for name, values in moments.items()}, rows, *experts)
+                moments = {name: {**values, key: chosen[name]} for name, values in moments.items()}
+            self.ppo.restore({"moments": moments, "optimiser_steps": self.ppo.optimiser_steps})
+        if carry.schedule:
+            self.ppo.optimiser_steps = state["ppo"]["optimiser_steps"]
+            self.normaliser.restore(state["normaliser"])
+            self.collector.resume_at(state["collector"]["finished"])
+
+    # Faults for drills
+
+    def _strike_faults(self) -> None:
+        for pending in list(self.faults):
+            if self._updates_here + 1 < pending.fault.at_update:
+                continue
+            self.faults.remove(pending)
+            pending.marker(self.folder).touch()
+            log.warning("fault: %s", pending.fault.kind)
+            if pending.fault.kind == "crash":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            elif pending.fault.kind == "hang":
+                while True:
+                    time.sleep(60)
+            elif pending.fault.kind == "out_of_memory":
+                torch.empty(2**55, dtype=torch.uint8)
+            else:
+                self.ppo.poison = pending.fault.times
+
+
+def _device(name: str) -> str:
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def measure_random(config: ExperimentConfig) -> dict[str, float]:
+    """Score of a uniformly random policy under this experiment's step cap: mean and 95 % interval, as metrics."""
+    scores = random_scores(config.environment, config.environment.random_episodes, config.training.seed)
+    low, high = bootstrap_mean(scores)
+    return {"random/score": float(scores.mean()), "random/score_low": low, "random/score_high": high}
+
+
+def run_attempt(attempt: AttemptFile, report: Log) -> bool:
+    """Trains as an attempt's file says; False if it was asked to stop (SIGTERM, SIGINT) before the end."""
+    trainer = Trainer(attempt.config, Path(attempt.folder), report, salt=attempt.number)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: trainer.stop())
+    trainer.faults = list(attempt.faults)
+    if attempt.warm_start is not None:
+        trainer.start_from(attempt.warm_start)
+    baseline = attempt.random_score or measure_random(attempt.config)
+    report(baseline, trainer.steps)
+    return trainer.train()

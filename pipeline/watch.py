@@ -1,0 +1,59 @@
+"""Watching one attempt: cheap polls of the latest values, a closer look at histories only when something stirs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from pipeline.health.history import History
+from pipeline.health.monitor import judge, stirring, warnings
+from pipeline.health.rules import AnyRule
+from pipeline.health.verdict import Evidence, Verdict
+from pipeline.tracking import Store
+
+
+class Watch:
+    """Follows a run's metrics in the store.
+
+    A poll is one call whose cost does not grow with the run. What it sees is judged by the rules; a rule that stirs
+    gets the complete histories of its own metrics, and only those decide.
+    """
+
+    def __init__(self, store: Store, run_id: str, rules: Sequence[AnyRule]) -> None:
+        self._store, self._run_id, self._rules = store, run_id, rules
+        self._seen = History()
+        self.last_step = -1
+        self._metrics_seen = 0
+        self._last_news = time.monotonic()  # does not count the time that a laptop sleeps
+        self.latest: dict[str, float] = {}
+
+    def poll(self) -> Verdict | None:
+        """Looks once; a verdict if a failing rule has fired.
+
+        Raises:
+            InfrastructureFailure: the store cannot be reached.
+        """
+        latest = self._store.latest(self._run_id)
+        if not latest:
+            return None
+        self.latest = {name: value for name, (_, value) in latest.items()}
+        step = max(step for step, _ in latest.values())
+        if step == self.last_step and len(latest) == self._metrics_seen:
+            return None
+        self.last_step, self._metrics_seen, self._last_news = step, len(latest), time.monotonic()
+        for name, (at, value) in latest.items():
+            self._seen.add(name, at, value)
+        stirred = stirring(self._seen, self._rules)
+        return judge(self._history(stirred), stirred) if stirred else None
+
+    def silence(self) -> float:
+        """Seconds since the run last said something new."""
+        return time.monotonic() - self._last_news
+
+    def final(self) -> tuple[Verdict | None, list[Evidence]]:
+        """The verdict on the complete histories, and the warnings."""
+        history = self._history(self._rules)
+        return judge(history, self._rules), warnings(history, self._rules)
+
+    def _history(self, rules: Sequence[AnyRule]) -> History:
+        return self._store.history(self._run_id, dict.fromkeys(name for rule in rules for name in rule.metrics))
