@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,7 +50,7 @@ def check(config: ExperimentConfig) -> int:
     for item in items:
         mark = "[green]yes[/]" if item.true else "[red]NO[/]"
         table.add_row(mark, item.name, item.configured, item.where, style=None if item.true else "bold")
-    console = Console(highlight=False)
+    console = _console()
     console.print(table)
     failed = sum(not item.true for item in items)
     console.print(f"{len(items) - failed} of {len(items)} items true")
@@ -59,8 +60,6 @@ def check(config: ExperimentConfig) -> int:
 def status(config: ExperimentConfig) -> int:
     """Prints the experiments of the store with their attempts, newest first."""
     from pipeline.tracking import URI_VARIABLE, Store, tracking_uri
-
-    import os
 
     root = Path(config.tracking.root)
     if not (os.environ.get(URI_VARIABLE) or config.tracking.uri or (root / "mlflow.db").exists()):
@@ -95,8 +94,13 @@ def status(config: ExperimentConfig) -> int:
                     tags["ladder.warm_start"],
                     each.info.run_id,
                 )
-    Console(highlight=False).print(table)
+    _console().print(table)
     return EXIT_HEALTHY
+
+
+def _console() -> Console:
+    """As wide as the terminal; in a pipe wide enough that nothing is cut."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -195,7 +195,7 @@ class HealthSection(Section):
         rules: dict[str, AnyRule] = {rule.name: rule for rule in RULE_SETS[self.rules]}
         for name, changes in self.override.items():
             if name not in rules:
-                raise ValueError(f"override.{name}: unknown rule, allowed: {', '.join(rules)}")
+                raise ValueError(f"override.{name}: unknown rule; allowed: {', '.join(rules)}")
             rules[name] = type(rules[name]).model_validate({**rules[name].model_dump(), **changes})
         return (*rules.values(), *self.extra)
 

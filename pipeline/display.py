@@ -148,7 +148,7 @@ class Display:
 
     def _line(self, latest: dict[str, float]) -> str:
         bands = ", ".join(
-            f"{band.label} {latest[band.metric]:.2f} {band.judge(latest[band.metric])}"
+            f"{band.label} {latest[band.metric]:.2f} {band.judge(latest)}"
             for band in BANDS
             if band.metric in latest
         )
@@ -173,7 +173,7 @@ class Display:
         for band in BANDS:
             if band.metric in latest:
                 value = latest[band.metric]
-                verdict = band.judge(value)
+                verdict = band.judge(latest)
                 normal = f"normal {band.normal[0]:.2g} – {band.normal[1]:.2g}"
                 facts.add_row(band.label, f"[{_COLOURS[verdict]}]{value:.3f} {verdict}[/] [dim]{normal}[/]")
         title = f"attempt {self._number} · {self._plan.rung.name}"

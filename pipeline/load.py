@@ -31,6 +31,8 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
 
 def read_yaml(path: Path) -> Any:
     """An OmegaConf mapping. Raises BadInput: missing, unreadable, not YAML, not a mapping."""
+    if path.is_dir():
+        raise BadInput(f"{path}: is a folder, not an experiment's YAML file")
     if not path.is_file():
         beside = [str(each) for each in sorted(path.parent.glob("*.y*ml"))] if path.parent.is_dir() else []
         shipped = [str(each) for each in sorted(Path("experiments").glob("*.yaml"))]
@@ -106,7 +108,9 @@ def explain(error: ValidationError) -> str:
         )
     if first["type"] == "extra_forbidden":
         return f"{key}: unknown key{_nearest_key(key)}{more}"
-    return f"{key}: {_complaint(first)}{more}"
+    # A check across keys names its key itself, relative to the section.
+    joint = "." if first["type"] == "value_error" and key else ": " if key else ""
+    return f"{key}{joint}{_complaint(first)}{more}"
 
 
 def _complaint(problem: ErrorDetails) -> str:

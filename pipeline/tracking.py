@@ -187,7 +187,7 @@ class Store:
             for experiment in self.client.search_experiments(view_type=ViewType.ACTIVE_ONLY):
                 runs = self.client.search_runs(
                     [experiment.experiment_id],
-                    filter_string="tags.ladder.kind IN ('experiment', 'attempt')",
+                    filter_string="tags.`ladder.kind` LIKE '%'",
                     order_by=["attributes.start_time DESC"],
                     max_results=1000,
                 )

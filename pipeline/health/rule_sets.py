@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.health.rules import FINETUNE, TRANSITION, AnyRule, Condition, PlateauRule, Rule
@@ -129,7 +130,7 @@ V3: tuple[AnyRule, ...] = (
         verdict="router_indecision",
         conditions=(
             Condition(metric="alpha_entropy_ratio", above=0.866),
-            Condition(metric="support_size", above=1.0),
+            Condition(metric="sparse_share", above=0.5),
         ),
         phases=(FINETUNE,),
         window=50,
@@ -155,18 +156,43 @@ class Band:
     normal: tuple[float, float]
     abnormal: tuple[float, float]
     """Outside of this it is abnormal."""
+    upper_counts_when: tuple[str, float] | None = None
+    """The upper bounds hold only while this metric is above this value."""
+    lower_counts_when: tuple[str, float] | None = None
 
-    def judge(self, value: float) -> str:
-        """normal, between, or abnormal."""
-        if self.normal[0] <= value <= self.normal[1]:
+    def judge(self, latest: Mapping[str, float]) -> str:
+        """normal, between, or abnormal, from the newest values of all metrics."""
+
+        def counts(when: tuple[str, float] | None) -> bool:
+            return when is None or latest.get(when[0], 0.0) > when[1]
+
+        value = latest[self.metric]
+        beyond_upper = counts(self.upper_counts_when) and value > self.normal[1]
+        beyond_lower = counts(self.lower_counts_when) and value < self.normal[0]
+        if not (beyond_upper or beyond_lower):
             return "normal"
         return "between" if self.abnormal[0] <= value <= self.abnormal[1] else "abnormal"
 
 
 _LN4 = 1.3863
 BANDS = (
-    Band("α-entropy / ln E", "alpha_entropy_ratio", (0.5 / _LN4, 1.0 / _LN4), (0.3 / _LN4, 1.2 / _LN4)),
+    # Softmax sits near ln E by design: too high is a fault of sparse routing only.
+    Band(
+        "α-entropy / ln E",
+        "alpha_entropy_ratio",
+        (0.5 / _LN4, 1.0 / _LN4),
+        (0.3 / _LN4, 1.2 / _LN4),
+        upper_counts_when=("sparse_share", 0.5),
+        lower_counts_when=("expert_usage_excess", 0.73),  # low under a balanced load is specialisation, the goal
+    ),
     Band("largest usage", "expert_usage_max", (0.1, 0.4), (0.0, 0.8)),
     Band("gradient norm", "gradient_norm", (0.0, 5.0), (0.0, 10.0)),
-    Band("attention variance", "gat_attention_variance", (0.1, 1.0), (0.05, 1.0)),
+    # Attention is even in a new encoder; it matters once the nodes' features are alike.
+    Band(
+        "attention variance",
+        "gat_attention_variance",
+        (0.1, 1.0),
+        (0.05, 1.0),
+        lower_counts_when=("gat_smoothing", 0.9),
+    ),
 )

@@ -51,6 +51,7 @@ class PolicyOutput:
     | logits | (B, A) | of the policy: Σₖ weightsₖ · expert_logitsₖ, bounded |
     | value | (B,) | critic's estimate of the (normalised) return |
     | alpha | (B, E) | the router's distribution over experts, after the temperature |
+    | soft_alpha | (B, E) | softmax of the logits that α was made of: never without a gradient |
     | weights | (B, E) | what mixes the experts: α itself, or for a Gumbel router the one-hot draw |
     | router_logits | (B, E) | bounded, before the temperature |
     | expert_logits | (B, E, A) | bounded |
@@ -61,6 +62,7 @@ class PolicyOutput:
     logits: Tensor
     value: Tensor
     alpha: Tensor
+    soft_alpha: Tensor
     weights: Tensor
     router_logits: Tensor
     expert_logits: Tensor

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -42,6 +44,15 @@ class Critic(nn.Module):
         return self.out(functional.relu(self.hidden(state))).squeeze(-1)  # type: ignore[no-any-return]
 
 
+class Weighing(NamedTuple):
+    """How the experts are mixed; the fields are those of :class:`PolicyOutput`."""
+
+    alpha: Tensor
+    soft_alpha: Tensor
+    weights: Tensor
+    record: dict[str, Tensor]
+
+
 class MixturePolicy(nn.Module):
     """Mixture of named experts: the policy is Σₖ weightsₖ · logitsₖ. Subclasses say how the weights arise.
 
@@ -72,8 +83,8 @@ class MixturePolicy(nn.Module):
 
     def _weigh(
         self, router_logits: Tensor, routing: Routing, noise: dict[str, Tensor]
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """α (B, E), weights (B, E), and what must be recorded to compute the same weights again."""
+    ) -> Weighing:
+        """From router logits (B, E) to weights (B, E)."""
         raise NotImplementedError
 
     def forward(self, obs: dict[str, Tensor], routing: Routing, noise: dict[str, Tensor]) -> PolicyOutput:
@@ -84,18 +95,19 @@ class MixturePolicy(nn.Module):
         state, h_logic = self._state(obs, noise)
         record = {"h_logic": h_logic} if h_logic is not None and not self.graph_trained else {}
         router_logits = self.router(state)
-        alpha, weights, drawn = self._weigh(router_logits, routing, noise)
+        weighing = self._weigh(router_logits, routing, noise)
         expert_logits = self.experts(state)
-        logits = bound_logits((weights.unsqueeze(1) @ expert_logits).squeeze(1))
+        logits = bound_logits((weighing.weights.unsqueeze(1) @ expert_logits).squeeze(1))
         return PolicyOutput(
             logits=logits,
             value=self.critic(state),
-            alpha=alpha,
-            weights=weights,
+            alpha=weighing.alpha,
+            soft_alpha=weighing.soft_alpha,
+            weights=weighing.weights,
             router_logits=router_logits,
             expert_logits=expert_logits,
             h_logic=h_logic,
-            record=record | drawn,
+            record=record | weighing.record,
         )
 
     def _state(self, obs: dict[str, Tensor], noise: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:

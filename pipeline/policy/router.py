@@ -22,13 +22,16 @@ class Router(nn.Module):
         return bound_logits(self.out(functional.relu(self.hidden(state))))
 
 
-def route(logits: Tensor, routing: Routing) -> Tensor:
-    """α (B, E) from logits (B, E): softmax, or sparsemax (Martins & Astudillo 2016), of logits / temperature."""
+def route(logits: Tensor, routing: Routing) -> tuple[Tensor, Tensor]:
+    """α (B, E) from logits (B, E): softmax, or sparsemax (Martins & Astudillo 2016), of logits / temperature.
+
+    The second result is the softmax of the same scaled logits for every sample.
+    """
     scaled = logits / routing.temperature.unsqueeze(-1)
     soft = scaled.softmax(dim=-1)
     if not routing.sparse.any():
-        return soft
-    return torch.where(routing.sparse.unsqueeze(-1), sparsemax(scaled, dim=-1), soft)
+        return soft, soft
+    return torch.where(routing.sparse.unsqueeze(-1), sparsemax(scaled, dim=-1), soft), soft
 
 
 def draw_gumbel(samples: int, experts: int, generator: torch.Generator, device: torch.device) -> Tensor:

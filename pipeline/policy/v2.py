@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pipeline.config import PolicySection
 from pipeline.policy.interface import ObservationSpec, Routing
-from pipeline.policy.mixture import MixturePolicy
+from pipeline.policy.mixture import MixturePolicy, Weighing
 from pipeline.policy.router import draw_gumbel, gumbel_route
 
 
@@ -23,7 +23,7 @@ class V2Policy(MixturePolicy):
 
     def _weigh(
         self, router_logits: Tensor, routing: Routing, noise: dict[str, Tensor]
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    ) -> Weighing:
         gumbel = noise["gumbel"]
         alpha, weights, choice = gumbel_route(router_logits, gumbel, noise.get("choice"), self.temperature)
-        return alpha, weights, {"gumbel": gumbel, "choice": choice}
+        return Weighing(alpha, alpha, weights, {"gumbel": gumbel, "choice": choice})

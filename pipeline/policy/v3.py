@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pipeline.config import PolicySection
 from pipeline.policy.interface import ObservationSpec, Routing
-from pipeline.policy.mixture import MixturePolicy
+from pipeline.policy.mixture import MixturePolicy, Weighing
 from pipeline.policy.router import route
 
 
@@ -24,6 +24,6 @@ class V3Policy(MixturePolicy):
 
     def _weigh(
         self, router_logits: Tensor, routing: Routing, noise: dict[str, Tensor]
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        alpha = route(router_logits, routing)
-        return alpha, alpha, {key: noise[key] for key in ("dropout",) if key in noise}
+    ) -> Weighing:
+        alpha, soft_alpha = route(router_logits, routing)
+        return Weighing(alpha, soft_alpha, alpha, {key: noise[key] for key in ("dropout",) if key in noise})

@@ -68,10 +68,11 @@ def total_loss(
     """actor + critic_coef·critic + load_balance_coef·load_balance + diversity_coef·diversity
     − entropy_coef·H(policy) − alpha_entropy_coef·H(α).
 
-    The balance and the α-entropy are those of a softmax of the router's logits, whatever the routing: at a one-hot
-    output sparsemax has no gradient, and a collapse could never be undone.
+    The balance and the α-entropy are those of a softmax of the very logits that the router's sparsemax sees, after the
+    temperature: at a one-hot output sparsemax has no gradient, and a collapse could never be undone. Before the
+    temperature, the softmax would look balanced while sparsemax already gives nearly all to one expert.
     """
-    soft = output.router_logits.softmax(-1)
+    soft = output.soft_alpha
     terms = Losses(
         total=soft.new_zeros(()),
         actor=ppo_actor(log_prob, old_log_prob, advantage, training.clip_ratio),

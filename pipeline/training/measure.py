@@ -23,6 +23,7 @@ def rollout_metrics(rollout: Rollout, policy: MixturePolicy) -> dict[str, float]
     metrics = routing_metrics(rollout.alpha.cpu().numpy(), policy.expert_names)
     metrics["router_logit_norm"] = float(rollout.router_logits.norm(dim=-1).mean())
     metrics["phase"] = float(main_phase(rollout))
+    metrics["sparse_share"] = float(rollout.routing.sparse.float().mean())
     metrics["temperature"] = float(rollout.routing.temperature.mean())
     if policy.gat is not None:
         metrics |= graph_metrics(rollout, policy)

@@ -1,0 +1,55 @@
+# Everything sets itself up: a virtual environment in .venv, exactly as requirements.lock has it.
+
+EXPERIMENT ?= experiments/quickstart.yaml
+ARGS ?=
+ROOT ?= mlruns
+PORT ?= 5000
+BASE_PYTHON ?= $(firstword $(foreach python,python3.11 python3.12 python3.13 python3,$(shell command -v $(python) 2>/dev/null)))
+
+BIN := .venv/bin
+READY := .venv/.ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run drill test lint ui bench clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*##/make \1\t/p' Makefile | expand -t 14
+
+setup: $(READY)  ## the virtual environment, from requirements.lock
+
+$(READY): requirements.lock pyproject.toml
+	@$(BASE_PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	  echo "Python 3.11, 3.12 or 3.13 is needed, found: $(BASE_PYTHON). Name another: make setup BASE_PYTHON=…" >&2; exit 1; }
+	@echo "setting up .venv (a few minutes, once)"
+	@$(BASE_PYTHON) -m venv .venv
+	@$(PIP) install "$$(grep -o '^torch==[0-9.]*' requirements.lock)"
+	@$(PIP) install --no-deps --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+run: $(READY)  ## the unattended experiment: make run [EXPERIMENT=experiments/nethack.yaml] [ARGS="key.sub=value …"]
+	@$(BIN)/ladder run $(EXPERIMENT) $(ARGS)
+
+drill: $(READY)  ## the ladder at work: a run that really fails, step by step
+	@$(BIN)/ladder run experiments/drill.yaml $(ARGS)
+
+test: $(READY)  ## the test suite
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+lint: $(READY)  ## style, types, and who may import whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+ui: $(READY)  ## the MLflow UI on http://127.0.0.1:5000: make ui [PORT=…] [ROOT=mlruns]
+	@mkdir -p $(ROOT)
+	@MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) --workers 1 \
+	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(ROOT)/mlflow.db}"
+
+bench: $(READY)  ## environment steps per second of V3 and of every rung
+	@$(BIN)/python -m benchmarks.throughput $(ARGS)
+
+clean:  ## removes the virtual environment and caches; never a result
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -1,0 +1,43 @@
+"""Shared fixtures: a configuration small enough for tests, on real NetHack."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from fallbacks.ladder import BUILT_IN
+from pipeline.config import ExperimentConfig
+
+logging.getLogger("nle.env.base").setLevel(logging.WARNING)
+
+SMALL: dict[str, Any] = {
+    "environment.num_envs": 4,
+    "environment.max_episode_steps": 40,
+    "environment.max_entities": 8,
+    "environment.crop_size": 5,
+    "environment.random_episodes": 4,
+    "policy.hidden_size": 16,
+    "training.rollout_steps": 16,
+    "training.batch_size": 32,
+    "training.ppo_epochs": 2,
+    "training.warmup_steps": 4,
+    "training.episodes": 12,
+    "training.checkpoint_every_episodes": 4,
+    "training.score_window": 4,
+    "phases.warmup_until": 4,
+    "phases.transition_until": 8,
+}
+RUNGS = tuple(BUILT_IN)
+
+
+def small_config(**changes: Any) -> ExperimentConfig:
+    """A small experiment; changes as `training__seed=3`."""
+    return ExperimentConfig().with_values(SMALL | {key.replace("__", "."): value for key, value in changes.items()})
+
+
+@pytest.fixture(params=RUNGS)
+def rung_config(request: pytest.FixtureRequest) -> ExperimentConfig:
+    """The small configuration at each of the five rungs."""
+    return BUILT_IN[request.param].transform(small_config())
