@@ -112,6 +112,8 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
             self._score = float(observation["blstats"][nethack.NLE_BL_SCORE])
             reward += self._explore(observation)
         if terminated or truncated:
+            # NLE writes the next game into the same buffers.
+            observation = {key: array.copy() for key, array in observation.items()}
             self.last_episode = Episode(
                 score=self._score,
                 task_return=self._task_return,

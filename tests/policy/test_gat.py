@@ -1,0 +1,74 @@
+"""The graph encoder: against torch-geometric, and what must hold of a function of graphs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch_geometric.nn import DenseGATConv
+
+from pipeline.policy.gat import GraphAttention, GraphEncoder
+from pipeline.policy.interface import ObservationSpec
+from tests.conftest import small_config
+
+SPEC = ObservationSpec(glyphs=100, kinds=11, crop=5, stats=31, nodes=6, actions=23)
+
+
+def graphs(count: int = 3, seed: int = 0) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    links = torch.rand((count, 6, 6), generator=generator) < 0.4
+    adjacency = links | links.transpose(1, 2) | torch.eye(6, dtype=torch.bool)
+    adjacency[:, 0] = adjacency[:, :, 0] = True
+    return {
+        "node_glyph": torch.randint(0, 100, (count, 6), generator=generator),
+        "node_kind": torch.randint(1, 11, (count, 6), generator=generator),
+        "node_position": torch.randn((count, 6, 2), generator=generator) * 4,
+        "adjacency": adjacency,
+    }
+
+
+def encoder() -> GraphEncoder:
+    torch.manual_seed(0)
+    return GraphEncoder(SPEC, small_config().policy)
+
+
+def test_attention_layer_equals_torch_geometric() -> None:
+    torch.manual_seed(0)
+    layer = GraphAttention(8, 4, heads=2)
+    x, adjacency = torch.randn(3, 6, 8), graphs()["adjacency"]
+    mask = torch.zeros(adjacency.shape).masked_fill(~adjacency, float("-inf"))
+    ours, attention = layer(x, mask)
+    assert torch.allclose(ours, DenseGATConv.forward(layer, x, adjacency.float()), atol=1e-5)
+    assert torch.allclose(attention.sum(-1), torch.ones(3, 2, 6))
+    assert not attention[~adjacency[:, None].expand_as(attention)].any()
+    assert torch.allclose(layer(x, mask, queries=1)[0], ours[:, :1], atol=1e-6)
+
+
+def test_h_logic_does_not_depend_on_the_order_of_the_entities() -> None:
+    gat, one = encoder(), graphs()
+    order = torch.tensor([0, 4, 2, 5, 1, 3])
+    other = {key: value[:, order] for key, value in one.items() if key != "adjacency"}
+    other["adjacency"] = one["adjacency"][:, order][:, :, order]
+    assert torch.allclose(gat(one), gat(other), atol=1e-5)
+
+
+@pytest.mark.parametrize("changed", ["node_glyph", "node_kind", "node_position", "adjacency"])
+def test_h_logic_differs_between_graphs(changed: str) -> None:
+    gat, one = encoder(), graphs()
+    other = one | {changed: graphs(seed=1)[changed]}
+    assert not torch.allclose(gat(one), gat(other), atol=1e-4)
+
+
+def test_dropout_mask_is_part_of_the_input() -> None:
+    gat, batch = encoder(), graphs()
+    gat.dropout = 0.5
+    mask = gat.draw_dropout(3, torch.Generator().manual_seed(0), torch.device("cpu"))
+    assert torch.equal(gat(batch, mask), gat(batch, mask))
+    assert not torch.allclose(gat(batch, mask), gat(batch))
+
+
+def test_layers_residual_and_norm_are_options() -> None:
+    torch.manual_seed(0)
+    plain = GraphEncoder(SPEC, small_config(policy__gat_layers=4, policy__gat_residual=False).policy)
+    assert len(plain.layers) == 4 and plain(graphs()).shape == (3, 16)
+    bare = GraphEncoder(SPEC, small_config(policy__gat_layer_norm=False).policy)
+    assert not any(isinstance(norm, torch.nn.LayerNorm) for norm in bare.norms)

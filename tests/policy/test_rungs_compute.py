@@ -1,0 +1,110 @@
+"""On real NetHack, at every rung: the update recomputes the policy that acted, and trains what it should."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from fallbacks.ladder import BUILT_IN
+from pipeline.config import ExperimentConfig
+from pipeline.training.losses import total_loss
+from pipeline.training.rollout import Rollout
+from pipeline.training.trainer import Trainer
+from tests.conftest import small_config
+
+PHASES = {"warmup": 0, "transition": 5, "finetune": 9}
+
+
+def trainer_in_phase(config: ExperimentConfig, phase: str, folder: Path) -> tuple[Trainer, Rollout]:
+    """A trainer after two updates, and a rollout in a phase that it has not been trained on yet."""
+    trainer = Trainer(config, folder, lambda metrics, step: None)
+    trainer.last_good.keep()
+    for _ in range(2):
+        trainer.ppo.update(trainer.collector.collect(), 0, 0, trainer.last_good)
+    trainer.collector.resume_at(PHASES[phase])
+    return trainer, trainer.collector.collect()
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_first_minibatch_ratio_is_one(rung_config: ExperimentConfig, phase: str, tmp_path: Path) -> None:
+    trainer, rollout = trainer_in_phase(rung_config, phase, tmp_path)
+    for index in torch.randperm(len(rollout.action)).split(32):
+        _, log_prob = trainer.ppo.forward(rollout, index)
+        assert ((log_prob - rollout.log_prob[index]).exp() - 1).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_gradients_reach_what_trains_and_nothing_else(
+    rung_config: ExperimentConfig, phase: str, tmp_path: Path
+) -> None:
+    trainer, rollout = trainer_in_phase(rung_config, phase, tmp_path)
+    output, log_prob = trainer.ppo.forward(rollout, slice(None))
+    losses = total_loss(
+        output, log_prob, rollout.log_prob, rollout.advantage, rollout.returns, rung_config.training
+    )
+    losses.total.backward()
+    frozen = rung_config.policy.gat_frozen or rung_config.policy.kind == "v2_gat"
+    for name, parameter in trainer.policy.named_parameters():
+        if frozen and name.startswith("gat."):
+            assert parameter.grad is None, name
+        else:
+            assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+def test_an_update_moves_what_trains_and_nothing_else(rung_config: ExperimentConfig, tmp_path: Path) -> None:
+    trainer, rollout = trainer_in_phase(rung_config, "transition", tmp_path)
+    before = {name: parameter.clone() for name, parameter in trainer.policy.named_parameters()}
+    trainer.last_good.keep()
+    trainer.ppo.update(rollout, 5, 1, trainer.last_good)
+    for name, parameter in trainer.policy.named_parameters():
+        assert torch.equal(parameter, before[name]) != parameter.requires_grad, name
+
+
+def output_of(config: ExperimentConfig, tmp_path: Path):  # type: ignore[no-untyped-def]
+    trainer = Trainer(config, tmp_path, lambda metrics, step: None)
+    with torch.no_grad():
+        trainer.policy.router.out.weight.mul_(40)  # a router that has something to say
+    trainer.collector.resume_at(9)
+    rollout = trainer.collector.collect()
+    return trainer, trainer.ppo.forward(rollout, slice(None))[0]
+
+
+def test_each_rung_computes_something_else_than_v3(tmp_path: Path) -> None:
+    """Fine-tune phase: the support of α, the number of experts, the router's kind, what has gradients."""
+    base = small_config()
+    made = {name: output_of(rung.transform(base), tmp_path) for name, rung in BUILT_IN.items()}
+    support = {name: float((output.alpha > 0).sum(-1).float().mean()) for name, (_, output) in made.items()}
+    assert support["v3"] < 3.9 and support["softmax_only"] == 4.0
+    assert made["two_experts"][1].expert_logits.shape[1] == 2 and made["v3"][1].expert_logits.shape[1] == 4
+    drawn = made["v2_router_gat"][1]
+    assert set(drawn.weights.detach().round(decimals=4).unique().tolist()) == {0.0, 1.0}
+    assert drawn.h_logic is not None and "choice" in drawn.record
+    trained = {
+        name: any(parameter.requires_grad for parameter in trainer.policy.gat.parameters())
+        for name, (trainer, _) in made.items()
+    }
+    assert trained == {
+        "v3": True,
+        "freeze_gat": False,
+        "softmax_only": True,
+        "two_experts": True,
+        "v2_router_gat": False,
+    }
+
+
+def test_v2_without_graph_has_no_graph(tmp_path: Path) -> None:
+    trainer, output = output_of(small_config(policy__kind="v2"), tmp_path)
+    assert trainer.policy.gat is None and output.h_logic is None
+
+
+def test_frozen_features_are_computed_once_per_rollout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer, rollout = trainer_in_phase(small_config(policy__gat_frozen=True), "warmup", tmp_path)
+
+    def never(*_: object) -> None:
+        raise AssertionError("the frozen encoder was asked again")
+
+    monkeypatch.setattr(trainer.policy.gat, "forward", never)
+    trainer.last_good.keep()
+    trainer.ppo.update(rollout, 0, 0, trainer.last_good)
