@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -91,11 +92,19 @@ def status(config: ExperimentConfig) -> int:
                     tags.get("ladder.verdict", "–"),
                     f"{metrics.get('episodes', 0):.0f}",
                     "–" if score is None else f"{score:.1f}",
-                    tags["ladder.warm_start"],
+                    _source(tags["ladder.warm_start"]),
                     each.info.run_id,
                 )
     _console().print(table)
     return EXIT_HEALTHY
+
+
+def _source(warm_start: str) -> str:
+    """The tag `ladder.warm_start` in words."""
+    if warm_start == "scratch":
+        return warm_start
+    start = json.loads(warm_start)
+    return f"episode {start['episode']} of {start['run_id'][:8]}"
 
 
 def _console() -> Console:

@@ -29,7 +29,8 @@ class Display:
     """Tells the story of one experiment. On a terminal the present attempt is a live panel below the lines."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(file=sys.stdout, highlight=False)
+        # In a pipe or a file nothing is folded.
+        self.console = console or Console(highlight=False, width=None if sys.stdout.isatty() else 200)
         self._live: Live | None = None
         self._file = logging.Logger("ladder")
         self._last_line = 0.0

@@ -1,0 +1,160 @@
+"""Checkpoints: atomic, checked, bounded in number, and exact to resume from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from fallbacks.ladder import BUILT_IN
+from pipeline.attempt import Carry, WarmStart
+from pipeline.config import ExperimentConfig
+from pipeline.training.checkpoint import BadCheckpoint, read_checkpoint, select_experts, write_checkpoint
+from pipeline.training.trainer import Trainer
+from tests.conftest import small_config
+
+INFO = {"episode": 1, "step": 2, "update": 3, "score_window": None, "kind": "v3", "experts": ("a",)}
+
+
+class Metrics(list[tuple[dict[str, float], int]]):
+    def __call__(self, metrics: dict[str, float], step: int) -> None:
+        self.append((metrics, step))
+
+    def learnt(self) -> list[tuple[dict[str, float], int]]:
+        """Without the timings."""
+        clock = ("time/", "steps_per_second")
+        return [({key: value for key, value in m.items() if not key.startswith(clock)}, step) for m, step in self]
+
+
+def make(config: ExperimentConfig, folder: Path, salt: int = 0) -> tuple[Trainer, Metrics]:
+    metrics = Metrics()
+    return Trainer(config, folder, metrics, salt), metrics
+
+
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in trainer.policy.state_dict().items()}
+
+
+def test_same_seed_same_run(rung_config: ExperimentConfig, tmp_path: Path) -> None:
+    (one, first), (other, second) = make(rung_config, tmp_path / "1"), make(rung_config, tmp_path / "2")
+    one.train(), other.train()
+    assert first.learnt() == second.learnt()
+    assert all(torch.equal(a, b) for a, b in zip(weights(one).values(), weights(other).values(), strict=True))
+
+
+def test_other_seed_other_run(tmp_path: Path) -> None:
+    (_, first), (_, second) = make(small_config(), tmp_path / "1"), make(small_config(training__seed=2), tmp_path / "2")
+    for metrics, seed in ((first, 1), (second, 2)):
+        trainer = Trainer(small_config(training__seed=seed, training__episodes=4), tmp_path / str(seed), metrics)
+        trainer.train()
+    assert first.learnt() != second.learnt()
+
+
+def test_resume_is_bit_identical(rung_config: ExperimentConfig, tmp_path: Path) -> None:
+    """Weights, optimiser, statistics, random state, games: the resumed run is the uninterrupted one."""
+    whole, metrics = make(rung_config, tmp_path / "whole")
+    whole.train()
+    folder = tmp_path / "whole" / "checkpoints"
+    first = sorted(path for path in folder.glob("*.pt") if path.stem.isdigit())[0]
+    info = json.loads(first.with_suffix(".json").read_text())
+    assert info["episode"] < rung_config.training.episodes
+
+    resumed, after = make(rung_config, tmp_path / "resumed")
+    resumed.start_from(WarmStart(checkpoint=str(first), run_id="x", episode=info["episode"], exact=True))
+    resumed.train()
+    assert after.learnt() == metrics.learnt()[info["update"] :]
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole).values(), weights(resumed).values(), strict=True))
+    assert whole._learning_state()["normaliser"] == resumed._learning_state()["normaliser"]
+
+
+def test_a_checkpoint_every_n_episodes_and_only_so_many(tmp_path: Path) -> None:
+    config = small_config(training__episodes=24, training__checkpoint_every_episodes=4, training__checkpoints_kept=2)
+    trainer, metrics = make(config, tmp_path)
+    written: list[int] = []
+    save = trainer.save
+    trainer.save = lambda: (written.append(trainer.collector.finished), save())[1]  # type: ignore[method-assign]
+    trainer.train()
+    finished = [int(each["episodes"]) for each, _ in metrics]
+    crossed = [b for a, b in zip([0, *finished], finished, strict=False) if b // 4 > a // 4]
+    assert written == [*crossed, finished[-1]]
+    kept = [path for path in (tmp_path / "checkpoints").glob("*.pt") if path.stem.isdigit()]
+    assert len(kept) == 2 and (tmp_path / "checkpoints" / "best.pt").exists()
+
+
+def test_damage_and_foreign_formats_are_recognised(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path, "00000001", {"x": torch.ones(3)}, **INFO)
+    assert torch.equal(read_checkpoint(path)["x"], torch.ones(3))
+    good = path.read_bytes()
+    path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    with pytest.raises(BadCheckpoint, match="damaged"):
+        read_checkpoint(path)
+    path.write_bytes(good)
+    description = path.with_suffix(".json")
+    description.write_text(description.read_text().replace('"format": 1', '"format": 99'))
+    with pytest.raises(BadCheckpoint, match="format 99"):
+        read_checkpoint(path)
+    with pytest.raises(BadCheckpoint):
+        read_checkpoint(tmp_path / "missing.pt")
+
+
+def test_a_failed_write_leaves_the_earlier_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_checkpoint(tmp_path, "00000001", {"x": torch.ones(3)}, **INFO)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pipeline.training.checkpoint.torch.save", full)
+    with pytest.raises(OSError, match="No space"):
+        write_checkpoint(tmp_path, "00000001", {"x": torch.zeros(3)}, **INFO)
+    assert torch.equal(read_checkpoint(path)["x"], torch.ones(3))
+
+
+def test_select_experts_keeps_rows_by_name() -> None:
+    tensors = {"experts.w": torch.arange(4.0), "critic.w": torch.arange(4.0)}
+    chosen = select_experts(tensors, {"experts.w"}, ("a", "b", "c", "d"), ("a", "d"))
+    assert chosen["experts.w"].tolist() == [0.0, 3.0] and len(chosen["critic.w"]) == 4
+
+
+@pytest.mark.parametrize("name", [name for name in BUILT_IN if name != "v3"])
+def test_each_rung_carries_over_what_it_declares(name: str, tmp_path: Path) -> None:
+    base = small_config()
+    trained, _ = make(base, tmp_path / "v3")
+    trained.train()
+    path = sorted((tmp_path / "v3" / "checkpoints").glob("0*.pt"))[-1]
+    info = json.loads(path.with_suffix(".json").read_text())
+    rung = BUILT_IN[name]
+    config = rung.transform(base)
+    fresh, _ = make(config, tmp_path / name, salt=1)
+    before = weights(fresh)
+    fresh.start_from(WarmStart(checkpoint=str(path), run_id="x", episode=info["episode"], carry=rung.carry))
+    source = weights(trained)
+    for key, tensor in weights(fresh).items():
+        if rung.carry.modules is not None and key.split(".")[0] not in rung.carry.modules:
+            assert torch.equal(tensor, before[key]), key
+        elif name == "two_experts" and key in fresh.policy.expert_rows():
+            assert torch.equal(tensor, source[key][[0, 3]]), key
+        else:
+            assert torch.equal(tensor, source[key]), key
+    state = fresh.ppo.state()
+    if name == "v2_router_gat":
+        assert not state["moments"] and fresh.collector.finished == 0 and fresh.steps == 0
+    else:
+        assert fresh.collector.finished == info["episode"] and fresh.steps == info["step"]
+        assert state["optimiser_steps"] == trained.ppo.optimiser_steps
+        expected = {key for key, parameter in fresh.policy.named_parameters() if parameter.requires_grad}
+        assert state["moments"].keys() == expected
+    longer, metrics = make(config.with_values({"training.episodes": 16}), tmp_path / "on", salt=1)
+    longer.start_from(WarmStart(checkpoint=str(path), run_id="x", episode=info["episode"], carry=rung.carry))
+    assert longer.train() and metrics
+
+
+def test_carry_without_optimiser_starts_it_anew(tmp_path: Path) -> None:
+    trained, _ = make(small_config(), tmp_path / "v3")
+    trained.train()
+    path = sorted((tmp_path / "v3" / "checkpoints").glob("0*.pt"))[-1]
+    fresh, _ = make(small_config(), tmp_path / "new")
+    carry = Carry(optimiser=False)
+    fresh.start_from(WarmStart(checkpoint=str(path), run_id="x", episode=12, carry=carry))
+    assert not fresh.ppo.state()["moments"]

@@ -1,0 +1,90 @@
+"""The brief's losses against values computed by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from pipeline.config import ExperimentConfig
+from pipeline.policy.interface import PolicyOutput
+from pipeline.training.losses import diversity, entropy, load_balance, ppo_actor, total_loss
+
+TRAINING = ExperimentConfig().training
+
+
+def test_load_balance_is_the_squared_distance_from_uniform() -> None:
+    alpha = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])  # load (0.5, 0.5, 0, 0)
+    assert load_balance(alpha).item() == pytest.approx(4 * 0.25**2 / 4)
+    assert load_balance(torch.eye(4)).item() == pytest.approx(0.0)
+
+
+def test_entropy_of_a_one_hot_is_zero_and_of_uniform_ln_n() -> None:
+    values = entropy(torch.tensor([[1.0, 0.0], [0.5, 0.5]]))
+    assert values.tolist() == pytest.approx([0.0, math.log(2)])
+
+
+def test_diversity_is_the_mean_pairwise_cosine() -> None:
+    """Three experts over two actions, centred: (1, −1), (−1, 1), (1, −1): cosines −1, 1, −1."""
+    logits = torch.tensor([[[2.0, 0.0], [0.0, 2.0], [5.0, 3.0]]])
+    assert diversity(logits).item() == pytest.approx(-1 / 3)
+
+
+def test_diversity_ignores_a_constant_added_to_all_logits() -> None:
+    logits = torch.randn(8, 4, 23)
+    shifted = logits + torch.randn(8, 4, 1) * 10
+    assert diversity(logits).item() == pytest.approx(diversity(shifted).item(), abs=1e-5)
+
+
+def test_diversity_of_one_expert_is_zero() -> None:
+    assert diversity(torch.randn(8, 1, 23)).item() == 0.0
+
+
+def test_ppo_clips_what_would_go_too_far() -> None:
+    old = torch.zeros(4)
+    new = torch.tensor([2.0, 0.5, 2.0, 0.5]).log()
+    advantage = torch.tensor([1.0, 1.0, -1.0, -1.0])
+    # min(r·A, clip(r)·A): 1.15, 0.5, −2, −0.85
+    assert ppo_actor(new, old, advantage, 0.15).item() == pytest.approx(-(1.15 + 0.5 - 2.0 - 0.85) / 4)
+
+
+def output(samples: int = 16) -> PolicyOutput:
+    torch.manual_seed(0)
+    soft = torch.randn(samples, 4).softmax(-1)
+    return PolicyOutput(
+        logits=torch.randn(samples, 23),
+        value=torch.randn(samples),
+        alpha=soft,
+        soft_alpha=soft,
+        weights=soft,
+        router_logits=soft.log(),
+        expert_logits=torch.randn(samples, 4, 23),
+        h_logic=None,
+        record={},
+    )
+
+
+def test_total_is_the_briefs_sum() -> None:
+    terms = total_loss(output(), torch.zeros(16), torch.zeros(16), torch.randn(16), torch.zeros(16), TRAINING)
+    assert terms.total.item() == pytest.approx(
+        terms.actor.item()
+        + 0.5 * terms.critic.item()
+        + 0.01 * terms.load_balance.item()
+        + 0.01 * terms.diversity.item()
+        - 0.01 * terms.action_entropy.item()
+        - 0.05 * terms.alpha_entropy.item(),
+        abs=1e-6,
+    )
+
+
+def test_alpha_entropy_of_the_load_and_of_each_sample() -> None:
+    """A router that decides, with all experts used: greatest on the load, none on the samples."""
+    decided = output(4)
+    decided.soft_alpha = torch.eye(4)
+    zeros = torch.zeros(4)
+    by_load = total_loss(decided, zeros, zeros, zeros, zeros, TRAINING)
+    sample = TRAINING.model_copy(update={"alpha_entropy_of": "sample"})
+    by_sample = total_loss(decided, zeros, zeros, zeros, zeros, sample)
+    assert by_load.alpha_entropy.item() == pytest.approx(math.log(4))
+    assert by_sample.alpha_entropy.item() == pytest.approx(0.0)

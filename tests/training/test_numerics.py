@@ -1,0 +1,152 @@
+"""NaN anywhere leaves training able to go on; rewards are normalised; a rollback restores everything."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.training.numerics import LastGoodState, RewardNormaliser, all_finite, parameters_finite
+from pipeline.training.trainer import Trainer
+from tests.conftest import small_config
+
+NAN = float("nan")
+
+
+def trainer(folder: Path, **changes: object) -> tuple[Trainer, list[dict[str, float]]]:
+    reported: list[dict[str, float]] = []
+    made = Trainer(small_config(**changes), folder, lambda metrics, step: reported.append(metrics))
+    return made, reported
+
+
+def test_all_finite_looks_everywhere() -> None:
+    assert all_finite({"a": [torch.ones(2), 1.0, "x", np.ones(2)], "b": None, "c": torch.tensor([1])})
+    for poisoned in (torch.tensor([NAN]), np.array([np.inf]), NAN):
+        assert not all_finite({"a": [1, {"b": poisoned}]})
+
+
+def test_nan_gradients_are_skipped_before_the_step(tmp_path: Path) -> None:
+    made, _ = trainer(tmp_path)
+    made.last_good.keep()
+    made.ppo.poison = 2
+    learnt = made.ppo.update(made.collector.collect(), 0, 0, made.last_good)
+    assert learnt["nonfinite_batches"] == 2 and learnt["rolled_back"] == 0
+    assert learnt["optimiser_steps"] == 2  # of four minibatches
+    assert all_finite(made.ppo.state()) and parameters_finite(made.policy)
+
+
+@pytest.mark.parametrize("batch", range(4))
+def test_nan_weight_at_any_minibatch_is_rolled_back(
+    batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First, middle and last minibatch of the first and the last epoch."""
+    made, _ = trainer(tmp_path)
+    made.last_good.keep()
+    made.ppo.update(made.collector.collect(), 0, 0, made.last_good)
+    made.last_good.keep()
+    good = copy.deepcopy(made._learning_state())
+    rollout = made.collector.collect()
+    made.generator.set_state(good["generator"])
+    original, count = made.ppo._minibatch, 0
+
+    def poisoned(*arguments):  # type: ignore[no-untyped-def]
+        nonlocal count
+        result = original(*arguments)
+        if count == batch:
+            made.policy.critic.hidden.weight.data[0, 0] = NAN
+        count += 1
+        return result
+
+    monkeypatch.setattr(made.ppo, "_minibatch", poisoned)
+    learnt = made.ppo.update(rollout, 0, 0, made.last_good)
+    assert learnt["rolled_back"] == 1
+    after = made._learning_state()
+    assert all(torch.equal(after["policy"][name], good["policy"][name]) for name in good["policy"])
+    for name, moments in good["ppo"]["moments"].items():
+        assert all(torch.equal(after["ppo"]["moments"][name][key], moments[key]) for key in moments)
+    assert after["ppo"]["optimiser_steps"] == good["ppo"]["optimiser_steps"]
+    assert torch.equal(after["generator"], good["generator"])
+    monkeypatch.undo()
+    learnt = made.ppo.update(made.collector.collect(), 0, 0, made.last_good)
+    assert learnt["rolled_back"] == 0 and learnt["nonfinite_batches"] == 0
+
+
+def test_endless_nan_gradients_roll_back_and_training_ends_all_the_same(tmp_path: Path) -> None:
+    made, reported = trainer(tmp_path, training__episodes=8)
+    made.ppo.poison = 10**9
+    assert made.train()
+    assert reported[-1]["rollbacks"] == len(reported) and parameters_finite(made.policy)
+
+
+def test_poisoned_observation_and_reward_do_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, reported = trainer(tmp_path, training__episodes=12)
+    tensors, step = made.collector._tensors, made.collector.games.step
+    calls = 0
+
+    def poisoned_tensors(observation):  # type: ignore[no-untyped-def]
+        nonlocal calls
+        calls += 1
+        obs = tensors(observation)
+        if calls == 5:
+            obs["stats"][0, 0] = NAN
+        return obs
+
+    def poisoned_step(actions):  # type: ignore[no-untyped-def]
+        result = step(actions)
+        if calls == 5:
+            result.reward[1] = NAN
+        return result
+
+    monkeypatch.setattr(made.collector, "_tensors", poisoned_tensors)
+    monkeypatch.setattr(made.collector.games, "step", poisoned_step)
+    assert made.train()
+    assert reported[0]["nonfinite_batches"] > 0 and reported[0]["nonfinite_rewards"] == 1
+    assert reported[-1]["nonfinite_batches"] == 0
+    assert parameters_finite(made.policy) and all_finite(made.normaliser.state())
+
+
+def test_last_good_state_refuses_what_is_not_finite() -> None:
+    state = {"x": 1.0}
+    restored: list[dict[str, float]] = []
+    last = LastGoodState(lambda: state, restored.append)
+    with pytest.raises(FloatingPointError):
+        last.roll_back()
+    assert last.keep()
+    state["x"] = NAN
+    assert not last.keep()
+    last.roll_back()
+    assert restored == [{"x": 1.0}]
+
+
+def test_rewards_are_divided_by_the_deviation_of_the_return_and_clipped() -> None:
+    normalise = RewardNormaliser(num_envs=8, gamma=0.9, clip=10.0, centring=False)
+    random, done = np.random.default_rng(0), np.zeros(8, dtype=bool)
+    discounted, returns, scaled = np.zeros(8), [], np.zeros(8)
+    for _ in range(500):
+        reward = random.normal(3, 2, 8)
+        discounted = 0.9 * discounted + reward
+        returns.append(discounted)
+        scaled = normalise(reward, done)
+    assert scaled == pytest.approx(reward / np.std(returns), rel=1e-2)
+    assert normalise(np.full(8, 1e9), done).max() <= 10.0
+    assert normalise(np.zeros(8), done).tolist() == [0.0] * 8  # nothing is a penalty for being alive
+
+
+def test_centring_subtracts_the_mean_reward() -> None:
+    normalise = RewardNormaliser(num_envs=4, gamma=0.0, clip=10.0, centring=True)
+    for _ in range(300):
+        scaled = normalise(np.array([1.0, 2.0, 3.0, 4.0]), np.zeros(4, dtype=bool))
+    assert scaled.mean() == pytest.approx(0.0, abs=0.01)
+
+
+def test_normaliser_state_survives_a_round_trip() -> None:
+    one = RewardNormaliser(2, 0.9, 10.0, False)
+    for reward in (1.0, 2.0, 5.0):
+        one(np.array([reward, -reward]), np.zeros(2, dtype=bool))
+    other = RewardNormaliser(2, 0.9, 10.0, False)
+    other.restore(one.state())
+    reward, done = np.array([3.0, 1.0]), np.array([True, False])
+    assert (one(reward, done) == other(reward, done)).all()
