@@ -148,9 +148,7 @@ def healthy_start(attempts: Sequence[Attempt], config: ExperimentConfig, rung: R
         ]
         if fit:
             newest = max(fit, key=lambda checkpoint: checkpoint.step)
-            return WarmStart(
-                checkpoint=newest.path, run_id=attempt.run_id, episode=newest.episode, carry=rung.carry
-            )
+            return WarmStart(checkpoint=newest.path, run_id=attempt.run_id, episode=newest.episode, carry=rung.carry)
     return None
 
 

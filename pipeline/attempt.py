@@ -6,7 +6,6 @@ A trainer finds its path in the environment variable `LADDER_ATTEMPT`.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +81,7 @@ class AttemptFile(BaseModel):
         Path(self.folder).mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".tmp")
         temporary.write_text(json.dumps(self.model_dump(mode="json"), indent=2))
-        os.replace(temporary, self.path)
+        temporary.replace(self.path)
         return self.path
 
     @classmethod

@@ -149,9 +149,7 @@ class Display:
 
     def _line(self, latest: dict[str, float]) -> str:
         bands = ", ".join(
-            f"{band.label} {latest[band.metric]:.2f} {band.judge(latest)}"
-            for band in BANDS
-            if band.metric in latest
+            f"{band.label} {latest[band.metric]:.2f} {band.judge(latest)}" for band in BANDS if band.metric in latest
         )
         return (
             f"attempt {self._number} {self._plan.rung.name}, {_phase(latest)}, episode {latest['episodes']:.0f} of "
@@ -165,7 +163,7 @@ class Display:
         bar.add_task(
             _phase(latest) if latest else "starting",
             total=training.episodes,
-            completed=latest.get("episodes", 0),
+            completed=int(latest.get("episodes", 0)),
             rest=f"episode {latest.get('episodes', 0):.0f} of {training.episodes}, ETA {self._eta(latest)}",
         )
         facts = Table.grid(padding=(0, 2))

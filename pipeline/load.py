@@ -84,7 +84,7 @@ def validate(data: dict[str, Any], source: str) -> ExperimentConfig:
     return config
 
 
-_ROLES = "arc bar cav hea kni mon pri ran rog sam tou val wiz".split()
+_ROLES = ["arc", "bar", "cav", "hea", "kni", "mon", "pri", "ran", "rog", "sam", "tou", "val", "wiz"]
 
 
 def _check_character(character: str) -> str | None:
@@ -123,7 +123,9 @@ def _complaint(problem: ErrorDetails) -> str:
     if problem["type"] == "literal_error":
         expected = problem["ctx"]["expected"].replace("'", "").split(" or ")
         names = [name.strip() for part in expected for name in part.split(",")]
-        return f"unknown value {problem['input']!r}{_nearest(str(problem['input']), names)}; allowed: {', '.join(names)}"
+        return (
+            f"unknown value {problem['input']!r}{_nearest(str(problem['input']), names)}; allowed: {', '.join(names)}"
+        )
     return f"{message}, not {problem['input']!r}"
 
 
@@ -139,15 +141,11 @@ def _valid_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 
 def _nearest_key(key: str) -> str:
-    """Among the siblings first (most mistakes are in the last word), then among all keys."""
+    """The same last word in another section, else the nearest key."""
     keys = _valid_keys(ExperimentConfig)
-    parent = key.rpartition(".")[0]
-    siblings = [each for each in keys if each.rpartition(".")[0] == parent]
-    close = difflib.get_close_matches(key, siblings, n=1, cutoff=0.75)
-    if not close:
-        same_word = [each for each in keys if each.rpartition(".")[2] == key.rpartition(".")[2]]
-        close = same_word[:1] or difflib.get_close_matches(key, keys, n=1, cutoff=0.0)
-    return f"; nearest valid: {close[0]}" if close else ""
+    close = [each for each in keys if each.rpartition(".")[2] == key.rpartition(".")[2]]
+    close = close or difflib.get_close_matches(key, keys, n=1, cutoff=0.0)
+    return f"; nearest valid: {close[0]}"
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:

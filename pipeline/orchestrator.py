@@ -1,19 +1,18 @@
 """The unattended experiment. It reads like this:
 
-    start the parent run
-    until nothing is left to try:
-        start a nested run, and its trainer in a process group of its own
-        watch its metrics until it ends, fails, falls silent, or somebody asks to stop
-        set verdict, evidence and status, once the process is gone
-        ask the ladder what follows
-    sum up on the parent run
+start the parent run
+until nothing is left to try:
+    start a nested run, and its trainer in a process group of its own
+    watch its metrics until it ends, fails, falls silent, or somebody asks to stop
+    set verdict, evidence and status, once the process is gone
+    ask the ladder what follows
+sum up on the parent run
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import sys
 import threading
@@ -276,7 +275,7 @@ def read_checkpoints(folder: Path) -> tuple[Checkpoint, ...]:
 def _tail(log: Path, lines: int = 20, size: int = 8192) -> list[str]:
     """The last lines of a log that may be long."""
     with contextlib.suppress(OSError), log.open("rb") as file:
-        file.seek(max(0, os.path.getsize(log) - size))
+        file.seek(max(0, log.stat().st_size - size))
         return file.read().decode(errors="replace").splitlines()[-lines:]
     return []
 

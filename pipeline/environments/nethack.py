@@ -159,12 +159,14 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
             "random": self._random.bit_generator.state,
             "seeds": list(self._seeds),
             "actions": list(self._actions),
-            "blstats": [int(value) for value in self.unwrapped.last_observation[self._blstats_index]],
+            "blstats": [int(value) for value in self._blstats],
         }
 
     @property
-    def _blstats_index(self) -> int:
-        return self.unwrapped._observation_keys.index("blstats")  # type: ignore[attr-defined,no-any-return]
+    def _blstats(self) -> np.ndarray:
+        """As they are now, (27,)."""
+        nle: Any = self.unwrapped
+        return nle.last_observation[nle._observation_keys.index("blstats")]
 
     def restore(self, state: dict[str, Any]) -> dict[str, np.ndarray]:
         """Replays a saved state and returns the observation there.

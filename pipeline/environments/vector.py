@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from pipeline.config import EnvironmentSection
 from pipeline.environments.nethack import Episode, NetHackGame, StateMismatch
@@ -47,14 +47,15 @@ class Games:
         def make(sequence: np.random.SeedSequence) -> Callable[[], NetHackGame]:
             return lambda: NetHackGame(config, sequence)
 
-        self._envs = SyncVectorEnv(
+        envs = SyncVectorEnv(
             [make(sequence) for sequence in seeds],
             copy=False,
             autoreset_mode=AutoresetMode.SAME_STEP,
         )
-        self._games: list[NetHackGame] = list(self._envs.envs)  # type: ignore[arg-type]
+        self._envs: VectorEnv[Any, Any, Any] = envs
+        self._games: list[NetHackGame] = list(envs.envs)  # type: ignore[arg-type]
         self.num_envs = config.num_envs
-        self.num_actions = int(self._envs.single_action_space.n)  # type: ignore[attr-defined]
+        self.num_actions = int(envs.single_action_space.n)  # type: ignore[attr-defined]
 
     def reset(self) -> dict[str, np.ndarray]:
         """Starts a game in every environment."""

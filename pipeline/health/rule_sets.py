@@ -73,8 +73,8 @@ V3: tuple[AnyRule, ...] = (
         grace=10,
         window=5,
         patience=3,
-        meaning="Three of five updates above the brief's normal bound of 5 and more than 3 MAD above the run's own median, "
-        "in logarithms. A single spike is harmless: clipping takes care of it.",
+        meaning="Three of five updates above the brief's normal bound of 5 and more than 3 MAD above the run's own "
+        "median, in logarithms. A single spike is harmless: clipping takes care of it.",
     ),
     Rule(
         name="gradient_level",
@@ -82,7 +82,7 @@ V3: tuple[AnyRule, ...] = (
         conditions=(Condition(metric="gradient_norm", above=100.0),),
         window=10,
         patience=10,
-        meaning="Far above any healthy level from the very start, where the run has no median of its own to compare with.",
+        meaning="Far above any healthy level from the very start, where the run has no median of its own yet.",
     ),
     Rule(
         name="smoothing",
@@ -94,8 +94,8 @@ V3: tuple[AnyRule, ...] = (
         grace=3,
         window=10,
         patience=8,
-        meaning="Neighbours' features after the GAT are alike (mean cosine), and attention says why: uniform, or saturated "
-        "on one edge. Low attention variance alone is how a healthy encoder begins.",
+        meaning="Neighbours' features after the GAT are alike (mean cosine), and attention says why: uniform, or "
+        "saturated on one edge. Low attention variance alone is how a healthy encoder begins.",
     ),
     Rule(
         name="identical_nodes",
@@ -113,8 +113,8 @@ V3: tuple[AnyRule, ...] = (
         grace=3,
         window=10,
         patience=8,
-        meaning="(max ᾱ − 1/E) / (1 − 1/E): 0.73 is 80 % for four experts, 87 % for two. It is the load that collapses: "
-        "low α-entropy under a balanced load is specialisation, the goal.",
+        meaning="(max ᾱ − 1/E) / (1 − 1/E): 0.73 is 80 % for four experts, 87 % for two. It is the load that "
+        "collapses: low α-entropy under a balanced load is specialisation, the goal.",
     ),
     Rule(
         name="dead_expert",
@@ -139,8 +139,8 @@ V3: tuple[AnyRule, ...] = (
         meaning="Past warm-up α is still near uniform. It costs sparsity, not the policy: a warning.",
     ),
     PlateauRule(
-        meaning="The score has stopped rising: with 95 % confidence the gain over the last 1000 episodes is below a tenth "
-        "of the mean. Reward shaping, a higher entropy coefficient, more exploration.",
+        meaning="The score has stopped rising: with 95 % confidence the gain over the last 1000 episodes is below a "
+        "tenth of the mean. Reward shaping, a higher entropy coefficient, more exploration.",
     ),
 )
 

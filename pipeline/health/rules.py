@@ -130,9 +130,7 @@ class Rule(_Data):
                 found.append(self._evidence(steps, values, onset, start, index))
         return found
 
-    def _evidence(
-        self, steps: np.ndarray, values: dict[str, np.ndarray], onset: int, start: int, end: int
-    ) -> Evidence:
+    def _evidence(self, steps: np.ndarray, values: dict[str, np.ndarray], onset: int, start: int, end: int) -> Evidence:
         first, *others = self.conditions
         return Evidence(
             rule=self.name,

@@ -67,8 +67,7 @@ class GraphEncoder(nn.Module):
         self.kind = nn.Embedding(spec.kinds, config.glyph_embedding)
         self.enter = nn.Linear(2 * config.glyph_embedding + 5, hidden)
         self.layers = nn.ModuleList(
-            GraphAttention(hidden, hidden // config.gat_heads, heads=config.gat_heads)
-            for _ in range(config.gat_layers)
+            GraphAttention(hidden, hidden // config.gat_heads, heads=config.gat_heads) for _ in range(config.gat_layers)
         )
         self.norms = nn.ModuleList(
             nn.LayerNorm(hidden) if config.gat_layer_norm else nn.Identity() for _ in range(config.gat_layers)
@@ -115,7 +114,7 @@ class GraphEncoder(nn.Module):
 
     @torch.no_grad()
     def inspect(self, obs: dict[str, Tensor]) -> tuple[list[Tensor], Tensor]:
-        """Without dropout: the attention (B, heads, N, N) of every layer, and all nodes' features (B, N, H) at the end."""
+        """Without dropout: the attention (B, heads, N, N) of every layer, and all nodes' final features (B, N, H)."""
         h, mask = self._embed(obs)
         attention: list[Tensor] = []
         for index in range(self.layer_count):

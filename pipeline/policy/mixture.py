@@ -81,9 +81,7 @@ class MixturePolicy(nn.Module):
         """Every random number that `forward` needs for this many samples, from one CPU generator."""
         raise NotImplementedError
 
-    def _weigh(
-        self, router_logits: Tensor, routing: Routing, noise: dict[str, Tensor]
-    ) -> Weighing:
+    def _weigh(self, router_logits: Tensor, routing: Routing, noise: dict[str, Tensor]) -> Weighing:
         """From router logits (B, E) to weights (B, E)."""
         raise NotImplementedError
 

@@ -21,9 +21,7 @@ class V2Policy(MixturePolicy):
     def draw_noise(self, samples: int, generator: torch.Generator, device: torch.device) -> dict[str, Tensor]:
         return {"gumbel": draw_gumbel(samples, len(self.expert_names), generator, device)}
 
-    def _weigh(
-        self, router_logits: Tensor, routing: Routing, noise: dict[str, Tensor]
-    ) -> Weighing:
+    def _weigh(self, router_logits: Tensor, routing: Routing, noise: dict[str, Tensor]) -> Weighing:
         gumbel = noise["gumbel"]
         alpha, weights, choice = gumbel_route(router_logits, gumbel, noise.get("choice"), self.temperature)
         return Weighing(alpha, alpha, weights, {"gumbel": gumbel, "choice": choice})

@@ -22,8 +22,6 @@ class V3Policy(MixturePolicy):
             return {}  # dropout regularises what is trained; a frozen encoder gives its best features
         return {"dropout": self.gat.draw_dropout(samples, generator, device)}
 
-    def _weigh(
-        self, router_logits: Tensor, routing: Routing, noise: dict[str, Tensor]
-    ) -> Weighing:
+    def _weigh(self, router_logits: Tensor, routing: Routing, noise: dict[str, Tensor]) -> Weighing:
         alpha, soft_alpha = route(router_logits, routing)
         return Weighing(alpha, soft_alpha, alpha, {key: noise[key] for key in ("dropout",) if key in noise})

@@ -54,7 +54,7 @@ def write_checkpoint(folder: Path, name: str, state: dict[str, Any], **info: Any
 def _sync_and_move(temporary: Path, path: Path) -> None:
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def _sha256(path: Path) -> str:

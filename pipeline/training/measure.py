@@ -68,5 +68,3 @@ def bootstrap_mean(scores: np.ndarray, seed: int = 0, samples: int = 2000) -> tu
     means = scores[random.integers(0, len(scores), size=(samples, len(scores)))].mean(1)
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
-
-

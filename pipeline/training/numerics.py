@@ -64,7 +64,7 @@ class RewardNormaliser:
         """Statistics always; the running returns only if there are as many games as then."""
         for name, each in (("returns", self._returns), ("rewards", self._rewards)):
             mean, var, count = state[name]
-            each.mean, each.var, each.count = np.float64(mean), np.float64(var), count
+            each.mean, each.var, each.count = np.array(mean), np.array(var), count
         if len(state["discounted"]) == len(self._discounted):
             self._discounted = np.array(state["discounted"])
 

@@ -1,12 +1,12 @@
 """The training loop. It reads like this:
 
-    restore a checkpoint, if there is one to start from
-    until enough episodes are finished:
-        keep the last good state
-        collect a rollout                 (n games × T steps; phases switch as games begin)
-        update the policy                 (PPO; skips what is not finite, rolls back if it must)
-        log one batch of metrics          (step = environment steps)
-        write a checkpoint, if 100 more episodes are finished
+restore a checkpoint, if there is one to start from
+until enough episodes are finished:
+    keep the last good state
+    collect a rollout                 (n games × T steps; phases switch as games begin)
+    update the policy                 (PPO; skips what is not finite, rolls back if it must)
+    log one batch of metrics          (step = environment steps)
+    write a checkpoint, if 100 more episodes are finished
 """
 
 from __future__ import annotations

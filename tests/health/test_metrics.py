@@ -46,7 +46,7 @@ def test_attention_variance_is_0_for_uniform_and_1_for_one_edge() -> None:
 
 
 def test_attention_variance_by_hand() -> None:
-    """Two edges with weights 0.7 and 0.3: (2·0.58 − 1)/1 = 0.16, raw 0.58/2 − 1/4 = 0.04; one-edge nodes do not count."""
+    """Two edges with weights 0.7 and 0.3: 2·0.58 − 1 = 0.16, raw 0.58/2 − 1/4 = 0.04. One-edge nodes do not count."""
     adjacency = np.array([[[True, True], [False, True]]])
     attention = np.array([[[[0.7, 0.3], [0.0, 1.0]]]])
     assert attention_variance(attention, adjacency) == pytest.approx((0.16, 0.04))

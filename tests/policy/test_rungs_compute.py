@@ -41,9 +41,7 @@ def test_gradients_reach_what_trains_and_nothing_else(
 ) -> None:
     trainer, rollout = trainer_in_phase(rung_config, phase, tmp_path)
     output, log_prob = trainer.ppo.forward(rollout, slice(None))
-    losses = total_loss(
-        output, log_prob, rollout.log_prob, rollout.advantage, rollout.returns, rung_config.training
-    )
+    losses = total_loss(output, log_prob, rollout.log_prob, rollout.advantage, rollout.returns, rung_config.training)
     losses.total.backward()
     frozen = rung_config.policy.gat_frozen or rung_config.policy.kind == "v2_gat"
     for name, parameter in trainer.policy.named_parameters():

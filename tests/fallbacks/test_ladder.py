@@ -1,0 +1,160 @@
+"""What follows a verdict, and from which checkpoint. Pure functions, hand-written cases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fallbacks.ladder import Attempt, Checkpoint, End, Ladder, Plan
+from pipeline.config import ExperimentConfig
+from pipeline.health.verdict import Evidence, Verdict
+
+FOUR = ("survival", "combat", "exploration", "general")
+
+
+def ladder(**changes: Any) -> Ladder:
+    return Ladder(ExperimentConfig().with_values({key.replace("__", "."): value for key, value in changes.items()}))
+
+
+def verdict(name: str, onset: int | None = None) -> Verdict:
+    return Verdict(name=name, evidence=(Evidence(rule="test", onset_step=onset),))  # type: ignore[arg-type]
+
+
+def checkpoint(step: int, kind: str = "v3", experts: tuple[str, ...] = FOUR) -> Checkpoint:
+    return Checkpoint(path=f"/c/{step}.pt", episode=step // 100, step=step, kind=kind, experts=experts)
+
+
+def attempt(
+    on: Ladder, rung: str, end: Verdict, *checkpoints: Checkpoint, number: int = 0, config: Any = None
+) -> Attempt:
+    index = [each.name for each in on.rungs].index(rung)
+    return Attempt(number, rung, config or on.configs[index], f"run{number}", end, checkpoints)
+
+
+def test_order_of_the_ladder() -> None:
+    assert [rung.name for rung in ladder().rungs] == [
+        "v3",
+        "freeze_gat",
+        "softmax_only",
+        "two_experts",
+        "v2_router_gat",
+    ]
+
+
+def test_each_rung_stands_on_the_base_and_cumulative_stacks_them() -> None:
+    separate, stacked = ladder(), ladder(ladder__cumulative=True)
+    assert not separate.configs[2].policy.gat_frozen
+    assert stacked.configs[2].policy.gat_frozen and stacked.configs[2].phases.finetune.routing == "softmax"
+
+
+def test_healthy_settles() -> None:
+    on = ladder()
+    end = on.after([attempt(on, "freeze_gat", verdict("healthy"))])
+    assert isinstance(end, End) and end.outcome == "healthy" and end.settled_rung == "freeze_gat"
+
+
+def test_training_failure_steps_down_at_once() -> None:
+    on = ladder()
+    plan = on.after([attempt(on, "v3", verdict("expert_collapse", 500), checkpoint(100))])
+    assert isinstance(plan, Plan) and plan.rung.name == "freeze_gat" and plan.config.policy.gat_frozen
+
+
+def test_last_rung_exhausts() -> None:
+    on = ladder()
+    end = on.after([attempt(on, "v2_router_gat", verdict("reward_plateau", 5))])
+    assert isinstance(end, End) and end.outcome == "exhausted" and end.settled_rung is None
+
+
+def test_interrupted_ends() -> None:
+    on = ladder()
+    end = on.after([attempt(on, "v3", verdict("interrupted"))])
+    assert isinstance(end, End) and end.outcome == "interrupted"
+
+
+def test_attempts_budget_ends_before_the_next_rung() -> None:
+    on = ladder(budget__attempts=1)
+    end = on.after([attempt(on, "v3", verdict("expert_collapse", 5))])
+    assert isinstance(end, End) and end.outcome == "exhausted" and "budget.attempts" in end.reason
+
+
+@pytest.mark.parametrize("name", ["crash", "hang", "out_of_memory"])
+def test_infrastructure_failure_retries_the_rung_and_then_steps_down(name: str) -> None:
+    on = ladder(budget__retries=1)
+    first = attempt(on, "v3", verdict(name), checkpoint(100), checkpoint(200))
+    plan = on.after([first])
+    assert isinstance(plan, Plan) and plan.rung.name == "v3" and plan.warm_start is not None
+    assert plan.warm_start.checkpoint == "/c/200.pt"
+    assert plan.warm_start.exact == (name != "out_of_memory")
+    again = attempt(on, "v3", verdict(name), number=1, config=plan.config)
+    plan = on.after([first, again])
+    assert isinstance(plan, Plan) and plan.rung.name == "freeze_gat"
+
+
+def test_out_of_memory_halves_the_games() -> None:
+    on = ladder(environment__num_envs=16)
+    plan = on.after([attempt(on, "v3", verdict("out_of_memory"))])
+    assert isinstance(plan, Plan) and plan.config.environment.num_envs == 8
+
+
+def test_retry_without_a_checkpoint_starts_as_the_attempt_did() -> None:
+    on = ladder()
+    stepped = on.after([attempt(on, "v3", verdict("expert_collapse", 500), checkpoint(100))])
+    assert isinstance(stepped, Plan)
+    crashed = Attempt(1, "freeze_gat", stepped.config, "run1", verdict("crash"), (), stepped.warm_start)
+    plan = on.after([attempt(on, "v3", verdict("expert_collapse", 500), checkpoint(100)), crashed])
+    assert isinstance(plan, Plan) and plan.warm_start == stepped.warm_start
+
+
+def start(on: Ladder, *attempts: Attempt) -> str | None:
+    plan = on.after(list(attempts))
+    assert isinstance(plan, Plan)
+    return plan.warm_start.checkpoint if plan.warm_start else None
+
+
+def test_warm_start_is_the_newest_before_the_failing_window() -> None:
+    on = ladder()
+    failed = attempt(on, "v3", verdict("expert_collapse", 250), *(checkpoint(step) for step in (100, 200, 300)))
+    assert start(on, failed) == "/c/200.pt"
+
+
+def test_no_healthy_checkpoint_means_from_scratch() -> None:
+    on = ladder()
+    assert start(on, attempt(on, "v3", verdict("expert_collapse", 50), checkpoint(100))) is None
+    assert start(on, attempt(on, "v3", verdict("expert_collapse", 50))) is None
+
+
+def test_warm_start_can_be_switched_off() -> None:
+    on = ladder(ladder__warm_start=False)
+    assert start(on, attempt(on, "v3", verdict("expert_collapse", 500), checkpoint(100))) is None
+
+
+def test_an_earlier_attempts_checkpoint_serves_when_the_last_has_none() -> None:
+    on = ladder()
+    v3 = attempt(on, "v3", verdict("expert_collapse", 250), checkpoint(200))
+    frozen = attempt(on, "freeze_gat", verdict("expert_collapse", 210), checkpoint(300), number=1)
+    assert start(on, v3, frozen) == "/c/200.pt"
+
+
+def test_a_checkpoint_without_the_experts_is_passed_over() -> None:
+    rungs = [{"name": "two", "set": {"policy.experts": ["survival", "general"]}}, "softmax_only", "v2_router_gat"]
+    on = ladder(ladder__rungs=["v3", *rungs])
+    v3 = attempt(on, "v3", verdict("expert_collapse", 250), checkpoint(200))
+    two = attempt(
+        on, "two", verdict("expert_collapse", 500), checkpoint(400, experts=("survival", "general")), number=1
+    )
+    assert start(on, v3, two) == "/c/200.pt"
+    softmax = attempt(on, "softmax_only", verdict("expert_collapse", 1), number=2)
+    assert start(on, v3, two, softmax) == "/c/400.pt"  # v2_router_gat takes the GAT only
+
+
+def test_rung_from_yaml() -> None:
+    on = ladder(ladder__rungs=["v3", {"name": "slow", "set": {"training.learning_rate": 1e-5}}])
+    assert on.rungs[1].name == "slow" and on.configs[1].training.learning_rate == 1e-5
+
+
+def test_rungs_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="names must differ"):
+        ladder(ladder__rungs=["v3", "v3"])
+    with pytest.raises(ValueError, match=r"policy\.experts"):
+        ladder(policy__experts=["a", "b"])

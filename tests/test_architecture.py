@@ -1,0 +1,43 @@
+"""The rules of the house: who may import whom, and what is where it is said to be."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+from pipeline.config import ExperimentConfig
+from pipeline.preflight import preflight
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_import_contracts() -> None:
+    """The contracts in pyproject.toml, by import-linter."""
+    lint = Path(sys.executable).parent / "lint-imports"
+    result = subprocess.run([lint, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "0 broken" in result.stdout
+
+
+def test_orchestrator_process_loads_no_torch() -> None:
+    """Not even by way of a dependency."""
+    code = (
+        "import sys, pipeline.orchestrator, pipeline.cli, pipeline.load, pipeline.launchers.local\n"
+        "pipeline.load.load_experiment('experiments/quickstart.yaml')\n"
+        "print(sorted(name for name in sys.modules if name.split('.')[0] in ('torch', 'torch_geometric')))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_checklist_points_at_code_that_exists() -> None:
+    for item in preflight(ExperimentConfig()):
+        module, _, name = item.where.partition(":")
+        assert hasattr(importlib.import_module(module), name), item.where
+
+
+def test_modules_say_what_they_are() -> None:
+    for path in [*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("fallbacks/*.py")]:
+        assert path.read_text().startswith('"""'), path

@@ -1,0 +1,163 @@
+"""Bad input: exit code 2 and one line that names the file or the key; nothing started, nothing written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import main
+from pipeline.config import ExperimentConfig, flatten
+from pipeline.load import load_experiment
+from pipeline.preflight import preflight
+
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+QUICKSTART = str(EXPERIMENTS / "quickstart.yaml")
+
+BAD = {
+    "misspelt key": (
+        ["training.learning_rat=1e-4"],
+        ["training.learning_rat", "nearest valid: training.learning_rate"],
+    ),
+    "misspelt section": (["traning.seed=1"], ["traning", "nearest valid: training"]),
+    "right key, wrong section": (["training.max_episode_steps=5"], ["nearest valid: environment.max_episode_steps"]),
+    "out of range": (["training.gamma=2"], ["training.gamma", "less than or equal to 1", "2"]),
+    "not a number": (["training.episodes=many"], ["training.episodes", "integer", "'many'"]),
+    "a number as text": (["training.learning_rate='1'"], ["training.learning_rate", "number"]),
+    "not finite": (["training.learning_rate=nan"], ["training.learning_rate"]),
+    "nothing": (["training.learning_rate="], ["training.learning_rate", "None"]),
+    "a value for a section": (["training=3"], ["training", "3"]),
+    "unknown choice": (["health.rules=v4"], ["health.rules", "'v4'", "allowed: v3, seed"]),
+    "unknown rung": (["ladder.rungs=[v3,freze_gat]"], ["ladder.rungs", "'freze_gat'", "nearest: freeze_gat"]),
+    "no rung": (["ladder.rungs=[]"], ["ladder.rungs"]),
+    "rung that sets no key": (["ladder.rungs=[{name: x, set: {policy.foo: 1}}]"], ["policy.foo"]),
+    "unknown rule": (["health.override.laod.window=3"], ["health.override.laod", "load"]),
+    "unknown field of a rule": (["health.override.load.windwo=3"], ["health", "windwo"]),
+    "unknown environment": (["environment.id=NetHackScor-v0"], ["environment.id", "nearest: NetHackScore-v0"]),
+    "unknown role": (["environment.character=xyz-hum"], ["environment.character", "xyz"]),
+    "phases out of order": (["phases.transition_until=5"], ["phases.transition_until", "warmup_until=100", "5"]),
+    "even crop": (["environment.crop_size=8"], ["environment.crop_size", "odd"]),
+    "heads do not divide": (["policy.hidden_size=66"], ["policy.hidden_size", "multiple of gat_heads=4"]),
+    "expert twice": (["policy.experts=[a,a]"], ["policy.experts", "differ"]),
+    "experts that a rung needs": (["policy.experts=[a,b]"], ["policy.experts", "two_experts"]),
+    "unknown fault": (["faults=[{kind: crsh, at_update: 1}]"], ["faults.0.kind", "'crsh'", "nearest: crash"]),
+    "no override": (["training.seed"], ["training.seed", "key.sub=value"]),
+}
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that a refused command says."""
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    lines = said.err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("ladder: "), lines
+    return lines[0]
+
+
+@pytest.mark.parametrize(("overrides", "expected"), BAD.values(), ids=BAD)
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_bad_value(
+    command: str, overrides: list[str], expected: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "root"
+    line = refused([command, QUICKSTART, *overrides, f"tracking.root={root}"], capsys)
+    assert all(part in line for part in expected), line
+    assert not root.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("training: [1\nb: {", "not readable as YAML"),
+        ("- a\n- b\n", "mapping"),
+        ("training:\n  seed: 1\n  seed: 2\n", "duplicate"),
+    ],
+)
+def test_bad_file(text: str, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    assert expected in refused(["run", str(path)], capsys)
+
+
+def test_missing_file_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(["run", str(EXPERIMENTS / "quikstart.yaml")], capsys)
+    assert "no such file" in line and "quickstart.yaml" in line
+
+
+def test_folder_instead_of_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "folder" in refused(["run", str(tmp_path)], capsys)
+
+
+def test_status_takes_no_unknown_key(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "tracking.root" in refused(["status", "tracking.rot=x"], capsys)
+
+
+def test_overrides_replace_and_keep_the_rest() -> None:
+    config = load_experiment(QUICKSTART, ["training.episodes=24", "ladder.rungs=[freeze_gat]"])
+    assert config.training.episodes == 24 and config.ladder.rungs == ("freeze_gat",)
+    assert config.phases.warmup_until == 100
+
+
+def test_scientific_notation_and_negative_coefficients_are_numbers() -> None:
+    config = load_experiment(QUICKSTART, ["training.learning_rate=3e-4", "training.load_balance_coef=-0.01"])
+    assert config.training.learning_rate == 3e-4 and config.training.load_balance_coef == -0.01
+
+
+def test_empty_section_means_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "empty.yaml"
+    path.write_text("training:\n")
+    assert load_experiment(path) == ExperimentConfig()
+
+
+def test_configuration_is_frozen_and_flattens() -> None:
+    config = ExperimentConfig()
+    with pytest.raises(ValueError, match="frozen"):
+        config.training.seed = 2  # type: ignore[misc]
+    flat = flatten(config)
+    assert flat["training.learning_rate"] == 1e-4 and flat["environment.shaping.task"] == 0.5
+
+
+def test_written_configuration_is_an_experiment_again(tmp_path: Path) -> None:
+    """Any attempt can be rerun from what MLflow holds."""
+    import yaml
+
+    config = load_experiment(QUICKSTART, ["ladder.rungs=[v3,{name: x, set: {training.seed: 4}}]"])
+    path = tmp_path / "again.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    assert load_experiment(path) == config
+
+
+@pytest.mark.parametrize("name", ["quickstart", "nethack"])
+def test_shipped_experiments_pass_the_checklist(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(EXPERIMENTS / f"{name}.yaml")]) == 0
+    assert "10 of 10 items true" in capsys.readouterr().out
+
+
+def test_drill_is_a_valid_experiment_that_fails_the_checklist(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(EXPERIMENTS / "drill.yaml")]) == 2
+    assert "9 of 10 items true" in capsys.readouterr().out
+
+
+UNTRUE = {
+    "learning rate 1e-4": {"training.learning_rate": 3e-4},
+    "load-balance loss": {"training.load_balance_coef": 0.0},
+    "diversity loss": {"training.diversity_coef": -0.01},
+    "warm-up (softmax → sparsemax)": {"phases.warmup.routing": "sparsemax"},
+    "temperature annealing": {"phases.temperature_end": 0.01},
+    "NaN detection and rollback": {"trainer.command": ["true"]},
+    "TrainingMonitor": {
+        "health.override": {rule.name: {"action": "warn"} for rule in ExperimentConfig().health.build()}
+    },
+    "clipping at 1.0": {"training.max_grad_norm": 5.0},
+    "nan_to_num + clamp on all logits": {"trainer.command": ["true"]},
+    "checkpoint every 100 episodes": {"training.checkpoint_every_episodes": 101},
+}
+
+
+@pytest.mark.parametrize("item", UNTRUE)
+def test_each_item_of_the_checklist_can_be_untrue(item: str) -> None:
+    items = {each.name: each.true for each in preflight(ExperimentConfig())}
+    assert items.keys() == UNTRUE.keys() and all(items.values())
+    changed = {each.name: each.true for each in preflight(ExperimentConfig().with_values(UNTRUE[item]))}
+    assert not changed[item]
