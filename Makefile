@@ -44,7 +44,7 @@ lint: $(READY)  ## style, types, and who may import whom
 	$(BIN)/lint-imports
 
 ui: $(READY)  ## the MLflow UI on http://127.0.0.1:5000: make ui [PORT=…] [ROOT=mlruns]
-	@mkdir -p $(ROOT)
+	@test -n "$$MLFLOW_TRACKING_URI" || $(BIN)/ladder status tracking.root=$(ROOT)
 	@MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) --workers 1 \
 	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(ROOT)/mlflow.db}"
 

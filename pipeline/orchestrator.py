@@ -96,7 +96,13 @@ class Orchestrator:
         )
         self.display.attempt_started(plan, number, run_id)
         watch = Watch(self.store, run_id, plan.config.health.build())
-        verdict = self._train_and_watch(file, watch)
+        try:
+            verdict = self._train_and_watch(file, watch)
+        except BaseException as error:
+            # No run is left RUNNING behind a process that is gone.
+            with contextlib.suppress(InfrastructureFailure):
+                self.store.end_attempt(run_id, _error(error))
+            raise
         warnings = watch.final()[1]
         self._remember_random_score(watch.latest)
         attempt = Attempt(
@@ -245,6 +251,10 @@ class Orchestrator:
         finally:
             for name, handler in before.items():
                 signal.signal(name, handler)
+
+
+def _error(error: BaseException) -> Verdict:
+    return Verdict(name="crash", evidence=(Evidence(rule="orchestrator", detail={"error": str(error)}),))
 
 
 def _end_in_order(job: Job, reason: str) -> Verdict:

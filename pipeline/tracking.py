@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import logging
 import math
@@ -20,6 +21,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, Metric, Param, Run, RunStatus, RunTag, ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.attempt import WarmStart
@@ -50,6 +52,26 @@ def _reachable(uri: str) -> Iterator[None]:
         raise InfrastructureFailure(f"tracking store {uri}: {' '.join(str(error).split())[:300]}") from error
 
 
+def create_database(database: Path, artifacts: str) -> None:
+    """Makes an SQLite store where there is none; whole or not at all.
+
+    MLflow creates its tables one after another in place, and whoever opens the file meanwhile (a second experiment,
+    the UI) makes both fail. So it is made beside, under a lock, and then moved.
+    """
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with (database.parent / f".{database.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if database.exists():
+            return
+        unfinished = database.with_name(f".{database.name}.unfinished")
+        unfinished.unlink(missing_ok=True)
+        store = SqlAlchemyStore(f"sqlite:///{unfinished}", artifacts)
+        store.engine.dispose()
+        with contextlib.closing(sqlite3.connect(unfinished)) as connection:
+            connection.execute("PRAGMA journal_mode=wal")  # readers and writers do not wait for each other
+        unfinished.replace(database)
+
+
 class Store:
     """The MLflow store of one tracking root.
 
@@ -62,11 +84,8 @@ class Store:
         self._artifacts: str | None = None
         with _reachable(uri):
             if uri.startswith("sqlite:///"):
-                database = Path(uri.removeprefix("sqlite:///"))
-                database.parent.mkdir(parents=True, exist_ok=True)
-                with contextlib.closing(sqlite3.connect(database)) as connection:
-                    connection.execute("PRAGMA journal_mode=wal")  # readers and writers do not wait for each other
                 self._artifacts = (self.root / "artifacts").as_uri()
+                create_database(Path(uri.removeprefix("sqlite:///")), self._artifacts)
             self.client = MlflowClient(tracking_uri=uri)
             self.client.search_experiments(max_results=1)
 

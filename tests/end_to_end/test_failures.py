@@ -1,0 +1,108 @@
+"""Infrastructure that really fails: a process that dies, hangs, runs out of memory, or is told to stop."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.end_to_end.conftest import evidence
+
+
+@pytest.mark.parametrize(
+    ("kind", "verdict", "says"),
+    [("crash", "crash", "SIGSEGV"), ("out_of_memory", "out_of_memory", "exit code"), ("hang", "hang", "silent")],
+)
+def test_infrastructure_failure_is_retried_on_the_same_rung(
+    kind: str, verdict: str, says: str, experiment: Any
+) -> None:
+    fault = {"kind": kind, "at_update": 6, "times": 1}
+    made = experiment(faults=[fault], training__checkpoint_every_episodes=2, budget__hang_after_seconds=20)
+    result = made.run()
+    assert result.returncode == 0, result.stdout + result.stderr
+    failed, retried = made.attempts
+    assert failed.data.tags["ladder.verdict"] == verdict and failed.info.status == "FAILED"
+    assert says in json.dumps(evidence(failed))
+    assert evidence(failed)[0]["detail"]["log_tail"]
+    assert retried.data.tags["ladder.rung"] == failed.data.tags["ladder.rung"] == "v3"
+    start = json.loads(retried.data.tags["ladder.warm_start"])
+    assert start["run_id"] == failed.info.run_id and start["episode"] > 0
+    assert retried.info.status == "FINISHED"
+    assert made.parent.data.tags["ladder.settled_rung"] == "v3"
+    games = retried.data.params["environment.num_envs"]
+    assert games == ("2" if kind == "out_of_memory" else "4")
+
+
+def test_spent_retries_step_down(experiment: Any) -> None:
+    fault = {"kind": "crash", "at_update": 1, "times": 2}
+    made = experiment(faults=[fault], budget__retries=1, ladder__rungs=["v3", "freeze_gat"])
+    result = made.run()
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert [run.data.tags["ladder.rung"] for run in made.attempts] == ["v3", "v3", "freeze_gat"]
+    assert [run.data.tags["ladder.verdict"] for run in made.attempts] == ["crash", "crash", "healthy"]
+
+
+def test_nan_gradients_are_survived(experiment: Any) -> None:
+    made = experiment(faults=[{"kind": "nan_gradient", "at_update": 2, "times": 3}], ladder__rungs=["v3"])
+    assert made.run().returncode == 0
+    (attempt,) = made.attempts
+    skipped = made.client.get_metric_history(attempt.info.run_id, "nonfinite_batches")
+    assert [point.value for point in skipped][:3] == [0.0, 3.0, 0.0]
+
+
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_told_to_stop(name: signal.Signals, experiment: Any) -> None:
+    """Ctrl-C, a polite kill, a closed terminal: checkpoint, KILLED, exit 130 within ten seconds."""
+    made = experiment(training__episodes=100_000)
+    process = made.start()
+    made.wait_for_updates(3, process)
+    began = time.monotonic()
+    process.send_signal(name)
+    assert process.wait(timeout=20) == 130
+    assert time.monotonic() - began < 10
+    (attempt,) = made.attempts
+    assert attempt.info.status == made.parent.info.status == "KILLED"
+    assert attempt.data.tags["ladder.verdict"] == made.parent.data.tags["ladder.outcome"] == "interrupted"
+    newest = max((made.root / "attempts" / attempt.info.run_id / "checkpoints").glob("0*.json"))
+    last = made.client.get_metric_history(attempt.info.run_id, "update")[-1]
+    assert json.loads(newest.read_text())["step"] == last.step
+    assert not made.trainers()
+
+
+def test_budget_of_hours_ends_in_good_order(experiment: Any) -> None:
+    made = experiment(training__episodes=100_000, budget__hours=20 / 3600)
+    result = made.run()
+    assert result.returncode == 130, result.stdout + result.stderr
+    assert "budget.hours" in result.stdout
+    assert made.attempts[0].info.status == "KILLED"
+
+
+def test_killed_orchestrator_leaves_no_trainer_behind(experiment: Any) -> None:
+    made = experiment(training__episodes=100_000)
+    process = made.start()
+    made.wait_for_updates(1, process)
+    assert made.trainers()
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(made.trainers(), timeout=10)
+    assert not alive
+
+
+def test_stopped_trainer_and_its_children_are_gone(experiment: Any) -> None:
+    """A trainer that ignores SIGTERM and has a grandchild: the whole process group is ended."""
+    made = experiment()
+    script = made.folder / "stubborn.sh"
+    script.write_text("trap '' TERM\nsleep 1000 &\nsleep 1000\n")
+    made.values["trainer.command"] = ["bash", str(script)]
+    made.values["budget.hang_after_seconds"] = 3
+    made.values["budget.retries"] = 0
+    made.values["ladder.rungs"] = ["v3"]
+    made.__post_init__()
+    result = made.run()
+    assert result.returncode == 3, result.stdout + result.stderr
+    assert made.attempts[0].data.tags["ladder.verdict"] == "hang"
+    assert not made.trainers()

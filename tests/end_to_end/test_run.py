@@ -1,0 +1,209 @@
+"""`ladder run` from beginning to end: real NetHack, real store, real processes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fallbacks.ladder import BUILT_IN
+from pipeline.config import difference
+from pipeline.load import load_experiment
+from tests.conftest import RUNGS
+from tests.end_to_end.conftest import REPOSITORY, evidence
+
+MONITORED = (
+    "alpha_entropy", "alpha_entropy_ratio", "load_entropy_ratio", "specialisation", "support_size",
+    "expert_usage_max", "expert_usage_excess", "router_logit_norm",
+    "gradient_norm", "gradient_norm_max", "gradient_clipped_share",
+    "gat_attention_variance", "gat_attention_variance_raw", "gat_smoothing",
+    "nonfinite_batches", "rollbacks", "approx_kl", "clip_fraction", "explained_variance", "entropy",
+    "steps_per_second", "episodes", "update", "phase", "learning_rate", "score_window",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_each_rung_ends_healthy(rung: str, experiment: Any) -> None:
+    made = experiment(ladder__rungs=[rung])
+    result = made.run()
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+
+    parent, (attempt,) = made.parent, made.attempts
+    assert parent.info.status == attempt.info.status == "FINISHED"
+    assert parent.data.tags["ladder.outcome"] == "healthy" and parent.data.tags["ladder.settled_rung"] == rung
+    tags = attempt.data.tags
+    assert tags["mlflow.parentRunId"] == parent.info.run_id
+    assert (tags["ladder.rung"], tags["ladder.verdict"], tags["ladder.attempt"]) == (rung, "healthy", "0")
+    assert tags["ladder.warm_start"] == "scratch" and json.loads(tags["ladder.evidence"]) == []
+    config = load_experiment(made.file)
+    assert json.loads(tags["ladder.diff"]).keys() == difference(config, BUILT_IN[rung].transform(config)).keys()
+    assert set(MONITORED) <= attempt.data.metrics.keys()
+    experts = {name for name in attempt.data.metrics if name.startswith("expert_usage/")}
+    assert experts == {f"expert_usage/{name}" for name in BUILT_IN[rung].transform(config).policy.experts}
+    assert attempt.data.metrics["first_ratio_deviation"] < 1e-5
+    assert {"random/score", "random/score_low", "random/score_high"} <= attempt.data.metrics.keys()
+
+    # Once per update, in one batch, step = environment steps.
+    history = made.client.get_metric_history(attempt.info.run_id, "update")
+    assert [point.value for point in history] == list(range(1, len(history) + 1))
+    assert [point.step for point in history] == [64 * number for number in range(1, len(history) + 1)]
+    entropies = made.client.get_metric_history(attempt.info.run_id, "alpha_entropy")
+    assert [point.step for point in entropies] == [point.step for point in history]
+
+    # Rerun from MLflow alone: the configuration is an artifact and stands in the params.
+    local = made.client.download_artifacts(attempt.info.run_id, "experiment.yaml")
+    assert attempt.data.params["training.episodes"] == "12"
+    assert load_experiment(local).training == BUILT_IN[rung].transform(config).training
+
+    # Nothing outside of the root.
+    assert {path.name for path in made.folder.iterdir()} == {"root", "experiment.yaml"}
+    checkpoints = list((made.root / "attempts" / attempt.info.run_id / "checkpoints").glob("*.pt"))
+    assert checkpoints and tags["ladder.policy"] in map(str, checkpoints)
+    assert [each.path for each in made.client.list_artifacts(attempt.info.run_id, "policy")]
+    assert not made.trainers()
+
+
+COLLAPSE = {
+    "training__episodes": 40,
+    "training__alpha_entropy_coef": -3.0,
+    "training__load_balance_coef": -3.0,
+    "training__learning_rate": 0.01,
+    "training__checkpoint_every_episodes": 2,
+    "phases__warmup_until": 8,
+    "phases__transition_until": 16,
+}
+
+
+def test_a_failing_training_goes_down_the_ladder(experiment: Any) -> None:
+    """A negative balance term: the experts collapse, on v3 and on freeze_gat; a rung from YAML removes the cause."""
+    cure = {"name": "balanced", "set": {"training.alpha_entropy_coef": 0.05, "training.load_balance_coef": 0.01}}
+    made = experiment(**COLLAPSE, ladder__rungs=["v3", "freeze_gat", cure])
+    result = made.run()
+    assert result.returncode == 0, result.stdout + result.stderr
+    v3, frozen, cured = made.attempts
+    for failed in (v3, frozen):
+        assert failed.info.status == "FAILED" and failed.data.tags["ladder.verdict"] == "expert_collapse"
+        (found,) = evidence(failed)
+        assert found["metric"] == "expert_usage_excess" and found["values"][-1] > 0.73
+        assert found["onset_step"] < found["detection_step"]
+        logged = {
+            point.step: point.value
+            for point in made.client.get_metric_history(failed.info.run_id, "expert_usage_excess")
+        }
+        assert logged[found["detection_step"]] == pytest.approx(found["values"][-1])
+    assert cured.info.status == "FINISHED" and cured.data.tags["ladder.verdict"] == "healthy"
+    assert json.loads(frozen.data.tags["ladder.diff"]) == {"policy.gat_frozen": [False, True]}
+
+    # Each starts from a checkpoint before the failing window, or from scratch where there is none.
+    for attempt, before in ((frozen, [v3]), (cured, [v3, frozen])):
+        start = attempt.data.tags["ladder.warm_start"]
+        if start != "scratch":
+            source = next(run for run in before if run.info.run_id == json.loads(start)["run_id"])
+            first = made.client.get_metric_history(attempt.info.run_id, "update")[0].step
+            assert first <= evidence(source)[0]["onset_step"] + 64
+
+    parent = made.parent
+    assert parent.data.tags["ladder.settled_rung"] == "balanced"
+    table = json.loads(Path(made.client.download_artifacts(parent.info.run_id, "attempts.json")).read_text())
+    column = table["columns"].index("verdict")
+    assert [row[column] for row in table["data"]] == ["expert_collapse", "expert_collapse", "healthy"]
+    assert "| 2 | balanced | healthy |" in parent.data.tags["mlflow.note.content"]
+    assert parent.data.metrics["attempts"] == 3
+    # The random baseline is measured once.
+    trainers = [made.root / "attempts" / run.info.run_id / "attempt.json" for run in made.attempts]
+    assert [json.loads(path.read_text())["random_score"] is None for path in trainers] == [True, False, False]
+
+
+def test_exhausted_ladder(experiment: Any) -> None:
+    made = experiment(**COLLAPSE, ladder__rungs=["v3"])
+    result = made.run()
+    assert result.returncode == 3, result.stdout + result.stderr
+    assert made.parent.data.tags["ladder.outcome"] == "exhausted" and made.parent.info.status == "FAILED"
+    assert "ladder.settled_rung" not in made.parent.data.tags
+    assert "no rung is left" in result.stdout
+
+
+def test_seed_rules_cry_wolf_on_a_healthy_run(experiment: Any) -> None:
+    """The brief, literally: α-entropy > 1.2 is abnormal, and softmax warm-up begins at ln 4."""
+    made = experiment(health__rules="seed", ladder__rungs=["v3"])
+    assert made.run().returncode == 3
+    assert made.attempts[0].data.tags["ladder.verdict"] == "router_indecision"
+
+
+FOREIGN = """
+import json, os, sys, time
+import mlflow
+
+config = json.load(open(os.environ["LADDER_ATTEMPT"]))["config"]
+rate = config["trainer"]["parameters"]["rate"]
+with mlflow.start_run():  # the run that MLFLOW_RUN_ID names
+    for step in range(60):
+        mlflow.log_metric("loss", 1.0 if rate < 1 else 10.0**step, step=step)
+        time.sleep(0.02)
+"""
+
+
+def test_any_command_is_a_trainer(experiment: Any) -> None:
+    """A plain script with a ladder of YAML rungs and a rule of its own metric; no NetHack."""
+    made = experiment()
+    script = made.folder / "train.py"
+    script.write_text(FOREIGN)
+    rule = {
+        "name": "loss_explodes",
+        "verdict": "gradient_explosion",
+        "conditions": [{"metric": "loss", "above": 1e6}],
+        "window": 3,
+        "patience": 3,
+    }
+    made.file.write_text(
+        yaml.safe_dump(
+            {
+                "experiment": {"name": "foreign"},
+                "trainer": {"command": [made.command[0], str(script)], "parameters": {"rate": 5.0}},
+                "health": {"extra": [rule], "poll_seconds": 0.2},
+                "ladder": {"rungs": ["v3", {"name": "slower", "set": {"trainer.parameters.rate": 0.1}}]},
+            }
+        )
+    )
+    result = made.run()
+    assert result.returncode == 0, result.stdout + result.stderr
+    first, second = made.attempts
+    assert first.data.tags["ladder.verdict"] == "gradient_explosion" and first.info.status == "FAILED"
+    assert second.data.tags["ladder.rung"] == "slower" and second.info.status == "FINISHED"
+
+
+def test_store_out_of_reach_is_exit_4(experiment: Any) -> None:
+    made = experiment()
+    (made.root).mkdir()
+    (made.root / "mlflow.db").write_text("this is no database, but somebody's file")
+    result = made.run()
+    assert result.returncode == 4
+    assert result.stderr.startswith("ladder: tracking store") and len(result.stderr.strip().splitlines()) == 1
+    assert (made.root / "mlflow.db").read_text().startswith("this is no database")
+
+
+def test_trainer_that_cannot_be_started_is_exit_4(experiment: Any) -> None:
+    made = experiment(trainer__command=["/no/such/program"])
+    result = made.run()
+    assert result.returncode == 4 and "/no/such/program" in result.stderr
+    assert made.parent.data.tags["ladder.outcome"] == "error" and made.parent.info.status == "FAILED"
+    assert {run.info.status for run in made.attempts} == {"FAILED"}
+
+
+def test_status_shows_experiments_and_attempts(experiment: Any) -> None:
+    import subprocess
+
+    made = experiment(ladder__rungs=["softmax_only"])
+    assert made.run().returncode == 0
+    command = [*made.command[:3], "status", f"tracking.root={made.root}"]
+    result = subprocess.run(command, cwd=REPOSITORY, env=made.environment, capture_output=True, text=True, check=True)
+    assert "small" in result.stdout and "0 softmax_only" in result.stdout and "healthy" in result.stdout
+    empty = made.folder / "nothing"
+    result = subprocess.run(
+        [*command[:-1], f"tracking.root={empty}"], env=made.environment, capture_output=True, text=True, check=True
+    )
+    assert "no experiments yet" in result.stdout and not empty.exists()
