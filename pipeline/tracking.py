@@ -33,6 +33,12 @@ from pipeline.health.verdict import Verdict
 URI_VARIABLE, RUN_VARIABLE = "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"
 _PARAM_LIMIT = 6000  # characters of a param's value, MLflow's own limit
 _TAG_LIMIT = 8000
+_EXPERIMENT_TAGS = {
+    # Which of its two faces the UI shows, and which metric its table shows first.
+    "mlflow.experimentKind": "custom_model_development",
+    "mlflow.experiment.primaryMetric.name": "score_window",
+    "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
+}
 
 for _name in ("mlflow.store.db.utils", "alembic", "alembic.runtime.migration", "mlflow.tracking.fluent"):
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -98,7 +104,7 @@ class Store:
                 if found.lifecycle_stage == "deleted":
                     self.client.restore_experiment(found.experiment_id)
                 return str(found.experiment_id)
-            return str(self.client.create_experiment(name, artifact_location=self._artifacts))
+            return str(self.client.create_experiment(name, artifact_location=self._artifacts, tags=_EXPERIMENT_TAGS))
 
     def start_parent(self, config: ExperimentConfig) -> str:
         """The run of the whole experiment; its attempts are nested in it."""

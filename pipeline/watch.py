@@ -11,6 +11,9 @@ from pipeline.health.rules import AnyRule
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.tracking import Store
 
+_REMEMBERED = 1000
+"""Updates that a poll looks back on: what it costs does not grow with the run."""
+
 
 class Watch:
     """Follows a run's metrics in the store.
@@ -43,6 +46,7 @@ class Watch:
         self.last_step, self._metrics_seen, self._last_news = step, len(latest), time.monotonic()
         for name, (at, value) in latest.items():
             self._seen.add(name, at, value)
+        self._seen.forget(_REMEMBERED)
         stirred = stirring(self._seen, self._rules)
         return judge(self._history(stirred), stirred) if stirred else None
 

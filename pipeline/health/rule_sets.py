@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.health.rules import FINETUNE, TRANSITION, AnyRule, Condition, PlateauRule, Rule
+from pipeline.health.rules import FINETUNE, TRANSITION, WARMUP, AnyRule, Condition, PlateauRule, Rule
 
 SEED: tuple[AnyRule, ...] = (
     Rule(
@@ -139,8 +139,16 @@ V3: tuple[AnyRule, ...] = (
         meaning="Past warm-up α is still near uniform. It costs sparsity, not the policy: a warning.",
     ),
     PlateauRule(
+        phases=(WARMUP, TRANSITION),
         meaning="The score has stopped rising: with 95 % confidence the gain over the last 1000 episodes is below a "
         "tenth of the mean. Reward shaping, a higher entropy coefficient, more exploration.",
+    ),
+    PlateauRule(
+        name="late_plateau",
+        phases=(FINETUNE,),
+        action="warn",
+        meaning="The same in fine-tune, where the learning rate is a tenth and less: there it is how a run converges, "
+        "and no failure.",
     ),
 )
 

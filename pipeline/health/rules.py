@@ -163,12 +163,15 @@ class PlateauRule(_Data):
     """Updates between two checks; each check is a chance of a false alarm."""
     patience: int = Field(default=3, ge=1)
     """Checks in a row."""
+    phases: tuple[int, ...] | None = None
+    """Only while in these; None: always."""
     action: Literal["warn", "fail"] = "fail"
     meaning: str = ""
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        return (self.metric, "episodes")
+        names = (self.metric, "episodes")
+        return names if self.phases is None else (*names, "phase")
 
     def gain(self, score: np.ndarray, episodes: np.ndarray) -> tuple[float, float, float] | None:
         """(gain, its upper 95 % bound, mean) over the window that ends with the last value; None: window not full."""
@@ -194,7 +197,8 @@ class PlateauRule(_Data):
         found: list[Evidence] = []
         in_a_row: list[tuple[int, float]] = []
         for end in range(self.check_every, len(steps) + 1, self.check_every):
-            measured = self.gain(values[self.metric][:end], values["episodes"][:end])
+            judged = self.phases is None or values["phase"][end - 1] in self.phases
+            measured = self.gain(values[self.metric][:end], values["episodes"][:end]) if judged else None
             if measured is None or measured[1] >= self.relative_gain * abs(measured[2]):
                 in_a_row = []
                 continue

@@ -161,7 +161,6 @@ class PPO:
         for name, parameter in self.policy.named_parameters():
             if parameter.requires_grad and name in state["moments"]:
                 self.optimiser.state[parameter] = {
-                    key: value.clone().to(self.device) if key != "step" else value.clone()
-                    for key, value in state["moments"][name].items()
+                    key: value.clone().to(self.device) for key, value in state["moments"][name].items()
                 }
         self.optimiser_steps = state["optimiser_steps"]

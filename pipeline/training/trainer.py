@@ -80,16 +80,19 @@ class Trainer:
         self.scores: deque[float] = deque(maxlen=training.score_window)
         self.best_score: float | None = None
         self.faults: list[PendingFault] = []
+        self._updates_here = 0
+        self._reporting = 0.0
+        self._best_saved = float("-inf")
         self._stop = False
 
     # The loop
 
-    def train(self) -> bool:
-        """Runs to the end of the configured episodes. False if it was asked to stop before."""
+    def train(self, updates: int | None = None) -> bool:
+        """Runs to the end of the configured episodes, or for so many updates. False if it was asked to stop before."""
         training = self.config.training
         checkpoint_due = self._next_checkpoint()
-        self._updates_here = 0
-        while self.collector.finished < training.episodes and not self._stop:
+        last = None if updates is None else self.updates + updates
+        while self.collector.finished < training.episodes and self.updates != last and not self._stop:
             self.last_good.keep()
             started = time.perf_counter()
             rollout = self.collector.collect()
@@ -132,8 +135,8 @@ class Trainer:
             "time/update": update,
         }
         reporting = time.perf_counter()
-        metrics["steps_per_second"] = len(rollout.action) / (collect + update + getattr(self, "_reporting", 0.0))
-        metrics["time/report"] = getattr(self, "_reporting", 0.0)
+        metrics["steps_per_second"] = len(rollout.action) / (collect + update + self._reporting)
+        metrics["time/report"] = self._reporting
         self.report(metrics, self.steps)
         self._reporting = time.perf_counter() - reporting
         log.info(
@@ -185,8 +188,6 @@ class Trainer:
             self._best_saved = score
             write_checkpoint(checkpoints, "best", state, **info)
         prune(checkpoints, self.config.training.checkpoints_kept)
-
-    _best_saved = float("-inf")
 
     def start_from(self, start: WarmStart) -> None:
         """Loads a checkpoint: exactly, or what its `carry` names.

@@ -161,6 +161,13 @@ def test_a_poll_with_gaps_stirs_the_rule_that_a_closer_look_confirms() -> None:
     assert stirring(history(expert_usage_excess=[0.9] * 5 + [0.1]), V3) == []
 
 
+def test_history_forgets_the_oldest() -> None:
+    known = history(x=[1, 2, 3], y=[4])
+    known.forget(2)
+    assert known.series("x")[1].tolist() == [2, 3]
+    assert known.series("y")[1].tolist() == [4]
+
+
 def scores(slope: float, updates: int = 700, seed: int = 0) -> History:
     """Three episodes an update around 20, rising by `slope` over each 1000 episodes."""
     episodes = np.arange(1, updates + 1) * 3
@@ -178,6 +185,16 @@ def test_plateau_fires_when_the_gain_is_certainly_small() -> None:
 
 def test_plateau_is_silent_while_the_score_rises() -> None:
     assert not any(PlateauRule().firings(scores(10, seed=seed)) for seed in range(20))
+
+
+def test_late_plateau_is_how_a_run_converges() -> None:
+    flat = scores(-15)
+    for phase, expected in ((1.0, "reward_plateau"), (2.0, None)):
+        for step in flat.series("score")[0]:
+            flat.add("phase", int(step), phase)
+        verdict = judge(flat, V3)
+        assert (verdict.name if verdict else None) == expected
+    assert [evidence.rule for evidence in warnings(flat, V3)] == ["late_plateau"]
 
 
 def test_plateau_needs_a_full_window() -> None:

@@ -1,0 +1,1 @@
+"""Measurements behind every claim: `python -m benchmarks.NAME` prints a table and writes `results/NAME.json`."""

@@ -1,0 +1,67 @@
+"""`docs/health.md`, made from the rules themselves so that it cannot drift: `python -m pipeline.health.page`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.health.rule_sets import BANDS, RULE_SETS
+from pipeline.health.rules import AnyRule, Rule
+from pipeline.health.verdict import MEANINGS
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "health.md"
+_PHASES = ("warm-up", "transition", "fine-tune")
+
+_HEAD = """# Health: what is watched, and when a run has failed
+
+This page is made from the rules in `pipeline/health/` (`python -m pipeline.health.page`); a test keeps it so.
+The definitions of the metrics are the functions in `pipeline/health/metrics.py`.
+
+A rule looks at metrics once per PPO update. It fires when its condition held in so many of the last so many updates;
+the first rule with the action `fail` that fires gives the verdict, with the values as evidence. `onset` is the first
+update of the failing window: only checkpoints from before it are healthy enough to continue from.
+"""
+
+
+def render() -> str:
+    """The page as Markdown."""
+    parts = [_HEAD, "## Verdicts\n", "| verdict | meaning |", "|---|---|"]
+    parts += [f"| `{name}` | {meaning} |" for name, meaning in MEANINGS.items()]
+    parts += ["\n## The monitored metrics\n", "| shown as | metric | normal | abnormal outside of |"]
+    parts += ["|---|---|---|---|"]
+    for band in BANDS:
+        notes = [
+            f"{side} bound only while `{when[0]}` > {when[1]:g}"
+            for side, when in (("upper", band.upper_counts_when), ("lower", band.lower_counts_when))
+            if when is not None
+        ]
+        limits = f"{band.abnormal[0]:.3g} – {band.abnormal[1]:.3g}" + "".join(f"; {note}" for note in notes)
+        parts.append(f"| {band.label} | `{band.metric}` | {band.normal[0]:.3g} – {band.normal[1]:.3g} | {limits} |")
+    titles = {
+        "v3": "`health.rules: v3` (the default): calibrated so that healthy runs stay quiet",
+        "seed": "`health.rules: seed`: the brief to the letter",
+    }
+    for name, title in titles.items():
+        parts += [f"\n## {title}\n", "| rule | verdict | condition | when | action |", "|---|---|---|---|---|"]
+        parts += [_row(rule) for rule in RULE_SETS[name]]
+        parts.append("")
+        parts += [f"- **{rule.name}**: {rule.meaning}" for rule in RULE_SETS[name]]
+    return "\n".join(parts) + "\n"
+
+
+def _row(rule: AnyRule) -> str:
+    if isinstance(rule, Rule):
+        condition = " and ".join(f"`{each.metric}` {each.threshold()}" for each in rule.conditions)
+        when = f"{rule.patience} of {rule.window} updates"
+        when += f", not the first {rule.grace}" if rule.grace else ""
+    else:
+        condition = (
+            f"upper 95 % bound of the gain in `{rule.metric}` over {rule.window_episodes} episodes "
+            f"< {rule.relative_gain:.0%} of its mean"
+        )
+        when = f"{rule.patience} checks in a row, one every {rule.check_every} updates"
+    when += "" if rule.phases is None else ", in " + ", ".join(_PHASES[phase] for phase in rule.phases)
+    return f"| {rule.name} | `{rule.verdict}` | {condition} | {when} | {rule.action} |"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render())
