@@ -8,7 +8,7 @@ BASE_PYTHON ?= $(firstword $(foreach python,python3.11 python3.12 python3.13 pyt
 
 BIN := .venv/bin
 READY := .venv/.ready
-PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run drill test lint ui bench clean
@@ -25,7 +25,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(BASE_PYTHON) -m venv .venv
 	@$(PIP) install "$$(grep -o '^torch==[0-9.]*' requirements.lock)"
 	@$(PIP) install --no-deps --require-hashes -r requirements.lock
-	@$(PIP) install --no-deps --no-build-isolation -e .
+	@PYTHONWARNINGS=ignore $(PIP) install --no-deps --no-build-isolation -e .
 	@touch $(READY)
 
 run: $(READY)  ## the unattended experiment: make run [EXPERIMENT=experiments/nethack.yaml] [ARGS="key.sub=value …"]

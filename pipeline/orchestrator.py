@@ -208,7 +208,7 @@ class Orchestrator:
                 "steps": int(max(0, watch.last_step)),
                 "minutes": round(seconds / 60, 1),
                 "score": _rounded(latest.get("score_window")),
-                "best score": _rounded(latest.get("score_window_best")),
+                "best score": _rounded(latest.get("best/score_window")),
                 "run_id": attempt.run_id,
             }
         )

@@ -125,7 +125,7 @@ class Trainer:
             metrics["score_window"] = float(np.mean(self.scores))
             if len(self.scores) == self.scores.maxlen or self.best_score is not None:
                 self.best_score = max(metrics["score_window"], self.best_score or -np.inf)
-                metrics["score_window_best"] = self.best_score
+                metrics["best/score_window"] = self.best_score
         metrics |= {
             "nonfinite_rewards": float(rollout.nonfinite_rewards),
             "rollbacks": float(self.rollbacks),
