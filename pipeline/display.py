@@ -171,10 +171,8 @@ class Display:
         facts.add_row("speed", f"{latest.get('steps_per_second', 0):.0f} steps/s")
         for band in BANDS:
             if band.metric in latest:
-                value = latest[band.metric]
-                verdict = band.judge(latest)
-                normal = f"normal {band.normal[0]:.2g} – {band.normal[1]:.2g}"
-                facts.add_row(band.label, f"[{_COLOURS[verdict]}]{value:.3f} {verdict}[/] [dim]{normal}[/]")
+                colour = _COLOURS[band.judge(latest)]
+                facts.add_row(band.label, f"[{colour}]{latest[band.metric]:.3f}[/] [dim]{band.describe(latest)}[/]")
         title = f"attempt {self._number} · {self._plan.rung.name}"
         return Panel(Group(bar, facts), title=title, title_align="left", expand=False)
 

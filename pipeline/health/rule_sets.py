@@ -168,18 +168,28 @@ class Band:
     """The upper bounds hold only while this metric is above this value."""
     lower_counts_when: tuple[str, float] | None = None
 
-    def judge(self, latest: Mapping[str, float]) -> str:
-        """normal, between, or abnormal, from the newest values of all metrics."""
+    def bounds(self, latest: Mapping[str, float]) -> tuple[float | None, float | None]:
+        """The normal band as it applies now, given the newest values of all metrics; None: no bound."""
 
         def counts(when: tuple[str, float] | None) -> bool:
             return when is None or latest.get(when[0], 0.0) > when[1]
 
-        value = latest[self.metric]
-        beyond_upper = counts(self.upper_counts_when) and value > self.normal[1]
-        beyond_lower = counts(self.lower_counts_when) and value < self.normal[0]
-        if not (beyond_upper or beyond_lower):
+        low = self.normal[0] if counts(self.lower_counts_when) else None
+        return low, self.normal[1] if counts(self.upper_counts_when) else None
+
+    def judge(self, latest: Mapping[str, float]) -> str:
+        """normal, between, or abnormal, from the newest values of all metrics."""
+        value, (low, high) = latest[self.metric], self.bounds(latest)
+        if (low is None or value >= low) and (high is None or value <= high):
             return "normal"
         return "between" if self.abnormal[0] <= value <= self.abnormal[1] else "abnormal"
+
+    def describe(self, latest: Mapping[str, float]) -> str:
+        """The normal band as it applies now, in words."""
+        low, high = self.bounds(latest)
+        if low is not None and high is not None:
+            return f"normal {low:.2g} – {high:.2g}"
+        return f"normal ≥ {low:.2g}" if low is not None else "any" if high is None else f"normal ≤ {high:.2g}"
 
 
 _LN4 = 1.3863
