@@ -13,10 +13,11 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from fallbacks.ladder import Attempt, Plan
 from pipeline.config import PHASES, ExperimentConfig, difference
-from pipeline.health.rule_sets import BANDS
+from pipeline.health.rule_sets import BANDS, Band
 from pipeline.health.verdict import MEANINGS, Evidence
 from pipeline.preflight import preflight
 from pipeline.tracking import Store
@@ -34,7 +35,8 @@ class Display:
         self._live: Live | None = None
         self._file = logging.Logger("ladder")
         self._last_line = 0.0
-        self._random: str = ""
+        self._random = ""
+        self._first: tuple[float, float] | None = None  # episodes and time at the attempt's first news
 
     # The story
 
@@ -42,7 +44,7 @@ class Display:
         self._config = config
         log = store.root / "experiments" / f"{parent}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(log)
+        handler = logging.FileHandler(log, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         self._file.addHandler(handler)
         rungs = " → ".join(rung if isinstance(rung, str) else rung.name for rung in config.ladder.rungs)
@@ -55,7 +57,7 @@ class Display:
                     self.say(f"[yellow]not as in the brief:[/] {item.name}: {escape(item.configured)}")
 
     def attempt_started(self, plan: Plan, number: int, run_id: str) -> None:
-        self._plan, self._number, self._began, self._first = plan, number, time.monotonic(), None
+        self._plan, self._number, self._first = plan, number, None
         start = plan.warm_start
         source = f"from episode {start.episode} of run {start.run_id[:8]}" if start else "from scratch"
         self.say(f"[bold]attempt {number}: {plan.rung.name}[/] ({escape(plan.reason)}), {source}, run {run_id}")
@@ -118,8 +120,6 @@ class Display:
 
     def say(self, text: str, *, only_plain: bool = False, markup: bool = True) -> None:
         """A line in the log file, and on the console (`only_plain`: not on a terminal, where the panel shows it)."""
-        from rich.text import Text
-
         rendered = Text.from_markup(text) if markup else Text(text)
         self._file.info(rendered.plain)
         if not (only_plain and self.console.is_terminal):
@@ -145,12 +145,8 @@ class Display:
         left = (self._plan.config.training.episodes - episodes) * seconds / gained
         return time.strftime("%H:%M:%S", time.gmtime(max(0.0, left)))
 
-    _first: tuple[float, float] | None = None
-
     def _line(self, latest: dict[str, float]) -> str:
-        bands = ", ".join(
-            f"{band.label} {latest[band.metric]:.2f} {band.judge(latest)}" for band in BANDS if band.metric in latest
-        )
+        bands = ", ".join(_judged(band, latest) for band in BANDS if band.metric in latest)
         return (
             f"attempt {self._number} {self._plan.rung.name}, {_phase(latest)}, episode {latest['episodes']:.0f} of "
             f"{self._plan.config.training.episodes}, ETA {self._eta(latest)}, "
@@ -175,6 +171,13 @@ class Display:
                 facts.add_row(band.label, f"[{colour}]{latest[band.metric]:.3f}[/] [dim]{band.describe(latest)}[/]")
         title = f"attempt {self._number} · {self._plan.rung.name}"
         return Panel(Group(bar, facts), title=title, title_align="left", expand=False)
+
+
+def _judged(band: Band, latest: dict[str, float]) -> str:
+    word = band.judge(latest)
+    return f"{band.label} {latest[band.metric]:.2f} {word}" + (
+        "" if word == "normal" else f" ({band.describe(latest)})"
+    )
 
 
 def _phase(latest: dict[str, float]) -> str:
