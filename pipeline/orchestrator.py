@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import signal
 import sys
 import threading
@@ -120,11 +121,14 @@ class Orchestrator:
     def _train_and_watch(self, file: AttemptFile, watch: Watch) -> Verdict:
         """Launches the trainer and returns only when it and all its children are gone."""
         command = file.config.trainer.command or (sys.executable, "-m", "pipeline.training")
+        scratch = Path(file.folder) / "tmp"  # a trainer that is killed cannot clear up after itself
         environment = {
             URI_VARIABLE: self.store.uri,
             RUN_VARIABLE: file.run_id,
             ATTEMPT_VARIABLE: str(file.write()),
+            "TMPDIR": str(scratch),
         }
+        scratch.mkdir(exist_ok=True)
         try:
             job = self.launcher.launch(command, environment, Path(file.folder))
         except OSError as error:
@@ -133,6 +137,7 @@ class Orchestrator:
             return self._watch(job, watch)
         finally:
             job.kill()
+            shutil.rmtree(scratch, ignore_errors=True)
 
     def _watch(self, job: Job, watch: Watch) -> Verdict:
         budget, health = self.config.budget, self.config.health

@@ -45,6 +45,7 @@ class Experiment:
 
     def __post_init__(self) -> None:
         self.root = self.folder / "root"
+        self.scratch = self.folder / "scratch"  # of the whole machine, as far as the experiment knows
         self.file = self.folder / "experiment.yaml"
         self.file.write_text(yaml.safe_dump(nested({"experiment.name": "small", **SMALL, **self.values})))
 
@@ -55,7 +56,14 @@ class Experiment:
     @property
     def environment(self) -> dict[str, str]:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
-        return {**kept, "PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "ignore"}
+        self.scratch.mkdir(exist_ok=True)
+        return {
+            **kept,
+            "PYTHONPATH": str(REPOSITORY),
+            "PYTHONWARNINGS": "ignore",
+            "TMPDIR": str(self.scratch),
+            "HOME": str(self.scratch),
+        }
 
     def run(self, timeout: float = 200) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -32,6 +32,8 @@ def test_infrastructure_failure_is_retried_on_the_same_rung(
     start = json.loads(retried.data.tags["ladder.warm_start"])
     assert start["run_id"] == failed.info.run_id and start["episode"] > 0
     assert retried.info.status == "FINISHED"
+    assert not list(made.scratch.iterdir())
+    assert not list(made.root.glob("attempts/*/tmp"))
     assert made.parent.data.tags["ladder.settled_rung"] == "v3"
     games = retried.data.params["environment.num_envs"]
     assert games == ("2" if kind == "out_of_memory" else "4")

@@ -60,7 +60,9 @@ def test_each_rung_ends_healthy(rung: str, experiment: Any) -> None:
     assert load_experiment(local).training == BUILT_IN[rung].transform(config).training
 
     # Nothing outside of the root.
-    assert {path.name for path in made.folder.iterdir()} == {"root", "experiment.yaml"}
+    assert {path.name for path in made.folder.iterdir()} == {"root", "experiment.yaml", "scratch"}
+    assert not list(made.scratch.iterdir())
+    assert not (made.root / "attempts" / attempt.info.run_id / "tmp").exists()
     checkpoints = list((made.root / "attempts" / attempt.info.run_id / "checkpoints").glob("*.pt"))
     assert checkpoints and tags["ladder.policy"] in map(str, checkpoints)
     assert [each.path for each in made.client.list_artifacts(attempt.info.run_id, "policy")]
