@@ -69,12 +69,12 @@ V3: tuple[AnyRule, ...] = (
     Rule(
         name="gradient_outliers",
         verdict="gradient_explosion",
-        conditions=(Condition(metric="gradient_norm", above=5.0, above_mad=3.0),),
+        conditions=(Condition(metric="gradient_norm", above=10.0, above_mad=3.0),),
         grace=10,
         window=5,
         patience=3,
-        meaning="Three of five updates above the brief's normal bound of 5 and more than 3 MAD above the run's own "
-        "median, in logarithms. A single spike is harmless: clipping takes care of it.",
+        meaning="Three of five updates above 10 and more than 3 MAD above the run's own median, in logarithms. "
+        "Healthy sparse routing reaches 4. A single spike is harmless: clipping takes care of it.",
     ),
     Rule(
         name="gradient_level",
