@@ -27,8 +27,6 @@ class Checkpoint:
     path: str
     episode: int
     step: int
-    kind: str
-    experts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -134,25 +132,39 @@ class Ladder:
 
 
 def healthy_start(attempts: Sequence[Attempt], config: ExperimentConfig, rung: Rung) -> WarmStart | None:
-    """The newest checkpoint that was healthy when it was written and stayed so until a failing window began.
+    """The newest checkpoint that was healthy when it was written and stayed so until a failure began.
 
     Looks at the last attempt first, then at the ones before it: a checkpoint from which an attempt went on to fail
-    *later* is still good. One without the parts that the configuration needs is passed over.
+    *later* is still good; one from which an attempt failed from its very first metrics is not. One that the
+    configuration cannot load is passed over.
     """
+    guilty = {
+        attempt.warm_start.checkpoint
+        for attempt in attempts
+        if attempt.warm_start is not None and attempt.verdict.failed_from_the_start
+    }
     for attempt in reversed(attempts):
-        onset = attempt.verdict.onset_step
         fit = [
             checkpoint
             for checkpoint in attempt.checkpoints
-            if (onset is None or checkpoint.step < onset) and _fits(checkpoint, config, rung)
+            if attempt.verdict.trusts(checkpoint.step) and checkpoint.path not in guilty
         ]
-        if fit:
+        if fit and _loadable(attempt.config, config, rung):
             newest = max(fit, key=lambda checkpoint: checkpoint.step)
             return WarmStart(checkpoint=newest.path, run_id=attempt.run_id, episode=newest.episode, carry=rung.carry)
     return None
 
 
-def _fits(checkpoint: Checkpoint, config: ExperimentConfig, rung: Rung) -> bool:
+def _loadable(source: ExperimentConfig, target: ExperimentConfig, rung: Rung) -> bool:
+    """Whether weights of one configuration have the shapes that the other needs."""
+    before, after = source.policy, target.policy
+    encoder = ("hidden_size", "glyph_embedding", "gat_layers", "gat_heads", "gat_layer_norm")
+    if any(getattr(before, key) != getattr(after, key) for key in encoder):
+        return False
     if rung.carry.modules == ("gat",):
-        return checkpoint.kind != "v2"
-    return checkpoint.kind == config.policy.kind and set(config.policy.experts) <= set(checkpoint.experts)
+        return before.kind != "v2"
+    return (
+        before.kind == after.kind
+        and source.environment.crop_size == target.environment.crop_size
+        and set(after.experts) <= set(before.experts)
+    )

@@ -280,8 +280,6 @@ def read_checkpoints(folder: Path) -> tuple[Checkpoint, ...]:
                 path=str(path.with_suffix(".pt")),
                 episode=info["episode"],
                 step=info["step"],
-                kind=info["kind"],
-                experts=tuple(info["experts"]),
             )
         )
     return tuple(sorted(found, key=lambda checkpoint: checkpoint.step))

@@ -46,7 +46,7 @@ def stirring(history: History, rules: Iterable[AnyRule]) -> list[AnyRule]:
     for rule in rules:
         if rule.action != "fail":
             continue
-        violated = isinstance(rule, Rule) and bool(rule.violations(history)[1][-1:].any())
+        violated = isinstance(rule, Rule) and rule.violated_now(history)
         if violated or rule.firings(history):
             stirred.append(rule)
     return stirred

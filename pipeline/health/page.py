@@ -17,8 +17,9 @@ This page is made from the rules in `pipeline/health/` (`python -m pipeline.heal
 The definitions of the metrics are the functions in `pipeline/health/metrics.py`.
 
 A rule looks at metrics once per PPO update. It fires when its condition held in so many of the last so many updates;
-the first rule with the action `fail` that fires gives the verdict, with the values as evidence. `onset` is the first
-update of the failing window: only checkpoints from before it are healthy enough to continue from.
+the first rule with the action `fail` that fires gives the verdict, with the values as evidence. The onset
+is the first update at which it was so, also one in the grace period. The next attempt starts from a checkpoint whose
+weights were still measured as healthy before the onset; after a plateau, which breaks no weights, from the newest.
 """
 
 
@@ -58,7 +59,7 @@ def _row(rule: AnyRule) -> str:
             f"upper 95 % bound of the gain in `{rule.metric}` over {rule.window_episodes} episodes "
             f"< {rule.relative_gain:.0%} of its mean"
         )
-        when = f"{rule.patience} checks in a row, one every {rule.check_every} updates"
+        when = f"{rule.patience} checks in a row, one every {rule.check_every} episodes"
     when += "" if rule.phases is None else ", in " + ", ".join(_PHASES[phase] for phase in rule.phases)
     return f"| {rule.name} | `{rule.verdict}` | {condition} | {when} | {rule.action} |"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.health.history import History
 from pipeline.health.verdict import Evidence, TrainingFailure
@@ -33,6 +33,12 @@ class Condition(_Data):
     """Above this many times the median of all values before the window."""
     above_mad: float | None = None
     """Above the median of log values before the window by this many (normal-consistent) median absolute deviations."""
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Condition:
+        if not self.threshold():
+            raise ValueError(f"a condition on {self.metric} needs a bound: above, below, outside, above_median, above_mad")
+        return self
 
     def threshold(self) -> str:
         """The bound in words."""
@@ -93,6 +99,12 @@ class Rule(_Data):
     meaning: str = ""
     """What a bad value looks like, and what to do."""
 
+    @model_validator(mode="after")
+    def _can_fire(self) -> Rule:
+        if self.patience > self.window:
+            raise ValueError(f"patience={self.patience} can never be reached in a window of {self.window} updates")
+        return self
+
     @property
     def metrics(self) -> tuple[str, ...]:
         """Every metric that is needed to judge."""
@@ -100,15 +112,22 @@ class Rule(_Data):
         return names if self.phases is None else (*names, "phase")
 
     def violations(self, history: History) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-        """Steps (n,), whether all conditions are crossed at each (n,), and the metrics' values."""
+        """Steps (n,), whether all conditions are crossed at each (n,), and the metrics' values.
+
+        In the grace period too: it is not judged, but a failure that began there did begin there.
+        """
         steps, values = history.aligned(self.metrics)
         hit = np.ones(len(steps), dtype=bool)
         for condition in self.conditions:
             hit &= condition.crossed(values[condition.metric], self.window, self.grace)
         if self.phases is not None:
             hit &= np.isin(values["phase"], self.phases)
-        hit[: self.grace] = False
         return steps, hit, values
+
+    def violated_now(self, history: History) -> bool:
+        """Whether the newest values cross all conditions, the grace period being over."""
+        hit = self.violations(history)[1]
+        return len(hit) > self.grace and bool(hit[-1])
 
     def firings(self, history: History) -> list[Evidence]:
         """Every incident in which the rule fires, oldest first, with the evidence at the moment it does."""
@@ -125,9 +144,12 @@ class Rule(_Data):
             good = 0
             onset = index if onset is None else onset
             start = max(0, index - self.window + 1)
-            if not fired and hit[start : index + 1].sum() >= self.patience:
+            judged = max(start, self.grace)
+            if not fired and hit[judged : index + 1].sum() >= self.patience:
                 fired = True
-                found.append(self._evidence(steps, values, onset, start, index))
+                # An incident that was thought to be over, but lies in this window, belongs to it.
+                first = min(onset, start + int(np.argmax(hit[start : index + 1])))
+                found.append(self._evidence(steps, values, first, start, index))
         return found
 
     def _evidence(self, steps: np.ndarray, values: dict[str, np.ndarray], onset: int, start: int, end: int) -> Evidence:
@@ -138,6 +160,7 @@ class Rule(_Data):
             values=tuple(float(value) for value in values[first.metric][start : end + 1]),
             threshold=f"{first.threshold()}, {self.patience} of {self.window} updates",
             onset_step=int(steps[onset]),
+            last_good_step=int(steps[onset - 1]) if onset else None,
             detection_step=int(steps[end]),
             detail={
                 f"{other.metric} {other.threshold()}": [float(value) for value in values[other.metric][start : end + 1]]
@@ -159,9 +182,9 @@ class PlateauRule(_Data):
     metric: str = "score"
     window_episodes: int = Field(default=1000, ge=2)
     relative_gain: float = 0.10
-    check_every: int = Field(default=10, ge=1)
-    """Updates between two checks; each check is a chance of a false alarm."""
-    patience: int = Field(default=3, ge=1)
+    check_every: int = Field(default=500, ge=1)
+    """Episodes between two checks; each check is a chance of a false alarm."""
+    patience: int = Field(default=2, ge=1)
     """Checks in a row."""
     phases: tuple[int, ...] | None = None
     """Only while in these; None: always."""
@@ -192,11 +215,17 @@ class PlateauRule(_Data):
         return slope * length, (slope + 1.645 * error) * length, mean
 
     def firings(self, history: History) -> list[Evidence]:
-        """Every incident in which the rule fires, oldest first."""
+        """Every incident in which the rule fires, oldest first.
+
+        The onset is the first step of the window. The weights are not broken by a plateau, so everything up to the
+        detection counts as good to start from.
+        """
         steps, values = history.aligned(self.metrics)
         found: list[Evidence] = []
         in_a_row: list[tuple[int, float]] = []
-        for end in range(self.check_every, len(steps) + 1, self.check_every):
+        # A check falls due at the first update that passes another `check_every` episodes.
+        due = np.flatnonzero(np.diff(values["episodes"] // self.check_every, prepend=0) > 0) + 1
+        for end in due:
             judged = self.phases is None or values["phase"][end - 1] in self.phases
             measured = self.gain(values[self.metric][:end], values["episodes"][:end]) if judged else None
             if measured is None or measured[1] >= self.relative_gain * abs(measured[2]):
@@ -214,6 +243,7 @@ class PlateauRule(_Data):
                         threshold=f"upper 95 % bound of the gain over {self.window_episodes} episodes below "
                         f"{self.relative_gain:.0%} of the mean {measured[2]:.3g}",
                         onset_step=onset,
+                        last_good_step=int(steps[end - 1]),
                         detection_step=int(steps[end - 1]),
                         detail={"gain": measured[0], "mean": measured[2]},
                     )

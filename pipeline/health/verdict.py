@@ -44,7 +44,10 @@ class Evidence(BaseModel):
     values: tuple[float, ...] = ()
     threshold: str = ""
     onset_step: int | None = None
-    """First step of the failing window (environment steps)."""
+    """First step at which it was so (environment steps)."""
+    last_good_step: int | None = None
+    """Newest step before the onset, of which the metrics were still healthy; None: it was never healthy. What was
+    saved at that very step is already suspect: the next metrics are those of just these weights."""
     detection_step: int | None = None
     detail: dict[str, Any] = {}
 
@@ -64,11 +67,16 @@ class Verdict(BaseModel):
     name: VerdictName
     evidence: tuple[Evidence, ...] = ()
 
+    def trusts(self, step: int) -> bool:
+        """Whether weights that were saved at this step were healthy and stayed so until the failure began."""
+        if not self.is_training_failure:
+            return True
+        return all(each.last_good_step is not None and step < each.last_good_step for each in self.evidence)
+
     @property
-    def onset_step(self) -> int | None:
-        """From which step the attempt is to be mistrusted; None: never."""
-        steps = [each.onset_step for each in self.evidence if each.onset_step is not None]
-        return min(steps) if steps else None
+    def failed_from_the_start(self) -> bool:
+        """No metrics of the attempt were ever healthy: what it started from is suspect too."""
+        return self.is_training_failure and any(each.last_good_step is None for each in self.evidence)
 
     @property
     def is_training_failure(self) -> bool:

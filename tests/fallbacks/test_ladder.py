@@ -10,19 +10,22 @@ from fallbacks.ladder import Attempt, Checkpoint, End, Ladder, Plan
 from pipeline.config import ExperimentConfig
 from pipeline.health.verdict import Evidence, Verdict
 
-FOUR = ("survival", "combat", "exploration", "general")
-
 
 def ladder(**changes: Any) -> Ladder:
     return Ladder(ExperimentConfig().with_values({key.replace("__", "."): value for key, value in changes.items()}))
 
 
+UPDATE = 10  # environment steps between two metrics
+
+
 def verdict(name: str, onset: int | None = None) -> Verdict:
-    return Verdict(name=name, evidence=(Evidence(rule="test", onset_step=onset),))  # type: ignore[arg-type]
+    """A failure whose first bad metrics are those of step `onset`; 0: there were no good ones before."""
+    good = onset - UPDATE if onset else None
+    return Verdict(name=name, evidence=(Evidence(rule="test", onset_step=onset, last_good_step=good),))  # type: ignore[arg-type]
 
 
-def checkpoint(step: int, kind: str = "v3", experts: tuple[str, ...] = FOUR) -> Checkpoint:
-    return Checkpoint(path=f"/c/{step}.pt", episode=step // 100, step=step, kind=kind, experts=experts)
+def checkpoint(step: int) -> Checkpoint:
+    return Checkpoint(path=f"/c/{step}.pt", episode=step // 100, step=step)
 
 
 def attempt(
@@ -118,6 +121,40 @@ def test_warm_start_is_the_newest_before_the_failing_window() -> None:
     assert start(on, failed) == "/c/200.pt"
 
 
+@pytest.mark.parametrize(("saved", "trusted"), [(230, True), (240, False), (250, False)])
+def test_weights_that_the_first_bad_metrics_measured_are_not_trusted(saved: int, trusted: bool) -> None:
+    """Metrics of step 250 measure the weights of step 240: the last ones known to be good are those of 230."""
+    on = ladder()
+    failed = attempt(on, "v3", verdict("expert_collapse", 250), checkpoint(saved))
+    assert (start(on, failed) is not None) == trusted
+
+
+def test_a_start_that_failed_at_once_is_not_used_again() -> None:
+    on = ladder()
+    v3 = attempt(on, "v3", verdict("expert_collapse", 250), checkpoint(100), checkpoint(200))
+    plan = on.after([v3])
+    assert isinstance(plan, Plan) and plan.warm_start is not None and plan.warm_start.checkpoint == "/c/200.pt"
+    at_once = Attempt(1, "freeze_gat", plan.config, "run1", verdict("expert_collapse", 0), (), plan.warm_start)
+    later = Attempt(1, "freeze_gat", plan.config, "run1", verdict("expert_collapse", 240), (), plan.warm_start)
+    assert start(on, v3, at_once) == "/c/100.pt"
+    assert start(on, v3, later) == "/c/200.pt"
+
+
+def test_a_plateau_breaks_no_weights() -> None:
+    on = ladder()
+    evidence = Evidence(rule="reward_plateau", onset_step=50, last_good_step=900, detection_step=900)
+    flat = attempt(on, "v3", Verdict(name="reward_plateau", evidence=(evidence,)), checkpoint(800))
+    assert start(on, flat) == "/c/800.pt"
+
+
+def test_a_checkpoint_of_another_shape_is_passed_over() -> None:
+    on = ladder(ladder__rungs=["v3", {"name": "wide", "set": {"policy.hidden_size": 128}}, "v2_router_gat"])
+    v3 = attempt(on, "v3", verdict("expert_collapse", 250), checkpoint(200))
+    assert start(on, v3) is None
+    wide = attempt(on, "wide", verdict("expert_collapse", 500), checkpoint(400), number=1)
+    assert start(on, v3, wide) == "/c/200.pt"
+
+
 def test_no_healthy_checkpoint_means_from_scratch() -> None:
     on = ladder()
     assert start(on, attempt(on, "v3", verdict("expert_collapse", 50), checkpoint(100))) is None
@@ -141,7 +178,7 @@ def test_a_checkpoint_without_the_experts_is_passed_over() -> None:
     on = ladder(ladder__rungs=["v3", *rungs])
     v3 = attempt(on, "v3", verdict("expert_collapse", 250), checkpoint(200))
     two = attempt(
-        on, "two", verdict("expert_collapse", 500), checkpoint(400, experts=("survival", "general")), number=1
+        on, "two", verdict("expert_collapse", 500), checkpoint(400), number=1
     )
     assert start(on, v3, two) == "/c/200.pt"
     softmax = attempt(on, "softmax_only", verdict("expert_collapse", 1), number=2)

@@ -96,6 +96,7 @@ def test_evidence_can_be_checked_by_a_person() -> None:
     evidence = verdict.evidence[0]
     assert evidence.rule == "load" and evidence.metric == "expert_usage_excess"
     assert evidence.onset_step == 61 * UPDATE and evidence.detection_step == 68 * UPDATE
+    assert evidence.last_good_step == 60 * UPDATE
     assert evidence.values[-8:] == (0.9,) * 8 and "> 0.73" in evidence.threshold
 
 
@@ -149,6 +150,28 @@ def test_grace_and_phases_are_not_judged() -> None:
     rule = Rule(name="r", verdict="expert_collapse", conditions=(Condition(metric="x", above=1),), grace=3, phases=(1,))
     assert rule.firings(history(x=[9] * 6, phase=[1, 1, 1, 0, 0, 0])) == []
     assert rule.firings(history(x=[9] * 6, phase=[0, 0, 0, 0, 1, 1]))[0].onset_step == 5 * UPDATE
+
+
+def test_a_failure_that_began_in_the_grace_period_began_there() -> None:
+    rule = Rule(name="r", verdict="expert_collapse", conditions=(Condition(metric="x", above=1),), grace=3)
+    (always,) = rule.firings(history(x=[9] * 6))
+    assert (always.onset_step, always.last_good_step, always.detection_step) == (UPDATE, None, 4 * UPDATE)
+    (from_the_second,) = rule.firings(history(x=[0] + [9] * 6))
+    assert (from_the_second.onset_step, from_the_second.last_good_step) == (2 * UPDATE, UPDATE)
+
+
+def test_an_incident_within_the_window_is_part_of_it() -> None:
+    rule = Rule(name="r", verdict="expert_collapse", conditions=(Condition(metric="x", above=1),), window=8, patience=5)
+    (fired,) = rule.firings(history(x=[0, 2, 2, 2, 0, 0, 0, 2, 2]))
+    assert fired.onset_step == 2 * UPDATE
+
+
+@pytest.mark.parametrize("wrong", [{"conditions": [{"metric": "x"}]}, {"window": 3, "patience": 4}])
+def test_a_rule_that_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:
+    sound = {"name": "r", "verdict": "expert_collapse", "conditions": [{"metric": "x", "above": 1}]}
+    Rule.model_validate(sound)
+    with pytest.raises(ValueError, match="bound|patience"):
+        Rule.model_validate(sound | wrong)
 
 
 def test_rule_of_a_metric_that_is_not_logged_is_silent() -> None:
