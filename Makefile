@@ -44,9 +44,11 @@ lint: $(READY)  ## style, types, and who may import whom
 	$(BIN)/lint-imports
 
 ui: $(READY)  ## the MLflow UI on http://127.0.0.1:5000: make ui [PORT=…] [ROOT=mlruns]
-	@test -n "$$MLFLOW_TRACKING_URI" || $(BIN)/ladder status tracking.root=$(ROOT)
-	@MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) --workers 1 \
-	  --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(ROOT)/mlflow.db}"
+	@case "$$MLFLOW_TRACKING_URI" in http*) echo "the store is a server: open $$MLFLOW_TRACKING_URI"; exit;; esac; \
+	if test -z "$$MLFLOW_TRACKING_URI"; then \
+	  $(BIN)/ladder status "tracking.root=$(ROOT)"; test -e "$(ROOT)/mlflow.db" || exit 0; fi; \
+	MLFLOW_DISABLE_TELEMETRY=true PYTHONWARNINGS=ignore exec $(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) \
+	  --workers 1 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(ROOT)/mlflow.db}"
 
 bench: $(READY)  ## environment steps per second of V3 and of every rung
 	@$(BIN)/python -m benchmarks.throughput $(ARGS)

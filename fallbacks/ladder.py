@@ -125,9 +125,9 @@ class Ladder:
         start = last.warm_start
         if last.checkpoints:
             newest = max(last.checkpoints, key=lambda checkpoint: checkpoint.step)
-            start = WarmStart(
-                checkpoint=newest.path, run_id=last.run_id, episode=newest.episode, exact=config == last.config
-            )
+            start = WarmStart(checkpoint=newest.path, run_id=last.run_id, episode=newest.episode, exact=True)
+        if start is not None and config != last.config:
+            start = start.model_copy(update={"exact": False})  # other games: their states cannot be taken over
         return Plan(rung, config, start, reason)
 
 

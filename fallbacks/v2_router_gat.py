@@ -17,7 +17,10 @@ V2_VALUES = {
     "training.diversity_coef": 0.0,
     "training.gamma": 0.99,
     "training.gae_lambda": 0.95,
-    # V2 knows no phases: one rate throughout.
+    # V2 knows no phases: one rate and one kind of routing throughout.
+    "phases.warmup.routing": "softmax",
+    "phases.transition.routing": "softmax",
+    "phases.finetune.routing": "softmax",
     "phases.warmup.learning_rate_factor": 1.0,
     "phases.transition.learning_rate_factor": 1.0,
     "phases.finetune.learning_rate_factor": 1.0,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -87,6 +86,4 @@ class AttemptFile(BaseModel):
     @classmethod
     def read(cls, path: str | Path) -> AttemptFile:
         """Raises: pydantic.ValidationError or OSError."""
-        data: dict[str, Any] = json.loads(Path(path).read_text())
-        # From JSON, tuples come as lists: validated in JSON mode.
-        return cls.model_validate_json(json.dumps(data))
+        return cls.model_validate_json(Path(path).read_text())

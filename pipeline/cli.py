@@ -9,10 +9,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from fallbacks.ladder import Ladder
 from pipeline.config import ExperimentConfig
 from pipeline.errors import (
     EXIT_BAD_INPUT,
@@ -23,7 +26,8 @@ from pipeline.errors import (
     BadInput,
     InfrastructureFailure,
 )
-from pipeline.load import load_experiment, validate
+from pipeline.load import load_experiment, merge, validate
+from pipeline.preflight import preflight
 
 EXIT_OF_OUTCOME = {"healthy": EXIT_HEALTHY, "exhausted": EXIT_EXHAUSTED, "interrupted": EXIT_INTERRUPTED}
 
@@ -36,16 +40,14 @@ def run(config: ExperimentConfig) -> int:
     from pipeline.orchestrator import Orchestrator
     from pipeline.tracking import Store, tracking_uri
 
-    store = Store(tracking_uri(config), Path(config.tracking.root))
+    store = Store(tracking_uri(config), Path(config.tracking.root).expanduser())
     end = Orchestrator(config, store, LocalLauncher(), Display()).run()
     return EXIT_OF_OUTCOME[end.outcome]
 
 
 def check(config: ExperimentConfig) -> int:
     """Prints the pre-flight checklist; fails where an item is not true."""
-    from pipeline.preflight import preflight
-
-    items = preflight(config)
+    items = preflight(Ladder(config).configs[0])
     table = Table(box=None, pad_edge=False)
     for column in ("", "item", "this experiment", "where"):
         table.add_column(column)
@@ -63,7 +65,7 @@ def status(config: ExperimentConfig) -> int:
     """Prints the experiments of the store with their attempts, newest first."""
     from pipeline.tracking import URI_VARIABLE, Store, tracking_uri
 
-    root = Path(config.tracking.root)
+    root = Path(config.tracking.root).expanduser()
     if not (os.environ.get(URI_VARIABLE) or config.tracking.uri or (root / "mlflow.db").exists()):
         print(f"no experiments yet under {root}")
         return EXIT_HEALTHY
@@ -75,7 +77,7 @@ def status(config: ExperimentConfig) -> int:
         for parent in (each for each in runs if each.data.tags["ladder.kind"] == "experiment"):
             tags = parent.data.tags
             table.add_row(
-                f"[bold]{experiment.name}[/]",
+                f"[bold]{escape(experiment.name)}[/]",
                 parent.info.status,
                 tags.get("ladder.outcome", "–"),
                 "",
@@ -113,8 +115,15 @@ def _console() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as everything else does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message} (ladder --help)")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ladder", description="Unattended training with a fallback ladder.")
+    parser = _Parser(prog="ladder", description="Unattended training with a fallback ladder.")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
         ("run", "run an experiment down its ladder"),
@@ -130,25 +139,24 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code."""
-    parsed = _parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot show α must not end a night's run
     try:
+        parsed = _parser().parse_args(arguments)
         if parsed.command == "status":
-            from omegaconf import OmegaConf
-
-            from pipeline.load import merge
-
-            return status(validate(merge(OmegaConf.create(), parsed.overrides, Path("overrides")), "overrides"))
+            return status(validate(merge({}, parsed.overrides, "overrides"), "overrides"))
         config = load_experiment(parsed.experiment, parsed.overrides)
         return run(config) if parsed.command == "run" else check(config)
     except BadInput as error:
         print(f"ladder: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    except InfrastructureFailure as error:
+    except (InfrastructureFailure, OSError) as error:
         print(f"ladder: {error}", file=sys.stderr)
         return EXIT_INFRASTRUCTURE
+    except KeyboardInterrupt:  # before anything was started
+        print("ladder: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
 
 
 if __name__ == "__main__":

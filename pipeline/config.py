@@ -21,6 +21,7 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
 Discount = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -83,7 +84,7 @@ class PolicySection(Section):
     kind: Literal["v3", "v2", "v2_gat"] = "v3"
     """v3: graph attention and a softmax/sparsemax router. v2: flat state and a Gumbel router. v2_gat: V2 whose
     state also holds the (detached) output of the graph encoder."""
-    experts: Annotated[tuple[str, ...], Field(min_length=1, max_length=16)] = _sequence(EXPERTS)
+    experts: Annotated[tuple[Name, ...], Field(min_length=1, max_length=16)] = _sequence(EXPERTS)
     hidden_size: Annotated[int, Field(ge=4, le=1024)] = 64
     glyph_embedding: Annotated[int, Field(ge=1, le=128)] = 8
     gat_layers: Annotated[int, Field(ge=1, le=16)] = 2
@@ -203,8 +204,15 @@ class HealthSection(Section):
 class CustomRung(Section):
     """A rung written in YAML: `{name: smaller_steps, set: {training.learning_rate: 1e-5}}`."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    name: Name
     set: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _about_training(self) -> CustomRung:
+        for key in self.set:
+            if key.split(".")[0] in ("experiment", "ladder", "tracking", "budget", "faults"):
+                raise ValueError(f"set: {key} belongs to the whole experiment; a rung cannot change it")
+        return self
 
 
 RUNGS = ("v3", "freeze_gat", "softmax_only", "two_experts", "v2_router_gat")
@@ -236,7 +244,7 @@ class TrackingSection(Section):
 
 
 class TrainerSection(Section):
-    command: Annotated[tuple[str, ...] | None, Field(strict=False)] = None
+    command: Annotated[tuple[str, ...] | None, Field(strict=False, min_length=1)] = None
     """The trainer, as a list of words (no shell). Default: this project's own."""
     parameters: dict[str, Any] = {}
     """Free keys for a trainer of your own."""

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -15,7 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from fallbacks.ladder import Attempt, Plan
+from fallbacks.ladder import Attempt, Ladder, Plan
 from pipeline.config import PHASES, ExperimentConfig, difference
 from pipeline.health.rule_sets import BANDS, Band
 from pipeline.health.verdict import MEANINGS, Evidence
@@ -52,7 +56,7 @@ class Display:
         self.say(f"ladder {rungs}; rules {config.health.rules}; at most {config.budget.hours:g} h")
         self.say(f"store {escape(store.uri)}; this log {escape(str(log))}")
         if config.trainer.command is None:
-            for item in preflight(config):
+            for item in preflight(Ladder(config).configs[0]):
                 if not item.true:
                     self.say(f"[yellow]not as in the brief:[/] {item.name}: {escape(item.configured)}")
 
@@ -64,20 +68,18 @@ class Display:
         for key, (_, after) in difference(self._config, plan.config).items():
             self.say(f"  {key} = {escape(str(after))}")
         if self.console.is_terminal:
-            self._live = Live(self._panel({}), console=self.console, refresh_per_second=4, transient=True)
-            self._live.start()
+            self._live = Live(self._panel({}), console=self.console, auto_refresh=False, transient=True)
+            self._show(self._live.start)
 
     def progress(self, latest: dict[str, float]) -> None:
         if self._live is not None:
-            self._live.update(self._panel(latest))
+            self._show(partial(self._live.update, self._panel(latest), refresh=True))
         if latest.get("episodes") is not None and time.monotonic() - self._last_line >= LINE_EVERY_SECONDS:
             self._last_line = time.monotonic()
             self.say(escape(self._line(latest)), only_plain=True)
 
     def attempt_ended(self, attempt: Attempt, warnings: list[Evidence], row: dict[str, Any]) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        self._end_panel()
         verdict = attempt.verdict
         colour = "green" if verdict.name == "healthy" else "yellow" if verdict.name == "interrupted" else "red"
         self.say(
@@ -94,9 +96,7 @@ class Display:
     def experiment_ended(
         self, outcome: str, reason: str, rows: list[dict[str, Any]], random_score: dict[str, float] | None
     ) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        self._end_panel()
         self.say(f"[bold]{outcome}[/]: {escape(reason)}")
         if rows:
             table = Table(box=None, pad_edge=False)
@@ -105,7 +105,7 @@ class Display:
                 table.add_column(column, justify="left" if isinstance(rows[0][column], str) else "right")
             for row in rows:
                 table.add_row(*("–" if row[column] is None else str(row[column]) for column in columns))
-            self.console.print(table)
+            self._show(partial(self.console.print, table))
             for row in rows:
                 self._file.info("  %s", ", ".join(f"{column} {row[column]}" for column in columns))
         if random_score:
@@ -114,7 +114,8 @@ class Display:
                 f"[{random_score['random/score_low']:.1f}, {random_score['random/score_high']:.1f}]",
                 markup=False,
             )
-        self.say("compare the attempts: make ui", markup=False)
+        root = self._config.tracking.root
+        self.say("compare the attempts: make ui" + ("" if root == "mlruns" else f" ROOT={root}"), markup=False)
 
     # Its means
 
@@ -124,7 +125,22 @@ class Display:
         self._file.info(rendered.plain)
         if not (only_plain and self.console.is_terminal):
             stamp = time.strftime("%H:%M:%S" if self.console.is_terminal else "%Y-%m-%d %H:%M:%S")
-            self.console.print(Text(f"{stamp} ", style="dim") + rendered, soft_wrap=True)
+            self._show(partial(self.console.print, Text(f"{stamp} ", style="dim") + rendered, soft_wrap=True))
+
+    def _end_panel(self) -> None:
+        if self._live is not None:
+            self._show(self._live.stop)
+            self._live = None
+
+    def _show(self, write: Callable[[], None]) -> None:
+        """Writes to the console. One that is gone (a closed terminal or pipe) ends no experiment: the log goes on."""
+        try:
+            write()
+        except OSError:
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nothing, self.console.file.fileno())
+            os.close(nothing)
+            self._file.info("the terminal is gone; this log goes on")
 
     def _score(self, latest: dict[str, float]) -> str:
         if "random/score" in latest:
@@ -143,7 +159,7 @@ class Display:
         if gained <= 0:
             return "–"
         left = (self._plan.config.training.episodes - episodes) * seconds / gained
-        return time.strftime("%H:%M:%S", time.gmtime(max(0.0, left)))
+        return str(timedelta(seconds=max(0, round(left))))
 
     def _line(self, latest: dict[str, float]) -> str:
         bands = ", ".join(_judged(band, latest) for band in BANDS if band.metric in latest)
@@ -182,4 +198,4 @@ def _judged(band: Band, latest: dict[str, float]) -> str:
 
 def _phase(latest: dict[str, float]) -> str:
     phase = latest.get("phase")
-    return "training" if phase is None else PHASES[int(phase)]
+    return PHASES[int(phase)] if phase is not None and phase in range(len(PHASES)) else "training"

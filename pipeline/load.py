@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -25,15 +26,14 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
         BadInput: names the file or the key, the value, what is allowed and the nearest valid name.
     """
     path = Path(path)
-    data = merge(read_yaml(path), overrides, path)
-    return validate(data, str(path))
+    return validate(merge(read_yaml(path), overrides, str(path)), str(path))
 
 
 def read_yaml(path: Path) -> Any:
     """An OmegaConf mapping. Raises BadInput: missing, unreadable, not YAML, not a mapping."""
     if path.is_dir():
         raise BadInput(f"{path}: is a folder, not an experiment's YAML file")
-    if not path.is_file():
+    if not _is_file(path):
         beside = [str(each) for each in sorted(path.parent.glob("*.y*ml"))] if path.parent.is_dir() else []
         shipped = [str(each) for each in sorted(Path("experiments").glob("*.yaml"))]
         raise BadInput(f"{path}: no such file" + _nearest(str(path), beside or shipped))
@@ -46,60 +46,61 @@ def read_yaml(path: Path) -> Any:
     return loaded
 
 
-def merge(base: Any, overrides: Iterable[str], path: Path) -> dict[str, Any]:
-    """`key.sub=value` overrides over an OmegaConf mapping, as plain data. Raises BadInput."""
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # such as a name that is too long
+        return False
+
+
+def merge(file: Any, overrides: Iterable[str], source: str) -> dict[str, Any]:
+    """Defaults, the file's mapping over them, and `key.sub=value` overrides over both. Raises BadInput."""
     words = list(overrides)
     for word in words:
-        if "=" not in word or word.startswith("="):
+        if not re.match(r"[^=.\s][^=\s]*=", word):
             raise BadInput(f"{word}: not an override; write key.sub=value")
     try:
-        merged = OmegaConf.merge(base, OmegaConf.from_dotlist(words))
+        defaults = ExperimentConfig().model_dump(mode="json")
+        # An empty section (`training:` with nothing under it) means its defaults.
+        given = {key: file[key] for key in file if file[key] is not None or key not in defaults}
+        merged = OmegaConf.merge(defaults, given, OmegaConf.from_dotlist(words))
         data = OmegaConf.to_container(merged, resolve=True)
     except (yaml.YAMLError, OmegaConfBaseException, TypeError, ValueError) as error:
-        raise BadInput(f"{path}: {_one_line(error)} (overrides: {' '.join(words) or 'none'})") from error
+        raise BadInput(f"{source}: {_one_line(error)} (overrides: {' '.join(words) or 'none'})") from error
     assert isinstance(data, dict)
     return {str(key): value for key, value in data.items()}
 
 
 def validate(data: dict[str, Any], source: str) -> ExperimentConfig:
     """The configuration, with its ladder built once to see that every rung fits. Raises BadInput."""
-    # An empty section (`training:` with nothing under it) means its defaults.
-    data = {key: value for key, value in data.items() if value is not None}
     try:
         config = ExperimentConfig.model_validate(data)
-        Ladder(config)
+        ladder = Ladder(config)
     except ValidationError as error:
         raise BadInput(f"{source}: {explain(error)}") from error
     except KeyError as error:
         raise BadInput(f"{source}: ladder.rungs: a rung sets {error.args[0]}, which is no key") from error
     except ValueError as error:
         raise BadInput(f"{source}: {_one_line(error)}") from error
-    if config.trainer.command is None:
-        from pipeline.environments.nethack import check_environment
+    for each in (config, *ladder.configs):
+        if each.trainer.command is None:
+            from pipeline.environments.nethack import check_character, check_environment
 
-        if problem := check_environment(config.environment.id):
-            raise BadInput(f"{source}: environment.id: {problem}")
-        if problem := _check_character(config.environment.character):
-            raise BadInput(f"{source}: environment.character: {problem}")
+            if problem := check_environment(each.environment.id):
+                raise BadInput(f"{source}: environment.id: {problem}")
+            if problem := check_character(each.environment.character):
+                raise BadInput(f"{source}: environment.character: {problem}")
     return config
-
-
-_ROLES = ["arc", "bar", "cav", "hea", "kni", "mon", "pri", "ran", "rog", "sam", "tou", "val", "wiz"]
-
-
-def _check_character(character: str) -> str | None:
-    words = character.lower().split("-")
-    if character == "@" or (words[0][:3] in _ROLES and len(words) <= 4):
-        return None
-    return f"unknown role in {character!r}{_nearest(words[0], _ROLES)}; e.g. mon-hum-neu-mal, or @ for any"
 
 
 def explain(error: ValidationError) -> str:
     """The first problem of a pydantic error as one line: key, value, what is allowed, nearest valid name."""
     problems = error.errors()
-    # In a union (a rung by name or in YAML) each member complains: the complaint about an existing key says most.
     first = problems[0]
-    key = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("literal[", "function-")))
+    if first["loc"][:2] == ("ladder", "rungs") and isinstance(first["input"], dict):
+        first = next(each for each in problems if each["type"] != "literal_error")  # it is one written in YAML
+    inner = ("literal[", "function-", "CustomRung")  # pydantic's names for the members of a union
+    key = ".".join(str(part) for part in first["loc"] if not str(part).startswith(inner))
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 and not key.startswith("ladder.rungs") else ""
     if key.startswith("ladder.rungs") and first["type"] in ("literal_error", "model_type", "model_attributes_type"):
         return (

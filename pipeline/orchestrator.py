@@ -12,6 +12,7 @@ sum up on the parent run
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import shutil
 import signal
@@ -59,18 +60,27 @@ class Orchestrator:
         self._deadline = time.monotonic() + 3600 * self.config.budget.hours
         with self._signals():
             self.parent = self.store.start_parent(self.config)
-            self.display.experiment_started(self.config, self.parent, self.store)
             try:
+                self.display.experiment_started(self.config, self.parent, self.store)
                 step: Plan | End = self.ladder.first()
-                while isinstance(step, Plan):
+                while isinstance(step, Plan) and (ended := self._ended()) is None:
                     self.attempts.append(self._attempt(step))
                     step = self.ladder.after(self.attempts)
+                if isinstance(step, Plan):
+                    step = End("interrupted", ended or "")
             except BaseException as error:
                 with contextlib.suppress(InfrastructureFailure):
                     self._sum_up("error", f"{type(error).__name__}: {error}", None)
                 raise
             self._sum_up(step.outcome, step.reason, step.settled_rung)
             return step
+
+    def _ended(self) -> str | None:
+        """Why nothing more is to be started, or None."""
+        if self._asked_to_stop.is_set():
+            return "asked to stop"
+        spent = time.monotonic() > self._deadline
+        return f"budget.hours={self.config.budget.hours:g} spent" if spent else None
 
     # One attempt
 
@@ -99,12 +109,12 @@ class Orchestrator:
         watch = Watch(self.store, run_id, plan.config.health.build())
         try:
             verdict = self._train_and_watch(file, watch)
+            warnings = watch.final()[1]
         except BaseException as error:
             # No run is left RUNNING behind a process that is gone.
             with contextlib.suppress(InfrastructureFailure):
                 self.store.end_attempt(run_id, _error(error))
             raise
-        warnings = watch.final()[1]
         self._remember_random_score(watch.latest)
         attempt = Attempt(
             number=number,
@@ -120,7 +130,7 @@ class Orchestrator:
 
     def _train_and_watch(self, file: AttemptFile, watch: Watch) -> Verdict:
         """Launches the trainer and returns only when it and all its children are gone."""
-        command = file.config.trainer.command or (sys.executable, "-m", "pipeline.training")
+        command = file.config.trainer.command or (sys.executable, "-P", "-m", "pipeline.training")
         scratch = Path(file.folder) / "tmp"  # a trainer that is killed cannot clear up after itself
         environment = {
             URI_VARIABLE: self.store.uri,
@@ -131,8 +141,8 @@ class Orchestrator:
         scratch.mkdir(exist_ok=True)
         try:
             job = self.launcher.launch(command, environment, Path(file.folder))
-        except OSError as error:
-            raise InfrastructureFailure(f"trainer.command: {command[0]} cannot be started: {error}") from error
+        except (OSError, ValueError) as error:
+            raise InfrastructureFailure(f"trainer.command: {command[0]!r} cannot be started: {error}") from error
         try:
             return self._watch(job, watch)
         finally:
@@ -141,20 +151,22 @@ class Orchestrator:
 
     def _watch(self, job: Job, watch: Watch) -> Verdict:
         budget, health = self.config.budget, self.config.health
+        polled = time.monotonic()
         while True:
-            code = job.wait(health.poll_seconds)
-            if self._asked_to_stop.is_set():
-                return _end_in_order(job, "asked to stop")
+            code = job.wait(min(health.poll_seconds, 0.5))
+            if (reason := self._ended()) is not None:
+                return _end_in_order(job, reason)
             if code is not None:
                 return self._verdict_at_exit(code, job, watch)
+            if time.monotonic() - polled < health.poll_seconds:
+                continue
+            polled = time.monotonic()
             if (verdict := watch.poll()) is not None:
                 return verdict
             self.display.progress(watch.latest)
             if watch.silence() > budget.hang_after_seconds:
                 detail = {"silent for seconds": round(watch.silence()), "log_tail": _tail(job.log)}
                 return Verdict(name="hang", evidence=(Evidence(rule="hang", detail=detail),))
-            if time.monotonic() > self._deadline:
-                return _end_in_order(job, f"budget.hours={budget.hours:g} spent")
 
     def _verdict_at_exit(self, code: int, job: Job, watch: Watch) -> Verdict:
         """Of a process that has ended by itself: what the metrics say comes before how it ended."""
@@ -162,10 +174,12 @@ class Orchestrator:
         verdict, _ = watch.final()
         if verdict is not None:
             return verdict
-        if code == 0:
+        if code == 0 and watch.latest:
             return Verdict(name="healthy")
         tail = _tail(job.log)
-        how = {"signal": signal.Signals(-code).name} if code < 0 else {"exit code": code}
+        how: dict[str, Any] = {"signal": _signal_name(-code)} if code < 0 else {"exit code": code}
+        if code == 0:
+            how["but"] = "not a single metric was logged"
         out_of_memory = code == EXIT_OUT_OF_MEMORY or any("MemoryError" in line for line in tail[-3:])
         name = "out_of_memory" if out_of_memory else "crash"
         last_line = {"last line": tail[-1]} if tail else {}
@@ -249,13 +263,19 @@ class Orchestrator:
         def ask(_signal: int, _frame: FrameType | None) -> None:
             self._asked_to_stop.set()
 
-        names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        # What somebody has asked to be ignored (`nohup`) stays ignored.
+        asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        names = [name for name in asked if signal.getsignal(name) is not signal.SIG_IGN]
         before = {name: signal.signal(name, ask) for name in names}
         try:
             yield
         finally:
             for name, handler in before.items():
                 signal.signal(name, handler)
+
+
+def _signal_name(number: int) -> str:
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
 
 
 def _error(error: BaseException) -> Verdict:
@@ -269,19 +289,14 @@ def _end_in_order(job: Job, reason: str) -> Verdict:
 
 
 def read_checkpoints(folder: Path) -> tuple[Checkpoint, ...]:
-    """The checkpoints of an attempt's folder, by their descriptions; oldest first."""
+    """The checkpoints of an attempt's folder that are what their descriptions say; oldest first."""
     found = []
-    for path in (folder / "checkpoints").glob("*.json"):
-        if not path.with_suffix(".pt").is_file():
-            continue
-        info = json.loads(path.read_text())
-        found.append(
-            Checkpoint(
-                path=str(path.with_suffix(".pt")),
-                episode=info["episode"],
-                step=info["step"],
-            )
-        )
+    for description in (folder / "checkpoints").glob("*.json"):
+        path = description.with_suffix(".pt")
+        with contextlib.suppress(OSError, ValueError, KeyError), path.open("rb") as file:
+            info = json.loads(description.read_text())
+            if hashlib.file_digest(file, "sha256").hexdigest() == info["sha256"]:
+                found.append(Checkpoint(path=str(path), episode=info["episode"], step=info["step"]))
     return tuple(sorted(found, key=lambda checkpoint: checkpoint.step))
 
 

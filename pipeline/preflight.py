@@ -46,13 +46,14 @@ def preflight(config: ExperimentConfig) -> tuple[Item, ...]:
         ),
         Item(
             "warm-up (softmax → sparsemax)",
-            v3 and routing == "softmax → sparsemax → sparsemax" and phases.warmup_until > 0,
-            f"{routing}, sparsemax from episode {phases.warmup_until}" + ("" if v3 else f", policy.kind={policy.kind}"),
+            v3 and routing == "softmax → sparsemax → sparsemax" and 0 < phases.warmup_until < training.episodes,
+            f"{routing}, sparsemax from episode {phases.warmup_until} of {training.episodes}"
+            + ("" if v3 else f", policy.kind={policy.kind}"),
             "pipeline.training.rollout:Collector",
         ),
         Item(
             "temperature annealing",
-            v3 and annealing == (1.0, 0.5) and phases.transition_until > phases.warmup_until,
+            v3 and annealing == (1.0, 0.5) and phases.warmup_until < phases.transition_until <= training.episodes,
             f"{annealing[0]:g} → {annealing[1]:g} over episodes {phases.warmup_until} – {phases.transition_until}",
             "pipeline.training.phases:temperature_at",
         ),

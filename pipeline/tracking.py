@@ -46,7 +46,7 @@ for _name in ("mlflow.store.db.utils", "alembic", "alembic.runtime.migration", "
 
 def tracking_uri(config: ExperimentConfig) -> str:
     """MLFLOW_TRACKING_URI, else `tracking.uri`, else the SQLite file under `tracking.root`."""
-    root = Path(config.tracking.root).resolve()
+    root = Path(config.tracking.root).expanduser().resolve()
     return os.environ.get(URI_VARIABLE) or config.tracking.uri or f"sqlite:///{root / 'mlflow.db'}"
 
 
@@ -189,21 +189,22 @@ class Store:
 
     # What the orchestrator asks
 
-    def latest(self, run_id: str) -> dict[str, tuple[int, float]]:
-        """Newest (step, value) of every metric, in one call whose cost does not grow with the run."""
+    def latest(self, run_id: str) -> dict[str, tuple[int, float, int]]:
+        """Newest (step, value, time) of every metric, in one call whose cost does not grow with the run."""
         with _reachable(self.uri):
             run = self.client.get_run(run_id)
-        return {metric.key: (metric.step, metric.value) for metric in run.data._metric_objs}
+        return {metric.key: (metric.step, metric.value, metric.timestamp) for metric in run.data._metric_objs}
 
     def history(self, run_id: str, metrics: Iterable[str]) -> History:
-        """Complete histories of some metrics."""
+        """Complete histories of some metrics. One that was logged without steps has its times (ms) for steps."""
         with _reachable(self.uri):
-            return History(
-                {
-                    name: [(point.step, point.value) for point in self.client.get_metric_history(run_id, name)]
-                    for name in metrics
-                }
-            )
+            points = {name: self.client.get_metric_history(run_id, name) for name in metrics}
+        return History(
+            {
+                name: [(each.step if any(one.step for one in found) else each.timestamp, each.value) for each in found]
+                for name, found in points.items()
+            }
+        )
 
     def experiments(self) -> list[tuple[Experiment, list[Run]]]:
         """Every MLflow experiment with its ladder runs (parents and attempts), newest first."""

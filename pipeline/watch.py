@@ -26,7 +26,7 @@ class Watch:
         self._store, self._run_id, self._rules = store, run_id, rules
         self._seen = History()
         self.last_step = -1
-        self._metrics_seen = 0
+        self._last_seen: dict[str, tuple[int, float, int]] = {}
         self._last_news = time.monotonic()  # does not count the time that a laptop sleeps
         self.latest: dict[str, float] = {}
 
@@ -37,14 +37,12 @@ class Watch:
             InfrastructureFailure: the store cannot be reached.
         """
         latest = self._store.latest(self._run_id)
-        if not latest:
+        if latest == self._last_seen:
             return None
-        self.latest = {name: value for name, (_, value) in latest.items()}
-        step = max(step for step, _ in latest.values())
-        if step == self.last_step and len(latest) == self._metrics_seen:
-            return None
-        self.last_step, self._metrics_seen, self._last_news = step, len(latest), time.monotonic()
-        for name, (at, value) in latest.items():
+        self._last_seen, self._last_news = latest, time.monotonic()
+        self.latest = {name: value for name, (_, value, _) in latest.items()}
+        self.last_step = max(step for step, _, _ in latest.values())
+        for name, (at, value, _) in latest.items():
             self._seen.add(name, at, value)
         self._seen.forget(_REMEMBERED)
         stirred = stirring(self._seen, self._rules)

@@ -42,7 +42,8 @@ def available_environments() -> list[str]:
     """The ids of NLE's environments, as Gymnasium knows them."""
     import nle.env  # noqa: F401 - registers
 
-    return sorted(name for name in gym.registry if name.startswith("NetHack"))
+    # The challenge forbids setting seeds, without which no run could be repeated.
+    return sorted(name for name in gym.registry if name.startswith("NetHack") and "Challenge" not in name)
 
 
 def check_environment(environment_id: str) -> str | None:
@@ -52,6 +53,24 @@ def check_environment(environment_id: str) -> str | None:
         return None
     nearest = difflib.get_close_matches(environment_id, names, n=1, cutoff=0.0)
     return f"no such environment: {environment_id!r}; nearest: {nearest[0]}; allowed: {', '.join(names)}"
+
+
+_CHARACTER = (
+    ["arc", "bar", "cav", "hea", "kni", "mon", "pri", "ran", "rog", "sam", "tou", "val", "wiz"],
+    ["hum", "elf", "dwa", "gno", "orc"],
+    ["law", "neu", "cha"],
+    ["mal", "fem"],
+)
+
+
+def check_character(character: str) -> str | None:
+    """None if it is role-race-alignment-gender, from the left as far as given, or @ for any; else what is wrong."""
+    words = character.split("-")
+    known = all(word in names for word, names in zip(words, _CHARACTER, strict=False))
+    if character == "@" or (len(words) <= len(_CHARACTER) and known):
+        return None
+    allowed = "-".join("|".join(names) for names in _CHARACTER)
+    return f"no such character: {character!r}; allowed: {allowed}, such as mon-hum-neu-mal, or @ for any"
 
 
 class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray], Any]):
@@ -104,7 +123,7 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self._actions.append(int(action))
-        observation, task_reward, terminated, truncated, _ = self.env.step(int(action))
+        observation, task_reward, terminated, truncated, info = self.env.step(int(action))
         task_reward = float(task_reward)
         self._task_return += task_reward
         reward = self._shaping.task * float(np.sign(task_reward) * np.log1p(abs(task_reward)))
@@ -119,7 +138,7 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
                 task_return=self._task_return,
                 steps=len(self._actions),
                 depth=self._deepest,
-                died=terminated,
+                died=terminated and info["end_status"] == info["end_status"].DEATH,
             )
         return observation, reward, terminated, truncated, {}
 

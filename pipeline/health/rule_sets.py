@@ -203,7 +203,8 @@ BANDS = (
         upper_counts_when=("sparse_share", 0.5),
         lower_counts_when=("expert_usage_excess", 0.73),  # low under a balanced load is specialisation, the goal
     ),
-    Band("largest usage", "expert_usage_max", (0.1, 0.4), (0.0, 0.8)),
+    # 40 % and 80 % of four experts, as the excess over an even load: the same for any number of them.
+    Band("usage excess", "expert_usage_excess", (0.0, 0.2), (0.0, 0.733)),
     Band("gradient norm", "gradient_norm", (0.0, 5.0), (0.0, 10.0)),
     # Attention is even in a new encoder; it matters once the nodes' features are alike.
     Band(

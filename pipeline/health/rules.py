@@ -37,7 +37,7 @@ class Condition(_Data):
     @model_validator(mode="after")
     def _bounded(self) -> Condition:
         if not self.threshold():
-            raise ValueError(f"a condition on {self.metric} needs a bound: above, below, outside, above_median, above_mad")
+            raise ValueError(f"{self.metric} needs a bound: above, below, outside, above_median, above_mad")
         return self
 
     def threshold(self) -> str:
@@ -231,7 +231,7 @@ class PlateauRule(_Data):
             if measured is None or measured[1] >= self.relative_gain * abs(measured[2]):
                 in_a_row = []
                 continue
-            in_a_row.append((end - 1, measured[1]))
+            in_a_row.append((int(end) - 1, measured[1]))
             if len(in_a_row) == self.patience:
                 begun = values["episodes"][in_a_row[0][0]] - self.window_episodes
                 onset = int(steps[int(np.searchsorted(values["episodes"], begun, side="right"))])

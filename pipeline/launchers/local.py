@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+LEASH = Path(__file__).with_name("leash.py")
 
 
 class LocalJob:
@@ -37,11 +42,13 @@ class LocalLauncher:
     """Starts processes on this machine."""
 
     def launch(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> LocalJob:
+        if shutil.which(command[0]) is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), command[0])
         folder.mkdir(parents=True, exist_ok=True)
         log = folder / "trainer.log"
         with log.open("ab") as output:
             process = subprocess.Popen(
-                list(command),
+                [sys.executable, "-I", str(LEASH), str(os.getpid()), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

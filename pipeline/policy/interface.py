@@ -25,7 +25,6 @@ class ObservationSpec:
     """Entity kinds are in [0, kinds); 0: no entity."""
     crop: int
     stats: int
-    nodes: int
     actions: int
 
 

@@ -8,27 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
-import threading
-import time
 
 import torch
 
 from pipeline.attempt import ATTEMPT_VARIABLE, EXIT_INTERRUPTED, EXIT_OUT_OF_MEMORY, AttemptFile
 from pipeline.tracking import TrainerRun
 from pipeline.training.trainer import run_attempt
-
-
-def _die_with(parent: int) -> None:
-    """Ends this process group when the orchestrator is gone: nobody would stop it any more."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1.0)
-        os.killpg(0, signal.SIGKILL)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _ran_out_of_memory(error: BaseException) -> bool:
@@ -40,7 +26,6 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", stream=sys.stdout)
     logging.getLogger("nle").setLevel(logging.WARNING)
     logging.getLogger("nle.env.base").setLevel(logging.WARNING)
-    _die_with(os.getppid())
     attempt = AttemptFile.read(os.environ[ATTEMPT_VARIABLE])
     run = TrainerRun()
     try:

@@ -80,11 +80,32 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Keeps the newest `keep` numbered checkpoints, and those with a name (such as `best`)."""
-    numbered = sorted(path for path in folder.glob("*.pt") if path.stem.isdigit())
-    for path in numbered[:-keep]:
-        path.with_suffix(".json").unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
+    """Keeps the newest `keep` checkpoints, older ones ever more thinly, and the newest best one.
+
+    Of the older ones one is kept for each power of two of updates ago (64 – 127, 128 – 255, …), so that a failure with
+    a long onset still finds a healthy one, at the cost of a few more files.
+    """
+    numbered = sorted((path for path in folder.glob("*.pt") if path.stem.isdigit()), reverse=True)
+    written = {path: index for index, path in enumerate(numbered)}
+    older = [path for path in numbered if written[path] >= keep]
+    latest = _count(numbered[0]) if numbered else 0
+    kept_spans: set[int] = set()
+    for path in reversed(older):  # the oldest of each span stays, and so grows into the next span
+        span = (latest - _count(path)).bit_length()
+        if span in kept_spans:
+            _remove(path)
+        kept_spans.add(span)
+    for path in sorted(folder.glob("best-*.pt"))[:-1]:
+        _remove(path)
+
+
+def _count(path: Path) -> int:
+    return int(path.stem)
+
+
+def _remove(path: Path) -> None:
+    path.with_suffix(".json").unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
 
 
 def select_experts(

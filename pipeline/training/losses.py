@@ -19,8 +19,11 @@ def ppo_actor(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip_ra
 
 
 def entropy(probabilities: Tensor) -> Tensor:
-    """Entropy in nats over the last dimension; 0·log 0 is 0."""
-    return torch.special.entr(probabilities).sum(-1)
+    """Entropy in nats over the last dimension; 0·log 0 is 0.
+
+    A probability that underflows is held at 1e-30: at 0 the gradient is infinite, and times the softmax's own 0, NaN.
+    """
+    return torch.special.entr(probabilities.clamp_min(1e-30)).sum(-1)
 
 
 def load_balance(alpha: Tensor) -> Tensor:

@@ -34,7 +34,8 @@ def graph_metrics(rollout: Rollout, policy: MixturePolicy) -> dict[str, float]:
     """`gat_attention_variance` (normalised, mean over layers), the brief's raw variance, and `gat_smoothing`."""
     if policy.gat is None:
         return {}
-    stride = max(1, len(rollout.action) // _GRAPHS_INSPECTED)
+    # Every few samples; an odd stride passes through all games (their number is usually even).
+    stride = len(rollout.action) // _GRAPHS_INSPECTED | 1
     obs = {key: array[::stride] for key, array in rollout.obs.items()}
     attention, features = policy.gat.inspect(obs)
     adjacency = obs["adjacency"].cpu().numpy()

@@ -60,12 +60,12 @@ class RewardNormaliser:
         }
         return {"discounted": self._discounted.tolist(), **statistics}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Statistics always; the running returns only if there are as many games as then."""
+    def restore(self, state: dict[str, Any], games: bool = True) -> None:
+        """The statistics, and with `games` the running returns of the very games that are being played."""
         for name, each in (("returns", self._returns), ("rewards", self._rewards)):
             mean, var, count = state[name]
             each.mean, each.var, each.count = np.array(mean), np.array(var), count
-        if len(state["discounted"]) == len(self._discounted):
+        if games:
             self._discounted = np.array(state["discounted"])
 
 

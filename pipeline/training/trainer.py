@@ -61,7 +61,6 @@ class Trainer:
             kinds=len(KINDS),
             crop=config.environment.crop_size,
             stats=STATS,
-            nodes=config.environment.max_entities,
             actions=games.num_actions,
         )
         with torch.random.fork_rng(devices=[]):
@@ -82,7 +81,7 @@ class Trainer:
         self.faults: list[PendingFault] = []
         self._updates_here = 0
         self._reporting = 0.0
-        self._best_saved = float("-inf")
+        self._best_saved = -1e30  # finite, as all of a checkpoint must be
         self._stop = False
 
     # The loop
@@ -92,14 +91,17 @@ class Trainer:
         training = self.config.training
         checkpoint_due = self._next_checkpoint()
         last = None if updates is None else self.updates + updates
+        rolled_back = False
         while self.collector.finished < training.episodes and self.updates != last and not self._stop:
-            self.last_good.keep()
+            if not rolled_back:  # what has just failed all the same is no better for being finite
+                self.last_good.keep()
             started = time.perf_counter()
             rollout = self.collector.collect()
             self.steps += len(rollout.action)
             collected = time.perf_counter()
             self._strike_faults()
             learnt = self.ppo.update(rollout, self.collector.finished, main_phase(rollout), self.last_good)
+            rolled_back = bool(learnt["rolled_back"])
             self.updates += 1
             self._updates_here += 1
             self._report(rollout, learnt, collect=collected - started, update=time.perf_counter() - collected)
@@ -124,7 +126,8 @@ class Trainer:
         if self.scores:
             metrics["score_window"] = float(np.mean(self.scores))
             if len(self.scores) == self.scores.maxlen or self.best_score is not None:
-                self.best_score = max(metrics["score_window"], self.best_score or -np.inf)
+                best = -np.inf if self.best_score is None else self.best_score
+                self.best_score = max(metrics["score_window"], best)
                 metrics["best/score_window"] = self.best_score
         metrics |= {
             "nonfinite_rewards": float(rollout.nonfinite_rewards),
@@ -166,6 +169,9 @@ class Trainer:
         """Writes a checkpoint of everything, and keeps it as `best` too if its windowed score is the best so far."""
         checkpoints = self.folder / "checkpoints"
         score = float(np.mean(self.scores)) if self.scores else None
+        best = score is not None and len(self.scores) == self.scores.maxlen and score > self._best_saved
+        if best and score is not None:
+            self._best_saved = score
         state = self._learning_state() | {
             "collector": self.collector.state(),
             "steps": self.steps,
@@ -173,6 +179,7 @@ class Trainer:
             "rollbacks": self.rollbacks,
             "scores": list(self.scores),
             "best_score": self.best_score,
+            "best_saved": self._best_saved,
             "experts": list(self.policy.expert_names),
         }
         info = {
@@ -184,9 +191,8 @@ class Trainer:
             "experts": self.policy.expert_names,
         }
         write_checkpoint(checkpoints, f"{self.updates:08d}", state, **info)
-        if score is not None and len(self.scores) == self.scores.maxlen and score > self._best_saved:
-            self._best_saved = score
-            write_checkpoint(checkpoints, "best", state, **info)
+        if best:
+            write_checkpoint(checkpoints, f"best-{self.updates:08d}", state, **info)
         prune(checkpoints, self.config.training.checkpoints_kept)
 
     def start_from(self, start: WarmStart) -> None:
@@ -205,10 +211,9 @@ class Trainer:
             self._load_weights(state, start.carry)
         if start.exact or start.carry.schedule:
             self.steps, self.updates = state["steps"], state["updates"]
+        if start.exact:  # an attempt of another configuration has its own scores, and its own best
             self.scores.extend(state["scores"])
-            self.best_score = state["best_score"]
-            self._best_saved = self.best_score if self.best_score is not None else self._best_saved
-        if start.exact:
+            self.best_score, self._best_saved = state["best_score"], state["best_saved"]
             self.rollbacks = state["rollbacks"]
         log.info("starts from episode %d of run %s (%s)", start.episode, start.run_id, start.checkpoint)
 
@@ -230,7 +235,7 @@ class Trainer:
             self.ppo.restore({"moments": moments, "optimiser_steps": self.ppo.optimiser_steps})
         if carry.schedule:
             self.ppo.optimiser_steps = state["ppo"]["optimiser_steps"]
-            self.normaliser.restore(state["normaliser"])
+            self.normaliser.restore(state["normaliser"], games=False)
             self.collector.resume_at(state["collector"]["finished"])
 
     # Faults for drills
@@ -254,6 +259,8 @@ class Trainer:
 
 
 def _device(name: str) -> str:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError("training.device: cuda is asked for, and there is no such device")
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 

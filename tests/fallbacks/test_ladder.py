@@ -177,9 +177,7 @@ def test_a_checkpoint_without_the_experts_is_passed_over() -> None:
     rungs = [{"name": "two", "set": {"policy.experts": ["survival", "general"]}}, "softmax_only", "v2_router_gat"]
     on = ladder(ladder__rungs=["v3", *rungs])
     v3 = attempt(on, "v3", verdict("expert_collapse", 250), checkpoint(200))
-    two = attempt(
-        on, "two", verdict("expert_collapse", 500), checkpoint(400), number=1
-    )
+    two = attempt(on, "two", verdict("expert_collapse", 500), checkpoint(400), number=1)
     assert start(on, v3, two) == "/c/200.pt"
     softmax = attempt(on, "softmax_only", verdict("expert_collapse", 1), number=2)
     assert start(on, v3, two, softmax) == "/c/400.pt"  # v2_router_gat takes the GAT only

@@ -170,7 +170,7 @@ def test_an_incident_within_the_window_is_part_of_it() -> None:
 def test_a_rule_that_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:
     sound = {"name": "r", "verdict": "expert_collapse", "conditions": [{"metric": "x", "above": 1}]}
     Rule.model_validate(sound)
-    with pytest.raises(ValueError, match="bound|patience"):
+    with pytest.raises(ValueError, match=r"needs a bound|never be reached"):
         Rule.model_validate(sound | wrong)
 
 

@@ -10,7 +10,7 @@ from pipeline.policy.gat import GraphAttention, GraphEncoder
 from pipeline.policy.interface import ObservationSpec
 from tests.conftest import small_config
 
-SPEC = ObservationSpec(glyphs=100, kinds=11, crop=5, stats=31, nodes=6, actions=23)
+SPEC = ObservationSpec(glyphs=100, kinds=11, crop=5, stats=31, actions=23)
 
 
 def graphs(count: int = 3, seed: int = 0) -> dict[str, torch.Tensor]:

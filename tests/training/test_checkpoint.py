@@ -11,7 +11,7 @@ import torch
 from fallbacks.ladder import BUILT_IN
 from pipeline.attempt import Carry, WarmStart
 from pipeline.config import ExperimentConfig
-from pipeline.training.checkpoint import BadCheckpoint, read_checkpoint, select_experts, write_checkpoint
+from pipeline.training.checkpoint import BadCheckpoint, prune, read_checkpoint, select_experts, write_checkpoint
 from pipeline.training.trainer import Trainer
 from tests.conftest import small_config
 
@@ -79,8 +79,20 @@ def test_a_checkpoint_every_n_episodes_and_only_so_many(tmp_path: Path) -> None:
     finished = [int(each["episodes"]) for each, _ in metrics]
     crossed = [b for a, b in zip([0, *finished], finished, strict=False) if b // 4 > a // 4]
     assert written == [*crossed, finished[-1]]
-    kept = [path for path in (tmp_path / "checkpoints").glob("*.pt") if path.stem.isdigit()]
-    assert len(kept) == 2 and (tmp_path / "checkpoints" / "best.pt").exists()
+    kept = sorted(path for path in (tmp_path / "checkpoints").glob("*.pt") if path.stem.isdigit())
+    assert int(kept[-1].stem) == len(metrics) and 2 <= len(kept) <= 2 + 4
+    assert len(list((tmp_path / "checkpoints").glob("best-*.pt"))) == 1
+
+
+def test_old_checkpoints_are_kept_ever_more_thinly(tmp_path: Path) -> None:
+    for update in range(1, 401):
+        write_checkpoint(tmp_path, f"{update:08d}", {}, **INFO)
+        prune(tmp_path, keep=3)
+    kept = sorted(int(path.stem) for path in tmp_path.glob("*.pt"))
+    assert kept[-3:] == [398, 399, 400] and len(kept) <= 3 + 9
+    gaps = [400 - each for each in kept]
+    assert max(gaps) > 128 and all(older <= 4 * newer + 4 for older, newer in zip(gaps, gaps[1:], strict=False))
+    assert {path.stem for path in tmp_path.glob("*.pt")} == {path.stem for path in tmp_path.glob("*.json")}
 
 
 def test_damage_and_foreign_formats_are_recognised(tmp_path: Path) -> None:
@@ -102,7 +114,8 @@ def test_damage_and_foreign_formats_are_recognised(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_the_earlier_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_checkpoint(tmp_path, "00000001", {"x": torch.ones(3)}, **INFO)
 
-    def full(*_: object) -> None:
+    def full(_: object, target: Path) -> None:
+        target.write_bytes(b"half of a checkpoint")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pipeline.training.checkpoint.torch.save", full)
