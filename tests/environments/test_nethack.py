@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.environments.nethack import NetHackGame, StateMismatch, check_environment
+from pipeline.environments.nethack import (
+    NetHackGame,
+    StateMismatch,
+    available_environments,
+    check_character,
+    check_environment,
+)
 from pipeline.environments.vector import Games, random_scores
 from tests.conftest import small_config
 
@@ -104,6 +110,43 @@ def test_shaping_coefficients_make_the_reward() -> None:
     assert min(rewards[1.0]) >= 0 and sum(rewards[1.0]) > 0
 
 
+def explored(squares: int, **changes: Any) -> dict[str, np.ndarray]:
+    """A level of which so many squares are known, the hero at (5, 5)."""
+    glyphs = np.full((21, 79), 2359, dtype=np.int16)  # unknown
+    glyphs.reshape(-1)[:squares] = 2378  # floor
+    blstats = np.zeros(27, dtype=np.int64)
+    blstats[[0, 1, 12, 24]] = 5, 5, changes.get("depth", 1), changes.get("depth", 1)
+    if "stairs" in changes:
+        glyphs[changes["stairs"][1], changes["stairs"][0]] = 2359 + 24
+    return {"glyphs": glyphs, "blstats": blstats}
+
+
+def test_exploration_counts_new_squares_only() -> None:
+    config = small_config(environment__shaping__stairs=0.0, environment__shaping__descent=0.0).environment
+    game = NetHackGame(config, 1)
+    game.reset()
+    game._seen = {(0, 1): explored(50)["glyphs"] != 2359}
+    assert game._explore(explored(50)) == 0.0
+    assert game._explore(explored(60)) == pytest.approx(0.1 * np.log(11))
+    assert game._explore(explored(60)) == 0.0
+
+
+def test_descent_pays_once_for_each_new_depth() -> None:
+    config = small_config(environment__shaping__exploration=0.0, environment__shaping__stairs=0.0).environment
+    game = NetHackGame(config, 1)
+    game.reset()
+    assert [game._explore(explored(5, depth=depth)) for depth in (1, 3, 2, 3, 4)] == [0.0, 2.0, 0.0, 0.0, 1.0]
+
+
+def test_stairs_pay_for_getting_nearer_than_ever() -> None:
+    config = small_config(environment__shaping__exploration=0.0, environment__shaping__stairs=1.0).environment
+    game = NetHackGame(config, 1)
+    game.reset()
+    distances = [8, 6, 7, 6, 5]
+    paid = [game._explore(explored(5, stairs=(5 + distance, 5))) for distance in distances]
+    assert paid == [0.0, 2.0, 0.0, 0.0, 1.0]
+
+
 def test_final_observation_is_of_the_game_that_ended() -> None:
     config = small_config(environment__max_episode_steps=5).environment
     games = Games(config, 1)
@@ -118,6 +161,21 @@ def test_final_observation_is_of_the_game_that_ended() -> None:
 def test_random_baseline_plays_whole_episodes_under_the_cap() -> None:
     scores = random_scores(small_config().environment, episodes=6, seed=1)
     assert len(scores) == 8 and (scores >= 0).all()  # two rounds of four games
+
+
+def test_every_environment_on_offer_plays_and_is_repeatable() -> None:
+    for name in available_environments():
+        game = NetHackGame(small_config(environment__id=name).environment, 1)
+        game.reset()
+        game.step(0)
+
+
+@pytest.mark.parametrize(
+    ("character", "known"),
+    [("mon-hum-neu-mal", True), ("val", True), ("@", True), ("mon-foo", False), ("monkey", False), ("", False)],
+)
+def test_characters(character: str, known: bool) -> None:
+    assert (check_character(character) is None) == known
 
 
 def test_unknown_environment_names_the_nearest() -> None:

@@ -237,12 +237,11 @@ def test_bands_do_not_call_a_healthy_start_abnormal() -> None:
     start = {
         "alpha_entropy_ratio": 1.0,
         "sparse_share": 0.0,
-        "expert_usage_max": 0.26,
         "expert_usage_excess": 0.01,
         "gradient_norm": 1.7,
         "gat_attention_variance": 0.01,
         "gat_smoothing": 0.5,
     }
     assert {band.judge(start) for band in BANDS} == {"normal"}
-    sparse = start | {"sparse_share": 1.0, "gat_smoothing": 0.97, "gradient_norm": 12.0, "expert_usage_max": 0.85}
+    sparse = start | {"sparse_share": 1.0, "gat_smoothing": 0.97, "gradient_norm": 12.0, "expert_usage_excess": 0.8}
     assert {band.judge(sparse) for band in BANDS} == {"abnormal"}

@@ -66,6 +66,15 @@ def test_dropout_mask_is_part_of_the_input() -> None:
     assert not torch.allclose(gat(batch, mask), gat(batch))
 
 
+def test_dropout_keeps_the_expected_size() -> None:
+    """Kept units are scaled by 1 / (1 − p): a mask that keeps all gives more than no mask, by just that."""
+    gat, batch = encoder(), graphs()
+    gat.dropout, gat.residual, gat.norms = 0.5, False, torch.nn.ModuleList([torch.nn.Identity()] * 2)
+    kept = torch.ones(3, 2, 16, dtype=torch.bool)
+    gat.layer_count = 1
+    assert torch.allclose(gat(batch, kept), 2 * gat(batch), atol=1e-6)
+
+
 def test_layers_residual_and_norm_are_options() -> None:
     torch.manual_seed(0)
     plain = GraphEncoder(SPEC, small_config(policy__gat_layers=4, policy__gat_residual=False).policy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -65,6 +66,17 @@ def test_gumbel_router_draws_from_softmax_and_passes_gradients() -> None:
     assert logits.grad is not None and logits.grad.any()
     again = gumbel_route(logits, gumbel, choice, temperature=1.0)[1]
     assert torch.equal(again, weights)
+
+
+def test_gumbel_temperature_shapes_the_gradient() -> None:
+    logits = torch.tensor([[1.0, 0.0]], requires_grad=True)
+    gradients = []
+    for temperature in (1.0, 5.0):
+        _, weights, _ = gumbel_route(logits, torch.zeros(1, 2), None, temperature)
+        gradients.append(torch.autograd.grad(weights[0, 0], logits)[0][0, 0].item())
+        soft = torch.softmax(torch.tensor([1.0, 0.0]) / temperature, 0)[0]
+        assert gradients[-1] == pytest.approx((soft * (1 - soft) / temperature).item(), rel=1e-4)
+    assert gradients[0] > 3 * gradients[1]
 
 
 def test_bound_logits() -> None:

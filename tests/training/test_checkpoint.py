@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -91,7 +92,7 @@ def test_old_checkpoints_are_kept_ever_more_thinly(tmp_path: Path) -> None:
     kept = sorted(int(path.stem) for path in tmp_path.glob("*.pt"))
     assert kept[-3:] == [398, 399, 400] and len(kept) <= 3 + 9
     gaps = [400 - each for each in kept]
-    assert max(gaps) > 128 and all(older <= 4 * newer + 4 for older, newer in zip(gaps, gaps[1:], strict=False))
+    assert max(gaps) > 128 and all(older <= 4 * newer + 4 for older, newer in pairwise(gaps))
     assert {path.stem for path in tmp_path.glob("*.pt")} == {path.stem for path in tmp_path.glob("*.json")}
 
 

@@ -25,6 +25,15 @@ def test_entropy_of_a_one_hot_is_zero_and_of_uniform_ln_n() -> None:
     assert values.tolist() == pytest.approx([0.0, math.log(2)])
 
 
+def test_entropy_has_a_finite_gradient_where_a_probability_is_zero() -> None:
+    """At a temperature of 0.01 a logit gap of 1.1 is enough for a softmax to underflow."""
+    logits = torch.tensor([[2.0, 0.0, 0.0, 0.0]], requires_grad=True)
+    probabilities = (logits / 0.01).softmax(-1)
+    assert (probabilities == 0).any()
+    entropy(probabilities).sum().backward()
+    assert torch.isfinite(logits.grad).all()  # type: ignore[arg-type]
+
+
 def test_diversity_is_the_mean_pairwise_cosine() -> None:
     """Three experts over two actions, centred: (1, −1), (−1, 1), (1, −1): cosines −1, 1, −1."""
     logits = torch.tensor([[[2.0, 0.0], [0.0, 2.0], [5.0, 3.0]]])
@@ -76,6 +85,27 @@ def test_total_is_the_briefs_sum() -> None:
         - 0.05 * terms.alpha_entropy.item(),
         abs=1e-6,
     )
+
+
+def test_balance_terms_see_the_softmax_and_not_the_sparse_alpha() -> None:
+    """Collapsed sparsemax, even softmax behind it: the terms must not see the collapse alone."""
+    made = output(4)
+    made.alpha = made.weights = torch.tensor([[1.0, 0.0, 0.0, 0.0]]).expand(4, 4)
+    made.soft_alpha = torch.full((4, 4), 0.25)
+    zeros = torch.zeros(4)
+    terms = total_loss(made, zeros, zeros, zeros, zeros, TRAINING)
+    assert terms.load_balance.item() == pytest.approx(0.0)
+    assert terms.alpha_entropy.item() == pytest.approx(math.log(4))
+
+
+def test_critic_and_action_entropy_by_hand() -> None:
+    made = output(2)
+    made.value = torch.tensor([1.0, 3.0])
+    made.logits = torch.zeros(2, 23)
+    zeros = torch.zeros(2)
+    terms = total_loss(made, zeros, zeros, zeros, torch.tensor([0.0, 1.0]), TRAINING)
+    assert terms.critic.item() == pytest.approx((1 + 4) / 2)
+    assert terms.action_entropy.item() == pytest.approx(math.log(23))
 
 
 def test_alpha_entropy_of_the_load_and_of_each_sample() -> None:

@@ -135,6 +135,13 @@ def test_rewards_are_divided_by_the_deviation_of_the_return_and_clipped() -> Non
     assert normalise(np.zeros(8), done).tolist() == [0.0] * 8  # nothing is a penalty for being alive
 
 
+def test_a_game_that_ended_starts_a_new_return() -> None:
+    normalise = RewardNormaliser(num_envs=2, gamma=0.9, clip=10.0, centring=False)
+    normalise(np.array([5.0, 5.0]), np.array([True, False]))
+    normalise(np.array([1.0, 1.0]), np.array([False, False]))
+    assert normalise.state()["discounted"] == pytest.approx([1.0, 0.9 * 5 + 1])
+
+
 def test_centring_subtracts_the_mean_reward() -> None:
     normalise = RewardNormaliser(num_envs=4, gamma=0.0, clip=10.0, centring=True)
     for _ in range(300):

@@ -1,0 +1,159 @@
+"""What the collector hands to the update: returns, phases by game, learning rates, clipped gradients."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.training.numerics import RewardNormaliser
+from pipeline.training.trainer import Trainer
+from tests.conftest import small_config
+
+
+def trainer(folder: Path, **changes: object) -> tuple[Trainer, list[dict[str, float]]]:
+    reported: list[dict[str, float]] = []
+    made = Trainer(small_config(**changes), folder, lambda metrics, step: reported.append(metrics))
+    return made, reported
+
+
+def test_truncation_bootstraps_from_the_game_that_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a critic that reads the game's own clock, and λ = 0, advantages can be told by hand.
+
+    Every game is cut after 8 steps. What follows the cut is valued at the clock of the game that ended (9 or so), and
+    not at that of the next game (1).
+    """
+    made, _ = trainer(tmp_path, environment__max_episode_steps=8, training__gae_lambda=0.0, training__rollout_steps=16)
+    clock: list[np.ndarray] = []
+    tensors = made.collector._tensors
+
+    def with_clock(observation: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+        obs = tensors(observation)
+        obs["stats"][:, 0] = torch.from_numpy(observation["blstats"][:, 20].astype(np.float32))
+        return obs
+
+    def critic(obs: dict[str, torch.Tensor]) -> torch.Tensor:
+        return obs["stats"][:, 0].clone()
+
+    step = made.collector.games.step
+
+    def recorded(actions: np.ndarray):  # type: ignore[no-untyped-def]
+        result = step(actions)
+        final = result.final_observation or result.observation
+        clock.append(final["blstats"][:, 20].copy())
+        return result
+
+    forward = made.policy.forward
+
+    def valued(obs, routing, noise):  # type: ignore[no-untyped-def]
+        output = forward(obs, routing, noise)
+        output.value = critic(obs)
+        return output
+
+    monkeypatch.setattr(made.collector, "_tensors", with_clock)
+    monkeypatch.setattr(made.collector.games, "step", recorded)
+    monkeypatch.setattr(made.policy, "value", critic)
+    monkeypatch.setattr(made.policy, "forward", valued)
+    monkeypatch.setattr(RewardNormaliser, "__call__", lambda self, reward, done: np.zeros(len(reward), np.float32))
+    rollout = made.collector.collect()
+    value = rollout.value.view(16, 4)
+    advantage = rollout.advantage.view(16, 4)
+    following = torch.from_numpy(np.stack(clock).astype(np.float32))
+    assert (following[7] > 2).all() and (value[8] <= 1).all()  # the end of one game, the beginning of the next
+    assert torch.allclose(advantage, 0.995 * following - value, atol=1e-5)
+    assert torch.allclose(rollout.returns, rollout.advantage + rollout.value)
+
+
+def test_a_game_keeps_the_phase_in_which_it_began(tmp_path: Path) -> None:
+    """Four games of 40 steps at a time: 4 in warm-up, 4 in transition, then fine-tune; routing is each sample's own."""
+    made, _ = trainer(tmp_path, training__rollout_steps=125, environment__max_episode_steps=40)
+    rollout = made.collector.collect()
+    phase = rollout.phase.reshape(125, 4)
+    sparse = rollout.routing.sparse.view(125, 4).numpy()
+    temperature = rollout.routing.temperature.view(125, 4).numpy()
+    assert (phase[0] == 0).all() and (phase[-1] == 2).all() and (np.diff(phase, axis=0) >= 0).all()
+    assert (sparse == (phase > 0)).all()
+    assert (temperature[phase == 0] == 1.0).all() and (temperature[phase == 2] == 0.5).all()
+    assert set(temperature[phase == 1].tolist()) <= {1.0, 0.875, 0.75, 0.625}
+    # A game changes its phase only where it begins anew: at a cut, every 40 steps, or after a death.
+    changes = np.argwhere(np.diff(phase, axis=0))
+    assert len(changes) >= 4
+    began = np.zeros((125, 4), dtype=bool)
+    began[[40, 80, 120]] = True
+    deaths = sum(episode.died for episode in rollout.episodes)
+    assert deaths or all(began[t + 1, game] for t, game in changes)
+
+
+def test_the_optimiser_has_the_rate_of_the_schedule(tmp_path: Path) -> None:
+    made, _ = trainer(
+        tmp_path,
+        training__router_learning_rate_factor=3.0,
+        training__warmup_steps=0,
+        training__cosine=False,
+    )
+    made.last_good.keep()
+    for phase, rate in ((0, 1e-4), (1, 5e-5), (2, 1e-5)):
+        learnt = made.ppo.update(made.collector.collect(), 0, phase, made.last_good)
+        assert learnt["learning_rate"] == pytest.approx(rate)
+        names = {id(parameter): name for name, parameter in made.policy.named_parameters()}
+        for group in made.ppo.optimiser.param_groups:
+            router = names[id(group["params"][0])].startswith("router.")
+            assert group["lr"] == pytest.approx(rate * (3.0 if router else 1.0))
+
+
+def test_each_phase_logs_its_rate(tmp_path: Path) -> None:
+    made, reported = trainer(tmp_path, training__warmup_steps=0, training__cosine=False, training__episodes=16)
+    made.train()
+    rates = {0: 1e-4, 1: 5e-5, 2: 1e-5}
+    assert {metrics["phase"] for metrics in reported} == {0.0, 1.0, 2.0}
+    for metrics in reported:
+        assert metrics["learning_rate"] == pytest.approx(rates[int(metrics["phase"])])
+
+
+def test_gradients_are_clipped_before_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, _ = trainer(tmp_path, training__max_grad_norm=0.01)
+    norms: list[float] = []
+    step = made.ppo.optimiser.step
+
+    def measured() -> None:
+        grads = [parameter.grad for parameter in made.ppo._trained if parameter.grad is not None]
+        norms.append(float(torch.nn.utils.get_total_norm(grads)))
+        step()
+
+    monkeypatch.setattr(made.ppo.optimiser, "step", measured)
+    made.last_good.keep()
+    learnt = made.ppo.update(made.collector.collect(), 0, 0, made.last_good)
+    assert max(norms) <= 0.01 * 1.001 and learnt["gradient_norm"] > 0.01
+    assert learnt["gradient_clipped_share"] == 1.0
+
+
+def test_advantages_are_normalised_in_each_minibatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, _ = trainer(tmp_path)
+    seen: list[torch.Tensor] = []
+    import pipeline.training.ppo as module
+
+    original = module.total_loss
+
+    def watched(output, log_prob, old, advantage, returns, training):  # type: ignore[no-untyped-def]
+        seen.append(advantage)
+        return original(output, log_prob, old, advantage, returns, training)
+
+    monkeypatch.setattr(module, "total_loss", watched)
+    made.last_good.keep()
+    made.ppo.update(made.collector.collect(), 0, 0, made.last_good)
+    for advantage in seen:
+        assert advantage.mean().item() == pytest.approx(0.0, abs=1e-5)
+        assert advantage.std(correction=0).item() == pytest.approx(1.0, abs=1e-3)
+
+
+def test_best_checkpoint_is_replaced_only_by_a_better_one(tmp_path: Path) -> None:
+    made, _ = trainer(tmp_path)
+    best = []
+    for score in (5.0, 9.0, 7.0):
+        made.updates += 1
+        made.scores.extend([score] * 4)
+        made.save()
+        best.append([path.stem for path in (tmp_path / "checkpoints").glob("best-*.pt")])
+    assert best == [["best-00000001"], ["best-00000002"], ["best-00000002"]]
