@@ -30,12 +30,19 @@ LINE_EVERY_SECONDS = 20.0
 _COLOURS = {"normal": "green", "between": "yellow", "abnormal": "red"}
 
 
+class _Console(Console):
+    """A console whose reader may go without ending the program, as Rich would."""
+
+    def on_broken_pipe(self) -> None:
+        raise
+
+
 class Display:
     """Tells the story of one experiment. On a terminal the present attempt is a live panel below the lines."""
 
     def __init__(self, console: Console | None = None) -> None:
         # In a pipe or a file nothing is folded.
-        self.console = console or Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+        self.console = console or _Console(highlight=False, width=None if sys.stdout.isatty() else 200)
         self._live: Live | None = None
         self._file = logging.Logger("ladder")
         self._last_line = 0.0

@@ -65,20 +65,19 @@ class Experiment:
             "HOME": str(self.scratch),
         }
 
-    def run(self, timeout: float = 200) -> subprocess.CompletedProcess[str]:
+    def run(self, timeout: float = 200, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=timeout
-        )
-
-    def start(self) -> subprocess.Popen[str]:
-        return subprocess.Popen(
             self.command,
             cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            env=self.environment | environment,
+            capture_output=True,
             text=True,
+            timeout=timeout,
         )
+
+    def start(self, **options: Any) -> subprocess.Popen[str]:
+        how: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, **options}
+        return subprocess.Popen(self.command, cwd=self.folder, env=self.environment, **how)
 
     # What it left behind
 

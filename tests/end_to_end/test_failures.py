@@ -94,6 +94,86 @@ def test_killed_orchestrator_leaves_no_trainer_behind(experiment: Any) -> None:
     assert not alive
 
 
+def test_orchestrator_killed_while_the_trainer_starts_leaves_none_behind(experiment: Any) -> None:
+    """Long before the trainer has imported anything that could watch."""
+    made = experiment(training__episodes=100_000)
+    process = made.start()
+    until = time.monotonic() + 60
+    while not made.trainers() and time.monotonic() < until:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    time.sleep(1)
+    _, alive = psutil.wait_procs(made.trainers(), timeout=10)
+    assert not alive
+
+
+def test_nohup_is_respected(experiment: Any) -> None:
+    made = experiment(ladder__rungs=["v3"], training__episodes=60)
+    process = made.start(preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    made.wait_for_updates(2, process)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=120) == 0
+    assert made.parent.info.status == "FINISHED"
+
+
+def test_closed_pipe_ends_no_experiment(experiment: Any) -> None:
+    """`ladder run … | head -2`: the reader goes, the night's run goes on, and its log is complete."""
+    made = experiment(ladder__rungs=["v3"])
+    process = made.start()
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=120) == 0
+    assert made.parent.info.status == "FINISHED"
+    (log,) = (made.root / "experiments").glob("*.log")
+    assert "the terminal is gone" in log.read_text() and "healthy: v3 trained to the end" in log.read_text()
+
+
+def test_slow_polls_do_not_delay_a_stop(experiment: Any) -> None:
+    made = experiment(training__episodes=100_000, health__poll_seconds=60.0)
+    process = made.start()
+    made.wait_for_updates(2, process)
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 130
+    assert time.monotonic() - began < 10
+
+
+def test_trainer_that_ignores_a_polite_request_is_killed(experiment: Any) -> None:
+    made = experiment()
+    script = made.folder / "stubborn.sh"
+    script.write_text("trap '' TERM\nwhile true; do sleep 1; done\n")
+    made.values["trainer.command"] = ["bash", str(script)]
+    made.__post_init__()
+    process = made.start()
+    until = time.monotonic() + 60
+    while not made.trainers() and time.monotonic() < until:
+        time.sleep(0.1)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    assert not made.trainers()
+    assert made.attempts[0].info.status == "KILLED"
+
+
+def test_damaged_checkpoint_is_passed_over(experiment: Any) -> None:
+    """While the trainer hangs, its newest checkpoint is damaged: the retry uses the one before."""
+    made = experiment(training__checkpoint_every_episodes=2, faults=[{"kind": "hang", "at_update": 7, "times": 1}])
+    made.values["budget.hang_after_seconds"] = 15.0
+    made.__post_init__()
+    process = made.start()
+    made.wait_for_updates(6, process)
+    folder = made.root / "attempts" / made.attempts[0].info.run_id / "checkpoints"
+    newest = max(folder.glob("0*.pt"))
+    newest.write_bytes(newest.read_bytes()[:-10])
+    assert process.wait(timeout=180) == 0
+    retried = made.attempts[1]
+    used = json.loads((made.root / "attempts" / retried.info.run_id / "attempt.json").read_text())["warm_start"]
+    assert used is not None and used["checkpoint"] < str(newest)
+    assert retried.info.status == "FINISHED"
+
+
 def test_stopped_trainer_and_its_children_are_gone(experiment: Any) -> None:
     """A trainer that ignores SIGTERM and has a grandchild: the whole process group is ended."""
     made = experiment()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from fallbacks.ladder import BUILT_IN
 from pipeline.config import difference
@@ -70,7 +71,9 @@ def test_each_rung_ends_healthy(rung: str, experiment: Any) -> None:
 
 
 COLLAPSE = {
-    "training__episodes": 40,
+    "training__episodes": 60,
+    "training__warmup_steps": 100,
+    "training__checkpoints_kept": 20,
     "training__alpha_entropy_coef": -3.0,
     "training__load_balance_coef": -3.0,
     "training__learning_rate": 0.01,
@@ -82,7 +85,7 @@ COLLAPSE = {
 
 def test_a_failing_training_goes_down_the_ladder(experiment: Any) -> None:
     """A negative balance term: the experts collapse, on v3 and on freeze_gat; a rung from YAML removes the cause."""
-    cure = {"name": "balanced", "set": {"training.alpha_entropy_coef": 0.05, "training.load_balance_coef": 0.01}}
+    cure = {"name": "balanced", "set": {"training.alpha_entropy_coef": 1.0, "training.load_balance_coef": 1.0}}
     made = experiment(**COLLAPSE, ladder__rungs=["v3", "freeze_gat", cure])
     result = made.run()
     assert result.returncode == 0, result.stdout + result.stderr
@@ -100,13 +103,16 @@ def test_a_failing_training_goes_down_the_ladder(experiment: Any) -> None:
     assert cured.info.status == "FINISHED" and cured.data.tags["ladder.verdict"] == "healthy"
     assert json.loads(frozen.data.tags["ladder.diff"]) == {"policy.gat_frozen": [False, True]}
 
-    # Each starts from a checkpoint before the failing window, or from scratch where there is none.
-    for attempt, before in ((frozen, [v3]), (cured, [v3, frozen])):
-        start = attempt.data.tags["ladder.warm_start"]
-        if start != "scratch":
-            source = next(run for run in before if run.info.run_id == json.loads(start)["run_id"])
-            first = made.client.get_metric_history(attempt.info.run_id, "update")[0].step
-            assert first <= evidence(source)[0]["onset_step"] + 64
+    # Each starts from the newest checkpoint whose weights were measured as healthy before the failure began.
+    good = evidence(v3)[0]["last_good_step"]
+    folder = made.root / "attempts" / v3.info.run_id / "checkpoints"
+    saved = [json.loads(path.read_text()) for path in folder.glob("*.json")]
+    healthy = max((each for each in saved if each["step"] < good), key=lambda each: each["step"])
+    assert any(each["step"] >= good for each in saved)  # there was a sick one to be avoided
+    start = json.loads(frozen.data.tags["ladder.warm_start"])
+    assert start == {"run_id": v3.info.run_id, "episode": healthy["episode"]}
+    first = made.client.get_metric_history(frozen.info.run_id, "update")[0].step
+    assert first == healthy["step"] + 64
 
     parent = made.parent
     assert parent.data.tags["ladder.settled_rung"] == "balanced"
@@ -176,6 +182,62 @@ def test_any_command_is_a_trainer(experiment: Any) -> None:
     first, second = made.attempts
     assert first.data.tags["ladder.verdict"] == "gradient_explosion" and first.info.status == "FAILED"
     assert second.data.tags["ladder.rung"] == "slower" and second.info.status == "FINISHED"
+
+
+def test_trainer_that_logs_nothing_is_not_healthy(experiment: Any) -> None:
+    made = experiment(trainer__command=["true"], ladder__rungs=["v3"], budget__retries=0)
+    assert made.run().returncode == 3
+    assert made.attempts[0].data.tags["ladder.verdict"] == "crash"
+    assert "not a single metric" in made.attempts[0].data.tags["ladder.evidence"]
+
+
+STEPLESS = """
+import mlflow, time
+with mlflow.start_run():
+    for k in range(40):
+        mlflow.log_metric("loss", 10.0**k)
+        time.sleep(0.25)
+"""
+
+
+def test_metrics_without_steps_are_news_and_are_judged(experiment: Any) -> None:
+    made = experiment()
+    script = made.folder / "train.py"
+    script.write_text(STEPLESS)
+    rule = {
+        "name": "loss_explodes",
+        "verdict": "gradient_explosion",
+        "conditions": [{"metric": "loss", "above": 1e6}],
+        "window": 3,
+        "patience": 3,
+    }
+    made.values |= {
+        "trainer.command": [made.command[0], str(script)],
+        "health.extra": [rule],
+        "health.poll_seconds": 0.2,
+        "budget.hang_after_seconds": 12.0,
+        "budget.retries": 0,
+        "ladder.rungs": ["v3"],
+    }
+    made.__post_init__()
+    result = made.run()
+    assert result.returncode == 3, result.stdout + result.stderr
+    assert made.attempts[0].data.tags["ladder.verdict"] == "gradient_explosion"
+
+
+def test_tracking_uri_in_the_environment_wins(experiment: Any) -> None:
+    """The store is there, for orchestrator and trainer alike; everything else is under the root."""
+    made = experiment(ladder__rungs=["v3"])
+    elsewhere = made.folder / "elsewhere.db"
+    result = made.run(MLFLOW_TRACKING_URI=f"sqlite:///{elsewhere}")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert elsewhere.exists() and not (made.root / "mlflow.db").exists()
+    client = MlflowClient(tracking_uri=f"sqlite:///{elsewhere}")
+    runs = client.search_runs([each.experiment_id for each in client.search_experiments()])
+    assert sorted(run.data.tags["ladder.kind"] for run in runs) == ["attempt", "experiment"]
+    attempt = next(run for run in runs if run.data.tags["ladder.kind"] == "attempt")
+    assert attempt.info.status == "FINISHED" and attempt.data.metrics["update"] > 1
+    assert (made.root / "attempts" / attempt.info.run_id).is_dir()
 
 
 def test_store_out_of_reach_is_exit_4(experiment: Any) -> None:
