@@ -90,7 +90,9 @@ def main() -> None:
         {
             "threads": asked.threads,
             "steps_per_second": {name: median_interval(values)[0] for name, values in figures.items()},
+            "intervals": {name: median_interval(values)[1:] for name, values in figures.items()},
             "ratios": {name: median_interval(values)[0] for name, values in ratios.items()},
+            "ratio_intervals": {name: median_interval(values)[1:] for name, values in ratios.items()},
             "rounds": rounds,
         },
         asked.out,

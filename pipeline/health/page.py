@@ -22,6 +22,19 @@ is the first update at which it was so, also one in the grace period. The next a
 weights were still measured as healthy before the onset; after a plateau, which breaks no weights, from the newest.
 """
 
+_WHY_NOT_SEED = """
+### Why the brief's thresholds are not the default
+
+| the brief | on a healthy run |
+|---|---|
+| α-entropy > 1.2 is abnormal | softmax warm-up begins at ln 4 = 1.386: it fires at the first update |
+| α-entropy < 0.3 is collapse | a router that has specialised, with all experts in use, is there too |
+| α-entropy 0.5 – 1.0 is normal | two experts cannot exceed ln 2 = 0.693 |
+| each expert 10 – 40 % | two experts cannot both be below 50 % |
+| attention variance > 0.1 is normal | its maximum for a node of degree d is (d − 1)/d², below 0.1 from d = 9 on |
+| gradient norm > 10 is abnormal | one spike before clipping is harmless, and the level depends on the reward's scale |
+"""
+
 
 def render() -> str:
     """The page as Markdown."""
@@ -46,7 +59,7 @@ def render() -> str:
         parts += [_row(rule) for rule in RULE_SETS[name]]
         parts.append("")
         parts += [f"- **{rule.name}**: {rule.meaning}" for rule in RULE_SETS[name]]
-    return "\n".join(parts) + "\n"
+    return "\n".join(parts) + "\n" + _WHY_NOT_SEED
 
 
 def _row(rule: AnyRule) -> str:

@@ -55,8 +55,8 @@ class Evidence(BaseModel):
         """One line for a terminal or a note."""
         if self.metric is None:
             return ", ".join(f"{key} {value}" for key, value in self.detail.items() if key != "log_tail")
-        last = f"{self.values[-1]:.3g}" if self.values else "?"
-        return f"{self.metric} {last} ({self.threshold}), steps {self.onset_step}–{self.detection_step}"
+        last = f"{self.values[-1]:#.3g}" if self.values else "?"
+        return f"{self.metric} {last} ({self.threshold}), steps {self.onset_step} – {self.detection_step}"
 
 
 class Verdict(BaseModel):
