@@ -109,23 +109,22 @@ class Orchestrator:
         watch = Watch(self.store, run_id, plan.config.health.build())
         try:
             verdict = self._train_and_watch(file, watch)
-            warnings = watch.final()[1]
+            self._remember_random_score(watch.latest)
+            attempt = Attempt(
+                number=number,
+                rung=plan.rung.name,
+                config=plan.config,
+                run_id=run_id,
+                verdict=verdict,
+                checkpoints=read_checkpoints(Path(file.folder)),
+                warm_start=plan.warm_start,
+            )
+            self._close(attempt, watch, warnings=watch.final()[1], seconds=time.monotonic() - started)
         except BaseException as error:
             # No run is left RUNNING behind a process that is gone.
             with contextlib.suppress(InfrastructureFailure):
                 self.store.end_attempt(run_id, _error(error))
             raise
-        self._remember_random_score(watch.latest)
-        attempt = Attempt(
-            number=number,
-            rung=plan.rung.name,
-            config=plan.config,
-            run_id=run_id,
-            verdict=verdict,
-            checkpoints=read_checkpoints(Path(file.folder)),
-            warm_start=plan.warm_start,
-        )
-        self._close(attempt, watch, warnings, seconds=time.monotonic() - started)
         return attempt
 
     def _train_and_watch(self, file: AttemptFile, watch: Watch) -> Verdict:
