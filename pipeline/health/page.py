@@ -44,9 +44,9 @@ def render() -> str:
     parts += ["|---|---|---|---|"]
     for band in BANDS:
         notes = [
-            f"{side} bound only while `{when[0]}` > {when[1]:g}"
+            f"{side} bound only while " + " and ".join(f"`{metric}` > {value:g}" for metric, value in when)
             for side, when in (("upper", band.upper_counts_when), ("lower", band.lower_counts_when))
-            if when is not None
+            if when
         ]
         limits = f"{band.abnormal[0]:.3g} – {band.abnormal[1]:.3g}" + "".join(f"; {note}" for note in notes)
         parts.append(f"| {band.label} | `{band.metric}` | {band.normal[0]:.3g} – {band.normal[1]:.3g} | {limits} |")

@@ -164,15 +164,15 @@ class Band:
     normal: tuple[float, float]
     abnormal: tuple[float, float]
     """Outside of this it is abnormal."""
-    upper_counts_when: tuple[str, float] | None = None
-    """The upper bounds hold only while this metric is above this value."""
-    lower_counts_when: tuple[str, float] | None = None
+    upper_counts_when: tuple[tuple[str, float], ...] = ()
+    """The upper bounds hold only while each of these metrics is above its value."""
+    lower_counts_when: tuple[tuple[str, float], ...] = ()
 
     def bounds(self, latest: Mapping[str, float]) -> tuple[float | None, float | None]:
         """The normal band as it applies now, given the newest values of all metrics; None: no bound."""
 
-        def counts(when: tuple[str, float] | None) -> bool:
-            return when is None or latest.get(when[0], 0.0) > when[1]
+        def counts(when: tuple[tuple[str, float], ...]) -> bool:
+            return all(latest.get(metric, 0.0) > value for metric, value in when)
 
         low = self.normal[0] if counts(self.lower_counts_when) else None
         return low, self.normal[1] if counts(self.upper_counts_when) else None
@@ -194,14 +194,14 @@ class Band:
 
 _LN4 = 1.3863
 BANDS = (
-    # Softmax sits near ln E by design: too high is a fault of sparse routing only.
+    # Softmax sits near ln E by design, and the transition begins there: too high is a fault of sparse fine-tuning only.
     Band(
         "α-entropy / ln E",
         "alpha_entropy_ratio",
         (0.5 / _LN4, 1.0 / _LN4),
         (0.3 / _LN4, 1.2 / _LN4),
-        upper_counts_when=("sparse_share", 0.5),
-        lower_counts_when=("expert_usage_excess", 0.73),  # low under a balanced load is specialisation, the goal
+        upper_counts_when=(("sparse_share", 0.5), ("phase", TRANSITION)),
+        lower_counts_when=(("expert_usage_excess", 0.73),),  # low under a balanced load is specialisation, the goal
     ),
     # 40 % and 80 % of four experts, as the excess over an even load: the same for any number of them.
     Band("usage excess", "expert_usage_excess", (0.0, 0.2), (0.0, 0.733)),
@@ -212,6 +212,6 @@ BANDS = (
         "gat_attention_variance",
         (0.1, 1.0),
         (0.05, 1.0),
-        lower_counts_when=("gat_smoothing", 0.9),
+        lower_counts_when=(("gat_smoothing", 0.9),),
     ),
 )

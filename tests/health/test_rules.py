@@ -243,5 +243,12 @@ def test_bands_do_not_call_a_healthy_start_abnormal() -> None:
         "gat_smoothing": 0.5,
     }
     assert {band.judge(start) for band in BANDS} == {"normal"}
-    sparse = start | {"sparse_share": 1.0, "gat_smoothing": 0.97, "gradient_norm": 12.0, "expert_usage_excess": 0.8}
+    assert {band.judge(start | {"sparse_share": 1.0, "phase": 1.0}) for band in BANDS} == {"normal"}
+    sparse = start | {
+        "sparse_share": 1.0,
+        "phase": 2.0,
+        "gat_smoothing": 0.97,
+        "gradient_norm": 12.0,
+        "expert_usage_excess": 0.8,
+    }
     assert {band.judge(sparse) for band in BANDS} == {"abnormal"}
