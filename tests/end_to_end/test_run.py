@@ -142,6 +142,13 @@ def test_seed_rules_cry_wolf_on_a_healthy_run(experiment: Any) -> None:
     assert made.attempts[0].data.tags["ladder.verdict"] == "router_indecision"
 
 
+LOSS_EXPLODES = {
+    "name": "loss_explodes",
+    "verdict": "gradient_explosion",
+    "conditions": [{"metric": "loss", "above": 1e6}],
+    "window": 3,
+    "patience": 3,
+}
 FOREIGN = """
 import json, os, sys, time
 import mlflow
@@ -160,19 +167,12 @@ def test_any_command_is_a_trainer(experiment: Any) -> None:
     made = experiment()
     script = made.folder / "train.py"
     script.write_text(FOREIGN)
-    rule = {
-        "name": "loss_explodes",
-        "verdict": "gradient_explosion",
-        "conditions": [{"metric": "loss", "above": 1e6}],
-        "window": 3,
-        "patience": 3,
-    }
     made.file.write_text(
         yaml.safe_dump(
             {
                 "experiment": {"name": "foreign"},
                 "trainer": {"command": [made.command[0], str(script)], "parameters": {"rate": 5.0}},
-                "health": {"extra": [rule], "poll_seconds": 0.2},
+                "health": {"extra": [LOSS_EXPLODES], "poll_seconds": 0.2},
                 "ladder": {"rungs": ["v3", {"name": "slower", "set": {"trainer.parameters.rate": 0.1}}]},
             }
         )
@@ -204,16 +204,9 @@ def test_metrics_without_steps_are_news_and_are_judged(experiment: Any) -> None:
     made = experiment()
     script = made.folder / "train.py"
     script.write_text(STEPLESS)
-    rule = {
-        "name": "loss_explodes",
-        "verdict": "gradient_explosion",
-        "conditions": [{"metric": "loss", "above": 1e6}],
-        "window": 3,
-        "patience": 3,
-    }
     made.values |= {
         "trainer.command": [made.command[0], str(script)],
-        "health.extra": [rule],
+        "health.extra": [LOSS_EXPLODES],
         "health.poll_seconds": 0.2,
         "budget.hang_after_seconds": 12.0,
         "budget.retries": 0,
