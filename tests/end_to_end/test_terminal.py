@@ -32,7 +32,14 @@ def on_a_terminal(command: list[str], environment: dict[str, str], folder: str, 
 
 
 def test_live_panel_on_a_terminal(experiment: Any) -> None:
-    made = experiment(ladder__rungs=["v3"], training__episodes=60)
+    # All of it in warm-up, and polled often: however fast the machine, the panel is seen there.
+    made = experiment(
+        ladder__rungs=["v3"],
+        training__episodes=60,
+        phases__warmup_until=1000,
+        phases__transition_until=2000,
+        health__poll_seconds=0.2,
+    )
     environment = made.environment | {"COLUMNS": "120", "LINES": "40"}
     code, shown = on_a_terminal(made.command, environment, str(made.folder), seconds=120)
     assert code == 0, shown
