@@ -8,7 +8,6 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
@@ -38,9 +37,9 @@ def run(config: ExperimentConfig) -> int:
     from pipeline.display import Display
     from pipeline.launchers.local import LocalLauncher
     from pipeline.orchestrator import Orchestrator
-    from pipeline.tracking import Store, tracking_uri
+    from pipeline.tracking import Store, tracking_root, tracking_uri
 
-    store = Store(tracking_uri(config), Path(config.tracking.root).expanduser())
+    store = Store(tracking_uri(config), tracking_root(config))
     end = Orchestrator(config, store, LocalLauncher(), Display()).run()
     return EXIT_OF_OUTCOME[end.outcome]
 
@@ -63,9 +62,9 @@ def check(config: ExperimentConfig) -> int:
 
 def status(config: ExperimentConfig) -> int:
     """Prints the experiments of the store with their attempts, newest first."""
-    from pipeline.tracking import URI_VARIABLE, Store, tracking_uri
+    from pipeline.tracking import URI_VARIABLE, Store, tracking_root, tracking_uri
 
-    root = Path(config.tracking.root).expanduser()
+    root = tracking_root(config)
     if not (os.environ.get(URI_VARIABLE) or config.tracking.uri or (root / "mlflow.db").exists()):
         print(f"no experiments yet under {root}")
         return EXIT_HEALTHY

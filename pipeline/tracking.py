@@ -44,9 +44,14 @@ for _name in ("mlflow.store.db.utils", "alembic", "alembic.runtime.migration", "
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 
+def tracking_root(config: ExperimentConfig) -> Path:
+    """The folder of everything that an experiment writes, absolute, with `~` for the home folder."""
+    return Path(config.tracking.root).expanduser().resolve()
+
+
 def tracking_uri(config: ExperimentConfig) -> str:
     """MLFLOW_TRACKING_URI, else `tracking.uri`, else the SQLite file under `tracking.root`."""
-    root = Path(config.tracking.root).expanduser().resolve()
+    root = tracking_root(config)
     return os.environ.get(URI_VARIABLE) or config.tracking.uri or f"sqlite:///{root / 'mlflow.db'}"
 
 
@@ -86,7 +91,7 @@ class Store:
     """
 
     def __init__(self, uri: str, root: Path) -> None:
-        self.uri, self.root = uri, root.resolve()
+        self.uri, self.root = uri, root
         self._artifacts: str | None = None
         with _reachable(uri):
             if uri.startswith("sqlite:///"):

@@ -74,7 +74,7 @@ V3: tuple[AnyRule, ...] = (
         window=5,
         patience=3,
         meaning="Three of five updates above 10 and more than 3 MAD above the run's own median, in logarithms. "
-        "Healthy sparse routing reaches 4. A single spike is harmless: clipping takes care of it.",
+        "Healthy sparse routing reaches 6. A single spike is harmless: clipping takes care of it.",
     ),
     Rule(
         name="gradient_level",

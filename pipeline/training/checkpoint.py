@@ -86,21 +86,14 @@ def prune(folder: Path, keep: int) -> None:
     a long onset still finds a healthy one, at the cost of a few more files.
     """
     numbered = sorted((path for path in folder.glob("*.pt") if path.stem.isdigit()), reverse=True)
-    written = {path: index for index, path in enumerate(numbered)}
-    older = [path for path in numbered if written[path] >= keep]
-    latest = _count(numbered[0]) if numbered else 0
     kept_spans: set[int] = set()
-    for path in reversed(older):  # the oldest of each span stays, and so grows into the next span
-        span = (latest - _count(path)).bit_length()
+    for path in reversed(numbered[keep:]):  # the oldest of each span stays, and so grows into the next span
+        span = (int(numbered[0].stem) - int(path.stem)).bit_length()
         if span in kept_spans:
             _remove(path)
         kept_spans.add(span)
     for path in sorted(folder.glob("best-*.pt"))[:-1]:
         _remove(path)
-
-
-def _count(path: Path) -> int:
-    return int(path.stem)
 
 
 def _remove(path: Path) -> None:

@@ -61,11 +61,10 @@ class Collector:
         normaliser: RewardNormaliser,
         generator: torch.Generator,
         device: torch.device,
-        finished: int = 0,
     ) -> None:
         self.games, self.policy, self.config = games, policy, config
         self.normaliser, self.generator, self.device = normaliser, generator, device
-        self.finished = finished
+        self.finished = 0
         self._observation = games.reset()
         n = games.num_envs
         self._phase = np.zeros(n, dtype=np.int64)
