@@ -11,10 +11,11 @@ import numpy as np
 from nle import nethack
 
 from pipeline.config import EnvironmentSection
+from pipeline.environments.nethack import STAIRS_DOWN, STAIRS_UP
 
 GLYPHS = nethack.MAX_GLYPH + 1  # ids 0 … MAX_GLYPH
 KINDS = ("none", "hero", "monster", "pet", "object", "remains", "door", "stairs_up", "stairs_down", "feature", "trap")
-STATS = 31
+STATS = 33
 _KIND = {name: index for index, name in enumerate(KINDS)}
 
 
@@ -49,23 +50,26 @@ def encode(observation: dict[str, np.ndarray], config: EnvironmentSection) -> di
     """Arrays for a policy.
 
     Args:
-        observation: `glyphs` (n, 21, 79) and `blstats` (n, 27).
+        observation: `glyphs` (n, 21, 79), `blstats` (n, 27) and `underfoot` (n,). The hero's own square, in the
+            crop and in the graph, is shown as what he stands on.
 
     Returns:
         | Key | Shape | Description |
         |---|---|---|
         | crop | (n, crop, crop) int16 | glyph ids around the hero; beyond the map: MAX_GLYPH |
-        | stats | (n, 31) float32 | statistics of the hero, each about in [−1, 1] |
+        | stats | (n, 33) float32 | statistics of the hero, each about in [−1, 1] |
         | node_glyph | (n, nodes) int16 | glyph of each entity |
         | node_kind | (n, nodes) uint8 | index into KINDS; 0: no such node |
         | node_position | (n, nodes, 2) float32 | column and row relative to the hero, in squares |
         | adjacency | (n, nodes, nodes) bool | [i, j]: node i attends to node j; symmetric, with self-loops |
     """
-    glyphs, blstats = observation["glyphs"], observation["blstats"]
+    blstats, underfoot = observation["blstats"], observation["underfoot"]
     x, y = blstats[:, nethack.NLE_BL_X], blstats[:, nethack.NLE_BL_Y]
+    glyphs = observation["glyphs"].copy()
+    glyphs[np.arange(len(glyphs)), y, x] = underfoot
     return {
         "crop": _crop(glyphs, x, y, config.crop_size),
-        "stats": _stats(blstats),
+        "stats": _stats(blstats, underfoot),
         **_graph(glyphs, x, y, config.max_entities, config.neighbours),
     }
 
@@ -79,7 +83,7 @@ def _crop(glyphs: np.ndarray, x: np.ndarray, y: np.ndarray, size: int) -> np.nda
     return padded[np.arange(len(glyphs))[:, None, None], rows, columns].astype(np.int16)
 
 
-def _stats(blstats: np.ndarray) -> np.ndarray:
+def _stats(blstats: np.ndarray, underfoot: np.ndarray) -> np.ndarray:
     b = blstats.astype(np.float32)
     max_hp = np.maximum(b[:, nethack.NLE_BL_HPMAX], 1)
     max_energy = np.maximum(b[:, nethack.NLE_BL_ENEMAX], 1)
@@ -114,6 +118,7 @@ def _stats(blstats: np.ndarray) -> np.ndarray:
             nethack.BL_MASK_LEV,
         )
     ]
+    columns += [np.isin(underfoot, stairs).astype(np.float32) for stairs in (STAIRS_DOWN, STAIRS_UP)]
     return np.clip(np.stack(columns, axis=1), -5, 5)
 
 

@@ -19,8 +19,37 @@ from pipeline.config import EnvironmentSection
 
 MAP_SHAPE = nethack.DUNGEON_SHAPE  # (21, 79)
 OBSERVATION_KEYS = ("glyphs", "blstats")
-_STONE = nethack.GLYPH_CMAP_OFF
-_STAIRS_DOWN = (nethack.GLYPH_CMAP_OFF + 24, nethack.GLYPH_CMAP_OFF + 26)  # staircase and ladder down
+STAIRS_UP = (nethack.GLYPH_CMAP_OFF + 23, nethack.GLYPH_CMAP_OFF + 25)  # staircase and ladder
+STAIRS_DOWN = (nethack.GLYPH_CMAP_OFF + 24, nethack.GLYPH_CMAP_OFF + 26)
+STONE = nethack.GLYPH_CMAP_OFF  # a square of which nothing is known
+_MOVES = (nethack.glyph_is_monster, nethack.glyph_is_invisible, nethack.glyph_is_warning, nethack.glyph_is_swallow)
+_STAYS = np.array([not any(moves(glyph) for moves in _MOVES) for glyph in range(nethack.MAX_GLYPH + 1)])
+_STAYS[STONE] = False  # what was seen once is not unseen: a dark room's floor vanishes from the screen
+
+
+class Level:
+    """What the hero has seen of one dungeon level: it is remembered where a monster, or he himself, now stands."""
+
+    def __init__(self) -> None:
+        self.map = np.full(MAP_SHAPE, STONE, dtype=np.int16)
+        self.nearest_stairs: int | None = None
+        """The smallest distance to known stairs down so far, in squares."""
+
+    def look(self, glyphs: np.ndarray) -> int:
+        """Takes in what is on the screen; returns how many squares were seen for the first time."""
+        known = np.count_nonzero(self.map != STONE)
+        np.copyto(self.map, glyphs, where=_STAYS[glyphs])
+        return int(np.count_nonzero(self.map != STONE) - known)
+
+    def nearer_to_stairs(self, x: int, y: int) -> int:
+        """By how many squares (x, y) is nearer to known stairs down than ever before."""
+        rows, columns = np.nonzero((self.map == STAIRS_DOWN[0]) | (self.map == STAIRS_DOWN[1]))
+        if not rows.size:
+            return 0
+        distance = int(np.maximum(abs(rows - y), abs(columns - x)).min())
+        before = distance if self.nearest_stairs is None else self.nearest_stairs
+        self.nearest_stairs = min(before, distance)
+        return before - self.nearest_stairs
 
 
 @dataclass(frozen=True)
@@ -74,7 +103,11 @@ def check_character(character: str) -> str | None:
 
 
 class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray], Any]):
-    """A game with shaped reward. Observations: `glyphs` (21, 79) int16 and `blstats` (27,) int64.
+    """A game with shaped reward.
+
+    Observations: `glyphs` (21, 79) int16, `blstats` (27,) int64 and `underfoot` () int16, the glyph of the hero's own
+    square as he last saw it. On the screen he covers it, and so a player without memory cannot know that he stands
+    on stairs. Unknown (STONE) where he has not seen it: where a game or a level begins.
 
     Args:
         config: id, character, step cap and the coefficients of the reward.
@@ -95,6 +128,8 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
         )
         env.unwrapped._max_episode_steps = config.max_episode_steps + 1  # type: ignore[attr-defined]
         super().__init__(env)
+        seen = gym.spaces.Box(0, nethack.MAX_GLYPH, shape=(), dtype=np.int16)
+        self.observation_space = gym.spaces.Dict({**env.observation_space.spaces, "underfoot": seen})  # type: ignore[attr-defined]
         self._shaping = config.shaping
         self._random = np.random.default_rng(seed)
         self._seeds = (0, 0)
@@ -116,10 +151,9 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
         self._score = float(blstats[nethack.NLE_BL_SCORE])
         self._task_return = 0.0
         self._deepest = int(blstats[nethack.NLE_BL_DEPTH])
-        self._seen: dict[tuple[int, int], np.ndarray] = {}
-        self._nearest_stairs: dict[tuple[int, int], int] = {}
+        self._levels: dict[tuple[int, int], Level] = {}
         self._explore(observation)
-        return observation, {}
+        return {**observation, "underfoot": self._underfoot}, {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self._actions.append(int(action))
@@ -130,9 +164,10 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
         if not terminated:
             self._score = float(observation["blstats"][nethack.NLE_BL_SCORE])
             reward += self._explore(observation)
+        observation = {**observation, "underfoot": self._underfoot}
         if terminated or truncated:
             # NLE writes the next game into the same buffers.
-            observation = {key: array.copy() for key, array in observation.items()}
+            observation = {key: np.array(value) for key, value in observation.items()}
             self.last_episode = Episode(
                 score=self._score,
                 task_return=self._task_return,
@@ -144,33 +179,21 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
 
     def _explore(self, observation: dict[str, np.ndarray]) -> float:
         """The part of the reward for new squares, new depths and for getting nearer to stairs down."""
-        glyphs, blstats, shaping = observation["glyphs"], observation["blstats"], self._shaping
-        level = (int(blstats[nethack.NLE_BL_DNUM]), int(blstats[nethack.NLE_BL_DLEVEL]))
-        known = glyphs != _STONE
-        seen = self._seen.get(level)
-        if seen is None:
-            self._seen[level] = known
-            new = 0
-        else:
-            new = int(np.count_nonzero(known > seen))
-            if new:
-                seen |= known
-        reward = shaping.exploration * float(np.log1p(new))
+        blstats, shaping = observation["blstats"], self._shaping
+        key = int(blstats[nethack.NLE_BL_DNUM]), int(blstats[nethack.NLE_BL_DLEVEL])
+        arrived = key not in self._levels
+        level = self._levels.setdefault(key, Level())
+        new = level.look(observation["glyphs"])
+        reward = 0.0 if arrived else shaping.exploration * float(np.log1p(new))  # what arriving shows is no merit
 
         depth = int(blstats[nethack.NLE_BL_DEPTH])
         if depth > self._deepest:
             reward += shaping.descent * (depth - self._deepest)
             self._deepest = depth
 
-        if shaping.stairs:
-            rows, columns = np.nonzero((glyphs == _STAIRS_DOWN[0]) | (glyphs == _STAIRS_DOWN[1]))
-            if rows.size:
-                x, y = int(blstats[nethack.NLE_BL_X]), int(blstats[nethack.NLE_BL_Y])
-                distance = int(np.maximum(abs(rows - y), abs(columns - x)).min())
-                before = self._nearest_stairs.get(level, distance)
-                reward += shaping.stairs * max(0, before - distance)
-                self._nearest_stairs[level] = min(before, distance)
-        return reward
+        x, y = int(blstats[nethack.NLE_BL_X]), int(blstats[nethack.NLE_BL_Y])
+        self._underfoot = level.map[y, x]
+        return reward + shaping.stairs * level.nearer_to_stairs(x, y)
 
     def state(self) -> dict[str, Any]:
         """What it takes to arrive at this very moment again: plain numbers only."""

@@ -22,7 +22,7 @@ def scene(hero: tuple[int, int], entities: dict[tuple[int, int], int]) -> dict[s
     glyphs[0, hero[1], hero[0]] = HERO
     for (x, y), glyph in entities.items():
         glyphs[0, y, x] = glyph
-    return {"glyphs": glyphs, "blstats": blstats}
+    return {"glyphs": glyphs, "blstats": blstats, "underfoot": np.array([FLOOR], dtype=np.int16)}
 
 
 def config(**changes: int):  # type: ignore[no-untyped-def]
@@ -32,8 +32,16 @@ def config(**changes: int):  # type: ignore[no-untyped-def]
 def test_crop_is_centred_on_the_hero_and_padded_beyond_the_map() -> None:
     arrays = encode(scene((0, 0), {(1, 0): NEWT}), config(crop_size=5))
     crop = arrays["crop"][0]
-    assert crop[2, 2] == HERO and crop[2, 3] == NEWT
+    assert crop[2, 2] == FLOOR and crop[2, 3] == NEWT
     assert (crop[:2] == nethack.MAX_GLYPH).all() and (crop[:, :2] == nethack.MAX_GLYPH).all()
+
+
+def test_hero_standing_on_stairs_is_told_so() -> None:
+    observation = scene((40, 10), {}) | {"underfoot": np.array([nethack.GLYPH_CMAP_OFF + 24], dtype=np.int16)}
+    there, elsewhere = encode(observation, config(crop_size=5)), encode(scene((40, 10), {}), config(crop_size=5))
+    assert there["crop"][0, 2, 2] == there["node_glyph"][0, 0] == nethack.GLYPH_CMAP_OFF + 24
+    assert (there["stats"] - elsewhere["stats"]).tolist()[0][-2:] == [1, 0]  # down, up
+    assert there["node_kind"][0].tolist() == elsewhere["node_kind"][0].tolist()  # the hero is still the hero
 
 
 def test_overflow_of_entities_drops_the_farthest() -> None:

@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from nle import nethack
 
 from pipeline.environments.nethack import (
+    STONE,
+    Level,
     NetHackGame,
     StateMismatch,
     available_environments,
@@ -125,8 +128,8 @@ def test_exploration_counts_new_squares_only() -> None:
     config = small_config(environment__shaping__stairs=0.0, environment__shaping__descent=0.0).environment
     game = NetHackGame(config, 1)
     game.reset()
-    game._seen = {(0, 1): explored(50)["glyphs"] != 2359}
-    assert game._explore(explored(50)) == 0.0
+    game._levels = {}
+    assert game._explore(explored(50)) == 0.0  # what the first look shows is no merit
     assert game._explore(explored(60)) == pytest.approx(0.1 * np.log(11))
     assert game._explore(explored(60)) == 0.0
 
@@ -145,6 +148,36 @@ def test_stairs_pay_for_getting_nearer_than_ever() -> None:
     distances = [8, 6, 7, 6, 5]
     paid = [game._explore(explored(5, stairs=(5 + distance, 5))) for distance in distances]
     assert paid == [0.0, 2.0, 0.0, 0.0, 1.0]
+
+
+def test_stairs_are_remembered_under_the_hero_and_under_monsters() -> None:
+    stairs, newt, monk = 2359 + 24, nethack.GLYPH_MON_OFF + 322, nethack.GLYPH_MON_OFF + 327
+    level = Level()
+    glyphs = explored(1659)["glyphs"]
+    for standing in (stairs, newt, monk):
+        glyphs[7, 9] = standing
+        level.look(glyphs)
+        assert level.map[7, 9] == stairs
+    assert [level.nearer_to_stairs(x, 7) for x in (12, 10, 9)] == [0, 2, 1]  # the last step, too, is a step nearer
+
+
+def test_underfoot_is_what_the_hero_walked_onto() -> None:
+    game = NetHackGame(small_config(environment__max_episode_steps=300).environment, 4)
+    before, _ = game.reset()
+    checked = 0
+    assert before["underfoot"] == STONE
+    for action in random_actions(200):
+        before = {key: np.array(value) for key, value in before.items()}
+        after, _, terminated, *_ = game.step(action)
+        if terminated:
+            break
+        (x0, y0), (x, y) = before["blstats"][:2], after["blstats"][:2]
+        onto = int(before["glyphs"][y, x])
+        if max(abs(x - x0), abs(y - y0)) == 1 and not nethack.glyph_is_monster(onto) and onto != STONE:
+            assert after["underfoot"] == onto
+            checked += 1
+        before = after
+    assert checked > 10
 
 
 def test_final_observation_is_of_the_game_that_ended() -> None:
