@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.report import median_interval, write
 from fallbacks.ladder import BUILT_IN
 from pipeline.config import ExperimentConfig
-from pipeline.environments.vector import Games
+from pipeline.environments.vector import Games, game_seeds
 from pipeline.tracking import RUN_VARIABLE, URI_VARIABLE, Store, TrainerRun
 from pipeline.training.trainer import Trainer
 
@@ -45,7 +45,7 @@ def training(config: ExperimentConfig, store: Store, folder: Path, updates: int)
 
 def environment(config: ExperimentConfig, steps: int) -> Callable[[], float]:
     """Random actions, nothing else."""
-    games, random = Games(config.environment, 1), np.random.default_rng(1)
+    games, random = Games(config.environment, game_seeds(config.environment, 1)), np.random.default_rng(1)
     games.reset()
 
     def measure() -> float:

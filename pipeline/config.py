@@ -81,11 +81,15 @@ class EnvironmentSection(Section):
 
 
 class PolicySection(Section):
-    kind: Literal["v3", "v2", "v2_gat"] = "v3"
+    kind: Literal["v3", "v2", "v2_gat", "ppo"] = "v3"
     """v3: graph attention and a softmax/sparsemax router. v2: flat state and a Gumbel router. v2_gat: V2 whose
-    state also holds the (detached) output of the graph encoder."""
+    state also holds the (detached) output of the graph encoder. ppo: a plain policy of the same size."""
+    graph: bool = True
+    """Whether V3 has its graph encoder; without it is an ablation."""
     experts: Annotated[tuple[Name, ...], Field(min_length=1, max_length=16)] = _sequence(EXPERTS)
     hidden_size: Annotated[int, Field(ge=4, le=1024)] = 64
+    expert_size: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Hidden units of each expert (default: hidden_size), or of the plain policy's actor (default: 8 × hidden_size)."""
     glyph_embedding: Annotated[int, Field(ge=1, le=128)] = 8
     gat_layers: Annotated[int, Field(ge=1, le=16)] = 2
     gat_heads: Annotated[int, Field(ge=1, le=16)] = 4
@@ -111,10 +115,17 @@ class TrainingSection(Section):
 
     episodes: Count = 5000
     """The run is done after this many finished episodes."""
+    steps: Count | None = None
+    """The run is done after this many environment steps, if that is earlier."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     """Threads of one tensor operation; more than one seldom pays at these sizes."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 2
+    """The games, and the samples of each minibatch, are divided among so many. Another number is another run."""
+    parallel: bool = True
+    """Each worker in a process of its own, if there are cores for it; else one after another. The numbers are the
+    same bit for bit."""
     rollout_steps: Count = 128
     """Steps of each environment between two updates."""
 
@@ -273,6 +284,17 @@ class ExperimentConfig(Section):
     tracking: TrackingSection = TrackingSection()
     trainer: TrainerSection = TrainerSection()
     faults: tuple[Fault, ...] = _sequence(())
+
+    @model_validator(mode="after")
+    def _divisible(self) -> ExperimentConfig:
+        workers = self.training.workers
+        for key, value in (
+            ("environment.num_envs", self.environment.num_envs),
+            ("training.batch_size", self.training.batch_size),
+        ):
+            if value % workers:
+                raise ValueError(f"{key}: must be a multiple of training.workers={workers}, not {value}")
+        return self
 
     def with_values(self, changes: Mapping[str, Any]) -> ExperimentConfig:
         """A copy with dotted keys replaced, validated anew.

@@ -9,6 +9,9 @@ import pytest
 
 from fallbacks.ladder import BUILT_IN
 from pipeline.config import ExperimentConfig
+from pipeline.training.rollout import Played
+from pipeline.training.trainer import Trainer
+from pipeline.training.worker import Worker
 
 logging.getLogger("nle.env.base").setLevel(logging.WARNING)
 
@@ -19,6 +22,7 @@ SMALL: dict[str, Any] = {
     "environment.crop_size": 5,
     "environment.random_episodes": 4,
     "policy.hidden_size": 16,
+    "training.workers": 1,
     "training.rollout_steps": 16,
     "training.batch_size": 32,
     "training.ppo_epochs": 2,
@@ -41,3 +45,28 @@ def small_config(**changes: Any) -> ExperimentConfig:
 def rung_config(request: pytest.FixtureRequest) -> ExperimentConfig:
     """The small configuration at each of the five rungs."""
     return BUILT_IN[request.param].transform(small_config())
+
+
+def collect_all(trainer: Trainer) -> list[Worker]:
+    """Plays a rollout, and makes ready to learn from it. Returns the workers that have the samples."""
+    _collect(trainer)
+    return trainer.workers.here
+
+
+def collect(trainer: Trainer) -> tuple[Worker, Played]:
+    """The same for a single worker, which is returned with what has been played."""
+    played = _collect(trainer)
+    return trainer.workers.here[0], played
+
+
+def _collect(trainer: Trainer) -> Played:
+    played = Played.join(trainer.workers.call("collect", trainer.finished))
+    trainer.finished += len(played.episodes)
+    trainer.learn_from(played)
+    return played
+
+
+def update(trainer: Trainer, phase: int = 0) -> dict[str, float]:
+    """One rollout and one update, without a report."""
+    _collect(trainer)
+    return trainer.ppo.update(0, phase, trainer.last_good)

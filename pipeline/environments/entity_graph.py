@@ -50,13 +50,14 @@ def encode(observation: dict[str, np.ndarray], config: EnvironmentSection) -> di
     """Arrays for a policy.
 
     Args:
-        observation: `glyphs` (n, 21, 79), `blstats` (n, 27) and `underfoot` (n,). The hero's own square, in the
-            crop and in the graph, is shown as what he stands on.
+        observation: `glyphs` (n, 21, 79), `blstats` (n, 27), `underfoot` (n,) and `visited` (n, 21, 79). The
+            hero's own square, in the crop and in the graph, is shown as what he stands on.
 
     Returns:
         | Key | Shape | Description |
         |---|---|---|
         | crop | (n, crop, crop) int16 | glyph ids around the hero; beyond the map: MAX_GLYPH |
+        | visited | (n, crop, crop) int8 | 1: squares around the hero on which he has been |
         | stats | (n, 33) float32 | statistics of the hero, each about in [−1, 1] |
         | node_glyph | (n, nodes) int16 | glyph of each entity |
         | node_kind | (n, nodes) uint8 | index into KINDS; 0: no such node |
@@ -68,19 +69,23 @@ def encode(observation: dict[str, np.ndarray], config: EnvironmentSection) -> di
     glyphs = observation["glyphs"].copy()
     glyphs[np.arange(len(glyphs)), y, x] = underfoot
     return {
-        "crop": _crop(glyphs, x, y, config.crop_size),
+        "crop": _crop(glyphs, x, y, config.crop_size, beyond=nethack.MAX_GLYPH),
+        "visited": _crop(observation["visited"], x, y, config.crop_size, beyond=0),
         "stats": _stats(blstats, underfoot),
         **_graph(glyphs, x, y, config.max_entities, config.neighbours),
     }
 
 
-def _crop(glyphs: np.ndarray, x: np.ndarray, y: np.ndarray, size: int) -> np.ndarray:
+def _crop(maps: np.ndarray, x: np.ndarray, y: np.ndarray, size: int, beyond: int) -> np.ndarray:
+    """The part (n, size, size) of each map (n, 21, 79) around (x, y), and `beyond` outside of the map."""
     half = size // 2
-    padded = np.pad(glyphs, ((0, 0), (half, half), (half, half)), constant_values=nethack.MAX_GLYPH)
+    n, height, width = maps.shape
+    padded = np.full((n, height + 2 * half, width + 2 * half), beyond, dtype=maps.dtype)
+    padded[:, half : half + height, half : half + width] = maps
     offsets = np.arange(size)
     rows = (y[:, None] + offsets)[:, :, None]
     columns = (x[:, None] + offsets)[:, None, :]
-    return padded[np.arange(len(glyphs))[:, None, None], rows, columns].astype(np.int16)
+    return padded[np.arange(n)[:, None, None], rows, columns]
 
 
 def _stats(blstats: np.ndarray, underfoot: np.ndarray) -> np.ndarray:

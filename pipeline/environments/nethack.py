@@ -32,6 +32,7 @@ class Level:
 
     def __init__(self) -> None:
         self.map = np.full(MAP_SHAPE, STONE, dtype=np.int16)
+        self.visited = np.zeros(MAP_SHAPE, dtype=np.int8)
         self.nearest_stairs: int | None = None
         """The smallest distance to known stairs down so far, in squares."""
 
@@ -84,6 +85,13 @@ def check_environment(environment_id: str) -> str | None:
     return f"no such environment: {environment_id!r}; nearest: {nearest[0]}; allowed: {', '.join(names)}"
 
 
+def count_actions(config: EnvironmentSection) -> int:
+    """How many actions the environment has."""
+    game = NetHackGame(config, 0)
+    game.close()
+    return int(game.action_space.n)  # type: ignore[attr-defined]
+
+
 _CHARACTER = (
     ["arc", "bar", "cav", "hea", "kni", "mon", "pri", "ran", "rog", "sam", "tou", "val", "wiz"],
     ["hum", "elf", "dwa", "gno", "orc"],
@@ -105,9 +113,11 @@ def check_character(character: str) -> str | None:
 class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray], Any]):
     """A game with shaped reward.
 
-    Observations: `glyphs` (21, 79) int16, `blstats` (27,) int64 and `underfoot` () int16, the glyph of the hero's own
-    square as he last saw it. On the screen he covers it, and so a player without memory cannot know that he stands
-    on stairs. Unknown (STONE) where he has not seen it: where a game or a level begins.
+    Observations: `glyphs` (21, 79) int16, `blstats` (27,) int64, and what a player without memory lacks:
+
+    - `underfoot` () int16, the glyph of the hero's own square as he last saw it. On the screen he covers it, and
+      could not know that he stands on stairs. STONE where he has not seen it: where a game or a level begins.
+    - `visited` (21, 79) 0 or 1, the squares of this level on which he has been.
 
     Args:
         config: id, character, step cap and the coefficients of the reward.
@@ -128,8 +138,11 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
         )
         env.unwrapped._max_episode_steps = config.max_episode_steps + 1  # type: ignore[attr-defined]
         super().__init__(env)
-        seen = gym.spaces.Box(0, nethack.MAX_GLYPH, shape=(), dtype=np.int16)
-        self.observation_space = gym.spaces.Dict({**env.observation_space.spaces, "underfoot": seen})  # type: ignore[attr-defined]
+        memory = {
+            "underfoot": gym.spaces.Box(0, nethack.MAX_GLYPH, shape=(), dtype=np.int16),
+            "visited": gym.spaces.MultiBinary(MAP_SHAPE),
+        }
+        self.observation_space = gym.spaces.Dict({**env.observation_space.spaces, **memory})  # type: ignore[attr-defined]
         self._shaping = config.shaping
         self._random = np.random.default_rng(seed)
         self._seeds = (0, 0)
@@ -153,7 +166,7 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
         self._deepest = int(blstats[nethack.NLE_BL_DEPTH])
         self._levels: dict[tuple[int, int], Level] = {}
         self._explore(observation)
-        return {**observation, "underfoot": self._underfoot}, {}
+        return observation | self._memory, {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self._actions.append(int(action))
@@ -164,7 +177,7 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
         if not terminated:
             self._score = float(observation["blstats"][nethack.NLE_BL_SCORE])
             reward += self._explore(observation)
-        observation = {**observation, "underfoot": self._underfoot}
+        observation = observation | self._memory
         if terminated or truncated:
             # NLE writes the next game into the same buffers.
             observation = {key: np.array(value) for key, value in observation.items()}
@@ -192,7 +205,8 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
             self._deepest = depth
 
         x, y = int(blstats[nethack.NLE_BL_X]), int(blstats[nethack.NLE_BL_Y])
-        self._underfoot = level.map[y, x]
+        level.visited[y, x] = 1
+        self._memory = {"underfoot": level.map[y, x], "visited": level.visited}
         return reward + shaping.stairs * level.nearer_to_stairs(x, y)
 
     def state(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,14 +36,12 @@ class Step:
 
 
 class Games:
-    """`num_envs` games of NetHack, stepped together; a game that ends is followed by the next in the same step.
+    """Games of NetHack, one for each seed, stepped together; one that ends is followed by the next in the same step.
 
     Observations are views of a buffer that the next step overwrites.
     """
 
-    def __init__(self, config: EnvironmentSection, seed: int) -> None:
-        seeds = np.random.SeedSequence(seed).spawn(config.num_envs)
-
+    def __init__(self, config: EnvironmentSection, seeds: Sequence[np.random.SeedSequence]) -> None:
         def make(sequence: np.random.SeedSequence) -> Callable[[], NetHackGame]:
             return lambda: NetHackGame(config, sequence)
 
@@ -54,7 +52,7 @@ class Games:
         )
         self._envs: VectorEnv[Any, Any, Any] = envs
         self._games: list[NetHackGame] = list(envs.envs)  # type: ignore[arg-type]
-        self.num_envs = config.num_envs
+        self.num_envs = len(seeds)
         self.num_actions = int(envs.single_action_space.n)  # type: ignore[attr-defined]
 
     def reset(self) -> dict[str, np.ndarray]:
@@ -96,9 +94,14 @@ class Games:
         self._envs.close()
 
 
+def game_seeds(config: EnvironmentSection, seed: int) -> list[np.random.SeedSequence]:
+    """A seed for each of `num_envs` games."""
+    return np.random.SeedSequence(seed).spawn(config.num_envs)
+
+
 def random_scores(config: EnvironmentSection, episodes: int, seed: int) -> np.ndarray:
     """Scores (episodes,) of a uniformly random policy under the same step cap."""
-    games = Games(config, seed)
+    games = Games(config, game_seeds(config, seed))
     random = np.random.default_rng(seed)
     # The first to finish are the short ones: every environment plays the same number of whole episodes.
     quota = np.full(config.num_envs, -(-episodes // config.num_envs))

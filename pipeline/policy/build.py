@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pipeline.config import PolicySection
-from pipeline.policy.interface import ObservationSpec
-from pipeline.policy.mixture import MixturePolicy
+from pipeline.policy.interface import ObservationSpec, Policy
+from pipeline.policy.plain import PlainPolicy
 from pipeline.policy.v2 import V2Policy
 from pipeline.policy.v3 import V3Policy
 
 
-def build_policy(spec: ObservationSpec, config: PolicySection) -> MixturePolicy:
-    """V3, V2, or V2 with graph features, by `config.kind`."""
-    return V3Policy(spec, config) if config.kind == "v3" else V2Policy(spec, config)
+def build_policy(spec: ObservationSpec, config: PolicySection) -> Policy:
+    """V3, V2 (with graph features or without), or plain PPO's, by `config.kind`."""
+    kinds = {"v3": V3Policy, "v2": V2Policy, "v2_gat": V2Policy, "ppo": PlainPolicy}
+    return kinds[config.kind](spec, config)

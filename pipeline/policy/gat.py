@@ -20,25 +20,38 @@ _FAR = 10.0  # squares
 class GraphAttention(DenseGATConv):
     """torch-geometric's `DenseGATConv` with its parameters, heads first, giving its attention as well.
 
-    `queries` limits the computation to the first nodes: only the hero's features are read after the last layer.
+    W is the layer's matrix, a its attention vectors (`att_src` for neighbours, `att_dst` for the node that attends).
     """
 
-    def forward(  # type: ignore[override]
-        self, x: Tensor, mask: Tensor, queries: int | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Args: x (B, N, F); mask (B, N, N), 0 where an edge is and −∞ where none is.
 
-        Returns: features (B, queries, heads·C) and attention (B, heads, queries, N).
+        Returns: features (B, N, heads·C) and attention (B, heads, N, N).
         """
         batch, nodes, _ = x.shape
         heads, channels = self.heads, self.out_channels
         h = self.lin(x).view(batch, nodes, heads, channels).transpose(1, 2)  # (B, heads, N, C)
-        source = (h * self.att_src.view(1, heads, 1, channels)).sum(-1)
-        target = (h[:, :, :queries] * self.att_dst.view(1, heads, 1, channels)).sum(-1)
+        vectors = torch.stack([self.att_src.view(heads, channels), self.att_dst.view(heads, channels)], dim=-1)
+        source, target = (h @ vectors).unbind(-1)  # (B, heads, N) each
         scores = functional.leaky_relu(target.unsqueeze(-1) + source.unsqueeze(-2), self.negative_slope)
-        attention = (scores + mask[:, None, :queries]).softmax(dim=-1)
+        attention = (scores + mask[:, None]).softmax(dim=-1)
         out = (attention @ h).transpose(1, 2).flatten(2)
         return out + self.bias, attention
+
+    def first_node(self, x: Tensor, mask: Tensor) -> Tensor:
+        """The features (B, heads·C) of node 0 alone: all that is read after the last layer.
+
+        The same sums in another order: aₖ·(W x) = (aₖ W)·x, and Σⱼ attentionⱼ W xⱼ = W Σⱼ attentionⱼ xⱼ, so that W is
+        applied to one node instead of N.
+        """
+        heads, channels = self.heads, self.out_channels
+        weight = self.lin.weight.view(heads, channels, -1)
+        source = x @ (self.att_src.view(heads, 1, channels) @ weight).squeeze(1).T  # (B, N, heads)
+        target = x[:, 0] @ (self.att_dst.view(heads, 1, channels) @ weight).squeeze(1).T  # (B, heads)
+        scores = functional.leaky_relu(target.unsqueeze(1) + source, self.negative_slope)
+        attention = (scores + mask[:, 0].unsqueeze(-1)).softmax(dim=1)
+        gathered = attention.transpose(1, 2) @ x  # (B, heads, F)
+        return torch.einsum("bhf,hcf->bhc", gathered, weight).flatten(1) + self.bias
 
 
 class GraphEncoder(nn.Module):
@@ -92,32 +105,33 @@ class GraphEncoder(nn.Module):
             dim=-1,
         )
         mask = torch.zeros(obs["adjacency"].shape, device=position.device)
-        return functional.elu(self.enter(features)), mask.masked_fill_(~obs["adjacency"], float("-inf"))
+        return functional.relu(self.enter(features)), mask.masked_fill_(~obs["adjacency"], float("-inf"))
 
-    def _layer(
-        self, index: int, h: Tensor, mask: Tensor, dropout: Tensor | None, queries: int | None
-    ) -> tuple[Tensor, Tensor]:
-        z, attention = self.layers[index](h, mask, queries)
-        z = functional.elu(z)
+    def _finish(self, index: int, z: Tensor, h: Tensor, dropout: Tensor | None) -> Tensor:
+        """After the attention: activation, dropout, residual, normalisation. z, h, dropout: (…, H)."""
+        z = functional.relu(z)
         if dropout is not None:
-            z = z * (dropout[:, index, None] / (1 - self.dropout))
-        if self.residual:
-            z = z + h[:, :queries]
-        return self.norms[index](z), attention
+            z = z * (dropout / (1 - self.dropout))
+        return self.norms[index](z + h if self.residual else z)  # type: ignore[no-any-return]
 
     def forward(self, obs: dict[str, Tensor], dropout: Tensor | None = None) -> Tensor:
         h, mask = self._embed(obs)
-        last = self.layer_count - 1
-        for index in range(self.layer_count):
-            h, _ = self._layer(index, h, mask, dropout, queries=1 if index == last else None)
-        return h[:, 0]
+        *_, last = self.layers
+        for index, layer in enumerate(self.layers):
+            kept = None if dropout is None else dropout[:, index]
+            if layer is not last:
+                h = self._finish(index, layer(h, mask)[0], h, None if kept is None else kept.unsqueeze(1))
+            elif isinstance(layer, GraphAttention):
+                h = self._finish(index, layer.first_node(h, mask), h[:, 0], kept)
+        return h
 
     @torch.no_grad()
     def inspect(self, obs: dict[str, Tensor]) -> tuple[list[Tensor], Tensor]:
         """Without dropout: the attention (B, heads, N, N) of every layer, and all nodes' final features (B, N, H)."""
         h, mask = self._embed(obs)
         attention: list[Tensor] = []
-        for index in range(self.layer_count):
-            h, weights = self._layer(index, h, mask, None, queries=None)
+        for index, layer in enumerate(self.layers):
+            z, weights = layer(h, mask)
+            h = self._finish(index, z, h, None)
             attention.append(weights)
         return attention, h

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 LOGIT_BOUND = 20.0
 
@@ -67,3 +67,25 @@ class PolicyOutput:
     expert_logits: Tensor
     h_logic: Tensor | None
     record: dict[str, Tensor]
+
+
+class Policy(nn.Module):
+    """What the training needs of a policy; without experts unless a subclass says otherwise."""
+
+    expert_names: tuple[str, ...] = ()
+
+    def draw_noise(self, samples: int, generator: torch.Generator, device: torch.device) -> dict[str, Tensor]:
+        """Every random number that `forward` needs for this many samples, from one CPU generator."""
+        return {}
+
+    def forward(self, obs: dict[str, Tensor], routing: Routing, noise: dict[str, Tensor]) -> PolicyOutput:
+        """One forward pass. `noise`: from `draw_noise`, or the `record` of an earlier output to recompute it."""
+        raise NotImplementedError
+
+    def value(self, obs: dict[str, Tensor]) -> Tensor:
+        """The critic alone (B,), without dropout: for bootstrapping."""
+        raise NotImplementedError
+
+    def expert_rows(self) -> set[str]:
+        """Names of the parameters whose first dimension is the expert."""
+        return set()

@@ -11,25 +11,26 @@ from torch.nn import functional
 from pipeline.config import PolicySection
 from pipeline.policy.experts import Experts
 from pipeline.policy.gat import GraphEncoder
-from pipeline.policy.interface import ObservationSpec, PolicyOutput, Routing, bound_logits
+from pipeline.policy.interface import ObservationSpec, Policy, PolicyOutput, Routing, bound_logits
 from pipeline.policy.router import Router
 
 
 class VisualBranch(nn.Module):
-    """Glyph crop (B, C, C) and statistics (B, S) → h_vis (B, 2H)."""
+    """Glyph crop and visited squares (B, C, C) each, and statistics (B, S) → h_vis (B, 2H)."""
 
     def __init__(self, spec: ObservationSpec, config: PolicySection) -> None:
         super().__init__()
         hidden = config.hidden_size
         self.glyph = nn.Embedding(spec.glyphs, config.glyph_embedding)
         self.crop = nn.Linear(spec.crop**2 * config.glyph_embedding, 2 * hidden)
+        self.visited = nn.Linear(spec.crop**2, 2 * hidden, bias=False)
         self.stats = nn.Linear(spec.stats, hidden)
         self.out = nn.Linear(3 * hidden, 2 * hidden)
 
     def forward(self, obs: dict[str, Tensor]) -> Tensor:
-        crop = functional.relu(self.crop(self.glyph(obs["crop"].int()).flatten(1)))
+        crop = self.crop(self.glyph(obs["crop"].int()).flatten(1)) + self.visited(obs["visited"].flatten(1).float())
         stats = functional.relu(self.stats(obs["stats"]))
-        return functional.relu(self.out(torch.cat([crop, stats], dim=-1)))
+        return functional.relu(self.out(torch.cat([functional.relu(crop), stats], dim=-1)))
 
 
 class Critic(nn.Module):
@@ -53,7 +54,7 @@ class Weighing(NamedTuple):
     record: dict[str, Tensor]
 
 
-class MixturePolicy(nn.Module):
+class MixturePolicy(Policy):
     """Mixture of named experts: the policy is Σₖ weightsₖ · logitsₖ. Subclasses say how the weights arise.
 
     Args:
@@ -67,29 +68,22 @@ class MixturePolicy(nn.Module):
         hidden = config.hidden_size
         self.expert_names = config.experts
         self.visual = VisualBranch(spec, config)
-        self.gat = GraphEncoder(spec, config) if graph else None
+        self.gat: GraphEncoder | None = GraphEncoder(spec, config) if graph else None
         self.graph_trained = graph and graph_trained
         state_size = 2 * hidden + (hidden if graph else 0)
         self.router = Router(state_size, hidden, len(config.experts))
-        self.experts = Experts(state_size, hidden, spec.actions, len(config.experts))
+        self.experts = Experts(state_size, config.expert_size or hidden, spec.actions, len(config.experts))
         self.critic = Critic(state_size, hidden)
-        _initialise(self)
+        initialise(self)
         if self.gat is not None and not graph_trained:
             self.gat.requires_grad_(False)
-
-    def draw_noise(self, samples: int, generator: torch.Generator, device: torch.device) -> dict[str, Tensor]:
-        """Every random number that `forward` needs for this many samples, from one CPU generator."""
-        raise NotImplementedError
 
     def _weigh(self, router_logits: Tensor, routing: Routing, noise: dict[str, Tensor]) -> Weighing:
         """From router logits (B, E) to weights (B, E)."""
         raise NotImplementedError
 
     def forward(self, obs: dict[str, Tensor], routing: Routing, noise: dict[str, Tensor]) -> PolicyOutput:
-        """One forward pass. `noise`: from `draw_noise`, or the `record` of an earlier output to recompute it.
-
-        An `h_logic` in `noise` is taken as it is (only recorded where the graph encoder is not trained).
-        """
+        """An `h_logic` in `noise` is taken as it is (only recorded where the graph encoder is not trained)."""
         state, h_logic = self._state(obs, noise)
         record = {"h_logic": h_logic} if h_logic is not None and not self.graph_trained else {}
         router_logits = self.router(state)
@@ -119,21 +113,20 @@ class MixturePolicy(nn.Module):
         return torch.cat([h_vis, h_logic], dim=-1), h_logic
 
     def value(self, obs: dict[str, Tensor]) -> Tensor:
-        """The critic alone (B,), without dropout: for bootstrapping."""
         return self.critic(self._state(obs, {})[0])  # type: ignore[no-any-return]
 
     def expert_rows(self) -> set[str]:
-        """Names of the parameters whose first dimension is the expert."""
         names = {f"experts.{name}" for name, _ in self.experts.named_parameters()}
         return names | {"router.out.weight", "router.out.bias"}
 
 
-def _initialise(policy: MixturePolicy) -> None:
+def initialise(policy: Policy) -> None:
     """Orthogonal, as is usual for PPO (Andrychowicz et al. 2021): gain √2, and small where logits are made."""
     for name, module in policy.named_modules():
         if isinstance(module, nn.Linear) and not name.startswith("gat.layers"):
-            gain = 0.1 if name == "router.out" else 1.0 if name == "critic.out" else 2**0.5
+            gain = 0.1 if name in ("router.out", "actor.out") else 1.0 if name == "critic.out" else 2**0.5
             nn.init.orthogonal_(module.weight, gain=gain)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=0.5)

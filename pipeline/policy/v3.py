@@ -15,10 +15,10 @@ class V3Policy(MixturePolicy):
     """h_vis and h_logic → router → α; the policy is Σₖ αₖ · logitsₖ."""
 
     def __init__(self, spec: ObservationSpec, config: PolicySection) -> None:
-        super().__init__(spec, config, graph=True, graph_trained=not config.gat_frozen)
+        super().__init__(spec, config, graph=config.graph, graph_trained=not config.gat_frozen)
 
     def draw_noise(self, samples: int, generator: torch.Generator, device: torch.device) -> dict[str, Tensor]:
-        if not self.graph_trained or self.gat is None or self.gat.dropout == 0:
+        if self.gat is None or not self.graph_trained or self.gat.dropout == 0:
             return {}  # dropout regularises what is trained; a frozen encoder gives its best features
         return {"dropout": self.gat.draw_dropout(samples, generator, device)}
 

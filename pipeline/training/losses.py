@@ -26,10 +26,9 @@ def entropy(probabilities: Tensor) -> Tensor:
     return torch.special.entr(probabilities.clamp_min(1e-30)).sum(-1)
 
 
-def load_balance(alpha: Tensor) -> Tensor:
-    """Mean squared error between the batch mean of α (B, E) and the uniform 1/E."""
-    load = alpha.mean(0)
-    return ((load - 1 / alpha.shape[-1]) ** 2).mean()
+def load_balance(load: Tensor) -> Tensor:
+    """Mean squared error between the load (E,), the batch mean of α, and the uniform 1/E."""
+    return ((load - 1 / len(load)) ** 2).mean()
 
 
 def diversity(expert_logits: Tensor) -> Tensor:
@@ -67,6 +66,7 @@ def total_loss(
     advantage: Tensor,
     returns: Tensor,
     training: TrainingSection,
+    load: Tensor | None = None,
 ) -> Losses:
     """actor + critic_coef·critic + load_balance_coef·load_balance + diversity_coef·diversity
     − entropy_coef·H(policy) − alpha_entropy_coef·H(α).
@@ -74,15 +74,21 @@ def total_loss(
     The balance and the α-entropy are those of a softmax of the very logits that the router's sparsemax sees, after the
     temperature: at a one-hot output sparsemax has no gradient, and a collapse could never be undone. Before the
     temperature, the softmax would look balanced while sparsemax already gives nearly all to one expert.
+
+    `load` (E,): of the whole minibatch, if this is only one of several equal parts of it. The terms on the load take
+    its value, and the part's own gradient; so the average of the parts' gradients is that of the whole.
     """
     soft = output.soft_alpha
+    mean = soft.mean(0)
+    if load is not None:
+        mean = mean + (load - mean).detach()
     terms = Losses(
         total=soft.new_zeros(()),
         actor=ppo_actor(log_prob, old_log_prob, advantage, training.clip_ratio),
         critic=functional.mse_loss(output.value, returns),
         action_entropy=entropy(output.logits.softmax(-1)).mean(),
-        alpha_entropy=entropy(soft.mean(0) if training.alpha_entropy_of == "load" else soft).mean(),
-        load_balance=load_balance(soft),
+        alpha_entropy=entropy(mean if training.alpha_entropy_of == "load" else soft).mean(),
+        load_balance=load_balance(mean),
         diversity=diversity(output.expert_logits),
     )
     terms.total = (

@@ -6,37 +6,41 @@ import numpy as np
 
 from pipeline.environments.nethack import Episode
 from pipeline.health.metrics import attention_variance, neighbour_similarity, routing_metrics
+from pipeline.policy.interface import Policy
 from pipeline.policy.mixture import MixturePolicy
 from pipeline.training.phases import FINETUNE
-from pipeline.training.rollout import Rollout
-
-_GRAPHS_INSPECTED = 256
+from pipeline.training.rollout import Played, Samples
 
 
-def main_phase(rollout: Rollout) -> int:
+def main_phase(played: Played) -> int:
     """The phase in which most of the samples were played."""
-    return int(np.bincount(rollout.phase, minlength=FINETUNE + 1).argmax())
+    return int(np.bincount(played.phase.ravel(), minlength=FINETUNE + 1).argmax())
 
 
-def rollout_metrics(rollout: Rollout, policy: MixturePolicy) -> dict[str, float]:
-    """Routing over all samples of the update; attention and smoothing on an evenly spread part of them."""
-    metrics = routing_metrics(rollout.alpha.cpu().numpy(), policy.expert_names)
-    metrics["router_logit_norm"] = float(rollout.router_logits.norm(dim=-1).mean())
-    metrics["phase"] = float(main_phase(rollout))
-    metrics["sparse_share"] = float(rollout.routing.sparse.float().mean())
-    metrics["temperature"] = float(rollout.routing.temperature.mean())
-    if policy.gat is not None:
-        metrics |= graph_metrics(rollout, policy)
+def rollout_metrics(played: Played, experts: tuple[str, ...]) -> dict[str, float]:
+    """Of all samples of the update; of the routing, where there are experts to choose from."""
+    metrics = {
+        "phase": float(main_phase(played)),
+        "sparse_share": float(played.sparse.mean()),
+        "temperature": float(played.temperature.mean()),
+        "nonfinite_rewards": float(played.nonfinite_rewards),
+    }
+    if len(experts) > 1:
+        metrics |= routing_metrics(played.alpha.reshape(-1, len(experts)), experts)
+        metrics["router_logit_norm"] = float(np.linalg.norm(played.router_logits, axis=-1).mean())
     return metrics
 
 
-def graph_metrics(rollout: Rollout, policy: MixturePolicy) -> dict[str, float]:
-    """`gat_attention_variance` (normalised, mean over layers), the brief's raw variance, and `gat_smoothing`."""
-    if policy.gat is None:
+def inspect_graphs(policy: Policy, samples: Samples, count: int) -> dict[str, float]:
+    """`gat_attention_variance` (normalised, mean over layers), the brief's raw variance, and `gat_smoothing`.
+
+    On about `count` samples, evenly spread; nothing where the policy has no graph encoder.
+    """
+    if not isinstance(policy, MixturePolicy) or policy.gat is None:
         return {}
-    # Every few samples; an odd stride passes through all games (their number is usually even).
-    stride = len(rollout.action) // _GRAPHS_INSPECTED | 1
-    obs = {key: array[::stride] for key, array in rollout.obs.items()}
+    # An odd stride passes through all games (their number is usually even).
+    stride = len(samples.action) // count | 1
+    obs = {key: array[::stride] for key, array in samples.obs.items()}
     attention, features = policy.gat.inspect(obs)
     adjacency = obs["adjacency"].cpu().numpy()
     exists = (obs["node_kind"] > 0).cpu().numpy()

@@ -44,11 +44,13 @@ class RewardNormaliser:
         self._rewards = RunningMeanStd(shape=())
 
     def __call__(self, reward: np.ndarray, done: np.ndarray) -> np.ndarray:
-        """Rewards (n,) and which games ended with them (n,) → normalised rewards (n,) float32."""
-        self._discounted = self._discounted * self._gamma + reward
-        self._returns.update(self._discounted)
-        self._rewards.update(reward)
-        self._discounted[done] = 0.0
+        """Rewards of T steps of n games (T, n), and which games ended with them → normalised rewards (T, n) float32."""
+        discounted = np.empty(reward.shape)
+        for t in range(len(reward)):
+            discounted[t] = self._discounted = self._discounted * self._gamma + reward[t]
+            self._discounted[done[t]] = 0.0
+        self._returns.update(discounted.ravel())
+        self._rewards.update(reward.ravel())
         centre = self._rewards.mean if self._centring else 0.0
         scaled = (reward - centre) / np.sqrt(self._returns.var + 1e-8)
         return np.clip(scaled, -self._clip, self._clip).astype(np.float32)

@@ -13,26 +13,20 @@ from pipeline.config import ExperimentConfig
 from pipeline.environments.entity_graph import encode
 from pipeline.environments.nethack import Episode
 from pipeline.environments.vector import Games
-from pipeline.policy.interface import Routing
-from pipeline.policy.mixture import MixturePolicy
-from pipeline.training.advantage import generalised_advantage
-from pipeline.training.numerics import RewardNormaliser
+from pipeline.policy.interface import Policy, Routing
 from pipeline.training.phases import phase_at, phase_settings, temperature_at
 
 
 @dataclass
-class Rollout:
-    """T·n transitions, flattened in (time, game) order.
+class Samples:
+    """T·n transitions as the update takes them, flattened in (time, game) order.
 
     | Field | Shape | Description |
     |---|---|---|
     | obs | dict of (T·n, …) | encoded observations |
     | noise | dict of (T·n, …) | the random draws inside the policy |
     | routing | (T·n,) each | softmax or sparsemax, and temperature, of each sample |
-    | action, log_prob, value | (T·n,) | when acting |
-    | advantage, returns | (T·n,) | GAE, and GAE + value |
-    | alpha | (T·n, E) | when acting |
-    | phase | (T·n,) int | of the game that each sample belongs to |
+    | action, log_prob | (T·n,) | when acting |
     """
 
     obs: dict[str, Tensor]
@@ -40,37 +34,77 @@ class Rollout:
     routing: Routing
     action: Tensor
     log_prob: Tensor
-    value: Tensor
-    advantage: Tensor
-    returns: Tensor
-    alpha: Tensor
-    router_logits: Tensor
+
+
+@dataclass
+class Played:
+    """What has been played, without the observations: T steps of n games.
+
+    | Field | Shape | Description |
+    |---|---|---|
+    | reward | (T, n) float32 | shaped, not normalised; 0 where it was not finite |
+    | value | (T, n) float32 | critic's estimate when acting |
+    | next_value | (T, n) float32 | of what followed; at a truncation, of the game that was cut |
+    | terminated, truncated | (T, n) bool | never both |
+    | alpha, router_logits | (T, n, E) float32 | when acting |
+    | phase | (T, n) int | of the game that each sample belongs to |
+    | sparse, temperature | (T, n) | the routing of each sample |
+    | episodes | list | those that ended |
+    | nonfinite_rewards | int | how many were not finite |
+    """
+
+    reward: np.ndarray
+    value: np.ndarray
+    next_value: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    alpha: np.ndarray
+    router_logits: np.ndarray
     phase: np.ndarray
+    sparse: np.ndarray
+    temperature: np.ndarray
     episodes: list[Episode]
     nonfinite_rewards: int
 
+    @staticmethod
+    def join(parts: list[Played]) -> Played:
+        """Side by side: the games of all."""
+        arrays = {
+            name: np.concatenate([getattr(part, name) for part in parts], axis=1)
+            for name, value in vars(parts[0]).items()
+            if isinstance(value, np.ndarray)
+        }
+        return Played(
+            **arrays,
+            episodes=[episode for part in parts for episode in part.episodes],
+            nonfinite_rewards=sum(part.nonfinite_rewards for part in parts),
+        )
+
 
 class Collector:
-    """Plays `num_envs` games on and on; `finished` counts the episodes and so drives the phases."""
+    """Plays its games on and on. `finished` counts the episodes of the run, which drive the phases."""
 
     def __init__(
         self,
         games: Games,
-        policy: MixturePolicy,
+        policy: Policy,
         config: ExperimentConfig,
-        normaliser: RewardNormaliser,
         generator: torch.Generator,
         device: torch.device,
     ) -> None:
         self.games, self.policy, self.config = games, policy, config
-        self.normaliser, self.generator, self.device = normaliser, generator, device
-        self.finished = 0
+        self.generator, self.device = generator, device
         self._observation = games.reset()
         n = games.num_envs
         self._phase = np.zeros(n, dtype=np.int64)
         self._temperature = np.ones(n, dtype=np.float32)
         self._sparse = np.zeros(n, dtype=bool)
-        for index in range(n):
+        self.count_from(0)
+
+    def count_from(self, finished: int) -> None:
+        """The games at hand begin when so many episodes of the run are finished."""
+        self.finished = finished
+        for index in range(self.games.num_envs):
             self._begin_game(index)
 
     def _begin_game(self, index: int) -> None:
@@ -85,7 +119,7 @@ class Collector:
         arrays = encode(observation, self.config.environment)
         return {key: torch.from_numpy(array).to(self.device) for key, array in arrays.items()}
 
-    def routing(self) -> Routing:
+    def _routing(self) -> Routing:
         """Of the games as they stand now, (n,)."""
         return Routing(
             sparse=torch.from_numpy(self._sparse.copy()).to(self.device),
@@ -93,102 +127,86 @@ class Collector:
         )
 
     @torch.no_grad()
-    def collect(self) -> Rollout:
+    def collect(self) -> tuple[Samples, Played]:
         """T = `training.rollout_steps` steps of every game."""
-        training, n = self.config.training, self.games.num_envs
+        n = self.games.num_envs
         steps: list[dict[str, Any]] = []
         episodes: list[Episode] = []
-        nonfinite_rewards = 0
         obs = self._tensors(self._observation)
-        for _ in range(training.rollout_steps):
-            routing = self.routing()
+        for _ in range(self.config.training.rollout_steps):
+            routing = self._routing()
             noise = self.policy.draw_noise(n, self.generator, self.device)
             output = self.policy(obs, routing, noise)
             log_probs = output.logits.log_softmax(-1)
-            action = torch.multinomial(log_probs.exp().cpu(), 1, generator=self.generator).squeeze(-1)
-            played = {
-                "obs": obs,
-                "noise": output.record,
-                "sparse": routing.sparse,
-                "temperature": routing.temperature,
-                "phase": self._phase.copy(),
-                "action": action.to(self.device),
-                "log_prob": log_probs[torch.arange(n), action.to(self.device)],
-                "value": torch.nan_to_num(output.value),
-                "alpha": output.alpha,
-                "router_logits": output.router_logits,
-            }
-            step = self.games.step(action.numpy())
-            finite = np.isfinite(step.reward)
-            nonfinite_rewards += int((~finite).sum())
-            done = step.terminated | step.truncated
-            played["reward"] = torch.from_numpy(self.normaliser(np.where(finite, step.reward, 0.0), done))
-            played["terminated"] = torch.from_numpy(step.terminated.copy())
-            played["truncated"] = torch.from_numpy(step.truncated & ~step.terminated)
-            played["final_value"] = torch.zeros(n)
-            cut = np.flatnonzero(step.truncated & ~step.terminated)
+            chosen = torch.multinomial(log_probs.exp().cpu(), 1, generator=self.generator)
+            action = chosen.to(self.device)
+            step = self.games.step(chosen.squeeze(-1).numpy())
+            truncated = step.truncated & ~step.terminated
+            final_value = torch.zeros(n)
+            cut = np.flatnonzero(truncated)
             if cut.size and step.final_observation is not None:
                 last = self._tensors({key: array[cut] for key, array in step.final_observation.items()})
-                played["final_value"][cut] = torch.nan_to_num(self.policy.value(last)).cpu()
-            steps.append(played)
-            for index in np.flatnonzero(done):
+                final_value[cut] = torch.nan_to_num(self.policy.value(last)).cpu()
+            steps.append(
+                {
+                    "obs": obs,
+                    "noise": output.record,
+                    "sparse": routing.sparse,
+                    "temperature": routing.temperature,
+                    "action": action.squeeze(-1),
+                    "log_prob": log_probs.gather(-1, action).squeeze(-1),
+                    "value": torch.nan_to_num(output.value),
+                    "alpha": output.alpha,
+                    "router_logits": output.router_logits,
+                    "phase": torch.from_numpy(self._phase.copy()),
+                    "reward": torch.from_numpy(step.reward),
+                    "terminated": torch.from_numpy(step.terminated.copy()),
+                    "truncated": torch.from_numpy(truncated),
+                    "final_value": final_value,
+                }
+            )
+            for index in np.flatnonzero(step.terminated | step.truncated):
                 self.finished += 1
                 self._begin_game(int(index))
             episodes += step.episodes
             self._observation = step.observation
             obs = self._tensors(step.observation)
-        return self._assemble(steps, torch.nan_to_num(self.policy.value(obs)), episodes, nonfinite_rewards)
+        return self._assemble(steps, torch.nan_to_num(self.policy.value(obs)), episodes)
 
     def _assemble(
-        self, steps: list[dict[str, Any]], last_value: Tensor, episodes: list[Episode], nonfinite_rewards: int
-    ) -> Rollout:
-        training = self.config.training
+        self, steps: list[dict[str, Any]], last_value: Tensor, episodes: list[Episode]
+    ) -> tuple[Samples, Played]:
+        stacked = {key: torch.stack([step[key] for step in steps]) for key in steps[0] if key not in ("obs", "noise")}
+        array = {key: tensor.cpu().numpy() for key, tensor in stacked.items()}
 
-        def stack(key: str) -> Tensor:
-            return torch.stack([step[key] for step in steps]).to(self.device)
-
-        def flat(key: str) -> Tensor:
-            return stack(key).flatten(0, 1)
-
-        def flat_each(key: str) -> dict[str, Tensor]:
+        def flat(key: str) -> dict[str, Tensor]:
             return {name: torch.cat([step[key][name] for step in steps]) for name in steps[0][key]}
 
-        value, truncated = stack("value"), stack("truncated")
-        following = torch.cat([value[1:], last_value.unsqueeze(0)])
-        advantage = generalised_advantage(
-            reward=stack("reward"),
-            value=value,
-            next_value=torch.where(truncated, stack("final_value"), following),
-            terminated=stack("terminated"),
-            truncated=truncated,
-            gamma=training.gamma,
-            gae_lambda=training.gae_lambda,
+        finite = np.isfinite(array["reward"])
+        following = np.concatenate([array["value"][1:], last_value.cpu().numpy()[None]])
+        samples = Samples(
+            obs=flat("obs"),
+            noise=flat("noise"),
+            routing=Routing(stacked["sparse"].flatten(), stacked["temperature"].flatten()),
+            action=stacked["action"].flatten(),
+            log_prob=stacked["log_prob"].flatten(),
         )
-        return Rollout(
-            obs=flat_each("obs"),
-            noise=flat_each("noise"),
-            routing=Routing(sparse=flat("sparse"), temperature=flat("temperature")),
-            action=flat("action"),
-            log_prob=flat("log_prob"),
-            value=value.flatten(),
-            advantage=advantage.flatten(),
-            returns=(advantage + value).flatten(),
-            alpha=flat("alpha"),
-            router_logits=flat("router_logits"),
-            phase=np.concatenate([step["phase"] for step in steps]),
+        played = Played(
+            reward=np.where(finite, array["reward"], np.float32(0)),
+            next_value=np.where(array["truncated"], array["final_value"], following),
             episodes=episodes,
-            nonfinite_rewards=nonfinite_rewards,
-        )
-
-    def resume_at(self, finished: int) -> None:
-        """Counts on from so many finished episodes, with new games."""
-        self.finished = finished
-        for index in range(self.games.num_envs):
-            self._begin_game(index)
+            nonfinite_rewards=int((~finite).sum()),
+            **{
+                name: array[name]
+                for name in (
+                    "value", "terminated", "truncated", "alpha", "router_logits", "phase", "sparse", "temperature",
+                )
+            },
+        )  # fmt: skip
+        return samples, played
 
     def state(self) -> dict[str, Any]:
         return {
-            "finished": self.finished,
             "games": self.games.state(),
             "phase": self._phase.tolist(),
             "temperature": self._temperature.tolist(),
@@ -197,7 +215,6 @@ class Collector:
 
     def restore(self, state: dict[str, Any]) -> int:
         """Replays the games to where they were; returns how many had to start anew."""
-        self.finished = state["finished"]
         self._observation, anew = self.games.restore(state["games"])
         self._phase = np.array(state["phase"])
         self._temperature = np.array(state["temperature"], dtype=np.float32)

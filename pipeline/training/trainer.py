@@ -26,16 +26,21 @@ import torch
 from pipeline.attempt import AttemptFile, Carry, PendingFault, WarmStart
 from pipeline.config import ExperimentConfig
 from pipeline.environments.entity_graph import GLYPHS, KINDS, STATS
-from pipeline.environments.vector import Games, random_scores
+from pipeline.environments.nethack import count_actions
+from pipeline.environments.vector import random_scores
+from pipeline.health.metrics import explained_variance
 from pipeline.policy.build import build_policy
 from pipeline.policy.interface import ObservationSpec
+from pipeline.training.advantage import generalised_advantage
 from pipeline.training.checkpoint import prune, read_checkpoint, select_experts, write_checkpoint
 from pipeline.training.measure import bootstrap_mean, episode_metrics, main_phase, rollout_metrics
 from pipeline.training.numerics import LastGoodState, RewardNormaliser
 from pipeline.training.ppo import PPO
-from pipeline.training.rollout import Collector, Rollout
+from pipeline.training.rollout import Played
+from pipeline.training.workers import Workers
 
 log = logging.getLogger("trainer")
+_GRAPHS_INSPECTED = 256
 Log = Callable[[dict[str, float], int], None]
 
 
@@ -52,28 +57,27 @@ class Trainer:
     def __init__(self, config: ExperimentConfig, folder: Path, report: Log, salt: int = 0) -> None:
         training = config.training
         torch.set_num_threads(training.threads)
-        seeds = np.random.SeedSequence([training.seed, salt]).generate_state(3)
+        seeds = [int(each) for each in np.random.SeedSequence([training.seed, salt]).generate_state(3)]
         self.config, self.folder, self.report = config, folder, report
-        self.device = torch.device(_device(training.device))
-        games = Games(config.environment, int(seeds[0]))
-        self.spec = ObservationSpec(
+        device = torch.device(_device(training.device))
+        spec = ObservationSpec(
             glyphs=GLYPHS,
             kinds=len(KINDS),
             crop=config.environment.crop_size,
             stats=STATS,
-            actions=games.num_actions,
+            actions=count_actions(config.environment),
         )
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(seeds[1]))
-            self.policy = build_policy(self.spec, config.policy).to(self.device)
-        self.generator = torch.Generator().manual_seed(int(seeds[2]))
+            torch.manual_seed(seeds[1])
+            self.policy = build_policy(spec, config.policy).to(device)
+        self.workers = Workers(config, self.policy, seeds[0], seeds[2], device)
         self.normaliser = RewardNormaliser(
-            games.num_envs, training.gamma, training.reward_clip, training.reward_centring
+            config.environment.num_envs, training.gamma, training.reward_clip, training.reward_centring
         )
-        self.ppo = PPO(self.policy, config, self.generator, self.device)
-        self.collector = Collector(games, self.policy, config, self.normaliser, self.generator, self.device)
+        self.ppo = PPO(self.policy, config, self.workers, device)
         self.last_good = LastGoodState(self._learning_state, self._restore_learning)
         self.steps = 0
+        self.finished = 0
         self.updates = 0
         self.rollbacks = 0
         self.scores: deque[float] = deque(maxlen=training.score_window)
@@ -88,41 +92,74 @@ class Trainer:
 
     def train(self, updates: int | None = None) -> bool:
         """Runs to the end of the configured episodes, or for so many updates. False if it was asked to stop before."""
-        training = self.config.training
         checkpoint_due = self._next_checkpoint()
         last = None if updates is None else self.updates + updates
         rolled_back = False
-        while self.collector.finished < training.episodes and self.updates != last and not self._stop:
+        while not self._done() and self.updates != last and not self._stop:
             if not rolled_back:  # what has just failed all the same is no better for being finite
                 self.last_good.keep()
             started = time.perf_counter()
-            rollout = self.collector.collect()
-            self.steps += len(rollout.action)
+            played = Played.join(self.workers.call("collect", self.finished))
+            self.steps += played.reward.size
+            self.finished += len(played.episodes)
+            measured = self.learn_from(played)
             collected = time.perf_counter()
             self._strike_faults()
-            learnt = self.ppo.update(rollout, self.collector.finished, main_phase(rollout), self.last_good)
+            learnt = self.ppo.update(self.finished, main_phase(played), self.last_good)
             rolled_back = bool(learnt["rolled_back"])
             self.updates += 1
             self._updates_here += 1
-            self._report(rollout, learnt, collect=collected - started, update=time.perf_counter() - collected)
-            if self.collector.finished >= checkpoint_due:
+            seconds = {"collect": collected - started, "update": time.perf_counter() - collected}
+            self._report(played, measured | learnt, seconds)
+            if self.finished >= checkpoint_due:
                 self.save()
                 checkpoint_due = self._next_checkpoint()
         self.save()
         return not self._stop
 
+    def _done(self) -> bool:
+        training = self.config.training
+        return self.finished >= training.episodes or (training.steps is not None and self.steps >= training.steps)
+
+    def learn_from(self, played: Played) -> dict[str, float]:
+        """Gives the workers the advantages and returns of what they have played; returns the rollout's metrics."""
+        training = self.config.training
+        advantage = generalised_advantage(
+            reward=torch.from_numpy(self.normaliser(played.reward, played.terminated | played.truncated)),
+            value=torch.from_numpy(played.value),
+            next_value=torch.from_numpy(played.next_value),
+            terminated=torch.from_numpy(played.terminated),
+            truncated=torch.from_numpy(played.truncated),
+            gamma=training.gamma,
+            gae_lambda=training.gae_lambda,
+        ).numpy()
+        returns = advantage + played.value
+        count = training.workers
+        parts = zip(np.split(advantage, count, axis=1), np.split(returns, count, axis=1), strict=True)
+        self.workers.call_each("learn_from", list(parts))
+        graphs = self.workers.call("inspect_graphs", _GRAPHS_INSPECTED // count)
+        return (
+            rollout_metrics(played, self.policy.expert_names)
+            | {name: float(np.mean([each[name] for each in graphs])) for name in graphs[0]}
+            | episode_metrics(played.episodes)
+            | {"explained_variance": explained_variance(played.value, returns)}
+        )
+
     def stop(self) -> None:
         """Ends after the present update, with a checkpoint."""
         self._stop = True
 
+    def close(self) -> None:
+        """Ends the workers' processes."""
+        self.workers.close()
+
     def _next_checkpoint(self) -> int:
         every = self.config.training.checkpoint_every_episodes
-        return (self.collector.finished // every + 1) * every
+        return (self.finished // every + 1) * every
 
-    def _report(self, rollout: Rollout, learnt: dict[str, float], collect: float, update: float) -> None:
-        self.rollbacks += int(learnt.pop("rolled_back"))
-        self.scores.extend(episode.score for episode in rollout.episodes)
-        metrics = learnt | rollout_metrics(rollout, self.policy) | episode_metrics(rollout.episodes)
+    def _report(self, played: Played, metrics: dict[str, float], seconds: dict[str, float]) -> None:
+        self.rollbacks += int(metrics.pop("rolled_back"))
+        self.scores.extend(episode.score for episode in played.episodes)
         if self.scores:
             metrics["score_window"] = float(np.mean(self.scores))
             if len(self.scores) == self.scores.maxlen or self.best_score is not None:
@@ -130,21 +167,20 @@ class Trainer:
                 self.best_score = max(metrics["score_window"], best)
                 metrics["best/score_window"] = self.best_score
         metrics |= {
-            "nonfinite_rewards": float(rollout.nonfinite_rewards),
             "rollbacks": float(self.rollbacks),
-            "episodes": float(self.collector.finished),
+            "episodes": float(self.finished),
             "update": float(self.updates),
-            "time/collect": collect,
-            "time/update": update,
+            "time/collect": seconds["collect"],
+            "time/update": seconds["update"],
         }
         reporting = time.perf_counter()
-        metrics["steps_per_second"] = len(rollout.action) / (collect + update + self._reporting)
+        metrics["steps_per_second"] = played.reward.size / (sum(seconds.values()) + self._reporting)
         metrics["time/report"] = self._reporting
         self.report(metrics, self.steps)
         self._reporting = time.perf_counter() - reporting
         log.info(
             "update %d, episode %d, step %d: score %.1f, %.0f steps/s",
-            self.updates, self.collector.finished, self.steps,
+            self.updates, self.finished, self.steps,
             metrics.get("score_window", float("nan")), metrics["steps_per_second"],
         )  # fmt: skip
 
@@ -156,14 +192,14 @@ class Trainer:
             "policy": self.policy.state_dict(),
             "ppo": self.ppo.state(),
             "normaliser": self.normaliser.state(),
-            "generator": self.generator.get_state(),
+            "random": [torch.from_numpy(state) for state in self.workers.call("random_state")],
         }
 
     def _restore_learning(self, state: dict[str, Any]) -> None:
         self.policy.load_state_dict(state["policy"])
         self.ppo.restore(state["ppo"])
         self.normaliser.restore(state["normaliser"])
-        self.generator.set_state(state["generator"])
+        self.workers.call_each("restore_random", [(each.numpy(),) for each in state["random"]])
 
     def save(self) -> None:
         """Writes a checkpoint of everything, and keeps it as `best` too if its windowed score is the best so far."""
@@ -173,7 +209,8 @@ class Trainer:
         if best and score is not None:
             self._best_saved = score
         state = self._learning_state() | {
-            "collector": self.collector.state(),
+            "workers": self.workers.call("state"),
+            "finished": self.finished,
             "steps": self.steps,
             "updates": self.updates,
             "rollbacks": self.rollbacks,
@@ -183,7 +220,7 @@ class Trainer:
             "experts": list(self.policy.expert_names),
         }
         info = {
-            "episode": self.collector.finished,
+            "episode": self.finished,
             "step": self.steps,
             "update": self.updates,
             "score_window": score,
@@ -204,9 +241,10 @@ class Trainer:
         state = read_checkpoint(Path(start.checkpoint))
         if start.exact:
             self._restore_learning(state)
-            anew = self.collector.restore(state["collector"])
+            self.finished = state["finished"]
+            anew = sum(self.workers.call_each("restore", [(each,) for each in state["workers"]]))
             if anew:
-                log.warning("%d of %d games could not be replayed and begin anew", anew, self.collector.games.num_envs)
+                log.warning("%d games could not be replayed and begin anew", anew)
         else:
             self._load_weights(state, start.carry)
         if start.exact or start.carry.schedule:
@@ -236,7 +274,8 @@ class Trainer:
         if carry.schedule:
             self.ppo.optimiser_steps = state["ppo"]["optimiser_steps"]
             self.normaliser.restore(state["normaliser"], games=False)
-            self.collector.resume_at(state["collector"]["finished"])
+            self.finished = state["finished"]
+            self.workers.call("count_from", self.finished)
 
     # Faults for drills
 
@@ -281,4 +320,7 @@ def run_attempt(attempt: AttemptFile, report: Log) -> bool:
         trainer.start_from(attempt.warm_start)
     baseline = attempt.random_score or measure_random(attempt.config)
     report(baseline, trainer.steps)
-    return trainer.train()
+    try:
+        return trainer.train()
+    finally:
+        trainer.close()

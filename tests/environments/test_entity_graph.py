@@ -6,7 +6,7 @@ import numpy as np
 from nle import nethack
 
 from pipeline.environments.entity_graph import KINDS, STATS, encode
-from pipeline.environments.vector import Games
+from pipeline.environments.vector import Games, game_seeds
 from tests.conftest import small_config
 
 FLOOR = nethack.GLYPH_CMAP_OFF + 19
@@ -22,7 +22,8 @@ def scene(hero: tuple[int, int], entities: dict[tuple[int, int], int]) -> dict[s
     glyphs[0, hero[1], hero[0]] = HERO
     for (x, y), glyph in entities.items():
         glyphs[0, y, x] = glyph
-    return {"glyphs": glyphs, "blstats": blstats, "underfoot": np.array([FLOOR], dtype=np.int16)}
+    visited = np.zeros((1, 21, 79), dtype=np.int8)
+    return {"glyphs": glyphs, "blstats": blstats, "underfoot": np.array([FLOOR], dtype=np.int16), "visited": visited}
 
 
 def config(**changes: int):  # type: ignore[no-untyped-def]
@@ -34,6 +35,13 @@ def test_crop_is_centred_on_the_hero_and_padded_beyond_the_map() -> None:
     crop = arrays["crop"][0]
     assert crop[2, 2] == FLOOR and crop[2, 3] == NEWT
     assert (crop[:2] == nethack.MAX_GLYPH).all() and (crop[:, :2] == nethack.MAX_GLYPH).all()
+
+
+def test_visited_squares_are_shown_around_the_hero() -> None:
+    observation = scene((1, 10), {})
+    observation["visited"][0, 10, :3] = 1
+    crop = encode(observation, config(crop_size=5))["visited"][0]
+    assert np.argwhere(crop).tolist() == [[2, 1], [2, 2], [2, 3]]  # beyond the map: not visited
 
 
 def test_hero_standing_on_stairs_is_told_so() -> None:
@@ -80,7 +88,7 @@ def test_hero_is_linked_to_all_and_absent_nodes_to_none() -> None:
 
 def test_real_observations_are_finite_and_bounded() -> None:
     settings = small_config(environment__max_episode_steps=500).environment
-    games, random = Games(settings, 1), np.random.default_rng(1)
+    games, random = Games(settings, game_seeds(settings, 1)), np.random.default_rng(1)
     observation = games.reset()
     for _ in range(100):
         arrays = encode(observation, settings)

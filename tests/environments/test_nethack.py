@@ -17,7 +17,7 @@ from pipeline.environments.nethack import (
     check_character,
     check_environment,
 )
-from pipeline.environments.vector import Games, random_scores
+from pipeline.environments.vector import Games, game_seeds, random_scores
 from tests.conftest import small_config
 
 SEARCH = 22  # an action that lets a turn pass
@@ -63,7 +63,7 @@ def test_step_cap_above_nles_own_limit_truncates_too() -> None:
 def test_score_survives_death() -> None:
     """After a death the observation is all zeros; the score is the one before."""
     config = small_config(environment__max_episode_steps=3000, environment__num_envs=8).environment
-    games, random = Games(config, 3), np.random.default_rng(3)
+    games, random = Games(config, game_seeds(config, 3)), np.random.default_rng(3)
     games.reset()
     deaths = []
     while len(deaths) < 6:
@@ -174,7 +174,7 @@ def test_underfoot_is_what_the_hero_walked_onto() -> None:
         (x0, y0), (x, y) = before["blstats"][:2], after["blstats"][:2]
         onto = int(before["glyphs"][y, x])
         if max(abs(x - x0), abs(y - y0)) == 1 and not nethack.glyph_is_monster(onto) and onto != STONE:
-            assert after["underfoot"] == onto
+            assert after["underfoot"] == onto and after["visited"][y, x]
             checked += 1
         before = after
     assert checked > 10
@@ -182,7 +182,7 @@ def test_underfoot_is_what_the_hero_walked_onto() -> None:
 
 def test_final_observation_is_of_the_game_that_ended() -> None:
     config = small_config(environment__max_episode_steps=5).environment
-    games = Games(config, 1)
+    games = Games(config, game_seeds(config, 1))
     games.reset()
     for _ in range(4):
         games.step(np.full(4, SEARCH))

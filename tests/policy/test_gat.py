@@ -40,7 +40,7 @@ def test_attention_layer_equals_torch_geometric() -> None:
     assert torch.allclose(ours, DenseGATConv.forward(layer, x, adjacency.float()), atol=1e-5)
     assert torch.allclose(attention.sum(-1), torch.ones(3, 2, 6))
     assert not attention[~adjacency[:, None].expand_as(attention)].any()
-    assert torch.allclose(layer(x, mask, queries=1)[0], ours[:, :1], atol=1e-6)
+    assert torch.allclose(layer.first_node(x, mask), ours[:, 0], atol=1e-6)
 
 
 def test_h_logic_does_not_depend_on_the_order_of_the_entities() -> None:
@@ -68,10 +68,10 @@ def test_dropout_mask_is_part_of_the_input() -> None:
 
 def test_dropout_keeps_the_expected_size() -> None:
     """Kept units are scaled by 1 / (1 − p): a mask that keeps all gives more than no mask, by just that."""
-    gat, batch = encoder(), graphs()
-    gat.dropout, gat.residual, gat.norms = 0.5, False, torch.nn.ModuleList([torch.nn.Identity()] * 2)
-    kept = torch.ones(3, 2, 16, dtype=torch.bool)
-    gat.layer_count = 1
+    config = small_config(policy__gat_layers=1, policy__gat_residual=False, policy__gat_layer_norm=False)
+    gat, batch = GraphEncoder(SPEC, config.policy), graphs()
+    gat.dropout = 0.5
+    kept = torch.ones(3, 1, 16, dtype=torch.bool)
     assert torch.allclose(gat(batch, kept), 2 * gat(batch), atol=1e-6)
 
 

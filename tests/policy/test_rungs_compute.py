@@ -10,39 +10,45 @@ import torch
 from fallbacks.ladder import BUILT_IN
 from pipeline.config import ExperimentConfig
 from pipeline.training.losses import total_loss
-from pipeline.training.rollout import Rollout
 from pipeline.training.trainer import Trainer
-from tests.conftest import small_config
+from pipeline.training.worker import Worker
+from tests.conftest import collect, small_config, update
 
 PHASES = {"warmup": 0, "transition": 5, "finetune": 9}
 
 
-def trainer_in_phase(config: ExperimentConfig, phase: str, folder: Path) -> tuple[Trainer, Rollout]:
-    """A trainer after two updates, and a rollout in a phase that it has not been trained on yet."""
+def in_phase(config: ExperimentConfig, phase: str, folder: Path) -> tuple[Trainer, Worker]:
+    """A trainer after two updates, and its worker with a rollout in a phase that it has not been trained on yet."""
     trainer = Trainer(config, folder, lambda metrics, step: None)
     trainer.last_good.keep()
     for _ in range(2):
-        trainer.ppo.update(trainer.collector.collect(), 0, 0, trainer.last_good)
-    trainer.collector.resume_at(PHASES[phase])
-    return trainer, trainer.collector.collect()
+        update(trainer)
+    return trainer, begin(trainer, PHASES[phase])
+
+
+def begin(trainer: Trainer, episode: int) -> Worker:
+    trainer.finished = episode
+    trainer.workers.call("count_from", episode)
+    return collect(trainer)[0]
 
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_first_minibatch_ratio_is_one(rung_config: ExperimentConfig, phase: str, tmp_path: Path) -> None:
-    trainer, rollout = trainer_in_phase(rung_config, phase, tmp_path)
-    for index in torch.randperm(len(rollout.action)).split(32):
-        _, log_prob = trainer.ppo.forward(rollout, index)
-        assert ((log_prob - rollout.log_prob[index]).exp() - 1).abs().max() < 1e-5
+    _, worker = in_phase(rung_config, phase, tmp_path)
+    for index in torch.randperm(len(worker.samples.action)).split(32):
+        _, log_prob = worker.recompute(index)
+        assert ((log_prob - worker.samples.log_prob[index]).exp() - 1).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_gradients_reach_what_trains_and_nothing_else(
     rung_config: ExperimentConfig, phase: str, tmp_path: Path
 ) -> None:
-    trainer, rollout = trainer_in_phase(rung_config, phase, tmp_path)
-    output, log_prob = trainer.ppo.forward(rollout, slice(None))
-    losses = total_loss(output, log_prob, rollout.log_prob, rollout.advantage, rollout.returns, rung_config.training)
-    losses.total.backward()
+    trainer, worker = in_phase(rung_config, phase, tmp_path)
+    output, log_prob = worker.recompute(slice(None))
+    old = worker.samples.log_prob
+    trainer.policy.zero_grad(set_to_none=True)
+    total_loss(output, log_prob, old, worker.advantage, worker.returns, rung_config.training).total.backward()
     frozen = rung_config.policy.gat_frozen or rung_config.policy.kind == "v2_gat"
     for name, parameter in trainer.policy.named_parameters():
         if frozen and name.startswith("gat."):
@@ -52,10 +58,10 @@ def test_gradients_reach_what_trains_and_nothing_else(
 
 
 def test_an_update_moves_what_trains_and_nothing_else(rung_config: ExperimentConfig, tmp_path: Path) -> None:
-    trainer, rollout = trainer_in_phase(rung_config, "transition", tmp_path)
+    trainer, _ = in_phase(rung_config, "transition", tmp_path)
     before = {name: parameter.clone() for name, parameter in trainer.policy.named_parameters()}
     trainer.last_good.keep()
-    trainer.ppo.update(rollout, 5, 1, trainer.last_good)
+    trainer.ppo.update(5, 1, trainer.last_good)
     for name, parameter in trainer.policy.named_parameters():
         assert torch.equal(parameter, before[name]) != parameter.requires_grad, name
 
@@ -64,9 +70,7 @@ def output_of(config: ExperimentConfig, tmp_path: Path):  # type: ignore[no-unty
     trainer = Trainer(config, tmp_path, lambda metrics, step: None)
     with torch.no_grad():
         trainer.policy.router.out.weight.mul_(40)  # a router that has something to say
-    trainer.collector.resume_at(9)
-    rollout = trainer.collector.collect()
-    return trainer, trainer.ppo.forward(rollout, slice(None))[0]
+    return trainer, begin(trainer, 9).recompute(slice(None))[0]
 
 
 def test_each_rung_computes_something_else_than_v3(tmp_path: Path) -> None:
@@ -98,11 +102,11 @@ def test_v2_without_graph_has_no_graph(tmp_path: Path) -> None:
 
 
 def test_frozen_features_are_computed_once_per_rollout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer, rollout = trainer_in_phase(small_config(policy__gat_frozen=True), "warmup", tmp_path)
+    trainer, _ = in_phase(small_config(policy__gat_frozen=True), "warmup", tmp_path)
 
     def never(*_: object) -> None:
         raise AssertionError("the frozen encoder was asked again")
 
     monkeypatch.setattr(trainer.policy.gat, "forward", never)
     trainer.last_good.keep()
-    trainer.ppo.update(rollout, 0, 0, trainer.last_good)
+    trainer.ppo.update(0, 0, trainer.last_good)

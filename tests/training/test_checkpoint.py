@@ -75,7 +75,7 @@ def test_a_checkpoint_every_n_episodes_and_only_so_many(tmp_path: Path) -> None:
     trainer, metrics = make(config, tmp_path)
     written: list[int] = []
     save = trainer.save
-    trainer.save = lambda: (written.append(trainer.collector.finished), save())[1]  # type: ignore[method-assign]
+    trainer.save = lambda: (written.append(trainer.finished), save())[1]  # type: ignore[method-assign]
     trainer.train()
     finished = [int(each["episodes"]) for each, _ in metrics]
     crossed = [b for a, b in zip([0, *finished], finished, strict=False) if b // 4 > a // 4]
@@ -153,9 +153,9 @@ def test_each_rung_carries_over_what_it_declares(name: str, tmp_path: Path) -> N
             assert torch.equal(tensor, source[key]), key
     state = fresh.ppo.state()
     if name == "v2_router_gat":
-        assert not state["moments"] and fresh.collector.finished == 0 and fresh.steps == 0
+        assert not state["moments"] and fresh.finished == 0 and fresh.steps == 0
     else:
-        assert fresh.collector.finished == info["episode"] and fresh.steps == info["step"]
+        assert fresh.finished == info["episode"] and fresh.steps == info["step"]
         assert state["optimiser_steps"] == trained.ppo.optimiser_steps
         expected = {key for key, parameter in fresh.policy.named_parameters() if parameter.requires_grad}
         assert state["moments"].keys() == expected

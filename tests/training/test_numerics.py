@@ -11,7 +11,7 @@ import torch
 
 from pipeline.training.numerics import LastGoodState, RewardNormaliser, all_finite, parameters_finite
 from pipeline.training.trainer import Trainer
-from tests.conftest import small_config
+from tests.conftest import collect, small_config, update
 
 NAN = float("nan")
 
@@ -32,7 +32,7 @@ def test_nan_gradients_are_skipped_before_the_step(tmp_path: Path) -> None:
     made, _ = trainer(tmp_path)
     made.last_good.keep()
     made.ppo.poison = 2
-    learnt = made.ppo.update(made.collector.collect(), 0, 0, made.last_good)
+    learnt = update(made)
     assert learnt["nonfinite_batches"] == 2 and learnt["rolled_back"] == 0
     assert learnt["optimiser_steps"] == 2  # of four minibatches
     assert all_finite(made.ppo.state()) and parameters_finite(made.policy)
@@ -45,11 +45,11 @@ def test_nan_weight_at_any_minibatch_is_rolled_back(
     """First, middle and last minibatch of the first and the last epoch."""
     made, _ = trainer(tmp_path)
     made.last_good.keep()
-    made.ppo.update(made.collector.collect(), 0, 0, made.last_good)
+    update(made)
     made.last_good.keep()
     good = copy.deepcopy(made._learning_state())
-    rollout = made.collector.collect()
-    made.generator.set_state(good["generator"])
+    collect(made)
+    made.workers.here[0].generator.set_state(good["random"][0])
     original, count = made.ppo._minibatch, 0
 
     def poisoned(*arguments):  # type: ignore[no-untyped-def]
@@ -61,16 +61,16 @@ def test_nan_weight_at_any_minibatch_is_rolled_back(
         return result
 
     monkeypatch.setattr(made.ppo, "_minibatch", poisoned)
-    learnt = made.ppo.update(rollout, 0, 0, made.last_good)
+    learnt = made.ppo.update(0, 0, made.last_good)
     assert learnt["rolled_back"] == 1
     after = made._learning_state()
     assert all(torch.equal(after["policy"][name], good["policy"][name]) for name in good["policy"])
     for name, moments in good["ppo"]["moments"].items():
         assert all(torch.equal(after["ppo"]["moments"][name][key], moments[key]) for key in moments)
     assert after["ppo"]["optimiser_steps"] == good["ppo"]["optimiser_steps"]
-    assert torch.equal(after["generator"], good["generator"])
+    assert torch.equal(after["random"][0], good["random"][0])
     monkeypatch.undo()
-    learnt = made.ppo.update(made.collector.collect(), 0, 0, made.last_good)
+    learnt = update(made)
     assert learnt["rolled_back"] == 0 and learnt["nonfinite_batches"] == 0
 
 
@@ -83,7 +83,7 @@ def test_endless_nan_gradients_roll_back_and_training_ends_all_the_same(tmp_path
 
 def test_poisoned_observation_and_reward_do_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made, reported = trainer(tmp_path, training__episodes=12)
-    tensors, step = made.collector._tensors, made.collector.games.step
+    tensors, step = made.workers.here[0].collector._tensors, made.workers.here[0].collector.games.step
     calls = 0
 
     def poisoned_tensors(observation):  # type: ignore[no-untyped-def]
@@ -100,8 +100,8 @@ def test_poisoned_observation_and_reward_do_not_stay(tmp_path: Path, monkeypatch
             result.reward[1] = NAN
         return result
 
-    monkeypatch.setattr(made.collector, "_tensors", poisoned_tensors)
-    monkeypatch.setattr(made.collector.games, "step", poisoned_step)
+    monkeypatch.setattr(made.workers.here[0].collector, "_tensors", poisoned_tensors)
+    monkeypatch.setattr(made.workers.here[0].collector.games, "step", poisoned_step)
     assert made.train()
     assert reported[0]["nonfinite_batches"] > 0 and reported[0]["nonfinite_rewards"] == 1
     assert reported[-1]["nonfinite_batches"] == 0
@@ -124,36 +124,36 @@ def test_last_good_state_refuses_what_is_not_finite() -> None:
 def test_rewards_are_divided_by_the_deviation_of_the_return_and_clipped() -> None:
     normalise = RewardNormaliser(num_envs=8, gamma=0.9, clip=10.0, centring=False)
     random, done = np.random.default_rng(0), np.zeros(8, dtype=bool)
-    discounted, returns, scaled = np.zeros(8), [], np.zeros(8)
-    for _ in range(500):
-        reward = random.normal(3, 2, 8)
-        discounted = 0.9 * discounted + reward
-        returns.append(discounted)
-        scaled = normalise(reward, done)
+    discounted, returns = np.zeros(8), []
+    for _ in range(5):
+        reward = random.normal(3, 2, (100, 8))
+        for each in reward:
+            discounted = 0.9 * discounted + each
+            returns.append(discounted)
+        scaled = normalise(reward, np.tile(done, (100, 1)))
     assert scaled == pytest.approx(reward / np.std(returns), rel=1e-2)
-    assert normalise(np.full(8, 1e9), done).max() <= 10.0
-    assert normalise(np.zeros(8), done).tolist() == [0.0] * 8  # nothing is a penalty for being alive
+    assert normalise(np.full((1, 8), 1e9), done[None]).max() <= 10.0
+    assert normalise(np.zeros((1, 8)), done[None]).tolist() == [[0.0] * 8]  # nothing is a penalty for being alive
 
 
 def test_a_game_that_ended_starts_a_new_return() -> None:
     normalise = RewardNormaliser(num_envs=2, gamma=0.9, clip=10.0, centring=False)
-    normalise(np.array([5.0, 5.0]), np.array([True, False]))
-    normalise(np.array([1.0, 1.0]), np.array([False, False]))
+    normalise(np.array([[5.0, 5.0], [1.0, 1.0]]), np.array([[True, False], [False, False]]))
     assert normalise.state()["discounted"] == pytest.approx([1.0, 0.9 * 5 + 1])
 
 
 def test_centring_subtracts_the_mean_reward() -> None:
     normalise = RewardNormaliser(num_envs=4, gamma=0.0, clip=10.0, centring=True)
     for _ in range(300):
-        scaled = normalise(np.array([1.0, 2.0, 3.0, 4.0]), np.zeros(4, dtype=bool))
+        scaled = normalise(np.array([[1.0, 2.0, 3.0, 4.0]]), np.zeros((1, 4), dtype=bool))
     assert scaled.mean() == pytest.approx(0.0, abs=0.01)
 
 
 def test_normaliser_state_survives_a_round_trip() -> None:
     one = RewardNormaliser(2, 0.9, 10.0, False)
     for reward in (1.0, 2.0, 5.0):
-        one(np.array([reward, -reward]), np.zeros(2, dtype=bool))
+        one(np.array([[reward, -reward]]), np.zeros((1, 2), dtype=bool))
     other = RewardNormaliser(2, 0.9, 10.0, False)
     other.restore(one.state())
-    reward, done = np.array([3.0, 1.0]), np.array([True, False])
+    reward, done = np.array([[3.0, 1.0]]), np.array([[True, False]])
     assert (one(reward, done) == other(reward, done)).all()

@@ -10,7 +10,7 @@ import torch
 
 from pipeline.training.numerics import RewardNormaliser
 from pipeline.training.trainer import Trainer
-from tests.conftest import small_config
+from tests.conftest import collect, small_config, update
 
 
 def trainer(folder: Path, **changes: object) -> tuple[Trainer, list[dict[str, float]]]:
@@ -27,7 +27,8 @@ def test_truncation_bootstraps_from_the_game_that_ended(tmp_path: Path, monkeypa
     """
     made, _ = trainer(tmp_path, environment__max_episode_steps=8, training__gae_lambda=0.0, training__rollout_steps=16)
     clock: list[np.ndarray] = []
-    tensors = made.collector._tensors
+    collector = made.workers.here[0].collector
+    tensors = collector._tensors
 
     def with_clock(observation: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
         obs = tensors(observation)
@@ -37,7 +38,7 @@ def test_truncation_bootstraps_from_the_game_that_ended(tmp_path: Path, monkeypa
     def critic(obs: dict[str, torch.Tensor]) -> torch.Tensor:
         return obs["stats"][:, 0].clone()
 
-    step = made.collector.games.step
+    step = collector.games.step
 
     def recorded(actions: np.ndarray):  # type: ignore[no-untyped-def]
         result = step(actions)
@@ -52,27 +53,27 @@ def test_truncation_bootstraps_from_the_game_that_ended(tmp_path: Path, monkeypa
         output.value = critic(obs)
         return output
 
-    monkeypatch.setattr(made.collector, "_tensors", with_clock)
-    monkeypatch.setattr(made.collector.games, "step", recorded)
+    monkeypatch.setattr(collector, "_tensors", with_clock)
+    monkeypatch.setattr(collector.games, "step", recorded)
     monkeypatch.setattr(made.policy, "value", critic)
     monkeypatch.setattr(made.policy, "forward", valued)
-    monkeypatch.setattr(RewardNormaliser, "__call__", lambda self, reward, done: np.zeros(len(reward), np.float32))
-    rollout = made.collector.collect()
-    value = rollout.value.view(16, 4)
-    advantage = rollout.advantage.view(16, 4)
-    following = torch.from_numpy(np.stack(clock).astype(np.float32))
-    assert (following[7] > 2).all() and (value[8] <= 1).all()  # the end of one game, the beginning of the next
-    assert torch.allclose(advantage, 0.995 * following - value, atol=1e-5)
-    assert torch.allclose(rollout.returns, rollout.advantage + rollout.value)
+    monkeypatch.setattr(RewardNormaliser, "__call__", lambda self, reward, done: np.zeros(reward.shape, np.float32))
+    worker, played = collect(made)
+    value = played.value
+    advantage = worker.advantage.view(16, 4).numpy()
+    following = np.stack(clock).astype(np.float32)
+    assert (value[8] <= 1).all() and (following[7] > 2).sum() >= 3  # the next game's beginning, and the end of this one
+    assert np.allclose(advantage, 0.995 * following - value, atol=1e-5)
+    assert np.allclose(worker.returns.view(16, 4), advantage + value)
 
 
 def test_a_game_keeps_the_phase_in_which_it_began(tmp_path: Path) -> None:
     """Four games of 40 steps at a time: 4 in warm-up, 4 in transition, then fine-tune; routing is each sample's own."""
     made, _ = trainer(tmp_path, training__rollout_steps=125, environment__max_episode_steps=40)
-    rollout = made.collector.collect()
-    phase = rollout.phase.reshape(125, 4)
-    sparse = rollout.routing.sparse.view(125, 4).numpy()
-    temperature = rollout.routing.temperature.view(125, 4).numpy()
+    worker, played = collect(made)
+    phase, sparse, temperature = played.phase, played.sparse, played.temperature
+    assert (worker.samples.routing.sparse.view(125, 4).numpy() == sparse).all()
+    assert (worker.samples.routing.temperature.view(125, 4).numpy() == temperature).all()
     assert (phase[0] == 0).all() and (phase[-1] == 2).all() and (np.diff(phase, axis=0) >= 0).all()
     assert (sparse == (phase > 0)).all()
     assert (temperature[phase == 0] == 1.0).all() and (temperature[phase == 2] == 0.5).all()
@@ -82,7 +83,7 @@ def test_a_game_keeps_the_phase_in_which_it_began(tmp_path: Path) -> None:
     assert len(changes) >= 4
     began = np.zeros((125, 4), dtype=bool)
     began[[40, 80, 120]] = True
-    assert not any(episode.died for episode in rollout.episodes)
+    assert not any(episode.died for episode in played.episodes)
     assert all(began[t + 1, game] for t, game in changes)
 
 
@@ -95,7 +96,7 @@ def test_the_optimiser_has_the_rate_of_the_schedule(tmp_path: Path) -> None:
     )
     made.last_good.keep()
     for phase, rate in ((0, 1e-4), (1, 5e-5), (2, 1e-5)):
-        learnt = made.ppo.update(made.collector.collect(), 0, phase, made.last_good)
+        learnt = update(made, phase)
         assert learnt["learning_rate"] == pytest.approx(rate)
         names = {id(parameter): name for name, parameter in made.policy.named_parameters()}
         for group in made.ppo.optimiser.param_groups:
@@ -124,26 +125,28 @@ def test_gradients_are_clipped_before_the_step(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(made.ppo.optimiser, "step", measured)
     made.last_good.keep()
-    learnt = made.ppo.update(made.collector.collect(), 0, 0, made.last_good)
+    learnt = update(made)
     assert max(norms) <= 0.01 * 1.001 and learnt["gradient_norm"] > 0.01
     assert learnt["gradient_clipped_share"] == 1.0
 
 
 def test_advantages_are_normalised_in_each_minibatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made, _ = trainer(tmp_path)
+    """Of the whole minibatch, whatever part of it a worker has."""
+    made, _ = trainer(tmp_path, training__workers=2, training__parallel=False)
     seen: list[torch.Tensor] = []
-    import pipeline.training.ppo as module
+    import pipeline.training.worker as module
 
     original = module.total_loss
 
-    def watched(output, log_prob, old, advantage, returns, training):  # type: ignore[no-untyped-def]
+    def watched(output, log_prob, old, advantage, *others, **named):  # type: ignore[no-untyped-def]
         seen.append(advantage)
-        return original(output, log_prob, old, advantage, returns, training)
+        return original(output, log_prob, old, advantage, *others, **named)
 
     monkeypatch.setattr(module, "total_loss", watched)
     made.last_good.keep()
-    made.ppo.update(made.collector.collect(), 0, 0, made.last_good)
-    for advantage in seen:
+    update(made)
+    for advantage in map(torch.cat, zip(seen[::2], seen[1::2], strict=True)):
+        assert len(advantage) == 32
         assert advantage.mean().item() == pytest.approx(0.0, abs=1e-5)
         assert advantage.std(correction=0).item() == pytest.approx(1.0, abs=1e-3)
 

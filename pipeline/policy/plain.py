@@ -1,0 +1,54 @@
+"""The honest baseline: a plain actor-critic of V3's size, without graph, router and experts."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.config import PolicySection
+from pipeline.policy.interface import ObservationSpec, Policy, PolicyOutput, Routing, bound_logits
+from pipeline.policy.mixture import Critic, VisualBranch, initialise
+
+
+class Actor(nn.Module):
+    """State (B, S) → action logits (B, A)."""
+
+    def __init__(self, state_size: int, hidden: int, actions: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(state_size, hidden)
+        self.out = nn.Linear(hidden, actions)
+
+    def forward(self, state: Tensor) -> Tensor:
+        return bound_logits(self.out(functional.relu(self.hidden(state))))
+
+
+class PlainPolicy(Policy):
+    """h_vis → action logits and value. The terms on α and on the experts are constant, so their gradients are zero."""
+
+    def __init__(self, spec: ObservationSpec, config: PolicySection) -> None:
+        super().__init__()
+        hidden = config.hidden_size
+        self.visual = VisualBranch(spec, config)
+        self.actor = Actor(2 * hidden, config.expert_size or 8 * hidden, spec.actions)
+        self.critic = Critic(2 * hidden, hidden)
+        initialise(self)
+
+    def forward(self, obs: dict[str, Tensor], routing: Routing, noise: dict[str, Tensor]) -> PolicyOutput:
+        state = self.visual(obs)
+        logits = self.actor(state)
+        certain = torch.ones_like(logits[:, :1])
+        return PolicyOutput(
+            logits=logits,
+            value=self.critic(state),
+            alpha=certain,
+            soft_alpha=certain,
+            weights=certain,
+            router_logits=torch.zeros_like(certain),
+            expert_logits=logits.unsqueeze(1),
+            h_logic=None,
+            record={},
+        )
+
+    def value(self, obs: dict[str, Tensor]) -> Tensor:
+        return self.critic(self.visual(obs))  # type: ignore[no-any-return]

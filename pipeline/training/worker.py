@@ -1,0 +1,172 @@
+"""A worker: some of the games, and the gradient on the samples played in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.config import ExperimentConfig
+from pipeline.environments.vector import Games
+from pipeline.policy.interface import Policy, PolicyOutput, Routing
+from pipeline.training.losses import total_loss
+from pipeline.training.measure import inspect_graphs
+from pipeline.training.rollout import Collector, Played
+
+
+@dataclass(frozen=True)
+class BatchStatistics:
+    """What the losses need to know of a whole minibatch; workers have parts of equal size, so means are averaged."""
+
+    advantage: float
+    """Mean."""
+    squared_advantage: float
+    load: np.ndarray
+    """(E,) mean of the soft α."""
+
+    @staticmethod
+    def average(parts: list[BatchStatistics]) -> BatchStatistics:
+        return BatchStatistics(
+            advantage=float(np.mean([part.advantage for part in parts])),
+            squared_advantage=float(np.mean([part.squared_advantage for part in parts])),
+            load=np.mean([part.load for part in parts], axis=0),
+        )
+
+
+class Worker:
+    """Plays its games, and computes the gradient on its part of each minibatch.
+
+    Args:
+        policy: shared by all workers; whoever calls them updates it while they wait.
+        seeds: of its games, one each.
+        seed: of its other random draws.
+        gradient: (parameters,) where it leaves the gradient, in the order of `trained`.
+    """
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        policy: Policy,
+        seeds: list[np.random.SeedSequence],
+        seed: int,
+        gradient: Tensor,
+        device: torch.device,
+    ) -> None:
+        torch.set_num_threads(config.training.threads)
+        self.config, self.policy, self.device = config, policy, device
+        self.generator = torch.Generator().manual_seed(seed)
+        games = Games(config.environment, seeds)
+        self.collector = Collector(games, policy, config, self.generator, device)
+        self.trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+        self._gradient = views(gradient, self.trained)
+
+    # Playing
+
+    def collect(self, finished: int) -> Played:
+        """A rollout, begun when so many episodes of the run are finished; its observations stay here."""
+        self.collector.finished = finished
+        self.samples, played = self.collector.collect()
+        return played
+
+    def inspect_graphs(self, count: int) -> dict[str, float]:
+        """Metrics of the graph encoder on about `count` of the rollout's observations."""
+        return inspect_graphs(self.policy, self.samples, count)
+
+    def learn_from(self, advantage: np.ndarray, returns: np.ndarray) -> None:
+        """Advantages and returns (T, n) of the rollout: what the coming minibatches learn from."""
+        self.advantage = torch.from_numpy(advantage).flatten().to(self.device)
+        self.returns = torch.from_numpy(returns).flatten().to(self.device)
+
+    # Learning
+
+    def recompute(self, index: Tensor | slice) -> tuple[PolicyOutput, Tensor]:
+        """The policy that acted, recomputed for some samples: its output, and log-probabilities (B,) of the actions."""
+        samples = self.samples
+        output = self.policy(
+            {key: array[index] for key, array in samples.obs.items()},
+            Routing(samples.routing.sparse[index], samples.routing.temperature[index]),
+            {key: array[index] for key, array in samples.noise.items()},
+        )
+        return output, output.logits.log_softmax(-1).gather(-1, samples.action[index].unsqueeze(-1)).squeeze(-1)
+
+    def shuffle(self) -> None:
+        """Draws the minibatches of the next epoch."""
+        size = self.config.training.batch_size // self.config.training.workers
+        order = torch.randperm(len(self.samples.action), generator=self.generator)
+        self._minibatches = order.to(self.device).split(size)
+
+    def forward(self, number: int) -> BatchStatistics:
+        """Recomputes the policy for its part of a minibatch."""
+        self._index = self._minibatches[number]
+        self._output, self._log_prob = self.recompute(self._index)
+        advantage = self.advantage[self._index]
+        return BatchStatistics(
+            advantage=float(advantage.mean()),
+            squared_advantage=float(advantage.square().mean()),
+            load=self._output.soft_alpha.detach().mean(0).cpu().numpy(),
+        )
+
+    def backward(self, batch: BatchStatistics) -> dict[str, float]:
+        """The gradient of its part. Averaged over the workers, it is the gradient on the whole minibatch.
+
+        Returns the part's losses and measurements, which average likewise.
+        """
+        training, index, log_prob = self.config.training, self._index, self._log_prob
+        deviation = max(batch.squared_advantage - batch.advantage**2, 0.0) ** 0.5
+        losses = total_loss(
+            self._output,
+            log_prob,
+            self.samples.log_prob[index],
+            (self.advantage[index] - batch.advantage) / (deviation + 1e-8),
+            self.returns[index],
+            training,
+            load=torch.from_numpy(batch.load).to(self.device),
+        )
+        gradient = torch.autograd.grad(losses.total, self.trained, materialize_grads=True)
+        torch._foreach_copy_(self._gradient, gradient)
+        del self._output
+        with torch.no_grad():
+            log_ratio = log_prob - self.samples.log_prob[index]
+            ratio = log_ratio.exp()
+            numbers = {
+                "loss/total": losses.total,
+                "loss/actor": losses.actor,
+                "loss/critic": losses.critic,
+                "loss/load_balance": losses.load_balance,
+                "loss/diversity": losses.diversity,
+                "loss/alpha_entropy": losses.alpha_entropy,
+                "entropy": losses.action_entropy,
+                "approx_kl": ((ratio - 1) - log_ratio).mean(),
+                "clip_fraction": ((ratio - 1).abs() > training.clip_ratio).float().mean(),
+                "ratio_deviation": (ratio - 1).abs().max(),
+            }
+            values = torch.stack([number.detach() for number in numbers.values()]).tolist()
+        return dict(zip(numbers, values, strict=True))
+
+    # State
+
+    def count_from(self, finished: int) -> None:
+        self.collector.count_from(finished)
+
+    def random_state(self) -> np.ndarray:
+        return self.generator.get_state().numpy()
+
+    def restore_random(self, state: np.ndarray) -> None:
+        self.generator.set_state(torch.from_numpy(state.copy()))
+
+    def state(self) -> dict[str, Any]:
+        """The games as they stand."""
+        return self.collector.state()
+
+    def restore(self, state: dict[str, Any]) -> int:
+        """Replays the games; returns how many had to start anew."""
+        return self.collector.restore(state)
+
+
+def views(flat: Tensor, parameters: list[torch.nn.Parameter]) -> list[Tensor]:
+    """Pieces of a flat tensor in the shapes of the parameters."""
+    pieces = flat.split([parameter.numel() for parameter in parameters])
+    return [piece.view_as(parameter) for piece, parameter in zip(pieces, parameters, strict=True)]

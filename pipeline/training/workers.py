@@ -1,0 +1,143 @@
+"""The workers of a training: the first in this process, the others beside it, on a core of their own each.
+
+    call("collect", 12)  ─▶  worker 0 here, worker 1 … in its process   ─▶  [its answer, its answer, …]
+
+Weights and gradients lie in shared memory, so a call carries a method's name and a few numbers. Only one side is at
+work at a time: the workers compute on weights that nobody changes, and the weights change while the workers wait.
+So it makes no difference to the numbers, bit for bit, whether the others run beside or one after another in here.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import signal
+import traceback
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, multiprocessing
+
+from pipeline.config import ExperimentConfig
+from pipeline.environments.vector import game_seeds
+from pipeline.policy.interface import Policy
+from pipeline.training.worker import Worker, views
+
+_PATIENCE_SECONDS = 5.0
+
+
+class Workers:
+    """`training.workers` workers behind one call."""
+
+    def __init__(
+        self, config: ExperimentConfig, policy: Policy, games_seed: int, seed: int, device: torch.device
+    ) -> None:
+        training = config.training
+        count = training.workers
+        trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
+        gradients = [torch.zeros(sum(parameter.numel() for parameter in trained)) for _ in range(count)]
+        games = np.array_split(np.array(game_seeds(config.environment, games_seed), dtype=object), count)
+        seeds = [int(each) for each in np.random.SeedSequence(seed).generate_state(count)]
+        self.parallel = training.parallel and device.type == "cpu" and len(os.sched_getaffinity(0)) >= count > 1
+        self._gradients = [gradient.to(device) for gradient in gradients]
+        self.gradient = views(self._gradients[0], trained)
+        """Of each parameter that is trained; `average_gradient` puts the average of all workers here."""
+        if self.parallel:
+            policy.share_memory()
+            for gradient in self._gradients:
+                gradient.share_memory_()
+        parts = [(config, policy, list(games[k]), seeds[k], self._gradients[k], device) for k in range(count)]
+        beside = parts[1:] if self.parallel else []
+        self._beside = [_Beside(number, part) for number, part in enumerate(beside, start=1)]
+        self.here = [Worker(*part) for part in parts[: count - len(beside)]]
+        atexit.register(self.close)  # before multiprocessing's own, which would wait for them
+
+    def call(self, method: str, *arguments: Any) -> list[Any]:
+        """The method of every worker, with the same arguments; the answers in the workers' order."""
+        return self.call_each(method, [arguments] * (len(self.here) + len(self._beside)))
+
+    def call_each(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """The method of every worker, with arguments of its own."""
+        for worker, own in zip(self._beside, arguments[len(self.here) :], strict=True):
+            worker.ask(method, own)
+        answers = [getattr(worker, method)(*own) for worker, own in zip(self.here, arguments, strict=False)]
+        return answers + [worker.answer() for worker in self._beside]
+
+    def average_gradient(self) -> list[Tensor]:
+        """The mean of the workers' gradients, in place, in the shapes of the parameters."""
+        first, *others = self._gradients
+        for other in others:
+            first.add_(other)
+        first.div_(len(self._gradients))
+        return self.gradient
+
+    def close(self) -> None:
+        """Ends the processes."""
+        atexit.unregister(self.close)
+        for worker in self._beside:
+            worker.close()
+        self._beside = []
+
+
+class _Beside:
+    """A worker in a process of its own."""
+
+    def __init__(self, number: int, part: tuple[Any, ...]) -> None:
+        self._number = number
+        context = multiprocessing.get_context("spawn")  # MLflow's threads and torch's do not survive a fork
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, *part), name=f"worker {number}", daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def ask(self, method: str, arguments: tuple[Any, ...]) -> None:
+        try:
+            self._connection.send((method, arguments))
+        except OSError:
+            self._is_gone()
+
+    def answer(self) -> Any:
+        try:
+            answer = self._connection.recv()
+        except (EOFError, OSError):
+            self._is_gone()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _is_gone(self) -> None:
+        self._process.join(_PATIENCE_SECONDS)
+        raise RuntimeError(f"worker {self._number} is gone, exit code {self._process.exitcode}") from None
+
+    def close(self) -> None:
+        self._connection.close()
+        self._process.join(_PATIENCE_SECONDS)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+
+def _serve(connection: Connection, *part: Any) -> None:
+    """A worker's process: answers until the other end is closed, be it because its owner was killed."""
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, signal.SIG_IGN)  # sent to the whole group; the trainer finishes its update, and then closes
+    logging.getLogger("nle.env.base").setLevel(logging.WARNING)
+    worker = Worker(*part)
+    while True:
+        try:
+            method, arguments = connection.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            answer = getattr(worker, method)(*arguments)
+        except Exception as error:
+            error.add_note(traceback.format_exc())
+            answer = error
+        try:
+            connection.send(answer)
+        except OSError:
+            return
