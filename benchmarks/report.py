@@ -6,13 +6,15 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from scipy import stats
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -43,6 +45,24 @@ def median_interval(figures: Sequence[float], seed: int = 0, samples: int = 2000
     drawn = np.random.default_rng(seed).integers(0, len(values), size=(samples, len(values)))
     low, high = np.quantile(np.median(values[drawn], axis=1), [0.025, 0.975])
     return float(np.median(values)), float(low), float(high)
+
+
+_STATISTICS: dict[str, Callable[..., Any]] = {
+    "mean": np.mean,
+    "median": np.median,
+    "iqm": partial(stats.trim_mean, proportiontocut=0.25),
+}
+
+
+def interval(figures: Sequence[float], statistic: str, seed: int = 0) -> tuple[float, float, float]:
+    """Mean, median or interquartile mean of runs, and its 95 % percentile bootstrap interval over runs."""
+    values, function = np.asarray(figures, dtype=float), _STATISTICS[statistic]
+    if len(values) < 2:
+        return float(values[0]), float("nan"), float("nan")
+    drawn = stats.bootstrap(
+        (values,), function, method="percentile", n_resamples=5000, rng=np.random.default_rng(seed)
+    ).confidence_interval
+    return float(function(values)), float(drawn.low), float(drawn.high)
 
 
 def write(name: str, content: dict[str, Any], path: Path | None = None) -> Path:

@@ -1,9 +1,18 @@
-"""Environment steps per second, end to end, with tracking: V3, every rung, and the bare environment.
+"""Environment steps per second, end to end, with tracking; and where V3's time goes.
 
     python -m benchmarks.throughput [--rounds 5] [--updates 4] [--out FILE]
 
-All variants in one process on the same machine, in turn, round by round; a ratio is the median of the rounds' own
-ratios, so that a machine whose speed drifts tells the same. 16 environments, batch and epochs as the rung has them.
+All in one run on the same machine, in turn, round by round; a ratio is the median of the rounds' own ratios, so that a
+machine whose speed drifts tells the same. 16 environments; batch and epochs as the rung has them (V3: 256 and 4).
+
+| name | what it is |
+|---|---|
+| v3, freeze_gat, … | this project's trainer at each rung |
+| v3_serial | V3 with its workers one after another in one process: one core |
+| ppo | this project's trainer with the plain policy |
+| sb3 | Stable-Baselines3's PPO with its own small perceptron: no graph, no experts |
+| sb3_v3 | the V3 network inside Stable-Baselines3 |
+| environment | random actions, nothing else, on one core |
 """
 
 from __future__ import annotations
@@ -13,86 +22,171 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 
 from benchmarks.report import median_interval, write
+from benchmarks.sb3 import build as build_sb3
 from fallbacks.ladder import BUILT_IN
 from pipeline.config import ExperimentConfig
 from pipeline.environments.vector import Games, game_seeds
+from pipeline.policy.v3 import V3Policy
 from pipeline.tracking import RUN_VARIABLE, URI_VARIABLE, Store, TrainerRun
+from pipeline.training import rollout
+from pipeline.training.ppo import PPO
 from pipeline.training.trainer import Trainer
+from pipeline.training.worker import Worker
+from pipeline.watch import Watch
 
 # The routing of the transition from the first episode on: sparsemax costs more than softmax.
 BASE = ExperimentConfig().with_values({"phases.warmup_until": 0, "phases.transition_until": 4000})
+Measure = Callable[[], float]
 
 
-def training(config: ExperimentConfig, store: Store, folder: Path, updates: int) -> Callable[[], float]:
-    """A function that trains for some updates and returns the steps per second of just those."""
-    run_id = store.start_parent(config)
-    os.environ[URI_VARIABLE], os.environ[RUN_VARIABLE] = store.uri, run_id
-    trainer = Trainer(config, folder / run_id, TrainerRun().log)
+class Training:
+    """A trainer with a run in the store, as the pipeline has it."""
+
+    def __init__(self, config: ExperimentConfig, store: Store, folder: Path) -> None:
+        self.run_id = store.start_parent(config)
+        os.environ[URI_VARIABLE], os.environ[RUN_VARIABLE] = store.uri, self.run_id
+        self.trainer = Trainer(config, folder / self.run_id, TrainerRun().log)
+
+    def measure(self, updates: int) -> float:
+        """Steps per second over so many updates."""
+        began, steps = time.perf_counter(), self.trainer.steps
+        self.trainer.train(updates)
+        return (self.trainer.steps - steps) / (time.perf_counter() - began)
+
+
+def sb3(config: ExperimentConfig, v3: bool, steps: int) -> Measure:
+    model, _ = build_sb3(config, v3)
 
     def measure() -> float:
-        began, steps = time.perf_counter(), trainer.steps
-        trainer.train(updates)
-        return (trainer.steps - steps) / (time.perf_counter() - began)
+        began = time.perf_counter()
+        model.learn(steps, reset_num_timesteps=False)
+        return steps / (time.perf_counter() - began)
 
     return measure
 
 
-def environment(config: ExperimentConfig, steps: int) -> Callable[[], float]:
-    """Random actions, nothing else."""
+def environment(config: ExperimentConfig, steps: int) -> Measure:
     games, random = Games(config.environment, game_seeds(config.environment, 1)), np.random.default_rng(1)
     games.reset()
 
     def measure() -> float:
         began = time.perf_counter()
-        for _ in range(steps):
+        for _ in range(steps // games.num_envs):
             games.step(random.integers(0, games.num_actions, games.num_envs))
-        return steps * games.num_envs / (time.perf_counter() - began)
+        return steps / (time.perf_counter() - began)
 
     return measure
+
+
+@contextmanager
+def timed(seconds: dict[str, float], name: str, owner: Any, attribute: str) -> Iterator[None]:
+    """Adds to `seconds[name]` what is spent in a function while the context lasts."""
+    original = getattr(owner, attribute)
+
+    def wrapper(*arguments: Any, **named: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return original(*arguments, **named)
+        finally:
+            seconds[name] += time.perf_counter() - began
+
+    with mock.patch.object(owner, attribute, wrapper):
+        yield
+
+
+def profile(store: Store, folder: Path, updates: int) -> dict[str, float]:
+    """Shares of V3's time on one core (its workers one after another); and what a poll of its health costs a second."""
+    training = Training(BASE.with_values({"training.parallel": False}), store, folder)
+    training.measure(1)
+    spent: dict[str, float] = defaultdict(float)
+    began = time.perf_counter()
+    with (
+        timed(spent, "environment", Games, "step"),
+        timed(spent, "graph building", rollout, "encode"),
+        timed(spent, "forward", V3Policy, "forward"),
+        timed(spent, "update, forward", Worker, "recompute"),
+        timed(spent, "update, backward", Worker, "backward"),
+        timed(spent, "update", PPO, "update"),
+        timed(spent, "tracking", training.trainer, "report"),
+    ):
+        training.measure(updates)
+    whole = time.perf_counter() - began
+    spent["acting"] = spent.pop("forward") - spent["update, forward"]
+    spent["update, optimiser and the rest"] = spent.pop("update") - spent["update, forward"] - spent["update, backward"]
+    spent["collecting, the rest"] = whole - sum(spent.values())
+    shares = {name: seconds / whole for name, seconds in spent.items()}
+
+    watch, polls = Watch(store, training.run_id, BASE.health.build()), []
+    for _ in range(8):
+        training.measure(1)
+        began = time.perf_counter()
+        watch.poll()
+        polls.append(time.perf_counter() - began)
+    shares["health"] = float(np.median(polls)) / BASE.health.poll_seconds
+    return shares
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--updates", type=int, default=4, help="of 2048 steps, per round and variant")
-    parser.add_argument("--threads", type=int, default=BASE.training.threads)
     parser.add_argument("--out", type=Path, default=None)
     asked = parser.parse_args()
     logging.getLogger("nle.env.base").setLevel(logging.WARNING)
+    steps = asked.updates * BASE.training.rollout_steps * BASE.environment.num_envs
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         store = Store(f"sqlite:///{folder / 'mlflow.db'}", folder)
-        base = BASE.with_values({"training.threads": asked.threads})
-        variants = {
-            rung.name: training(rung.transform(base), store, folder, asked.updates) for rung in BUILT_IN.values()
+        configs = {rung.name: rung.transform(BASE) for rung in BUILT_IN.values()}
+        configs["v3_serial"] = BASE.with_values({"training.parallel": False})
+        configs["ppo"] = BASE.with_values({"policy.kind": "ppo"})
+        trainings = {name: Training(config, store, folder) for name, config in configs.items()}
+        variants: dict[str, Measure] = {
+            name: partial(training.measure, asked.updates) for name, training in trainings.items()
         }
-        variants["environment"] = environment(base, steps=500)
+        variants["sb3"] = sb3(BASE, v3=False, steps=steps)
+        variants["sb3_v3"] = sb3(BASE, v3=True, steps=steps)
+        variants["environment"] = environment(BASE, steps)
         for measure in variants.values():
             measure()  # warm-up
         rounds = [{name: measure() for name, measure in variants.items()} for _ in range(asked.rounds)]
+        shares = profile(store, folder, asked.updates)
+        parallel = trainings["v3"].trainer.workers.parallel
+        for training in trainings.values():
+            training.trainer.close()
 
-    figures = {name: [each[name] for each in rounds] for name in variants}
-    ratios = {f"{name}_over_v3": [each[name] / each["v3"] for each in rounds] for name in variants if name != "v3"}
-    print(f"{'':14} steps/s [95 %]           over v3")
-    for name, values in figures.items():
-        median, low, high = median_interval(values)
-        ratio = "" if name == "v3" else f"{median_interval(ratios[f'{name}_over_v3'])[0]:.2f}"
-        print(f"{name:14} {median:7.0f} [{low:.0f}, {high:.0f}]".ljust(40), ratio)
+    figures = {name: median_interval([each[name] for each in rounds]) for name in variants}
+    ratios = {f"v3_over_{name}": median_interval([each["v3"] / each[name] for each in rounds]) for name in variants}
+    print(f"{'':14} steps/s [95 %]          v3 over it [95 %]")
+    for name, (median, low, high) in figures.items():
+        ratio, least, most = ratios[f"v3_over_{name}"]
+        print(f"{name:14} {median:7.0f} [{low:.0f}, {high:.0f}]".ljust(38), f"{ratio:.2f} [{least:.2f}, {most:.2f}]")
+    print("\nV3 on one core, shares of the time:")
+    for name, share in shares.items():
+        print(f"  {name:32} {100 * share:5.1f} %")
     path = write(
         "throughput",
         {
-            "threads": asked.threads,
-            "steps_per_second": {name: median_interval(values)[0] for name, values in figures.items()},
-            "intervals": {name: median_interval(values)[1:] for name, values in figures.items()},
-            "ratios": {name: median_interval(values)[0] for name, values in ratios.items()},
-            "ratio_intervals": {name: median_interval(values)[1:] for name, values in ratios.items()},
+            "workers_beside": parallel,
+            "steps_per_second": {name: median for name, (median, _, _) in figures.items()},
+            "intervals": {name: interval for name, (_, *interval) in figures.items()},
+            "v3_over_sb3": ratios["v3_over_sb3"][0],
+            "v3_over_sb3_v3": ratios["v3_over_sb3_v3"][0],
+            "ratios": {name: median for name, (median, _, _) in ratios.items()},
+            "ratio_intervals": {name: interval for name, (_, *interval) in ratios.items()},
+            "v3_shares": shares,
             "rounds": rounds,
         },
         asked.out,

@@ -49,10 +49,10 @@ class Shaping(Section):
     """Times sign(r)·log(1 + |r|) of the environment's own reward r."""
     exploration: float = 0.1
     """Times log(1 + map squares seen for the first time on this dungeon level)."""
-    descent: float = 1.0
+    descent: float = 3.0
     """For each dungeon level deeper than any before in this episode."""
-    stairs: float = 0.02
-    """For each square by which the hero gets nearer, than ever before on this level, to stairs down in view."""
+    stairs: float = 0.1
+    """For each square by which the hero gets nearer, than ever before on this level, to known stairs down."""
 
 
 class EnvironmentSection(Section):

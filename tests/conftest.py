@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 import pytest
+import torch
 
 from fallbacks.ladder import BUILT_IN
 from pipeline.config import ExperimentConfig
@@ -14,6 +15,7 @@ from pipeline.training.trainer import Trainer
 from pipeline.training.worker import Worker
 
 logging.getLogger("nle.env.base").setLevel(logging.WARNING)
+torch.set_num_threads(1)  # as the trainer does; two threads each would contend for two cores
 
 SMALL: dict[str, Any] = {
     "environment.num_envs": 4,

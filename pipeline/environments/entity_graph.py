@@ -88,43 +88,49 @@ def _crop(maps: np.ndarray, x: np.ndarray, y: np.ndarray, size: int, beyond: int
     return padded[np.arange(n)[:, None, None], rows, columns]
 
 
+_LINEAR = {
+    nethack.NLE_BL_X: 79,
+    nethack.NLE_BL_Y: 21,
+    nethack.NLE_BL_DEPTH: 10,
+    nethack.NLE_BL_AC: 10,
+    nethack.NLE_BL_XP: 10,
+    nethack.NLE_BL_CAP: 3,
+    **{index: 20 for index in range(nethack.NLE_BL_STR25, nethack.NLE_BL_CHA + 1) if index != nethack.NLE_BL_STR125},
+}
+_LOGARITHMIC = {
+    nethack.NLE_BL_HPMAX: 5,
+    nethack.NLE_BL_ENEMAX: 5,
+    nethack.NLE_BL_EXP: 10,
+    nethack.NLE_BL_GOLD: 10,
+    nethack.NLE_BL_TIME: 10,
+}
+_LINEAR_SCALE = np.array(list(_LINEAR.values()), dtype=np.float32)
+_LOGARITHMIC_SCALE = np.array(list(_LOGARITHMIC.values()), dtype=np.float32)
+_CONDITIONS = np.array(
+    [
+        nethack.BL_MASK_BLIND,
+        nethack.BL_MASK_CONF,
+        nethack.BL_MASK_STUN,
+        nethack.BL_MASK_HALLU,
+        nethack.BL_MASK_FOODPOIS,
+        nethack.BL_MASK_TERMILL,
+        nethack.BL_MASK_LEV,
+    ]
+)
+
+
 def _stats(blstats: np.ndarray, underfoot: np.ndarray) -> np.ndarray:
     b = blstats.astype(np.float32)
-    max_hp = np.maximum(b[:, nethack.NLE_BL_HPMAX], 1)
-    max_energy = np.maximum(b[:, nethack.NLE_BL_ENEMAX], 1)
-    columns = [
-        b[:, nethack.NLE_BL_X] / 79,
-        b[:, nethack.NLE_BL_Y] / 21,
-        b[:, nethack.NLE_BL_HP] / max_hp,
-        np.log1p(max_hp) / 5,
-        b[:, nethack.NLE_BL_ENE] / max_energy,
-        np.log1p(max_energy) / 5,
-        b[:, nethack.NLE_BL_DEPTH] / 10,
-        b[:, nethack.NLE_BL_AC] / 10,
-        b[:, nethack.NLE_BL_XP] / 10,
-        np.log1p(np.maximum(b[:, nethack.NLE_BL_EXP], 0)) / 10,
-        np.log1p(np.maximum(b[:, nethack.NLE_BL_GOLD], 0)) / 10,
-        np.log1p(np.maximum(b[:, nethack.NLE_BL_TIME], 0)) / 10,
-        b[:, nethack.NLE_BL_CAP] / 3,
+    parts = [
+        b[:, list(_LINEAR)] / _LINEAR_SCALE,
+        np.log1p(np.maximum(b[:, list(_LOGARITHMIC)], 0)) / _LOGARITHMIC_SCALE,
+        b[:, [nethack.NLE_BL_HP, nethack.NLE_BL_ENE]]
+        / np.maximum(b[:, [nethack.NLE_BL_HPMAX, nethack.NLE_BL_ENEMAX]], 1),
+        blstats[:, [nethack.NLE_BL_HUNGER]] == np.arange(5),
+        (blstats[:, [nethack.NLE_BL_CONDITION]] & _CONDITIONS) != 0,
+        (underfoot[:, None, None] == np.array([STAIRS_DOWN, STAIRS_UP])).any(-1),
     ]
-    columns += [b[:, index] / 20 for index in range(nethack.NLE_BL_STR25, nethack.NLE_BL_CHA + 1) if index != 3]
-    hunger = blstats[:, nethack.NLE_BL_HUNGER]
-    columns += [(hunger == state).astype(np.float32) for state in range(5)]
-    conditions = blstats[:, nethack.NLE_BL_CONDITION]
-    columns += [
-        ((conditions & mask) != 0).astype(np.float32)
-        for mask in (
-            nethack.BL_MASK_BLIND,
-            nethack.BL_MASK_CONF,
-            nethack.BL_MASK_STUN,
-            nethack.BL_MASK_HALLU,
-            nethack.BL_MASK_FOODPOIS,
-            nethack.BL_MASK_TERMILL,
-            nethack.BL_MASK_LEV,
-        )
-    ]
-    columns += [np.isin(underfoot, stairs).astype(np.float32) for stairs in (STAIRS_DOWN, STAIRS_UP)]
-    return np.clip(np.stack(columns, axis=1), -5, 5)
+    return np.clip(np.concatenate(parts, axis=1, dtype=np.float32), -5, 5)
 
 
 def _graph(glyphs: np.ndarray, x: np.ndarray, y: np.ndarray, nodes: int, neighbours: int) -> dict[str, np.ndarray]:

@@ -99,13 +99,13 @@ def game_seeds(config: EnvironmentSection, seed: int) -> list[np.random.SeedSequ
     return np.random.SeedSequence(seed).spawn(config.num_envs)
 
 
-def random_scores(config: EnvironmentSection, episodes: int, seed: int) -> np.ndarray:
-    """Scores (episodes,) of a uniformly random policy under the same step cap."""
+def random_episodes(config: EnvironmentSection, episodes: int, seed: int) -> list[Episode]:
+    """At least so many episodes of a uniformly random policy under the same step cap."""
     games = Games(config, game_seeds(config, seed))
     random = np.random.default_rng(seed)
     # The first to finish are the short ones: every environment plays the same number of whole episodes.
     quota = np.full(config.num_envs, -(-episodes // config.num_envs))
-    scores: list[float] = []
+    played: list[Episode] = []
     games.reset()
     while quota.any():
         step = games.step(random.integers(0, games.num_actions, size=config.num_envs))
@@ -113,6 +113,6 @@ def random_scores(config: EnvironmentSection, episodes: int, seed: int) -> np.nd
         for index, episode in zip(ended, step.episodes, strict=True):
             if quota[index]:
                 quota[index] -= 1
-                scores.append(episode.score)
+                played.append(episode)
     games.close()
-    return np.array(scores)
+    return played

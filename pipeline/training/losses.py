@@ -41,9 +41,9 @@ def diversity(expert_logits: Tensor) -> Tensor:
         return expert_logits.new_zeros(())
     centred = expert_logits - expert_logits.mean(-1, keepdim=True)
     unit = functional.normalize(centred, dim=-1, eps=1e-6)
-    similarity = unit @ unit.transpose(1, 2)  # (B, E, E)
-    first, second = torch.triu_indices(experts, experts, offset=1, device=unit.device)
-    return similarity[:, first, second].mean()
+    # ‖Σ u‖² = Σ ‖u‖² + 2 · the sum over all pairs of u·u′.
+    pairs = (unit.sum(1).square().sum(-1) - unit.square().sum((1, 2))) / 2
+    return pairs.mean() / (experts * (experts - 1) / 2)
 
 
 @dataclass

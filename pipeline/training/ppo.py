@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from typing import Any
 
@@ -99,9 +100,9 @@ class PPO:
         """One optimiser step; None where loss or gradient was not finite, and then nothing has changed."""
         parts = self.workers.call("forward", number)
         measured = self.workers.call("backward", BatchStatistics.average(parts))
-        numbers = {name: float(np.mean([each[name] for each in measured])) for name in measured[0]}
+        numbers = {name: sum(each[name] for each in measured) / len(measured) for name in measured[0]}
         numbers["ratio_deviation"] = max(each["ratio_deviation"] for each in measured)
-        if not np.isfinite(numbers["loss/total"]):
+        if not math.isfinite(numbers["loss/total"]):
             return None
         gradient = self.workers.average_gradient()
         if self.poison > 0:

@@ -27,6 +27,7 @@ class Samples:
     | noise | dict of (T·n, …) | the random draws inside the policy |
     | routing | (T·n,) each | softmax or sparsemax, and temperature, of each sample |
     | action, log_prob | (T·n,) | when acting |
+    | advantage, returns | (T·n,) | once they are known |
     """
 
     obs: dict[str, Tensor]
@@ -34,6 +35,23 @@ class Samples:
     routing: Routing
     action: Tensor
     log_prob: Tensor
+    advantage: Tensor
+    returns: Tensor
+
+    def __len__(self) -> int:
+        return len(self.action)
+
+    def __getitem__(self, index: Tensor | slice) -> Samples:
+        """Some of the samples."""
+        return Samples(
+            obs={key: array[index] for key, array in self.obs.items()},
+            noise={key: array[index] for key, array in self.noise.items()},
+            routing=Routing(self.routing.sparse[index], self.routing.temperature[index]),
+            action=self.action[index],
+            log_prob=self.log_prob[index],
+            advantage=self.advantage[index],
+            returns=self.returns[index],
+        )
 
 
 @dataclass
@@ -190,6 +208,8 @@ class Collector:
             routing=Routing(stacked["sparse"].flatten(), stacked["temperature"].flatten()),
             action=stacked["action"].flatten(),
             log_prob=stacked["log_prob"].flatten(),
+            advantage=torch.zeros(len(steps) * self.games.num_envs, device=self.device),
+            returns=torch.zeros(len(steps) * self.games.num_envs, device=self.device),
         )
         played = Played(
             reward=np.where(finite, array["reward"], np.float32(0)),

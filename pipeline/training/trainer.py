@@ -27,7 +27,7 @@ from pipeline.attempt import AttemptFile, Carry, PendingFault, WarmStart
 from pipeline.config import ExperimentConfig
 from pipeline.environments.entity_graph import GLYPHS, KINDS, STATS
 from pipeline.environments.nethack import count_actions
-from pipeline.environments.vector import random_scores
+from pipeline.environments.vector import random_episodes
 from pipeline.health.metrics import explained_variance
 from pipeline.policy.build import build_policy
 from pipeline.policy.interface import ObservationSpec
@@ -305,7 +305,8 @@ def _device(name: str) -> str:
 
 def measure_random(config: ExperimentConfig) -> dict[str, float]:
     """Score of a uniformly random policy under this experiment's step cap: mean and 95 % interval, as metrics."""
-    scores = random_scores(config.environment, config.environment.random_episodes, config.training.seed)
+    episodes = random_episodes(config.environment, config.environment.random_episodes, config.training.seed)
+    scores = np.array([episode.score for episode in episodes])
     low, high = bootstrap_mean(scores)
     return {"random/score": float(scores.mean()), "random/score_low": low, "random/score_high": high}
 

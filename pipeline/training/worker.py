@@ -11,10 +11,10 @@ from torch import Tensor
 
 from pipeline.config import ExperimentConfig
 from pipeline.environments.vector import Games
-from pipeline.policy.interface import Policy, PolicyOutput, Routing
+from pipeline.policy.interface import Policy, PolicyOutput
 from pipeline.training.losses import total_loss
 from pipeline.training.measure import inspect_graphs
-from pipeline.training.rollout import Collector, Played
+from pipeline.training.rollout import Collector, Played, Samples
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class BatchStatistics:
     @staticmethod
     def average(parts: list[BatchStatistics]) -> BatchStatistics:
         return BatchStatistics(
-            advantage=float(np.mean([part.advantage for part in parts])),
-            squared_advantage=float(np.mean([part.squared_advantage for part in parts])),
+            advantage=sum(part.advantage for part in parts) / len(parts),
+            squared_advantage=sum(part.squared_advantage for part in parts) / len(parts),
             load=np.mean([part.load for part in parts], axis=0),
         )
 
@@ -77,35 +77,29 @@ class Worker:
 
     def learn_from(self, advantage: np.ndarray, returns: np.ndarray) -> None:
         """Advantages and returns (T, n) of the rollout: what the coming minibatches learn from."""
-        self.advantage = torch.from_numpy(advantage).flatten().to(self.device)
-        self.returns = torch.from_numpy(returns).flatten().to(self.device)
+        self.samples.advantage = torch.from_numpy(advantage).flatten().to(self.device)
+        self.samples.returns = torch.from_numpy(returns).flatten().to(self.device)
 
     # Learning
 
-    def recompute(self, index: Tensor | slice) -> tuple[PolicyOutput, Tensor]:
-        """The policy that acted, recomputed for some samples: its output, and log-probabilities (B,) of the actions."""
-        samples = self.samples
-        output = self.policy(
-            {key: array[index] for key, array in samples.obs.items()},
-            Routing(samples.routing.sparse[index], samples.routing.temperature[index]),
-            {key: array[index] for key, array in samples.noise.items()},
-        )
-        return output, output.logits.log_softmax(-1).gather(-1, samples.action[index].unsqueeze(-1)).squeeze(-1)
+    def recompute(self, samples: Samples) -> tuple[PolicyOutput, Tensor]:
+        """The policy that acted, recomputed: its output, and log-probabilities (B,) of the actions."""
+        output = self.policy(samples.obs, samples.routing, samples.noise)
+        return output, output.logits.log_softmax(-1).gather(-1, samples.action.unsqueeze(-1)).squeeze(-1)
 
     def shuffle(self) -> None:
         """Draws the minibatches of the next epoch."""
-        size = self.config.training.batch_size // self.config.training.workers
-        order = torch.randperm(len(self.samples.action), generator=self.generator)
-        self._minibatches = order.to(self.device).split(size)
+        order = torch.randperm(len(self.samples), generator=self.generator)
+        self._shuffled = self.samples[order.to(self.device)]
 
     def forward(self, number: int) -> BatchStatistics:
         """Recomputes the policy for its part of a minibatch."""
-        self._index = self._minibatches[number]
-        self._output, self._log_prob = self.recompute(self._index)
-        advantage = self.advantage[self._index]
+        size = self.config.training.batch_size // self.config.training.workers
+        self._batch = self._shuffled[number * size : (number + 1) * size]
+        self._output, self._log_prob = self.recompute(self._batch)
         return BatchStatistics(
-            advantage=float(advantage.mean()),
-            squared_advantage=float(advantage.square().mean()),
+            advantage=float(self._batch.advantage.mean()),
+            squared_advantage=float(self._batch.advantage.square().mean()),
             load=self._output.soft_alpha.detach().mean(0).cpu().numpy(),
         )
 
@@ -114,14 +108,14 @@ class Worker:
 
         Returns the part's losses and measurements, which average likewise.
         """
-        training, index, log_prob = self.config.training, self._index, self._log_prob
+        training, samples, log_prob = self.config.training, self._batch, self._log_prob
         deviation = max(batch.squared_advantage - batch.advantage**2, 0.0) ** 0.5
         losses = total_loss(
             self._output,
             log_prob,
-            self.samples.log_prob[index],
-            (self.advantage[index] - batch.advantage) / (deviation + 1e-8),
-            self.returns[index],
+            samples.log_prob,
+            (samples.advantage - batch.advantage) / (deviation + 1e-8),
+            samples.returns,
             training,
             load=torch.from_numpy(batch.load).to(self.device),
         )
@@ -129,7 +123,7 @@ class Worker:
         torch._foreach_copy_(self._gradient, gradient)
         del self._output
         with torch.no_grad():
-            log_ratio = log_prob - self.samples.log_prob[index]
+            log_ratio = log_prob - samples.log_prob
             ratio = log_ratio.exp()
             numbers = {
                 "loss/total": losses.total,

@@ -17,7 +17,7 @@ from pipeline.environments.nethack import (
     check_character,
     check_environment,
 )
-from pipeline.environments.vector import Games, game_seeds, random_scores
+from pipeline.environments.vector import Games, game_seeds, random_episodes
 from tests.conftest import small_config
 
 SEARCH = 22  # an action that lets a turn pass
@@ -138,7 +138,7 @@ def test_descent_pays_once_for_each_new_depth() -> None:
     config = small_config(environment__shaping__exploration=0.0, environment__shaping__stairs=0.0).environment
     game = NetHackGame(config, 1)
     game.reset()
-    assert [game._explore(explored(5, depth=depth)) for depth in (1, 3, 2, 3, 4)] == [0.0, 2.0, 0.0, 0.0, 1.0]
+    assert [game._explore(explored(5, depth=depth)) for depth in (1, 3, 2, 3, 4)] == [0.0, 6.0, 0.0, 0.0, 3.0]
 
 
 def test_stairs_pay_for_getting_nearer_than_ever() -> None:
@@ -192,8 +192,9 @@ def test_final_observation_is_of_the_game_that_ended() -> None:
 
 
 def test_random_baseline_plays_whole_episodes_under_the_cap() -> None:
-    scores = random_scores(small_config().environment, episodes=6, seed=1)
-    assert len(scores) == 8 and (scores >= 0).all()  # two rounds of four games
+    episodes = random_episodes(small_config().environment, episodes=6, seed=1)
+    assert len(episodes) == 8  # two rounds of four games
+    assert all(episode.score >= 0 and (episode.steps == 40 or episode.died) for episode in episodes)
 
 
 def test_every_environment_on_offer_plays_and_is_repeatable() -> None:

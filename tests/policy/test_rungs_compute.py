@@ -35,9 +35,10 @@ def begin(trainer: Trainer, episode: int) -> Worker:
 @pytest.mark.parametrize("phase", PHASES)
 def test_first_minibatch_ratio_is_one(rung_config: ExperimentConfig, phase: str, tmp_path: Path) -> None:
     _, worker = in_phase(rung_config, phase, tmp_path)
-    for index in torch.randperm(len(worker.samples.action)).split(32):
-        _, log_prob = worker.recompute(index)
-        assert ((log_prob - worker.samples.log_prob[index]).exp() - 1).abs().max() < 1e-5
+    for index in torch.randperm(len(worker.samples)).split(32):
+        batch = worker.samples[index]
+        _, log_prob = worker.recompute(batch)
+        assert ((log_prob - batch.log_prob).exp() - 1).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -45,10 +46,11 @@ def test_gradients_reach_what_trains_and_nothing_else(
     rung_config: ExperimentConfig, phase: str, tmp_path: Path
 ) -> None:
     trainer, worker = in_phase(rung_config, phase, tmp_path)
-    output, log_prob = worker.recompute(slice(None))
-    old = worker.samples.log_prob
+    samples = worker.samples
+    output, log_prob = worker.recompute(samples)
     trainer.policy.zero_grad(set_to_none=True)
-    total_loss(output, log_prob, old, worker.advantage, worker.returns, rung_config.training).total.backward()
+    losses = total_loss(output, log_prob, samples.log_prob, samples.advantage, samples.returns, rung_config.training)
+    losses.total.backward()
     frozen = rung_config.policy.gat_frozen or rung_config.policy.kind == "v2_gat"
     for name, parameter in trainer.policy.named_parameters():
         if frozen and name.startswith("gat."):
@@ -70,7 +72,8 @@ def output_of(config: ExperimentConfig, tmp_path: Path):  # type: ignore[no-unty
     trainer = Trainer(config, tmp_path, lambda metrics, step: None)
     with torch.no_grad():
         trainer.policy.router.out.weight.mul_(40)  # a router that has something to say
-    return trainer, begin(trainer, 9).recompute(slice(None))[0]
+    worker = begin(trainer, 9)
+    return trainer, worker.recompute(worker.samples)[0]
 
 
 def test_each_rung_computes_something_else_than_v3(tmp_path: Path) -> None:

@@ -41,6 +41,25 @@ def test_gae_equals_its_definition_with_both_kinds_of_ends() -> None:
     assert np.allclose(actual.numpy(), expected)
 
 
+def test_gae_equals_torchrls() -> None:
+    """An independent implementation, with deaths and cuts mixed."""
+    from torchrl.objectives.value.functional import generalized_advantage_estimate
+
+    random = torch.Generator().manual_seed(0)
+    reward, value, following = (torch.randn(40, 6, generator=random) for _ in range(3))
+    terminated = torch.rand(40, 6, generator=random) < 0.1
+    truncated = (torch.rand(40, 6, generator=random) < 0.1) & ~terminated
+    assert terminated.any() and truncated.any()
+    ours = generalised_advantage(reward, value, following, terminated, truncated, GAMMA, LAMBDA)
+    theirs, returns = generalized_advantage_estimate(
+        GAMMA,
+        LAMBDA,
+        *(each.T.unsqueeze(-1) for each in (value, following, reward, terminated | truncated, terminated)),
+    )
+    assert torch.allclose(ours, theirs.squeeze(-1).T, atol=1e-5)
+    assert torch.allclose(ours + value, returns.squeeze(-1).T, atol=1e-5)
+
+
 @pytest.mark.parametrize(("terminated", "expected"), [(True, 1.0 - 0.5), (False, 1.0 + GAMMA * 2.0 - 0.5)])
 def test_truncation_bootstraps_and_termination_does_not(terminated: bool, expected: float) -> None:
     advantage = generalised_advantage(

@@ -60,11 +60,11 @@ def test_truncation_bootstraps_from_the_game_that_ended(tmp_path: Path, monkeypa
     monkeypatch.setattr(RewardNormaliser, "__call__", lambda self, reward, done: np.zeros(reward.shape, np.float32))
     worker, played = collect(made)
     value = played.value
-    advantage = worker.advantage.view(16, 4).numpy()
+    advantage = worker.samples.advantage.view(16, 4).numpy()
     following = np.stack(clock).astype(np.float32)
     assert (value[8] <= 1).all() and (following[7] > 2).sum() >= 3  # the next game's beginning, and the end of this one
     assert np.allclose(advantage, 0.995 * following - value, atol=1e-5)
-    assert np.allclose(worker.returns.view(16, 4), advantage + value)
+    assert np.allclose(worker.samples.returns.view(16, 4), advantage + value)
 
 
 def test_a_game_keeps_the_phase_in_which_it_began(tmp_path: Path) -> None:

@@ -70,18 +70,17 @@ def test_the_average_gradient_is_that_of_the_whole_minibatch(rung_config: Experi
     trainer.workers.call("backward", BatchStatistics.average(parts))
     divided = [each.clone() for each in trainer.workers.average_gradient()]
 
-    index = [worker._minibatches[0] for worker in workers]
-    outputs = [worker.recompute(each) for worker, each in zip(workers, index, strict=True)]
+    batches = [worker._batch for worker in workers]
+    outputs = [worker.recompute(batch) for worker, batch in zip(workers, batches, strict=True)]
     whole = outputs[0][0]
     for field in ("logits", "value", "alpha", "soft_alpha", "weights", "router_logits", "expert_logits"):
         setattr(whole, field, torch.cat([getattr(output, field) for output, _ in outputs]))
-    together = [
-        torch.cat([array(worker)[each] for worker, each in zip(workers, index, strict=True)])
-        for array in (lambda w: w.samples.log_prob, lambda w: w.advantage, lambda w: w.returns)
-    ]
-    advantage = (together[1] - together[1].mean()) / (together[1].std(correction=0) + 1e-8)
     log_prob = torch.cat([each for _, each in outputs])
-    loss = total_loss(whole, log_prob, together[0], advantage, together[2], trainer.config.training)
+    old, advantage, returns = (
+        torch.cat([getattr(batch, name) for batch in batches]) for name in ("log_prob", "advantage", "returns")
+    )
+    advantage = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
+    loss = total_loss(whole, log_prob, old, advantage, returns, trainer.config.training)
     expected = torch.autograd.grad(loss.total, workers[0].trained, materialize_grads=True)
     assert len(log_prob) == min(trainer.config.training.batch_size, 64)
     for ours, theirs in zip(divided, expected, strict=True):

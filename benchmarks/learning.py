@@ -1,0 +1,226 @@
+"""Does V3 learn, and does each of its parts help? Several seeds, equal environment steps, the same step cap.
+
+    python -m benchmarks.learning [--seeds 3] [--budget 1000000] [--variants v3,ppo] [--environment NetHackScore-v0]
+    python -m benchmarks.learning --report          only the page, from the results at hand
+
+Each run is an experiment of this pipeline (experiments/score.yaml; its failing rules only warn here, so that all runs
+have the same length), SB3's and random ones aside. Each leaves a file of its own under `results/learning/`; what is
+there is not computed again. The figure of a run is the mean over its last 300 episodes of the game's own score (for
+NetHackScout-v0: of the task's own return). Statistics are over runs, as in rliable (Agarwal et al. 2021,
+https://arxiv.org/abs/2108.13264).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.report import RESULTS, circumstances, interval
+from pipeline.config import ExperimentConfig
+from pipeline.environments.vector import random_episodes
+from pipeline.health.rule_sets import RULE_SETS
+from pipeline.load import load_experiment
+from pipeline.tracking import Store, tracking_root, tracking_uri
+
+EXPERIMENT = "experiments/score.yaml"
+LAST = 300
+"""Episodes over which a run is judged."""
+
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "random": (),
+    "ppo": ("policy.kind=ppo",),
+    "sb3": (),
+    "v3": (),
+    "v3_one_expert": ("policy.experts=[general]", "policy.expert_size=256"),
+    "v3_no_graph": ("policy.graph=false",),
+    "v3_sparse_from_the_start": ("phases.warmup_until=0", "phases.transition_until=0", "phases.finetune.learning_rate_factor=0.5"),
+    "v3_centred_reward": ("training.reward_centring=true",),
+    "freeze_gat": ("ladder.rungs=[freeze_gat]",),
+    "softmax_only": ("ladder.rungs=[softmax_only]",),
+    "two_experts": ("ladder.rungs=[two_experts]",),
+    "v2_router_gat": ("ladder.rungs=[v2_router_gat]",),
+}  # fmt: skip
+TRACKED = ("episodes", "score", "task_return", "depth", "episode_length", "death_share")
+ROUTING = ("alpha_entropy", "specialisation", "expert_usage_max")
+
+
+def settings(environment: str, budget: int, seed: int) -> list[str]:
+    """Overrides of the experiment's file: the schedule in episodes is scaled with the budget in steps."""
+    episodes = budget // 800
+    return [
+        f"environment.id={environment}",
+        f"training.seed={seed}",
+        f"training.steps={budget}",
+        f"training.episodes={episodes}",
+        f"phases.warmup_until={episodes // 5}",
+        f"phases.transition_until={episodes * 3 // 5}",
+        f"experiment.name=learning {environment}",
+        "tracking.root=mlruns/learning",
+        *(f"health.override.{rule.name}.action=warn" for rule in RULE_SETS["v3"]),
+    ]
+
+
+def run_pipeline(variant: str, overrides: list[str]) -> dict[str, Any]:
+    """One experiment with a single rung, and what its only attempt logged."""
+    words = ["ladder.rungs=[v3]", *overrides, *VARIANTS[variant]]
+    config = load_experiment(Path(EXPERIMENT), words)
+    command = [sys.executable, "-m", "pipeline", "run", EXPERIMENT, *words]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+    store = Store(tracking_uri(config), tracking_root(config))
+    runs = next(runs for experiment, runs in store.experiments() if experiment.name == config.experiment.name)
+    attempt = next(run for run in runs if run.data.tags["ladder.kind"] == "attempt")
+    experts = [f"expert_usage/{name}" for name in config.policy.experts]
+    history = store.history(attempt.info.run_id, [*TRACKED, *ROUTING, *experts])
+    steps, counted = history.series("episodes")
+    episodes = dict(zip(steps.tolist(), np.diff(counted, prepend=0.0).tolist(), strict=True))
+    rows = [
+        (step, episodes[step], *values)
+        for step, *values in zip(*_columns(history, ("score", "task_return", "depth")), strict=True)
+    ]
+    tail = {}
+    for name in (*ROUTING, *experts):
+        at, values = history.series(name)
+        if len(at):
+            tail[name] = float(np.median(values[at > 0.8 * steps[-1]]))
+    return {
+        "verdict": attempt.data.tags["ladder.verdict"],
+        "exit_code": done.returncode,
+        **summary(np.array(rows)),
+        "last_fifth": tail,
+        "specialisation": _thin(np.column_stack(history.series("specialisation"))),
+    }
+
+
+def _columns(history: Any, names: tuple[str, ...]) -> list[list[float]]:
+    steps, aligned = history.aligned(names)
+    return [steps.tolist(), *(aligned[name].tolist() for name in names)]
+
+
+def run_sb3(config: ExperimentConfig) -> dict[str, Any]:
+    from benchmarks.sb3 import build
+
+    model, games = build(config, seed=config.training.seed)
+    model.learn(config.training.steps or 0)
+    rows = [(steps, 1, each.score, each.task_return, each.depth) for steps, each in games.episodes]
+    return {"verdict": "", **summary(np.array(rows))}
+
+
+def run_random(config: ExperimentConfig) -> dict[str, Any]:
+    episodes = random_episodes(config.environment, LAST, config.training.seed)
+    rows = [(index, 1, each.score, each.task_return, each.depth) for index, each in enumerate(episodes)]
+    return {"verdict": "", **summary(np.array(rows))}
+
+
+def summary(rows: np.ndarray) -> dict[str, Any]:
+    """Of rows (step, episodes that ended, their mean score, return and depth): means over the last 300, and a curve."""
+    since = np.cumsum(rows[::-1, 1])[::-1]
+    last = rows[since <= max(LAST, since[-1])]
+    score, task_return, depth = np.average(last[:, 2:5], axis=0, weights=last[:, 1])
+    curve = []
+    for step in np.linspace(rows[0, 0], rows[-1, 0], 60):
+        window = rows[rows[:, 0] <= step]
+        window = window[np.cumsum(window[::-1, 1])[::-1] <= 100] if window[:, 1].sum() > 100 else window
+        if len(window):
+            curve.append(
+                [int(step), *(round(float(x), 2) for x in np.average(window[:, 2:5], axis=0, weights=window[:, 1]))]
+            )
+    return {
+        "score": float(score),
+        "task_return": float(task_return),
+        "depth": float(depth),
+        "episodes": int(rows[:, 1].sum()),
+        "curve": curve,
+    }  # fmt: skip
+
+
+def _thin(series: np.ndarray, points: int = 40) -> list[list[float]]:
+    chosen = series[np.linspace(0, len(series) - 1, min(points, len(series))).astype(int)] if len(series) else series
+    return [[int(step), round(float(value), 4)] for step, value in chosen]
+
+
+def measure(variant: str, environment: str, budget: int, seed: int) -> Path:
+    """Runs one variant with one seed, unless its result is there."""
+    path = RESULTS / "learning" / environment / f"{variant}-{budget}-seed{seed}.json"
+    if path.exists():
+        return path
+    overrides = settings(environment, budget, seed)
+    config = load_experiment(Path(EXPERIMENT), overrides)
+    began = time.monotonic()
+    where = circumstances()
+    if variant == "random":
+        result = run_random(config)
+    elif variant == "sb3":
+        result = run_sb3(config)
+    else:
+        result = run_pipeline(variant, overrides)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    about = {"variant": variant, "environment": environment, "steps": budget, "seed": seed}
+    content = {**about, "minutes": round((time.monotonic() - began) / 60, 1), **where, **result}
+    path.write_text(json.dumps(content) + "\n")
+    print(f"{variant:26} seed {seed}: {figure(content):6.1f}  ({content['minutes']} min)", flush=True)
+    return path
+
+
+def figure(result: dict[str, Any]) -> float:
+    """What a run is judged by."""
+    return float(result["task_return" if result["environment"].startswith("NetHackScout") else "score"])
+
+
+def results() -> dict[tuple[str, int], dict[str, list[dict[str, Any]]]]:
+    """(environment, steps) → variant → its runs."""
+    found: dict[tuple[str, int], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for path in sorted((RESULTS / "learning").glob("*/*.json")):
+        result = json.loads(path.read_text())
+        found[result["environment"], result["steps"]][result["variant"]].append(result)
+    return found
+
+
+def table(runs: dict[str, list[dict[str, Any]]]) -> list[list[str]]:
+    """A row for each variant, best first: seeds, mean, median and IQM with 95 % intervals, chance that V3 is better."""
+    figures = {variant: np.array([figure(result) for result in found]) for variant, found in runs.items()}
+    rows = []
+    for variant in sorted(figures, key=lambda name: -figures[name].mean()):
+        values = figures[variant]
+        row = [variant, str(len(values))]
+        for statistic in ("mean", "median", "iqm"):
+            middle, low, high = interval(values, statistic)
+            row.append(f"{middle:.1f} [{low:.1f}, {high:.1f}]")
+        others = figures.get("v3", values)
+        better = np.mean([(a > b) + 0.5 * (a == b) for a in others for b in values])
+        rows.append([*row, "" if variant == "v3" else f"{better:.2f}", ", ".join(f"{value:.1f}" for value in values)])
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--budget", type=int, default=1_000_000, help="environment steps of a run")
+    parser.add_argument("--variants", default="random,v3,ppo,sb3", help=f"of: {', '.join(VARIANTS)}")
+    parser.add_argument("--environment", default="NetHackScore-v0")
+    parser.add_argument("--report", action="store_true", help="run nothing")
+    asked = parser.parse_args()
+    variants = asked.variants.split(",")
+    if unknown := set(variants) - VARIANTS.keys():
+        parser.error(f"--variants: unknown {', '.join(sorted(unknown))}; allowed: {', '.join(VARIANTS)}")
+    logging.getLogger("nle.env.base").setLevel(logging.WARNING)
+    if not asked.report:
+        for seed in range(1, asked.seeds + 1):
+            for variant in variants:
+                measure(variant, asked.environment, asked.budget, seed)
+    for (environment, steps), runs in results().items():
+        print(f"\n{environment}, {steps:,} steps: mean of the last {LAST} episodes")
+        for row in table(runs):
+            print("  {:26} {:>2} seeds  mean {:20} median {:20} IQM {:20} P(v3 better) {:5} {}".format(*row))
+
+
+if __name__ == "__main__":
+    main()

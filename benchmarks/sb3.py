@@ -1,0 +1,173 @@
+"""Stable-Baselines3's PPO on the same games: what somebody would do who stays with that library.
+
+`plain`: its own small perceptron on the glyph crop and the statistics. `v3`: this project's V3 network inside it, by
+its custom-policy interface (the network alone; SB3's loss has no terms for the router).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+from torch import Tensor
+
+from pipeline.config import EnvironmentSection, ExperimentConfig, PolicySection
+from pipeline.environments.entity_graph import GLYPHS, KINDS, STATS, encode
+from pipeline.environments.nethack import Episode
+from pipeline.environments.vector import Games, game_seeds
+from pipeline.policy.interface import ObservationSpec, Routing
+from pipeline.policy.v3 import V3Policy
+
+
+class GamesVecEnv(VecEnv):
+    """`Games` as SB3's vector environment. `episodes` collects those that ended, with the steps played by then."""
+
+    def __init__(self, config: EnvironmentSection, seed: int, graph: bool) -> None:
+        self._config, self._graph = config, graph
+        self._games = Games(config, game_seeds(config, seed))
+        self.episodes: list[tuple[int, Episode]] = []
+        self._steps = 0
+        arrays = self._encode(self._games.reset())
+        spaces = {key: _space(array[0]) for key, array in arrays.items()}
+        space = gym.spaces.Dict(spaces) if graph else _space(np.zeros(self._flat(arrays).shape[1:], np.float32))
+        super().__init__(config.num_envs, space, gym.spaces.Discrete(self._games.num_actions))
+
+    def _encode(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return encode(observation, self._config)
+
+    def _flat(self, arrays: dict[str, np.ndarray]) -> np.ndarray:
+        crop = arrays["crop"].reshape(len(arrays["crop"]), -1).astype(np.float32) / GLYPHS
+        return np.concatenate([crop, arrays["stats"]], axis=1)
+
+    def _observe(self, observation: dict[str, np.ndarray]) -> Any:
+        arrays = self._encode(observation)
+        return arrays if self._graph else self._flat(arrays)
+
+    def reset(self) -> VecEnvObs:
+        return self._observe(self._games.reset())
+
+    def step_async(self, actions: np.ndarray) -> None:
+        self._actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        step = self._games.step(self._actions)
+        self._steps += self.num_envs
+        self.episodes += [(self._steps, episode) for episode in step.episodes]
+        done = step.terminated | step.truncated
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        if step.final_observation is not None:
+            final = self._observe(step.final_observation)
+            for index in np.flatnonzero(done):
+                last = {key: array[index] for key, array in final.items()} if self._graph else final[index]
+                cut = bool(step.truncated[index] and not step.terminated[index])
+                infos[index] = {"terminal_observation": last, "TimeLimit.truncated": cut}
+        return self._observe(step.observation), step.reward, done, infos
+
+    def close(self) -> None:
+        self._games.close()
+
+    def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
+        return [None] * self.num_envs
+
+    def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
+        raise NotImplementedError
+
+    def env_method(self, method_name: str, *args: Any, indices: Any = None, **kwargs: Any) -> list[Any]:
+        raise NotImplementedError
+
+    def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
+        return [False] * self.num_envs
+
+
+def _space(example: np.ndarray) -> gym.spaces.Box:
+    if example.dtype == np.float32:
+        return gym.spaces.Box(-np.inf, np.inf, example.shape, np.float32)
+    kind = np.uint8 if example.dtype == bool else example.dtype
+    limits = np.iinfo(kind)
+    return gym.spaces.Box(limits.min, limits.max, example.shape, kind)  # type: ignore[arg-type]
+
+
+class V3ForSB3(ActorCriticPolicy):
+    """V3, with the sparsemax routing of the transition, as a policy of SB3's."""
+
+    def __init__(self, *arguments: Any, network: PolicySection, environment: EnvironmentSection, **named: Any) -> None:
+        self._network, self._environment = network, environment
+        super().__init__(*arguments, features_extractor_class=_Nothing, **named)
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        spec = ObservationSpec(
+            glyphs=GLYPHS,
+            kinds=len(KINDS),
+            crop=self._environment.crop_size,
+            stats=STATS,
+            actions=int(self.action_space.n),  # type: ignore[attr-defined]
+        )
+        self.v3 = V3Policy(spec, self._network)
+        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+
+    def _run(self, obs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        obs = obs | {"adjacency": obs["adjacency"].bool()}
+        count = len(obs["stats"])
+        output = self.v3(obs, Routing(torch.ones(count, dtype=torch.bool), torch.ones(count)), {})
+        return output.logits, output.value
+
+    def forward(self, obs: PyTorchObs, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        logits, value = self._run(obs)  # type: ignore[arg-type]
+        distribution = self.action_dist.proba_distribution(action_logits=logits)
+        actions = distribution.get_actions(deterministic=deterministic)
+        return actions, value.unsqueeze(-1), distribution.log_prob(actions)
+
+    def evaluate_actions(self, obs: PyTorchObs, actions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        logits, value = self._run(obs)  # type: ignore[arg-type]
+        distribution = self.action_dist.proba_distribution(action_logits=logits)
+        return value.unsqueeze(-1), distribution.log_prob(actions), distribution.entropy()
+
+    def predict_values(self, obs: PyTorchObs) -> Tensor:
+        return self._run(obs)[1].unsqueeze(-1)  # type: ignore[arg-type]
+
+
+class _Nothing(FlattenExtractor):
+    """SB3 asks for an extractor of features; V3 takes the observation as it is."""
+
+    def __init__(self, observation_space: gym.Space[Any]) -> None:
+        super().__init__(gym.spaces.Box(0, 1, (1,)))
+
+
+def build(config: ExperimentConfig, v3: bool = False, seed: int = 1) -> tuple[PPO, GamesVecEnv]:
+    """SB3's PPO with this experiment's coefficients, and the games that it plays."""
+    training = config.training
+    torch.set_num_threads(training.threads)
+    games = GamesVecEnv(config.environment, seed, graph=v3)
+    normalised = VecNormalize(games, norm_obs=False, gamma=training.gamma, clip_reward=training.reward_clip)
+    model = PPO(
+        V3ForSB3 if v3 else "MlpPolicy",
+        normalised,
+        learning_rate=training.learning_rate,
+        n_steps=training.rollout_steps,
+        batch_size=training.batch_size,
+        n_epochs=training.ppo_epochs,
+        gamma=training.gamma,
+        gae_lambda=training.gae_lambda,
+        clip_range=training.clip_ratio,
+        ent_coef=training.entropy_coef,
+        vf_coef=training.critic_coef,
+        max_grad_norm=training.max_grad_norm,
+        policy_kwargs={"network": config.policy, "environment": config.environment} if v3 else None,
+        seed=seed,
+        device="cpu",
+    )
+    return model, games
+
+
+def scores(episodes: Sequence[tuple[int, Episode]]) -> np.ndarray:
+    """(episodes, 3): steps played by then, score, depth."""
+    return np.array([(steps, episode.score, episode.depth) for steps, episode in episodes])
