@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.report import RESULTS, circumstances, interval
+from benchmarks.learning_page import HEADER, figure, table, write_page
+from benchmarks.report import RESULTS, circumstances
 from pipeline.config import ExperimentConfig
 from pipeline.environments.vector import random_episodes
 from pipeline.health.rule_sets import RULE_SETS
@@ -42,7 +43,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "v3": (),
     "v3_one_expert": ("policy.experts=[general]", "policy.expert_size=256"),
     "v3_no_graph": ("policy.graph=false",),
-    "v3_sparse_from_the_start": ("phases.warmup_until=0", "phases.transition_until=0", "phases.finetune.learning_rate_factor=0.5"),
+    "v3_no_phases": ("phases.warmup_until=0", "phases.transition_until=0", "phases.finetune.learning_rate_factor=0.5"),
     "v3_centred_reward": ("training.reward_centring=true",),
     "freeze_gat": ("ladder.rungs=[freeze_gat]",),
     "softmax_only": ("ladder.rungs=[softmax_only]",),
@@ -57,6 +58,7 @@ def settings(environment: str, budget: int, seed: int) -> list[str]:
     """Overrides of the experiment's file: the schedule in episodes is scaled with the budget in steps."""
     episodes = budget // 800
     return [
+        "ladder.rungs=[v3]",
         f"environment.id={environment}",
         f"training.seed={seed}",
         f"training.steps={budget}",
@@ -71,7 +73,7 @@ def settings(environment: str, budget: int, seed: int) -> list[str]:
 
 def run_pipeline(variant: str, overrides: list[str]) -> dict[str, Any]:
     """One experiment with a single rung, and what its only attempt logged."""
-    words = ["ladder.rungs=[v3]", *overrides, *VARIANTS[variant]]
+    words = [*overrides, *VARIANTS[variant]]
     config = load_experiment(Path(EXPERIMENT), words)
     command = [sys.executable, "-m", "pipeline", "run", EXPERIMENT, *words]
     done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
@@ -106,10 +108,10 @@ def _columns(history: Any, names: tuple[str, ...]) -> list[list[float]]:
 
 
 def run_sb3(config: ExperimentConfig) -> dict[str, Any]:
-    from benchmarks.sb3 import build
+    from benchmarks.sb3 import GamesVecEnv, build
 
-    model, games = build(config, seed=config.training.seed)
-    model.learn(config.training.steps or 0)
+    games = GamesVecEnv(config.environment, config.training.seed, graph=False)
+    build(config, games).learn(config.training.steps or 0)
     rows = [(steps, 1, each.score, each.task_return, each.depth) for steps, each in games.episodes]
     return {"verdict": "", **summary(np.array(rows))}
 
@@ -170,11 +172,6 @@ def measure(variant: str, environment: str, budget: int, seed: int) -> Path:
     return path
 
 
-def figure(result: dict[str, Any]) -> float:
-    """What a run is judged by."""
-    return float(result["task_return" if result["environment"].startswith("NetHackScout") else "score"])
-
-
 def results() -> dict[tuple[str, int], dict[str, list[dict[str, Any]]]]:
     """(environment, steps) → variant → its runs."""
     found: dict[tuple[str, int], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
@@ -182,22 +179,6 @@ def results() -> dict[tuple[str, int], dict[str, list[dict[str, Any]]]]:
         result = json.loads(path.read_text())
         found[result["environment"], result["steps"]][result["variant"]].append(result)
     return found
-
-
-def table(runs: dict[str, list[dict[str, Any]]]) -> list[list[str]]:
-    """A row for each variant, best first: seeds, mean, median and IQM with 95 % intervals, chance that V3 is better."""
-    figures = {variant: np.array([figure(result) for result in found]) for variant, found in runs.items()}
-    rows = []
-    for variant in sorted(figures, key=lambda name: -figures[name].mean()):
-        values = figures[variant]
-        row = [variant, str(len(values))]
-        for statistic in ("mean", "median", "iqm"):
-            middle, low, high = interval(values, statistic)
-            row.append(f"{middle:.1f} [{low:.1f}, {high:.1f}]")
-        others = figures.get("v3", values)
-        better = np.mean([(a > b) + 0.5 * (a == b) for a in others for b in values])
-        rows.append([*row, "" if variant == "v3" else f"{better:.2f}", ", ".join(f"{value:.1f}" for value in values)])
-    return rows
 
 
 def main() -> None:
@@ -216,10 +197,12 @@ def main() -> None:
         for seed in range(1, asked.seeds + 1):
             for variant in variants:
                 measure(variant, asked.environment, asked.budget, seed)
-    for (environment, steps), runs in results().items():
+    everything = results()
+    for (environment, steps), runs in everything.items():
         print(f"\n{environment}, {steps:,} steps: mean of the last {LAST} episodes")
-        for row in table(runs):
-            print("  {:26} {:>2} seeds  mean {:20} median {:20} IQM {:20} P(v3 better) {:5} {}".format(*row))
+        for row in (HEADER, *table(runs)):
+            print("  {:16} {:>5}  {:18} {:18} {:18} {:12} {}".format(*row))
+    print(f"written to {write_page(everything)}")
 
 
 if __name__ == "__main__":

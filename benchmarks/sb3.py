@@ -1,12 +1,14 @@
 """Stable-Baselines3's PPO on the same games: what somebody would do who stays with that library.
 
-`plain`: its own small perceptron on the glyph crop and the statistics. `v3`: this project's V3 network inside it, by
-its custom-policy interface (the network alone; SB3's loss has no terms for the router).
+Its own small perceptron on the glyph crop and the statistics; or this project's V3 network inside it, by its
+custom-policy interface (the network alone: SB3's loss has no terms for the router). The games are either Gymnasium
+environments in SB3's own `DummyVecEnv`, as its documentation has it, or, batched, this project's `Games`, whose
+observations are encoded for all games at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -16,16 +18,53 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 from torch import Tensor
 
 from pipeline.config import EnvironmentSection, ExperimentConfig, PolicySection
 from pipeline.environments.entity_graph import GLYPHS, KINDS, STATS, encode
-from pipeline.environments.nethack import Episode
+from pipeline.environments.nethack import Episode, NetHackGame
 from pipeline.environments.vector import Games, game_seeds
 from pipeline.policy.interface import ObservationSpec, Routing
 from pipeline.policy.v3 import V3Policy
+
+
+def observe(observation: dict[str, np.ndarray], config: EnvironmentSection, graph: bool) -> Any:
+    """Of n games: everything as V3 takes it, or crop and statistics as one array (n, …)."""
+    arrays = encode(observation, config)
+    if graph:
+        return arrays
+    crop = arrays["crop"].reshape(len(arrays["crop"]), -1).astype(np.float32) / GLYPHS
+    return np.concatenate([crop, arrays["stats"]], axis=1)
+
+
+def space_of(observed: Any) -> gym.spaces.Space[Any]:
+    """The space of one game's observation, from an example (n, …)."""
+    if isinstance(observed, dict):
+        return gym.spaces.Dict({key: space_of(array) for key, array in observed.items()})
+    example = observed[0]
+    if example.dtype == np.float32:
+        return gym.spaces.Box(-np.inf, np.inf, example.shape, np.float32)
+    kind = np.dtype(np.uint8) if example.dtype == bool else example.dtype
+    limits = np.iinfo(kind)
+    return gym.spaces.Box(limits.min, limits.max, example.shape, kind.type)
+
+
+class EncodedGame(gym.ObservationWrapper[Any, Any, Any]):
+    """One game, its observations encoded one at a time."""
+
+    def __init__(self, config: EnvironmentSection, seed: np.random.SeedSequence, graph: bool) -> None:
+        game = NetHackGame(config, seed)
+        super().__init__(game)
+        self._config, self._graph = config, graph
+        example = observe({key: np.asarray(array)[None] for key, array in game.reset()[0].items()}, config, graph)
+        self.observation_space = space_of(example)
+
+    def observation(self, observation: Any) -> Any:
+        one = {key: np.asarray(array)[None] for key, array in observation.items()}
+        encoded = observe(one, self._config, self._graph)
+        return {key: array[0] for key, array in encoded.items()} if self._graph else encoded[0]
 
 
 class GamesVecEnv(VecEnv):
@@ -36,21 +75,11 @@ class GamesVecEnv(VecEnv):
         self._games = Games(config, game_seeds(config, seed))
         self.episodes: list[tuple[int, Episode]] = []
         self._steps = 0
-        arrays = self._encode(self._games.reset())
-        spaces = {key: _space(array[0]) for key, array in arrays.items()}
-        space = gym.spaces.Dict(spaces) if graph else _space(np.zeros(self._flat(arrays).shape[1:], np.float32))
+        space = space_of(self._observe(self._games.reset()))
         super().__init__(config.num_envs, space, gym.spaces.Discrete(self._games.num_actions))
 
-    def _encode(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return encode(observation, self._config)
-
-    def _flat(self, arrays: dict[str, np.ndarray]) -> np.ndarray:
-        crop = arrays["crop"].reshape(len(arrays["crop"]), -1).astype(np.float32) / GLYPHS
-        return np.concatenate([crop, arrays["stats"]], axis=1)
-
     def _observe(self, observation: dict[str, np.ndarray]) -> Any:
-        arrays = self._encode(observation)
-        return arrays if self._graph else self._flat(arrays)
+        return observe(observation, self._config, self._graph)
 
     def reset(self) -> VecEnvObs:
         return self._observe(self._games.reset())
@@ -86,14 +115,6 @@ class GamesVecEnv(VecEnv):
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Any = None) -> list[bool]:
         return [False] * self.num_envs
-
-
-def _space(example: np.ndarray) -> gym.spaces.Box:
-    if example.dtype == np.float32:
-        return gym.spaces.Box(-np.inf, np.inf, example.shape, np.float32)
-    kind = np.uint8 if example.dtype == bool else example.dtype
-    limits = np.iinfo(kind)
-    return gym.spaces.Box(limits.min, limits.max, example.shape, kind)  # type: ignore[arg-type]
 
 
 class V3ForSB3(ActorCriticPolicy):
@@ -142,15 +163,13 @@ class _Nothing(FlattenExtractor):
         super().__init__(gym.spaces.Box(0, 1, (1,)))
 
 
-def build(config: ExperimentConfig, v3: bool = False, seed: int = 1) -> tuple[PPO, GamesVecEnv]:
-    """SB3's PPO with this experiment's coefficients, and the games that it plays."""
+def build(config: ExperimentConfig, games: VecEnv, v3: bool = False) -> PPO:
+    """SB3's PPO with this experiment's coefficients."""
     training = config.training
     torch.set_num_threads(training.threads)
-    games = GamesVecEnv(config.environment, seed, graph=v3)
-    normalised = VecNormalize(games, norm_obs=False, gamma=training.gamma, clip_reward=training.reward_clip)
-    model = PPO(
+    return PPO(
         V3ForSB3 if v3 else "MlpPolicy",
-        normalised,
+        VecNormalize(games, norm_obs=False, gamma=training.gamma, clip_reward=training.reward_clip),
         learning_rate=training.learning_rate,
         n_steps=training.rollout_steps,
         batch_size=training.batch_size,
@@ -162,12 +181,15 @@ def build(config: ExperimentConfig, v3: bool = False, seed: int = 1) -> tuple[PP
         vf_coef=training.critic_coef,
         max_grad_norm=training.max_grad_norm,
         policy_kwargs={"network": config.policy, "environment": config.environment} if v3 else None,
-        seed=seed,
+        seed=training.seed,
         device="cpu",
     )
-    return model, games
 
 
-def scores(episodes: Sequence[tuple[int, Episode]]) -> np.ndarray:
-    """(episodes, 3): steps played by then, score, depth."""
-    return np.array([(steps, episode.score, episode.depth) for steps, episode in episodes])
+def dummy_games(config: EnvironmentSection, seed: int, graph: bool) -> VecEnv:
+    """The games in SB3's own vector environment."""
+
+    def make(sequence: np.random.SeedSequence) -> Callable[[], gym.Env[Any, Any]]:
+        return lambda: EncodedGame(config, sequence, graph)
+
+    return DummyVecEnv([make(sequence) for sequence in game_seeds(config, seed)])

@@ -10,8 +10,9 @@ machine whose speed drifts tells the same. 16 environments; batch and epochs as 
 | v3, freeze_gat, … | this project's trainer at each rung |
 | v3_serial | V3 with its workers one after another in one process: one core |
 | ppo | this project's trainer with the plain policy |
-| sb3 | Stable-Baselines3's PPO with its own small perceptron: no graph, no experts |
-| sb3_v3 | the V3 network inside Stable-Baselines3 |
+| sb3 | Stable-Baselines3's PPO with its own small perceptron, no graph, no experts, in its own DummyVecEnv |
+| sb3_v3 | the V3 network inside Stable-Baselines3, likewise |
+| sb3_batched, sb3_v3_batched | the same with this project's vector environment, which encodes all games at once |
 | environment | random actions, nothing else, on one core |
 """
 
@@ -33,7 +34,7 @@ from unittest import mock
 import numpy as np
 
 from benchmarks.report import median_interval, write
-from benchmarks.sb3 import build as build_sb3
+from benchmarks.sb3 import GamesVecEnv, build, dummy_games
 from fallbacks.ladder import BUILT_IN
 from pipeline.config import ExperimentConfig
 from pipeline.environments.vector import Games, game_seeds
@@ -65,8 +66,9 @@ class Training:
         return (self.trainer.steps - steps) / (time.perf_counter() - began)
 
 
-def sb3(config: ExperimentConfig, v3: bool, steps: int) -> Measure:
-    model, _ = build_sb3(config, v3)
+def sb3(config: ExperimentConfig, v3: bool, batched: bool, steps: int) -> Measure:
+    games = (GamesVecEnv if batched else dummy_games)(config.environment, config.training.seed, v3)
+    model = build(config, games, v3)
 
     def measure() -> float:
         began = time.perf_counter()
@@ -156,8 +158,10 @@ def main() -> None:
         variants: dict[str, Measure] = {
             name: partial(training.measure, asked.updates) for name, training in trainings.items()
         }
-        variants["sb3"] = sb3(BASE, v3=False, steps=steps)
-        variants["sb3_v3"] = sb3(BASE, v3=True, steps=steps)
+        for v3 in (False, True):
+            for batched in (False, True):
+                name = "sb3" + "_v3" * v3 + "_batched" * batched
+                variants[name] = sb3(BASE, v3, batched, steps)
         variants["environment"] = environment(BASE, steps)
         for measure in variants.values():
             measure()  # warm-up

@@ -121,7 +121,9 @@ class Ladder:
         """The same rung from its newest checkpoint; after running out of memory, with half as many games."""
         rung, config = self.rungs[index], last.config
         if last.verdict.name == "out_of_memory":
-            config = config.with_values({"environment.num_envs": max(1, config.environment.num_envs // 2)})
+            workers = config.training.workers
+            half = max(1, config.environment.num_envs // (2 * workers)) * workers
+            config = config.with_values({"environment.num_envs": half})
         start = last.warm_start
         if last.checkpoints:
             newest = max(last.checkpoints, key=lambda checkpoint: checkpoint.step)
@@ -162,9 +164,11 @@ def _loadable(source: ExperimentConfig, target: ExperimentConfig, rung: Rung) ->
     if any(getattr(before, key) != getattr(after, key) for key in encoder):
         return False
     if rung.carry.modules == ("gat",):
-        return before.kind != "v2"
+        return before.has_graph
     return (
         before.kind == after.kind
+        and before.has_graph == after.has_graph
+        and before.expert_size == after.expert_size
         and source.environment.crop_size == target.environment.crop_size
         and set(after.experts) <= set(before.experts)
     )

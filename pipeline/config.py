@@ -101,6 +101,11 @@ class PolicySection(Section):
     gumbel_temperature: Positive = 1.0
     """Of V2's router."""
 
+    @property
+    def has_graph(self) -> bool:
+        """Whether there is a graph encoder."""
+        return self.kind == "v2_gat" or (self.kind == "v3" and self.graph)
+
     @model_validator(mode="after")
     def _consistent(self) -> PolicySection:
         if len(set(self.experts)) != len(self.experts):

@@ -47,7 +47,7 @@ class Display:
         self._file = logging.Logger("ladder")
         self._last_line = 0.0
         self._random = ""
-        self._first: tuple[float, float] | None = None  # episodes and time at the attempt's first news
+        self._first: tuple[float, float] | None = None  # progress and time at the attempt's first news
 
     # The story
 
@@ -157,15 +157,15 @@ class Display:
         return ("–" if score is None else f"{score:.1f}") + self._random
 
     def _eta(self, latest: dict[str, float]) -> str:
-        episodes, now = latest.get("episodes"), time.monotonic()
-        if episodes is None:
+        progress, now = latest.get("progress"), time.monotonic()
+        if progress is None:
             return "–"
         if self._first is None:
-            self._first = (episodes, now)
-        gained, seconds = episodes - self._first[0], now - self._first[1]
+            self._first = (progress, now)
+        gained, seconds = progress - self._first[0], now - self._first[1]
         if gained <= 0:
             return "–"
-        left = (self._plan.config.training.episodes - episodes) * seconds / gained
+        left = (1 - progress) * seconds / gained
         return str(timedelta(seconds=max(0, round(left))))
 
     def _line(self, latest: dict[str, float]) -> str:

@@ -15,7 +15,7 @@ class V2Policy(MixturePolicy):
     """h_vis (and, for `v2_gat`, h_logic detached) → Gumbel-softmax, straight-through → one expert's logits."""
 
     def __init__(self, spec: ObservationSpec, config: PolicySection) -> None:
-        super().__init__(spec, config, graph=config.kind == "v2_gat", graph_trained=False)
+        super().__init__(spec, config, graph=config.has_graph, graph_trained=False)
         self.temperature = config.gumbel_temperature
 
     def draw_noise(self, samples: int, generator: torch.Generator, device: torch.device) -> dict[str, Tensor]:

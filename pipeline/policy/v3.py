@@ -15,7 +15,7 @@ class V3Policy(MixturePolicy):
     """h_vis and h_logic → router → α; the policy is Σₖ αₖ · logitsₖ."""
 
     def __init__(self, spec: ObservationSpec, config: PolicySection) -> None:
-        super().__init__(spec, config, graph=config.graph, graph_trained=not config.gat_frozen)
+        super().__init__(spec, config, graph=config.has_graph, graph_trained=not config.gat_frozen)
 
     def draw_noise(self, samples: int, generator: torch.Generator, device: torch.device) -> dict[str, Tensor]:
         if self.gat is None or not self.graph_trained or self.gat.dropout == 0:

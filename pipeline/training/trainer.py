@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 
 from pipeline.attempt import AttemptFile, Carry, PendingFault, WarmStart
@@ -95,7 +96,7 @@ class Trainer:
         checkpoint_due = self._next_checkpoint()
         last = None if updates is None else self.updates + updates
         rolled_back = False
-        while not self._done() and self.updates != last and not self._stop:
+        while self.progress < 1 and self.updates != last and not self._stop:
             if not rolled_back:  # what has just failed all the same is no better for being finite
                 self.last_good.keep()
             started = time.perf_counter()
@@ -117,9 +118,12 @@ class Trainer:
         self.save()
         return not self._stop
 
-    def _done(self) -> bool:
+    @property
+    def progress(self) -> float:
+        """How much of the run is done, by episodes or by steps: from 1 on it is over."""
         training = self.config.training
-        return self.finished >= training.episodes or (training.steps is not None and self.steps >= training.steps)
+        by_steps = 0.0 if training.steps is None else self.steps / training.steps
+        return max(self.finished / training.episodes, by_steps)
 
     def learn_from(self, played: Played) -> dict[str, float]:
         """Gives the workers the advantages and returns of what they have played; returns the rollout's metrics."""
@@ -169,6 +173,8 @@ class Trainer:
         metrics |= {
             "rollbacks": float(self.rollbacks),
             "episodes": float(self.finished),
+            "progress": self.progress,
+            "memory_mb": self._memory(),
             "update": float(self.updates),
             "time/collect": seconds["collect"],
             "time/update": seconds["update"],
@@ -183,6 +189,11 @@ class Trainer:
             self.updates, self.finished, self.steps,
             metrics.get("score_window", float("nan")), metrics["steps_per_second"],
         )  # fmt: skip
+
+    def _memory(self) -> float:
+        """Resident memory of this process and of the workers' beside it, in megabytes."""
+        me = psutil.Process()
+        return sum(process.memory_info().rss for process in (me, *me.children())) / 2**20
 
     # State
 

@@ -94,6 +94,27 @@ def test_infrastructure_failure_retries_the_rung_and_then_steps_down(name: str) 
     assert isinstance(plan, Plan) and plan.rung.name == "freeze_gat"
 
 
+def test_half_of_the_games_can_still_be_divided_among_the_workers() -> None:
+    games, seen = 12, []
+    while not seen or games != seen[-1]:
+        seen.append(games)
+        on = ladder(environment__num_envs=games, training__workers=4)
+        plan = on.after([attempt(on, "v3", verdict("out_of_memory"))])
+        assert isinstance(plan, Plan)
+        games = plan.config.environment.num_envs
+    assert seen == [12, 4]
+
+
+def test_weights_of_another_shape_are_not_carried_over() -> None:
+    """A plain policy has no encoder to hand on; experts of another size do not fit."""
+    for change in ({"policy.kind": "ppo"}, {"policy.graph": False}, {"policy.expert_size": 16}):
+        on = ladder()
+        source = on.configs[0].with_values(change)
+        failed = attempt(on, "v3", verdict("expert_collapse", onset=300), checkpoint(100), config=source)
+        plan = on.after([failed])
+        assert isinstance(plan, Plan) and plan.warm_start is None
+
+
 def test_out_of_memory_halves_the_games() -> None:
     on = ladder(environment__num_envs=16)
     plan = on.after([attempt(on, "v3", verdict("out_of_memory"))])

@@ -24,8 +24,8 @@ class Metrics(list[tuple[dict[str, float], int]]):
         self.append((metrics, step))
 
     def learnt(self) -> list[tuple[dict[str, float], int]]:
-        """Without the timings."""
-        clock = ("time/", "steps_per_second")
+        """Without timings and memory."""
+        clock = ("time/", "steps_per_second", "memory_mb")
         return [({key: value for key, value in m.items() if not key.startswith(clock)}, step) for m, step in self]
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.training.losses import total_loss
 from pipeline.training.numerics import LastGoodState, RewardNormaliser, all_finite, parameters_finite
 from pipeline.training.trainer import Trainer
 from tests.conftest import collect, small_config, update
@@ -72,6 +73,64 @@ def test_nan_weight_at_any_minibatch_is_rolled_back(
     monkeypatch.undo()
     learnt = update(made)
     assert learnt["rolled_back"] == 0 and learnt["nonfinite_batches"] == 0
+
+
+@pytest.mark.parametrize("epoch", range(3))
+@pytest.mark.parametrize("place", ["observation", "logits", "loss", "gradient", "weight"])
+def test_nan_at_any_place_in_any_epoch_leaves_training_able_to_go_on(
+    place: str, epoch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the second of three updates, in the first, the middle or the last of its three epochs; two workers."""
+    made, reported = trainer(
+        tmp_path, training__workers=2, training__parallel=False, training__ppo_epochs=3, training__episodes=10**6
+    )
+    minibatches = 2  # of each epoch
+    worker = made.workers.here[1]
+    count, struck = -1, 0
+
+    def strikes() -> bool:
+        return made.updates == 1 and count == epoch * minibatches
+
+    forward, loss = worker.forward, total_loss
+
+    def struck_forward(number: int):  # type: ignore[no-untyped-def]
+        nonlocal count, struck
+        count += made.updates == 1
+        struck += strikes()
+        if strikes():
+            if place == "observation":
+                worker._shuffled.obs["stats"][0] = NAN
+            elif place == "weight":
+                made.policy.experts.weight_in.data[0, 0, 0] = NAN
+            elif place == "logits":
+                with monkeypatch.context() as patch:
+                    raw = torch.nn.Linear.forward
+                    router = made.policy.router.out
+                    patch.setattr(
+                        torch.nn.Linear, "forward", lambda self, x: raw(self, x) * (NAN if self is router else 1.0)
+                    )
+                    return forward(number)
+            elif place == "gradient":
+                made.ppo.poison = 1
+        return forward(number)
+
+    def struck_loss(*arguments, **named):  # type: ignore[no-untyped-def]
+        losses = loss(*arguments, **named)
+        if place == "loss" and strikes():
+            losses.total = losses.total * NAN
+        return losses
+
+    monkeypatch.setattr(worker, "forward", struck_forward)
+    monkeypatch.setattr("pipeline.training.worker.total_loss", struck_loss)
+    made.train(updates=2)
+    assert struck == 1
+    assert parameters_finite(made.policy) and all_finite(made._learning_state())
+    assert reported[1]["nonfinite_batches"] >= (place != "logits")  # a NaN logit counts as 0, and nothing is lost
+    assert reported[1]["rollbacks"] == (place == "weight")
+    before = {name: tensor.clone() for name, tensor in made.policy.state_dict().items()}
+    made.train(updates=1)
+    assert reported[2]["nonfinite_batches"] == 0 and parameters_finite(made.policy)
+    assert all(not torch.equal(before[name], tensor) for name, tensor in made.policy.named_parameters())
 
 
 def test_endless_nan_gradients_roll_back_and_training_ends_all_the_same(tmp_path: Path) -> None:

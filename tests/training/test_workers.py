@@ -19,7 +19,7 @@ from pipeline.training.trainer import Trainer
 from pipeline.training.worker import BatchStatistics
 from tests.conftest import collect_all, small_config
 
-CLOCK = ("time/", "steps_per_second")
+CLOCK = ("time/", "steps_per_second", "memory_mb")
 
 
 def trained(config: ExperimentConfig, folder: Path, start: WarmStart | None = None) -> tuple[dict[str, Any], list[Any]]:

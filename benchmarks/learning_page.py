@@ -1,0 +1,126 @@
+"""docs/learning.md and its picture, from the results of `python -m benchmarks.learning`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+from benchmarks.report import interval
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+Runs = dict[str, list[dict[str, Any]]]
+"""Variant → its runs."""
+
+FOLDER = Path(__file__).parent.parent / "docs"
+_EXPERTS = "expert_usage/"
+
+
+def figure(run: dict[str, Any]) -> float:
+    """What a run is judged by: mean of the last 300 episodes."""
+    return float(run["task_return" if run["environment"].startswith("NetHackScout") else "score"])
+
+
+def table(runs: Runs) -> list[list[str]]:
+    """A row for each variant, best first: seeds, mean, median and IQM with 95 % intervals, chance that V3 is better."""
+    figures = {variant: np.array([figure(run) for run in found]) for variant, found in runs.items()}
+    rows = []
+    for variant in sorted(figures, key=lambda name: -figures[name].mean()):
+        values = figures[variant]
+        row = [variant, str(len(values))]
+        for statistic in ("mean", "median", "iqm"):
+            middle, low, high = interval(values, statistic)
+            row.append(f"{middle:.1f}" + ("" if np.isnan(low) else f" [{low:.1f}, {high:.1f}]"))
+        others = figures.get("v3", values)
+        better = np.mean([(a > b) + 0.5 * (a == b) for a in others for b in values])
+        depth = float(np.mean([run["depth"] for run in runs[variant]]))
+        rows.append([*row, "" if variant == "v3" else f"{better:.2f}", f"{depth:.2f}"])
+    return rows
+
+
+HEADER = ["variant", "seeds", "mean", "median", "IQM", "P(v3 better)", "depth"]
+
+
+def routing(runs: Runs) -> list[list[str]]:
+    """Medians over seeds of what the router did in the last fifth of each run; of the variants that have one."""
+    rows = []
+    for variant, found in runs.items():
+        tails = [run["last_fifth"] for run in found if run.get("last_fifth", {}).get("alpha_entropy") is not None]
+        if not tails:
+            continue
+        usage = [[value for name, value in tail.items() if name.startswith(_EXPERTS)] for tail in tails]
+        first, last = ([run["specialisation"][k][1] for run in found] for k in (0, -1))
+        rows.append(
+            [
+                variant,
+                f"{np.median([tail['alpha_entropy'] for tail in tails]):.2f}",
+                " – ".join(f"{100 * np.median([pick(each) for each in usage]):.0f}" for pick in (min, max)) + " %",
+                f"{np.median(first):.2f} → {np.median(last):.2f}",
+                ", ".join(sorted({run["verdict"] for run in found})),
+            ]
+        )  # fmt: skip
+    return rows
+
+
+ROUTING_HEADER = ["variant", "α-entropy (nats)", "load of the least and the most used", "specialisation", "verdicts"]
+
+
+def draw(everything: dict[tuple[str, int], Runs], path: Path) -> None:
+    """Curves: means over seeds, and their range, of the last 100 episodes."""
+    figure_, axes = pyplot.subplots(
+        len(everything), 1, figsize=(9, 4.2 * len(everything)), squeeze=False, layout="constrained"
+    )
+    for axis, ((environment, steps), runs) in zip(axes[:, 0], everything.items(), strict=True):
+        column = 2 if environment.startswith("NetHackScout") else 1
+        for number, (variant, found) in enumerate(sorted(runs.items())):
+            colour = f"C{number}"
+            if variant == "random":
+                axis.axhline(np.mean([figure(run) for run in found]), color="grey", ls="--", label="random")
+                continue
+            grid = np.linspace(steps / 20, steps, 60)
+            curves = [np.interp(grid, *np.array(run["curve"])[:, [0, column]].T) for run in found]
+            axis.plot(grid, np.mean(curves, axis=0), color=colour, label=f"{variant} ({len(found)})")
+            axis.fill_between(grid, np.min(curves, axis=0), np.max(curves, axis=0), color=colour, alpha=0.12, lw=0)
+        axis.set_title(f"{environment}: {steps:,} steps", loc="left")
+        axis.set_xlabel("environment steps")
+        axis.set_ylabel("return" if column == 2 else "the game's own score")
+        axis.legend(fontsize=8, ncols=2)
+        axis.grid(alpha=0.3)
+    figure_.savefig(path, dpi=110)
+    pyplot.close(figure_)
+
+
+def write_page(everything: dict[tuple[str, int], Runs]) -> Path:
+    """Writes the page; returns its path."""
+    draw(everything, FOLDER / "learning.png")
+    commits = sorted({run["commit"][:9] for runs in everything.values() for found in runs.values() for run in found})
+    lines = [
+        "# Does V3 learn, and what helps?",
+        "",
+        "Made by `python -m benchmarks.learning --report` from the files under `benchmarks/results/learning/`; not to",
+        "be edited. A run's figure is the mean of its last 300 episodes: of the game's own score (NetHackScout: of the",
+        "task's return). The unit is the run: intervals are 95 % percentile bootstraps over seeds; with three seeds",
+        "they say little more than that the seeds agree. P(v3 better): the share of pairs of runs in which V3's is",
+        "the higher. Depth: the mean deepest dungeon level of those episodes. All have the same step cap (1000), the",
+        "same shaping, the same number of environment steps and, SB3 aside (a constant rate), the same schedule.",
+        "",
+        f"Commits: {', '.join(commits)}.",
+        "",
+        "![Curves: mean over seeds and range, last 100 episodes](learning.png)",
+    ]
+    for (environment, steps), runs in everything.items():
+        lines += ["", f"## {environment}, {steps:,} steps", "", *_markdown(HEADER, table(runs))]
+        if found := routing(runs):
+            lines += ["", "What the router did in the last fifth, medians over seeds:", ""]
+            lines += _markdown(ROUTING_HEADER, found)
+    path = FOLDER / "learning.md"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def _markdown(header: list[str], rows: list[list[str]]) -> list[str]:
+    return ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *rows)]

@@ -1,0 +1,75 @@
+"""What the learning benchmark makes of its runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import learning_page
+from benchmarks.learning import VARIANTS, settings, summary
+from benchmarks.learning_page import routing, table, write_page
+from benchmarks.report import interval
+from pipeline.load import load_experiment
+
+
+def run(variant: str, score: float, seed: int) -> dict[str, Any]:
+    return {
+        "variant": variant,
+        "environment": "NetHackScore-v0",
+        "steps": 1000,
+        "seed": seed,
+        "commit": "0" * 40,
+        "verdict": "healthy",
+        "score": score,
+        "task_return": 0.0,
+        "depth": 1.5,
+        "curve": [[100, score / 2, 0.0, 1.0], [1000, score, 0.0, 1.5]],
+        "last_fifth": {"alpha_entropy": 0.7, "expert_usage/a": 0.2, "expert_usage/b": 0.8},
+        "specialisation": [[100, 0.1], [1000, 0.4]],
+    }
+
+
+def test_figure_is_the_mean_of_the_last_300_episodes() -> None:
+    """Updates in which 100 episodes ended, with mean scores 1 … 5: the last three count, by their episodes."""
+    rows = np.array([[step, 100, step, 10 * step, 1] for step in range(1, 6)], dtype=float)
+    result = summary(rows)
+    assert result["score"] == pytest.approx(4.0) and result["task_return"] == pytest.approx(40.0)
+    assert result["episodes"] == 500
+    rows[-1, 1] = 50  # with the last update's 50, three updates are 250 episodes, and a fourth would be too many
+    assert summary(rows)["score"] == pytest.approx((3 * 100 + 4 * 100 + 5 * 50) / 250)
+    assert [point[0] for point in result["curve"]] == sorted(point[0] for point in result["curve"])
+
+
+def test_intervals_are_over_runs() -> None:
+    values = [1.0, 2.0, 3.0, 4.0, 100.0]
+    mean, low, high = interval(values, "mean")
+    assert mean == 22.0 and low < 5 < 40 < high
+    assert interval(values, "iqm")[0] == pytest.approx(3.0)  # the middle half; the outlier does not count
+    assert interval(values, "median")[0] == 3.0
+    assert interval([5.0], "mean")[0] == 5.0 and np.isnan(interval([5.0], "mean")[1])
+
+
+def test_page_ranks_variants_and_shows_the_routing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = {
+        "v3": [run("v3", 40, 1), run("v3", 50, 2)],
+        "ppo": [run("ppo", 45, 1), run("ppo", 30, 2)],
+        "random": [run("random", 15, 1)],
+    }
+    rows = table(runs)
+    assert [row[0] for row in rows] == ["v3", "ppo", "random"]
+    assert [row[5] for row in rows] == ["", "0.75", "1.00"]
+    assert routing(runs)[0][:4] == ["v3", "0.70", "20 – 80 %", "0.10 → 0.40"]
+    monkeypatch.setattr(learning_page, "FOLDER", tmp_path)
+    page = write_page({("NetHackScore-v0", 1000): runs}).read_text()
+    assert "| v3 | 2 | 45.0" in page and (tmp_path / "learning.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_is_a_valid_experiment(variant: str) -> None:
+    config = load_experiment("experiments/score.yaml", [*settings("NetHackScore-v0", 400_000, 3), *VARIANTS[variant]])
+    assert config.training.steps == 400_000 and config.training.seed == 3
+    assert config.phases.warmup_until <= config.phases.transition_until <= config.training.episodes
+    assert all(rule.action == "warn" for rule in config.health.build())
