@@ -4,6 +4,7 @@ EXPERIMENT ?= experiments/quickstart.yaml
 ARGS ?=
 ROOT ?= mlruns
 PORT ?= 5000
+NAME ?= throughput
 BASE_PYTHON ?= $(firstword $(foreach python,python3.11 python3.12 python3.13 python3,$(shell command -v $(python) 2>/dev/null)))
 
 BIN := .venv/bin
@@ -50,8 +51,8 @@ ui: $(READY)  ## the MLflow UI on http://127.0.0.1:5000: make ui [PORT=…] [ROO
 	MLFLOW_DISABLE_TELEMETRY=true PYTHONWARNINGS=ignore exec $(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) \
 	  --workers 1 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(ROOT)/mlflow.db}"
 
-bench: $(READY)  ## environment steps per second of V3 and of every rung
-	@$(BIN)/python -m benchmarks.throughput $(ARGS)
+bench: $(READY)  ## a benchmark: make bench [NAME=throughput|learning] [ARGS="--seeds 3 …"]
+	@$(BIN)/python -m benchmarks.$(NAME) $(ARGS)
 
 clean:  ## removes the virtual environment and caches; never a result
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info
