@@ -55,16 +55,18 @@ ROUTING = ("alpha_entropy", "specialisation", "expert_usage_max")
 
 
 def settings(environment: str, budget: int, seed: int) -> list[str]:
-    """Overrides of the experiment's file: the schedule in episodes is scaled with the budget in steps."""
-    episodes = budget // 800
+    """Overrides of the experiment's file: the schedule is scaled with the budget, at 800 steps an episode.
+
+    The limit in episodes lies higher, so that it is the steps that end a run, whatever the length of its episodes.
+    """
     return [
         "ladder.rungs=[v3]",
         f"environment.id={environment}",
         f"training.seed={seed}",
         f"training.steps={budget}",
-        f"training.episodes={episodes}",
-        f"phases.warmup_until={episodes // 5}",
-        f"phases.transition_until={episodes * 3 // 5}",
+        f"training.episodes={budget // 500}",
+        f"phases.warmup_until={budget // 4000}",
+        f"phases.transition_until={budget * 3 // 4000}",
         f"experiment.name=learning {environment}",
         "tracking.root=mlruns/learning",
         *(f"health.override.{rule.name}.action=warn" for rule in RULE_SETS["v3"]),
