@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch_geometric.nn import DenseGATConv
 
 from pipeline.config import PolicySection
+from pipeline.policy.embedding import Embedding
 from pipeline.policy.interface import ObservationSpec
 
 _FAR = 10.0  # squares
@@ -31,8 +32,8 @@ class GraphAttention(DenseGATConv):
         batch, nodes, _ = x.shape
         heads, channels = self.heads, self.out_channels
         h = self.lin(x).view(batch, nodes, heads, channels).transpose(1, 2)  # (B, heads, N, C)
-        vectors = torch.stack([self.att_src.view(heads, channels), self.att_dst.view(heads, channels)], dim=-1)
-        source, target = (h @ vectors).unbind(-1)  # (B, heads, N) each
+        source = (h * self.att_src.view(1, heads, 1, channels)).sum(-1)  # (B, heads, N)
+        target = (h * self.att_dst.view(1, heads, 1, channels)).sum(-1)
         scores = functional.leaky_relu(target.unsqueeze(-1) + source.unsqueeze(-2), self.negative_slope)
         attention = (scores + mask[:, None]).softmax(dim=-1)
         out = (attention @ h).transpose(1, 2).flatten(2)
@@ -76,8 +77,8 @@ class GraphEncoder(nn.Module):
         self.residual = config.gat_residual
         self.layer_count = config.gat_layers
         self.hidden_size = hidden
-        self.glyph = nn.Embedding(spec.glyphs, config.glyph_embedding)
-        self.kind = nn.Embedding(spec.kinds, config.glyph_embedding)
+        self.glyph = Embedding(spec.glyphs, config.glyph_embedding)
+        self.kind = Embedding(spec.kinds, config.glyph_embedding)
         self.enter = nn.Linear(2 * config.glyph_embedding + 5, hidden)
         self.layers = nn.ModuleList(
             GraphAttention(hidden, hidden // config.gat_heads, heads=config.gat_heads) for _ in range(config.gat_layers)
@@ -96,8 +97,8 @@ class GraphEncoder(nn.Module):
         distance = position.abs().amax(-1, keepdim=True)
         features = torch.cat(
             [
-                self.glyph(obs["node_glyph"].int()),
-                self.kind(obs["node_kind"].int()),
+                self.glyph(obs["node_glyph"]),
+                self.kind(obs["node_kind"]),
                 (position / _FAR).clamp(-2, 2),
                 position.sign() * (distance <= 1),
                 torch.log1p(distance) / 4,

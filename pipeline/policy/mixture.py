@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.config import PolicySection
+from pipeline.policy.embedding import Embedding
 from pipeline.policy.experts import Experts
 from pipeline.policy.gat import GraphEncoder
 from pipeline.policy.interface import ObservationSpec, Policy, PolicyOutput, Routing, bound_logits
@@ -21,14 +22,14 @@ class VisualBranch(nn.Module):
     def __init__(self, spec: ObservationSpec, config: PolicySection) -> None:
         super().__init__()
         hidden = config.hidden_size
-        self.glyph = nn.Embedding(spec.glyphs, config.glyph_embedding)
+        self.glyph = Embedding(spec.glyphs, config.glyph_embedding)
         self.crop = nn.Linear(spec.crop**2 * config.glyph_embedding, 2 * hidden)
         self.visited = nn.Linear(spec.crop**2, 2 * hidden, bias=False)
         self.stats = nn.Linear(spec.stats, hidden)
         self.out = nn.Linear(3 * hidden, 2 * hidden)
 
     def forward(self, obs: dict[str, Tensor]) -> Tensor:
-        crop = self.crop(self.glyph(obs["crop"].int()).flatten(1)) + self.visited(obs["visited"].flatten(1).float())
+        crop = self.crop(self.glyph(obs["crop"]).flatten(1)) + self.visited(obs["visited"].flatten(1).float())
         stats = functional.relu(self.stats(obs["stats"]))
         return functional.relu(self.out(torch.cat([functional.relu(crop), stats], dim=-1)))
 
