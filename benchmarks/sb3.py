@@ -31,12 +31,12 @@ from pipeline.policy.v3 import V3Policy
 
 
 def observe(observation: dict[str, np.ndarray], config: EnvironmentSection, graph: bool) -> Any:
-    """Of n games: everything as V3 takes it, or crop and statistics as one array (n, …)."""
+    """Of n games: everything as V3 takes it, or what the plain policy takes, as one array (n, …)."""
     arrays = encode(observation, config)
     if graph:
         return arrays
-    crop = arrays["crop"].reshape(len(arrays["crop"]), -1).astype(np.float32) / GLYPHS
-    return np.concatenate([crop, arrays["stats"]], axis=1)
+    planes = [arrays[key].reshape(len(arrays[key]), -1) for key in ("crop", "visited")]
+    return np.concatenate([planes[0] / np.float32(GLYPHS), planes[1], arrays["stats"]], axis=1, dtype=np.float32)
 
 
 def space_of(observed: Any) -> gym.spaces.Space[Any]:

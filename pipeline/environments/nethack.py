@@ -22,29 +22,41 @@ OBSERVATION_KEYS = ("glyphs", "blstats")
 STAIRS_UP = (nethack.GLYPH_CMAP_OFF + 23, nethack.GLYPH_CMAP_OFF + 25)  # staircase and ladder
 STAIRS_DOWN = (nethack.GLYPH_CMAP_OFF + 24, nethack.GLYPH_CMAP_OFF + 26)
 STONE = nethack.GLYPH_CMAP_OFF  # a square of which nothing is known
-_MOVES = (nethack.glyph_is_monster, nethack.glyph_is_invisible, nethack.glyph_is_warning, nethack.glyph_is_swallow)
-_STAYS = np.array([not any(moves(glyph) for moves in _MOVES) for glyph in range(nethack.MAX_GLYPH + 1)])
-_STAYS[STONE] = False  # what was seen once is not unseen: a dark room's floor vanishes from the screen
+_FEATURE = np.array([nethack.glyph_is_cmap(glyph) for glyph in range(nethack.MAX_GLYPH + 1)])
+_FEATURE[STONE] = False
 
 
 class Level:
-    """What the hero has seen of one dungeon level: it is remembered where a monster, or he himself, now stands."""
+    """What the hero has seen of one dungeon level, where it may be covered now: by himself, a monster, an object."""
 
     def __init__(self) -> None:
-        self.map = np.full(MAP_SHAPE, STONE, dtype=np.int16)
+        self.seen = np.zeros(MAP_SHAPE, dtype=bool)
+        self.features = np.full(MAP_SHAPE, STONE, dtype=np.int16)
+        """Floor, wall, door, stairs … of each square, as last seen."""
         self.visited = np.zeros(MAP_SHAPE, dtype=np.int8)
         self.nearest_stairs: int | None = None
         """The smallest distance to known stairs down so far, in squares."""
+        self._at: tuple[int, int] | None = None
 
     def look(self, glyphs: np.ndarray) -> int:
         """Takes in what is on the screen; returns how many squares were seen for the first time."""
-        known = np.count_nonzero(self.map != STONE)
-        np.copyto(self.map, glyphs, where=_STAYS[glyphs])
-        return int(np.count_nonzero(self.map != STONE) - known)
+        new = (glyphs != STONE) & ~self.seen
+        self.seen |= new
+        np.copyto(self.features, glyphs, where=_FEATURE[glyphs])
+        return int(np.count_nonzero(new))
+
+    def walk(self, x: int, y: int) -> None:
+        """The hero is at (x, y) now. One action may take him many squares along a line: he has been on all of them."""
+        x0, y0 = self._at or (x, y)
+        length = max(abs(x - x0), abs(y - y0))
+        if length > 1 and (x == x0 or y == y0 or abs(x - x0) == abs(y - y0)):
+            self.visited[np.linspace(y0, y, length + 1).astype(int), np.linspace(x0, x, length + 1).astype(int)] = 1
+        self.visited[y, x] = 1
+        self._at = x, y
 
     def nearer_to_stairs(self, x: int, y: int) -> int:
         """By how many squares (x, y) is nearer to known stairs down than ever before."""
-        rows, columns = np.nonzero((self.map == STAIRS_DOWN[0]) | (self.map == STAIRS_DOWN[1]))
+        rows, columns = np.nonzero((self.features == STAIRS_DOWN[0]) | (self.features == STAIRS_DOWN[1]))
         if not rows.size:
             return 0
         distance = int(np.maximum(abs(rows - y), abs(columns - x)).min())
@@ -115,8 +127,8 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
 
     Observations: `glyphs` (21, 79) int16, `blstats` (27,) int64, and what a player without memory lacks:
 
-    - `underfoot` () int16, the glyph of the hero's own square as he last saw it. On the screen he covers it, and
-      could not know that he stands on stairs. STONE where he has not seen it: where a game or a level begins.
+    - `underfoot` () int16, the glyph of what is built on the hero's own square (floor, door, stairs …), as last seen:
+      he covers it on the screen. STONE where he has not seen it, as where a game or a level begins.
     - `visited` (21, 79) 0 or 1, the squares of this level on which he has been.
 
     Args:
@@ -205,8 +217,8 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
             self._deepest = depth
 
         x, y = int(blstats[nethack.NLE_BL_X]), int(blstats[nethack.NLE_BL_Y])
-        level.visited[y, x] = 1
-        self._memory = {"underfoot": level.map[y, x], "visited": level.visited}
+        level.walk(x, y)
+        self._memory = {"underfoot": level.features[y, x], "visited": level.visited}
         return reward + shaping.stairs * level.nearer_to_stairs(x, y)
 
     def state(self) -> dict[str, Any]:

@@ -150,15 +150,23 @@ def test_stairs_pay_for_getting_nearer_than_ever() -> None:
     assert paid == [0.0, 2.0, 0.0, 0.0, 1.0]
 
 
-def test_stairs_are_remembered_under_the_hero_and_under_monsters() -> None:
+def test_stairs_are_remembered_under_the_hero_monsters_and_objects() -> None:
     stairs, newt, monk = 2359 + 24, nethack.GLYPH_MON_OFF + 322, nethack.GLYPH_MON_OFF + 327
     level = Level()
     glyphs = explored(1659)["glyphs"]
-    for standing in (stairs, newt, monk):
+    for standing in (stairs, newt, monk, nethack.GLYPH_OBJ_OFF + 10, nethack.GLYPH_BODY_OFF + 5, STONE):
         glyphs[7, 9] = standing
         level.look(glyphs)
-        assert level.map[7, 9] == stairs
+        assert level.features[7, 9] == stairs
     assert [level.nearer_to_stairs(x, 7) for x in (12, 10, 9)] == [0, 2, 1]  # the last step, too, is a step nearer
+
+
+def test_a_long_move_visits_all_of_its_squares() -> None:
+    level = Level()
+    for x, y in ((10, 5), (14, 5), (12, 7), (30, 8)):
+        level.walk(x, y)
+    line, diagonal, jump = [(5, x) for x in range(10, 15)], [(6, 13), (7, 12)], [(8, 30)]  # no line leads to the last
+    assert {tuple(square) for square in np.argwhere(level.visited).tolist()} == {*line, *diagonal, *jump}
 
 
 def test_underfoot_is_what_the_hero_walked_onto() -> None:
@@ -173,7 +181,7 @@ def test_underfoot_is_what_the_hero_walked_onto() -> None:
             break
         (x0, y0), (x, y) = before["blstats"][:2], after["blstats"][:2]
         onto = int(before["glyphs"][y, x])
-        if max(abs(x - x0), abs(y - y0)) == 1 and not nethack.glyph_is_monster(onto) and onto != STONE:
+        if max(abs(x - x0), abs(y - y0)) == 1 and nethack.glyph_is_cmap(onto) and onto != STONE:
             assert after["underfoot"] == onto and after["visited"][y, x]
             checked += 1
         before = after

@@ -1,0 +1,29 @@
+"""The throughput benchmark, small: every name that is promised is there, and V3's time is accounted for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import throughput
+from tests.conftest import RUNGS, small_config
+
+
+def test_names_ratios_and_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throughput, "BASE", small_config(training__parallel=False, training__episodes=10**6))
+    out = tmp_path / "throughput.json"
+    monkeypatch.setattr("sys.argv", ["throughput", "--rounds", "2", "--updates", "1", "--out", str(out)])
+    throughput.main()
+    written = json.loads(out.read_text())
+    speeds = written["steps_per_second"]
+    assert {*RUNGS, "v3_serial", "ppo", "sb3", "sb3_v3", "sb3_batched", "sb3_v3_batched", "environment"} == set(speeds)
+    assert all(speed > 0 for speed in speeds.values()) and speeds["environment"] > speeds["v3"]
+    for name in ("sb3", "sb3_v3"):
+        paired = sorted(each["v3"] / each[name] for each in written["rounds"])
+        assert paired[0] <= written[f"v3_over_{name}"] <= paired[-1]
+    shares = written["v3_shares"]
+    health = shares.pop("health")
+    assert sum(shares.values()) == pytest.approx(1.0) and all(share > 0 for share in shares.values())
+    assert 0 < health < 1
