@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import reduce
@@ -121,9 +122,9 @@ class Ladder:
         """The same rung from its newest checkpoint; after running out of memory, with half as many games."""
         rung, config = self.rungs[index], last.config
         if last.verdict.name == "out_of_memory":
-            workers = config.training.workers
-            half = max(1, config.environment.num_envs // (2 * workers)) * workers
-            config = config.with_values({"environment.num_envs": half})
+            half = max(1, config.environment.num_envs // 2)
+            workers = math.gcd(half, config.training.workers)
+            config = config.with_values({"environment.num_envs": half, "training.workers": workers})
         start = last.warm_start
         if last.checkpoints:
             newest = max(last.checkpoints, key=lambda checkpoint: checkpoint.step)

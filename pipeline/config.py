@@ -127,10 +127,11 @@ class TrainingSection(Section):
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     """Threads of one tensor operation; more than one seldom pays at these sizes."""
     workers: Annotated[int, Field(ge=1, le=64)] = 2
-    """The games, and the samples of each minibatch, are divided among so many. Another number is another run."""
+    """The games, and the samples of each minibatch, are divided among so many, in equal parts (rounded up).
+    Another number is another run."""
     parallel: bool = True
-    """Each worker in a process of its own, if there are cores for it; else one after another. The numbers are the
-    same bit for bit."""
+    """Each worker in a process of its own, where there is a core for each and the device is the CPU; else one after
+    another. The numbers are the same bit for bit."""
     rollout_steps: Count = 128
     """Steps of each environment between two updates."""
 
@@ -292,13 +293,9 @@ class ExperimentConfig(Section):
 
     @model_validator(mode="after")
     def _divisible(self) -> ExperimentConfig:
-        workers = self.training.workers
-        for key, value in (
-            ("environment.num_envs", self.environment.num_envs),
-            ("training.batch_size", self.training.batch_size),
-        ):
-            if value % workers:
-                raise ValueError(f"{key}: must be a multiple of training.workers={workers}, not {value}")
+        games, workers = self.environment.num_envs, self.training.workers
+        if games % workers and self.trainer.command is None:
+            raise ValueError(f"environment.num_envs: must be a multiple of training.workers={workers}, not {games}")
         return self
 
     def with_values(self, changes: Mapping[str, Any]) -> ExperimentConfig:

@@ -157,7 +157,7 @@ class Display:
         return ("–" if score is None else f"{score:.1f}") + self._random
 
     def _eta(self, latest: dict[str, float]) -> str:
-        progress, now = latest.get("progress"), time.monotonic()
+        progress, now = self._progress(latest), time.monotonic()
         if progress is None:
             return "–"
         if self._first is None:
@@ -167,6 +167,12 @@ class Display:
             return "–"
         left = (1 - progress) * seconds / gained
         return str(timedelta(seconds=max(0, round(left))))
+
+    def _progress(self, latest: dict[str, float]) -> float | None:
+        """How much of the attempt is done; a trainer that does not say so may count its episodes."""
+        if "episodes" in latest:
+            return latest.get("progress", latest["episodes"] / self._plan.config.training.episodes)
+        return latest.get("progress")
 
     def _line(self, latest: dict[str, float]) -> str:
         bands = ", ".join(_judged(band, latest) for band in BANDS if band.metric in latest)
@@ -181,8 +187,8 @@ class Display:
         bar = Progress(TextColumn("{task.description}"), BarColumn(bar_width=40), TextColumn("{task.fields[rest]}"))
         bar.add_task(
             _phase(latest) if latest else "starting",
-            total=training.episodes,
-            completed=int(latest.get("episodes", 0)),
+            total=1000,
+            completed=round(1000 * (self._progress(latest) or 0.0)),
             rest=f"episode {latest.get('episodes', 0):.0f} of {training.episodes}, ETA {self._eta(latest)}",
         )
         facts = Table.grid(padding=(0, 2))

@@ -9,10 +9,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-LEASH = Path(__file__).with_name("leash.py")
+from pipeline import leash
+
+LEASH = Path(leash.__file__)
+_PATIENCE_SECONDS = 10.0
 
 
 class LocalJob:
@@ -33,9 +37,12 @@ class LocalJob:
 
     def kill(self) -> None:
         # The group outlives its leader as long as a grandchild is in it.
+        until = time.monotonic() + _PATIENCE_SECONDS
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+            while time.monotonic() < until:  # a process that is in the kernel's hands may take its time
+                os.killpg(self._process.pid, signal.SIGKILL)
+                self._process.wait()
+                time.sleep(0.02)
 
 
 class LocalLauncher:

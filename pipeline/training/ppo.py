@@ -54,12 +54,10 @@ class PPO:
         Returns the update's metrics: means over its minibatches unless the name says otherwise.
         """
         training = self.config.training
-        minibatches = -(-training.rollout_steps * self.config.environment.num_envs // training.batch_size)
         seen: dict[str, list[float]] = defaultdict(list)
         skipped, in_a_row, rolled_back, learning_rate = 0, 0, False, 0.0
         for _ in range(training.ppo_epochs):
-            self.workers.call("shuffle")
-            for number in range(minibatches):
+            for number in range(self.workers.call("shuffle")[0]):
                 learning_rate = self._set_learning_rate(episode, phase)
                 measured = self._minibatch(number)
                 if measured is None:
@@ -99,7 +97,7 @@ class PPO:
     def _minibatch(self, number: int) -> dict[str, float] | None:
         """One optimiser step; None where loss or gradient was not finite, and then nothing has changed."""
         parts = self.workers.call("forward", number)
-        measured = self.workers.call("backward", BatchStatistics.average(parts))
+        measured = self.workers.call("backward", BatchStatistics.join(parts))
         numbers = {name: sum(each[name] for each in measured) / len(measured) for name in measured[0]}
         numbers["ratio_deviation"] = max(each["ratio_deviation"] for each in measured)
         if not math.isfinite(numbers["loss/total"]):

@@ -23,15 +23,18 @@ class BatchStatistics:
 
     advantage: float
     """Mean."""
-    squared_advantage: float
+    variance: float
+    """Of the advantages."""
     load: np.ndarray
     """(E,) mean of the soft α."""
 
     @staticmethod
-    def average(parts: list[BatchStatistics]) -> BatchStatistics:
+    def join(parts: list[BatchStatistics]) -> BatchStatistics:
+        """Of all parts together. The variance is that within the parts and that between them."""
+        mean = sum(part.advantage for part in parts) / len(parts)
         return BatchStatistics(
-            advantage=sum(part.advantage for part in parts) / len(parts),
-            squared_advantage=sum(part.squared_advantage for part in parts) / len(parts),
+            advantage=mean,
+            variance=sum(part.variance + (part.advantage - mean) ** 2 for part in parts) / len(parts),
             load=np.mean([part.load for part in parts], axis=0),
         )
 
@@ -62,6 +65,7 @@ class Worker:
         self.collector = Collector(games, policy, config, self.generator, device)
         self.trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
         self._gradient = views(gradient, self.trained)
+        self._size = -(-config.training.batch_size // config.training.workers)
 
     # Playing
 
@@ -87,19 +91,19 @@ class Worker:
         output = self.policy(samples.obs, samples.routing, samples.noise)
         return output, output.logits.log_softmax(-1).gather(-1, samples.action.unsqueeze(-1)).squeeze(-1)
 
-    def shuffle(self) -> None:
-        """Draws the minibatches of the next epoch."""
+    def shuffle(self) -> int:
+        """Draws the minibatches of the next epoch; returns how many there are."""
         order = torch.randperm(len(self.samples), generator=self.generator)
         self._shuffled = self.samples[order.to(self.device)]
+        return -(-len(order) // self._size)
 
     def forward(self, number: int) -> BatchStatistics:
         """Recomputes the policy for its part of a minibatch."""
-        size = self.config.training.batch_size // self.config.training.workers
-        self._batch = self._shuffled[number * size : (number + 1) * size]
+        self._batch = self._shuffled[number * self._size : (number + 1) * self._size]
         self._output, self._log_prob = self.recompute(self._batch)
         return BatchStatistics(
             advantage=float(self._batch.advantage.mean()),
-            squared_advantage=float(self._batch.advantage.square().mean()),
+            variance=float(self._batch.advantage.var(correction=0)),
             load=self._output.soft_alpha.detach().mean(0).cpu().numpy(),
         )
 
@@ -109,21 +113,20 @@ class Worker:
         Returns the part's losses and measurements, which average likewise.
         """
         training, samples, log_prob = self.config.training, self._batch, self._log_prob
-        deviation = max(batch.squared_advantage - batch.advantage**2, 0.0) ** 0.5
         losses = total_loss(
             self._output,
             log_prob,
             samples.log_prob,
-            (samples.advantage - batch.advantage) / (deviation + 1e-8),
+            (samples.advantage - batch.advantage) / (batch.variance**0.5 + 1e-8),
             samples.returns,
             training,
             load=torch.from_numpy(batch.load).to(self.device),
         )
         gradient = torch.autograd.grad(losses.total, self.trained, materialize_grads=True)
         torch._foreach_copy_(self._gradient, gradient)
-        del self._output
+        del self._output, self._log_prob
         with torch.no_grad():
-            log_ratio = log_prob - samples.log_prob
+            log_ratio = log_prob.detach() - samples.log_prob
             ratio = log_ratio.exp()
             numbers = {
                 "loss/total": losses.total,
@@ -141,6 +144,9 @@ class Worker:
         return dict(zip(numbers, values, strict=True))
 
     # State
+
+    def close(self) -> None:
+        self.collector.games.close()
 
     def count_from(self, finished: int) -> None:
         self.collector.count_from(finished)

@@ -24,10 +24,13 @@ from torch import Tensor, multiprocessing
 
 from pipeline.config import ExperimentConfig
 from pipeline.environments.vector import game_seeds
+from pipeline.leash import die_with_parent
 from pipeline.policy.interface import Policy
 from pipeline.training.worker import Worker, views
 
 _PATIENCE_SECONDS = 5.0
+_FOR_THE_TRAINER = (signal.SIGINT, signal.SIGTERM)
+"""Sent to the whole process group; the trainer finishes its update and then closes its workers."""
 
 
 class Workers:
@@ -54,7 +57,8 @@ class Workers:
         beside = parts[1:] if self.parallel else []
         self._beside = [_Beside(number, part) for number, part in enumerate(beside, start=1)]
         self.here = [Worker(*part) for part in parts[: count - len(beside)]]
-        atexit.register(self.close)  # before multiprocessing's own, which would wait for them
+        if self._beside:
+            atexit.register(self.close)  # runs before multiprocessing's own, which would wait for them
 
     def call(self, method: str, *arguments: Any) -> list[Any]:
         """The method of every worker, with the same arguments; the answers in the workers' order."""
@@ -64,7 +68,8 @@ class Workers:
         """The method of every worker, with arguments of its own."""
         for worker, own in zip(self._beside, arguments[len(self.here) :], strict=True):
             worker.ask(method, own)
-        answers = [getattr(worker, method)(*own) for worker, own in zip(self.here, arguments, strict=False)]
+        here = arguments[: len(self.here)]
+        answers = [getattr(worker, method)(*own) for worker, own in zip(self.here, here, strict=True)]
         return answers + [worker.answer() for worker in self._beside]
 
     def average_gradient(self) -> list[Tensor]:
@@ -76,11 +81,13 @@ class Workers:
         return self.gradient
 
     def close(self) -> None:
-        """Ends the processes."""
+        """Ends the processes and the games; nothing can be called any more."""
         atexit.unregister(self.close)
-        for worker in self._beside:
+        for process in self._beside:
+            process.close()
+        for worker in self.here:
             worker.close()
-        self._beside = []
+        self._beside, self.here = [], []
 
 
 class _Beside:
@@ -90,8 +97,12 @@ class _Beside:
         self._number = number
         context = multiprocessing.get_context("spawn")  # MLflow's threads and torch's do not survive a fork
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, *part), name=f"worker {number}", daemon=True)
+        arguments = (os.getpid(), theirs, *part)
+        self._process = context.Process(target=_serve, args=arguments, name=f"worker {number}", daemon=True)
+        # Until it can say that it ignores them, signals to the whole group wait.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_TRAINER)
         self._process.start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_THE_TRAINER)
         theirs.close()
 
     def ask(self, method: str, arguments: tuple[Any, ...]) -> None:
@@ -121,21 +132,24 @@ class _Beside:
             self._process.join()
 
 
-def _serve(connection: Connection, *part: Any) -> None:
-    """A worker's process: answers until the other end is closed, be it because its owner was killed."""
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, signal.SIG_IGN)  # sent to the whole group; the trainer finishes its update, and then closes
+def _serve(owner: int, connection: Connection, *part: Any) -> None:
+    """A worker's process: answers until the other end is closed. It dies with its owner, whatever it is doing."""
+    for number in _FOR_THE_TRAINER:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_THE_TRAINER)
+    die_with_parent(owner)
     logging.getLogger("nle.env.base").setLevel(logging.WARNING)
-    worker = Worker(*part)
+    worker: Worker | None = None
     while True:
         try:
             method, arguments = connection.recv()
         except (EOFError, OSError):
             return
         try:
+            worker = worker or Worker(*part)
             answer = getattr(worker, method)(*arguments)
         except Exception as error:
-            error.add_note(traceback.format_exc())
+            error.add_note(traceback.format_exc().rstrip())
             answer = error
         try:
             connection.send(answer)

@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 import signal
 import time
+from functools import partial
 from typing import Any
 
 import psutil
 import pytest
 
 from tests.end_to_end.conftest import evidence
+
+
+@pytest.fixture
+def experiment(experiment: Any) -> Any:
+    """As it ships: with a worker in a process of its own."""
+    return partial(experiment, training__workers=2)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +44,20 @@ def test_infrastructure_failure_is_retried_on_the_same_rung(
     assert made.parent.data.tags["ladder.settled_rung"] == "v3"
     games = retried.data.params["environment.num_envs"]
     assert games == ("2" if kind == "out_of_memory" else "4")
+
+
+def test_killed_worker_is_a_crash_that_says_so(experiment: Any) -> None:
+    made = experiment(training__episodes=60, ladder__rungs=["v3"])
+    process = made.start()
+    made.wait_for_updates(5, process)
+    (worker,) = [each for each in made.trainers() if "spawn_main" in " ".join(each.cmdline())]
+    worker.kill()
+    assert process.wait(timeout=120) == 0
+    failed, retried = made.attempts
+    assert failed.data.tags["ladder.verdict"] == "crash"
+    assert "worker 1 is gone, exit code -9" in json.dumps(evidence(failed))
+    assert json.loads(retried.data.tags["ladder.warm_start"])["run_id"] == failed.info.run_id
+    assert retried.info.status == "FINISHED"
 
 
 def test_spent_retries_step_down(experiment: Any) -> None:
@@ -87,7 +108,7 @@ def test_killed_orchestrator_leaves_no_trainer_behind(experiment: Any) -> None:
     made = experiment(training__episodes=100_000)
     process = made.start()
     made.wait_for_updates(1, process)
-    assert made.trainers()
+    assert len(made.trainers()) >= 2  # the trainer and its worker
     process.kill()
     process.wait()
     _, alive = psutil.wait_procs(made.trainers(), timeout=10)

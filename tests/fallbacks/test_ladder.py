@@ -95,14 +95,14 @@ def test_infrastructure_failure_retries_the_rung_and_then_steps_down(name: str) 
 
 
 def test_half_of_the_games_can_still_be_divided_among_the_workers() -> None:
-    games, seen = 12, []
-    while not seen or games != seen[-1]:
-        seen.append(games)
-        on = ladder(environment__num_envs=games, training__workers=4)
+    games, workers, seen = 12, 4, []
+    while not seen or (games, workers) != seen[-1]:
+        seen.append((games, workers))
+        on = ladder(environment__num_envs=games, training__workers=workers)
         plan = on.after([attempt(on, "v3", verdict("out_of_memory"))])
         assert isinstance(plan, Plan)
-        games = plan.config.environment.num_envs
-    assert seen == [12, 4]
+        games, workers = plan.config.environment.num_envs, plan.config.training.workers
+    assert seen == [(12, 4), (6, 2), (3, 1), (1, 1)]
 
 
 def test_weights_of_another_shape_are_not_carried_over() -> None:

@@ -67,7 +67,7 @@ def test_the_average_gradient_is_that_of_the_whole_minibatch(rung_config: Experi
     workers = collect_all(trainer)
     trainer.workers.call("shuffle")
     parts = trainer.workers.call("forward", 0)
-    trainer.workers.call("backward", BatchStatistics.average(parts))
+    trainer.workers.call("backward", BatchStatistics.join(parts))
     divided = [each.clone() for each in trainer.workers.average_gradient()]
 
     batches = [worker._batch for worker in workers]

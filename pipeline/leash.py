@@ -1,0 +1,25 @@
+"""A process that does not outlive the one that started it (Linux: PR_SET_PDEATHSIG).
+
+As a command, `python leash.py PARENT_PID COMMAND …`: asks the kernel to kill this process when its parent dies, and
+then becomes the command, so that the command has this from its first instruction on. No imports that take time.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(parent: int) -> None:
+    """From now on this process is killed when its parent dies; at once if that is no longer `parent`."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != parent:  # it died before we could ask
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    die_with_parent(int(sys.argv[1]))
+    os.execvp(sys.argv[2], sys.argv[2:])
