@@ -6,4 +6,5 @@ FREEZE_GAT = Rung(
     name="freeze_gat",
     summary="graph encoder frozen; router, experts and the rest are trained",
     transform=setting({"policy.gat_frozen": True}),
+    needs="a graph encoder",
 )

@@ -85,6 +85,7 @@ class Ladder:
             raise ValueError(f"ladder.rungs: names must differ, not {names}")
         configs = []
         for index, rung in enumerate(rungs):
+            rung.check(self.base.policy)
             recipe = rungs[: index + 1] if settings.cumulative else (rung,)
             configs.append(reduce(lambda config, each: each.transform(config), recipe, self.base))
         object.__setattr__(self, "rungs", rungs)

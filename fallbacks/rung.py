@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.attempt import Carry
-from pipeline.config import ExperimentConfig
+from pipeline.config import ExperimentConfig, PolicySection
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,20 @@ class Rung:
     summary: str
     transform: Callable[[ExperimentConfig], ExperimentConfig]
     carry: Carry = Carry()
+    needs: Literal["a graph encoder", "V3's router", "experts"] | None = None
+    """What a policy must have for this rung to change anything."""
+
+    def check(self, base: PolicySection) -> None:
+        """Raises ValueError where the base has not what the rung needs."""
+        has = {
+            None: True,
+            "a graph encoder": base.has_graph,
+            "V3's router": base.kind == "v3",
+            "experts": base.kind != "ppo",
+        }
+        if not has[self.needs]:
+            where = f"policy.kind={base.kind}" + ("" if base.graph else ", policy.graph=False")
+            raise ValueError(f"ladder.rungs: {self.name} needs {self.needs}, and there is none with {where}")
 
 
 def setting(values: Mapping[str, Any]) -> Callable[[ExperimentConfig], ExperimentConfig]:

@@ -6,4 +6,5 @@ SOFTMAX_ONLY = Rung(
     name="softmax_only",
     summary="softmax routing in every phase, no sparsemax",
     transform=setting({f"phases.{phase}.routing": "softmax" for phase in ("warmup", "transition", "finetune")}),
+    needs="V3's router",
 )

@@ -17,4 +17,5 @@ TWO_EXPERTS = Rung(
     name="two_experts",
     summary="two experts, Survival and General; their rows are kept, the others' dropped",
     transform=_two_experts,
+    needs="experts",
 )

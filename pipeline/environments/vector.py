@@ -19,7 +19,7 @@ class Step:
 
     | Field | Shape | Description |
     |---|---|---|
-    | observation | glyphs (n, 21, 79), blstats (n, 27) | after the step; of the new game where one ended |
+    | observation | as :class:`NetHackGame` gives it, (n, …) each | after the step; of the new game where one ended |
     | reward | (n,) float32 | shaped, not normalised |
     | terminated | (n,) bool | the hero died (or the task is over): nothing follows |
     | truncated | (n,) bool | the step cap was reached: the value of what would follow is bootstrapped |

@@ -191,7 +191,7 @@ class Trainer:
         )  # fmt: skip
 
     def _memory(self) -> float:
-        """Resident memory of this process and of the workers' beside it, in megabytes."""
+        """Resident memory of this process and of its children, in megabytes; what they share counts for each."""
         me = psutil.Process()
         return sum(process.memory_info().rss for process in (me, *me.children())) / 2**20
 

@@ -94,6 +94,25 @@ def test_infrastructure_failure_retries_the_rung_and_then_steps_down(name: str) 
     assert isinstance(plan, Plan) and plan.rung.name == "freeze_gat"
 
 
+@pytest.mark.parametrize(
+    ("changes", "rung", "refused"),
+    [
+        ({"policy.kind": "ppo"}, "freeze_gat", "a graph encoder"),
+        ({"policy.graph": False}, "freeze_gat", "a graph encoder"),
+        ({"policy.kind": "v2_gat"}, "softmax_only", "V3's router"),
+        ({"policy.kind": "ppo"}, "two_experts", "experts"),
+        ({"policy.kind": "v2_gat"}, "freeze_gat", None),
+    ],
+)
+def test_rungs_that_would_change_nothing_are_refused(changes: dict[str, Any], rung: str, refused: str | None) -> None:
+    base = ExperimentConfig().with_values({**changes, "ladder.rungs": ("v3", rung)})
+    if refused is None:
+        Ladder(base)
+    else:
+        with pytest.raises(ValueError, match=rf"^ladder.rungs: {rung} needs {refused}"):
+            Ladder(base)
+
+
 def test_half_of_the_games_can_still_be_divided_among_the_workers() -> None:
     games, workers, seen = 12, 4, []
     while not seen or (games, workers) != seen[-1]:
