@@ -11,7 +11,7 @@ import numpy as np
 from nle import nethack
 
 from pipeline.config import EnvironmentSection
-from pipeline.environments.nethack import STAIRS_DOWN, STAIRS_UP
+from pipeline.environments.level import STAIRS_DOWN, STAIRS_UP
 
 GLYPHS = nethack.MAX_GLYPH + 1  # ids 0 … MAX_GLYPH
 KINDS = ("none", "hero", "monster", "pet", "object", "remains", "door", "stairs_up", "stairs_down", "feature", "trap")

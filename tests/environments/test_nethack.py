@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from nle import nethack
 
+from pipeline.environments.level import STONE, Level
 from pipeline.environments.nethack import (
-    STONE,
-    Level,
     NetHackGame,
     StateMismatch,
     available_environments,
