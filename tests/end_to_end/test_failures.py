@@ -191,7 +191,7 @@ def test_damaged_checkpoint_is_passed_over(experiment: Any) -> None:
     assert process.wait(timeout=180) == 0
     retried = made.attempts[1]
     used = json.loads((made.root / "attempts" / retried.info.run_id / "attempt.json").read_text())["warm_start"]
-    assert used is not None and used["checkpoint"] < str(newest)
+    assert used is not None and used["checkpoint"] != str(newest)
     assert retried.info.status == "FINISHED"
 
 

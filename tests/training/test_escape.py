@@ -27,7 +27,7 @@ def largest_usage(steps: int, **coefficients: float) -> tuple[float, float]:
     for _ in range(steps):
         logits = router(states)
         alpha, soft = route(logits, routing)
-        usage.append(float(alpha.mean(0).max()))
+        usage.append(float(alpha.detach().mean(0).max()))
         experts = torch.zeros(256, 4, 23)
         output = PolicyOutput(experts[:, 0], zero, alpha, soft, alpha, logits, experts, None, {})
         loss = total_loss(output, zero, zero, zero, zero, training).total
