@@ -50,8 +50,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "two_experts": ("ladder.rungs=[two_experts]",),
     "v2_router_gat": ("ladder.rungs=[v2_router_gat]",),
 }  # fmt: skip
-TRACKED = ("episodes", "score", "task_return", "depth", "episode_length", "death_share")
-ROUTING = ("alpha_entropy", "specialisation", "expert_usage_max")
+JUDGED = ("score", "task_return", "depth")
+ROUTING = ("alpha_entropy", "specialisation")
 
 
 def settings(environment: str, budget: int, seed: int) -> list[str]:
@@ -83,13 +83,11 @@ def run_pipeline(variant: str, overrides: list[str]) -> dict[str, Any]:
     runs = next(runs for experiment, runs in store.experiments() if experiment.name == config.experiment.name)
     attempt = next(run for run in runs if run.data.tags["ladder.kind"] == "attempt")
     experts = [f"expert_usage/{name}" for name in config.policy.experts]
-    history = store.history(attempt.info.run_id, [*TRACKED, *ROUTING, *experts])
+    history = store.history(attempt.info.run_id, ["episodes", *JUDGED, *ROUTING, *experts])
     steps, counted = history.series("episodes")
     episodes = dict(zip(steps.tolist(), np.diff(counted, prepend=0.0).tolist(), strict=True))
-    rows = [
-        (step, episodes[step], *values)
-        for step, *values in zip(*_columns(history, ("score", "task_return", "depth")), strict=True)
-    ]
+    at, judged = history.aligned(JUDGED)
+    rows = np.column_stack([at, [episodes[step] for step in at.tolist()], *judged.values()])
     tail = {}
     for name in (*ROUTING, *experts):
         at, values = history.series(name)
@@ -98,15 +96,10 @@ def run_pipeline(variant: str, overrides: list[str]) -> dict[str, Any]:
     return {
         "verdict": attempt.data.tags["ladder.verdict"],
         "exit_code": done.returncode,
-        **summary(np.array(rows)),
+        **summary(rows),
         "last_fifth": tail,
         "specialisation": _thin(np.column_stack(history.series("specialisation"))),
     }
-
-
-def _columns(history: Any, names: tuple[str, ...]) -> list[list[float]]:
-    steps, aligned = history.aligned(names)
-    return [steps.tolist(), *(aligned[name].tolist() for name in names)]
 
 
 def run_sb3(config: ExperimentConfig) -> dict[str, Any]:
@@ -126,24 +119,25 @@ def run_random(config: ExperimentConfig) -> dict[str, Any]:
 
 def summary(rows: np.ndarray) -> dict[str, Any]:
     """Of rows (step, episodes that ended, their mean score, return and depth): means over the last 300, and a curve."""
-    since = np.cumsum(rows[::-1, 1])[::-1]
-    last = rows[since <= max(LAST, since[-1])]
-    score, task_return, depth = np.average(last[:, 2:5], axis=0, weights=last[:, 1])
-    curve = []
-    for step in np.linspace(rows[0, 0], rows[-1, 0], 60):
-        window = rows[rows[:, 0] <= step]
-        window = window[np.cumsum(window[::-1, 1])[::-1] <= 100] if window[:, 1].sum() > 100 else window
-        if len(window):
-            curve.append(
-                [int(step), *(round(float(x), 2) for x in np.average(window[:, 2:5], axis=0, weights=window[:, 1]))]
-            )
+    score, task_return, depth = _newest(rows, LAST)
+    curve = [
+        [int(step), *(round(float(x), 2) for x in _newest(rows[rows[:, 0] <= step], 100))]
+        for step in np.linspace(rows[0, 0], rows[-1, 0], 60)
+    ]
     return {
         "score": float(score),
         "task_return": float(task_return),
         "depth": float(depth),
         "episodes": int(rows[:, 1].sum()),
         "curve": curve,
-    }  # fmt: skip
+    }
+
+
+def _newest(rows: np.ndarray, episodes: int) -> np.ndarray:
+    """Mean score, return and depth (3,) of the last rows that hold so many episodes at most; of one row at least."""
+    since = np.cumsum(rows[::-1, 1])[::-1]
+    last = rows[since <= max(episodes, since[-1])]
+    return np.average(last[:, 2:5], axis=0, weights=last[:, 1])
 
 
 def _thin(series: np.ndarray, points: int = 40) -> list[list[float]]:

@@ -39,14 +39,6 @@ def circumstances() -> dict[str, Any]:
     }
 
 
-def median_interval(figures: Sequence[float], seed: int = 0, samples: int = 2000) -> tuple[float, float, float]:
-    """Median, and its 95 % percentile bootstrap interval."""
-    values = np.asarray(figures)
-    drawn = np.random.default_rng(seed).integers(0, len(values), size=(samples, len(values)))
-    low, high = np.quantile(np.median(values[drawn], axis=1), [0.025, 0.975])
-    return float(np.median(values)), float(low), float(high)
-
-
 _STATISTICS: dict[str, Callable[..., Any]] = {
     "mean": np.mean,
     "median": np.median,

@@ -14,6 +14,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from nle import nethack
 from stable_baselines3 import PPO
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import FlattenExtractor
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from pipeline.config import EnvironmentSection, ExperimentConfig, PolicySection
 from pipeline.environments.entity_graph import GLYPHS, KINDS, STATS, encode
+from pipeline.environments.level import MAP_SHAPE
 from pipeline.environments.nethack import Episode, NetHackGame
 from pipeline.environments.vector import Games, game_seeds
 from pipeline.policy.interface import ObservationSpec, Routing
@@ -39,11 +41,21 @@ def observe(observation: dict[str, np.ndarray], config: EnvironmentSection, grap
     return np.concatenate([planes[0] / np.float32(GLYPHS), planes[1], arrays["stats"]], axis=1, dtype=np.float32)
 
 
-def space_of(observed: Any) -> gym.spaces.Space[Any]:
-    """The space of one game's observation, from an example (n, …)."""
-    if isinstance(observed, dict):
-        return gym.spaces.Dict({key: space_of(array) for key, array in observed.items()})
-    example = observed[0]
+def space_of(config: EnvironmentSection, graph: bool) -> gym.spaces.Space[Any]:
+    """The space of one game's observation, as it is for a screen on which nothing is; no game is played for it."""
+    blank = {
+        "glyphs": np.zeros((1, *MAP_SHAPE), np.int16),
+        "blstats": np.zeros((1, *nethack.BLSTATS_SHAPE), np.int64),
+        "underfoot": np.zeros(1, np.int16),
+        "visited": np.zeros((1, *MAP_SHAPE), np.int8),
+    }
+    observed = observe(blank, config, graph)
+    if graph:
+        return gym.spaces.Dict({key: _box(array[0]) for key, array in observed.items()})
+    return _box(observed[0])
+
+
+def _box(example: np.ndarray) -> gym.spaces.Box:
     if example.dtype == np.float32:
         return gym.spaces.Box(-np.inf, np.inf, example.shape, np.float32)
     kind = np.dtype(np.uint8) if example.dtype == bool else example.dtype
@@ -55,11 +67,9 @@ class EncodedGame(gym.ObservationWrapper[Any, Any, Any]):
     """One game, its observations encoded one at a time."""
 
     def __init__(self, config: EnvironmentSection, seed: np.random.SeedSequence, graph: bool) -> None:
-        game = NetHackGame(config, seed)
-        super().__init__(game)
+        super().__init__(NetHackGame(config, seed))
         self._config, self._graph = config, graph
-        example = observe({key: np.asarray(array)[None] for key, array in game.reset()[0].items()}, config, graph)
-        self.observation_space = space_of(example)
+        self.observation_space = space_of(config, graph)
 
     def observation(self, observation: Any) -> Any:
         one = {key: np.asarray(array)[None] for key, array in observation.items()}
@@ -75,7 +85,7 @@ class GamesVecEnv(VecEnv):
         self._games = Games(config, game_seeds(config, seed))
         self.episodes: list[tuple[int, Episode]] = []
         self._steps = 0
-        space = space_of(self._observe(self._games.reset()))
+        space = space_of(config, graph)
         super().__init__(config.num_envs, space, gym.spaces.Discrete(self._games.num_actions))
 
     def _observe(self, observation: dict[str, np.ndarray]) -> Any:

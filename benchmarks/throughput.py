@@ -33,7 +33,7 @@ from unittest import mock
 
 import numpy as np
 
-from benchmarks.report import median_interval, write
+from benchmarks.report import interval, write
 from benchmarks.sb3 import GamesVecEnv, build, dummy_games
 from fallbacks.ladder import BUILT_IN
 from pipeline.config import ExperimentConfig
@@ -171,8 +171,8 @@ def main() -> None:
         for training in trainings.values():
             training.trainer.close()
 
-    figures = {name: median_interval([each[name] for each in rounds]) for name in variants}
-    ratios = {f"v3_over_{name}": median_interval([each["v3"] / each[name] for each in rounds]) for name in variants}
+    figures = {name: interval([each[name] for each in rounds], "median") for name in variants}
+    ratios = {f"v3_over_{name}": interval([each["v3"] / each[name] for each in rounds], "median") for name in variants}
     print(f"{'':14} steps/s [95 %]          v3 over it [95 %]")
     for name, (median, low, high) in figures.items():
         ratio, least, most = ratios[f"v3_over_{name}"]
@@ -185,11 +185,11 @@ def main() -> None:
         {
             "workers_beside": parallel,
             "steps_per_second": {name: median for name, (median, _, _) in figures.items()},
-            "intervals": {name: interval for name, (_, *interval) in figures.items()},
+            "intervals": {name: limits for name, (_, *limits) in figures.items()},
             "v3_over_sb3": ratios["v3_over_sb3"][0],
             "v3_over_sb3_v3": ratios["v3_over_sb3_v3"][0],
             "ratios": {name: median for name, (median, _, _) in ratios.items()},
-            "ratio_intervals": {name: interval for name, (_, *interval) in ratios.items()},
+            "ratio_intervals": {name: limits for name, (_, *limits) in ratios.items()},
             "v3_shares": shares,
             "rounds": rounds,
         },

@@ -12,8 +12,8 @@ from pipeline.config import PolicySection
 from pipeline.policy.embedding import Embedding
 from pipeline.policy.experts import Experts
 from pipeline.policy.gat import GraphEncoder
+from pipeline.policy.heads import Critic, LogitHead
 from pipeline.policy.interface import ObservationSpec, Policy, PolicyOutput, Routing, bound_logits
-from pipeline.policy.router import Router
 
 
 class VisualBranch(nn.Module):
@@ -32,18 +32,6 @@ class VisualBranch(nn.Module):
         crop = self.crop(self.glyph(obs["crop"]).flatten(1)) + self.visited(obs["visited"].flatten(1).float())
         stats = functional.relu(self.stats(obs["stats"]))
         return functional.relu(self.out(torch.cat([functional.relu(crop), stats], dim=-1)))
-
-
-class Critic(nn.Module):
-    """State (B, S) → value (B,)."""
-
-    def __init__(self, state_size: int, hidden: int) -> None:
-        super().__init__()
-        self.hidden = nn.Linear(state_size, hidden)
-        self.out = nn.Linear(hidden, 1)
-
-    def forward(self, state: Tensor) -> Tensor:
-        return self.out(functional.relu(self.hidden(state))).squeeze(-1)  # type: ignore[no-any-return]
 
 
 class Weighing(NamedTuple):
@@ -72,7 +60,7 @@ class MixturePolicy(Policy):
         self.gat: GraphEncoder | None = GraphEncoder(spec, config) if graph else None
         self.graph_trained = graph and graph_trained
         state_size = 2 * hidden + (hidden if graph else 0)
-        self.router = Router(state_size, hidden, len(config.experts))
+        self.router = LogitHead(state_size, hidden, len(config.experts))
         self.experts = Experts(state_size, config.expert_size or hidden, spec.actions, len(config.experts))
         self.critic = Critic(state_size, hidden)
         initialise(self)

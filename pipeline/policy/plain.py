@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from pipeline.config import PolicySection
-from pipeline.policy.interface import ObservationSpec, Policy, PolicyOutput, Routing, bound_logits
-from pipeline.policy.mixture import Critic, VisualBranch, initialise
-
-
-class Actor(nn.Module):
-    """State (B, S) → action logits (B, A)."""
-
-    def __init__(self, state_size: int, hidden: int, actions: int) -> None:
-        super().__init__()
-        self.hidden = nn.Linear(state_size, hidden)
-        self.out = nn.Linear(hidden, actions)
-
-    def forward(self, state: Tensor) -> Tensor:
-        return bound_logits(self.out(functional.relu(self.hidden(state))))
+from pipeline.policy.heads import Critic, LogitHead
+from pipeline.policy.interface import ObservationSpec, Policy, PolicyOutput, Routing
+from pipeline.policy.mixture import VisualBranch, initialise
 
 
 class PlainPolicy(Policy):
@@ -30,7 +18,7 @@ class PlainPolicy(Policy):
         super().__init__()
         hidden = config.hidden_size
         self.visual = VisualBranch(spec, config)
-        self.actor = Actor(2 * hidden, config.expert_size or 8 * hidden, spec.actions)
+        self.actor = LogitHead(2 * hidden, config.expert_size or 8 * hidden, spec.actions)
         self.critic = Critic(2 * hidden, hidden)
         initialise(self)
 

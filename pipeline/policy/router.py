@@ -1,25 +1,13 @@
-"""Routers: logits over the experts, and how they become a distribution."""
+"""Routing: how logits over the experts become a distribution."""
 
 from __future__ import annotations
 
 import torch
 from entmax import sparsemax
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from pipeline.policy.interface import Routing, bound_logits
-
-
-class Router(nn.Module):
-    """Two-layer perceptron: state (B, S) → bounded logits (B, E)."""
-
-    def __init__(self, state_size: int, hidden: int, experts: int) -> None:
-        super().__init__()
-        self.hidden = nn.Linear(state_size, hidden)
-        self.out = nn.Linear(hidden, experts)
-
-    def forward(self, state: Tensor) -> Tensor:
-        return bound_logits(self.out(functional.relu(self.hidden(state))))
+from pipeline.policy.interface import Routing
 
 
 def route(logits: Tensor, routing: Routing) -> tuple[Tensor, Tensor]:

@@ -16,9 +16,10 @@ def test_both_vector_environments_play_the_same_games(graph: bool) -> None:
     config = small_config(environment__max_episode_steps=12).environment
     environments: list[VecEnv] = [GamesVecEnv(config, 3, graph), dummy_games(config, 3, graph)]
     first = [games.reset() for games in environments]
-    # SB3's environment makes a game to see its shape before the first: the sequences are shifted by one.
     assert environments[0].observation_space == environments[1].observation_space
     assert isinstance(first[0], dict) == isinstance(first[1], dict) == graph
+    for key in first[0] if graph else (slice(None),):
+        assert (np.asarray(first[0][key]) == np.asarray(first[1][key])).all()
     for games in environments:
         for _ in range(12):
             observation, reward, done, infos = games.step(np.full(4, 22))

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from pipeline.config import ExperimentConfig
+from pipeline.policy.heads import LogitHead
 from pipeline.policy.interface import PolicyOutput, Routing
-from pipeline.policy.router import Router, route
+from pipeline.policy.router import route
 from pipeline.training.losses import total_loss
 
 
@@ -17,7 +18,7 @@ def largest_usage(steps: int, **coefficients: float) -> tuple[float, float]:
     none = {f"training.{name}": 0.0 for name in ("load_balance_coef", "alpha_entropy_coef", "entropy_coef")}
     given = {f"training.{name}": value for name, value in coefficients.items()}
     training = ExperimentConfig().with_values(none | given).training
-    router, states = Router(12, 32, experts=4), torch.randn(256, 12)
+    router, states = LogitHead(12, 32, outputs=4), torch.randn(256, 12)
     with torch.no_grad():
         router.out.weight.mul_(0.3)
         router.out.bias.copy_(torch.tensor([3.0, 0.0, 0.0, 0.0]))  # a gap of 6 after the temperature
