@@ -19,7 +19,8 @@ class Watch:
     """Follows a run's metrics in the store.
 
     A poll is one call whose cost does not grow with the run. What it sees is judged by the rules; a rule that stirs
-    gets the complete histories of its own metrics, and only those decide.
+    gets the complete histories of its own metrics, and only those decide. The verdict is then that of all rules on the
+    complete histories: the same that a finished run would get, whichever steps the polls have happened to see.
     """
 
     def __init__(self, store: Store, run_id: str, rules: Sequence[AnyRule]) -> None:
@@ -46,7 +47,9 @@ class Watch:
             self._seen.add(name, at, value)
         self._seen.forget(_REMEMBERED)
         stirred = stirring(self._seen, self._rules)
-        return judge(self._history(stirred), stirred) if stirred else None
+        if not stirred or judge(self._history(stirred), stirred) is None:
+            return None
+        return self.final()[0]  # another rule may have fired before, at a step that no poll has seen
 
     def silence(self) -> float:
         """Seconds since the run last said something new."""
