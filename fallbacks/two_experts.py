@@ -7,10 +7,13 @@ KEPT = ("survival", "general")
 
 
 def _two_experts(config: ExperimentConfig) -> ExperimentConfig:
-    missing = [name for name in KEPT if name not in config.policy.experts]
+    policy = config.policy
+    missing = [name for name in KEPT if name not in policy.experts]
     if missing:
         raise ValueError(f"policy.experts: the rung two_experts keeps {list(KEPT)}; missing: {missing}")
-    return config.with_values({"policy.experts": KEPT})
+    bias = dict(zip(policy.experts, policy.router_bias, strict=False))
+    kept = tuple(bias[name] for name in KEPT) if bias else ()
+    return config.with_values({"policy.experts": KEPT, "policy.router_bias": kept})
 
 
 TWO_EXPERTS = Rung(

@@ -1,4 +1,4 @@
-"""The command line: `ladder run | check | status`."""
+"""The command line: `ladder run | check | status | diagnose`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
@@ -101,6 +102,19 @@ def status(config: ExperimentConfig) -> int:
     return EXIT_HEALTHY
 
 
+def diagnose(target: str, overrides: Sequence[str], out: str | None) -> int:
+    """Prints what each rule says of a run, of all attempts of an experiment, or of a CSV file."""
+    from pipeline.diagnose import cases_of_file, cases_of_run, report
+
+    if target.endswith((".csv", ".csv.gz")):
+        cases = cases_of_file(target, overrides)
+    else:
+        cases = cases_of_run(target, overrides)
+    for case in cases:
+        report(case, _console(), None if out is None else Path(out))
+    return EXIT_HEALTHY
+
+
 def _source(warm_start: str) -> str:
     """The tag `ladder.warm_start` in words."""
     if warm_start == "scratch":
@@ -131,6 +145,10 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("experiment", help="a YAML file, such as experiments/quickstart.yaml")
         command.add_argument("overrides", nargs="*", metavar="key.sub=value", help="replace values of the file")
+    command = commands.add_parser("diagnose", help="when each health rule would have fired on a run, and why")
+    command.add_argument("target", help="the id of a run, or a CSV file with a column `step`")
+    command.add_argument("overrides", nargs="*", metavar="key.sub=value", help="such as health.rules=seed")
+    command.add_argument("--out", metavar="DIR", help="a folder for a picture of each rule that fires")
     command = commands.add_parser("status", help="experiments and attempts, newest first")
     command.add_argument("overrides", nargs="*", metavar="key.sub=value", help="such as tracking.root=DIR")
     return parser
@@ -145,6 +163,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed = _parser().parse_args(arguments)
         if parsed.command == "status":
             return status(validate(merge({}, parsed.overrides, "overrides"), "overrides"))
+        if parsed.command == "diagnose":
+            return diagnose(parsed.target, parsed.overrides, parsed.out)
         config = load_experiment(parsed.experiment, parsed.overrides)
         return run(config) if parsed.command == "run" else check(config)
     except BadInput as error:

@@ -98,6 +98,10 @@ class PolicySection(Section):
     gat_layer_norm: bool = True
     gat_frozen: bool = False
     """The graph encoder's parameters are not trained."""
+    attention_temperature: Positive = 1.0
+    """Divides the attention scores: towards 0 each node attends to one other, far above 1 to all alike."""
+    router_bias: tuple[float, ...] = _sequence(())
+    """The router's logits at initialisation, one for each expert; empty: all 0."""
     gumbel_temperature: Positive = 1.0
     """Of V2's router."""
 
@@ -112,6 +116,10 @@ class PolicySection(Section):
             raise ValueError(f"experts: names must differ, not {list(self.experts)}")
         if self.hidden_size % self.gat_heads:
             raise ValueError(f"hidden_size: must be a multiple of gat_heads={self.gat_heads}, not {self.hidden_size}")
+        if self.router_bias and len(self.router_bias) != len(self.experts):
+            raise ValueError(
+                f"router_bias: must have one value for each of {list(self.experts)}, not {list(self.router_bias)}"
+            )
         return self
 
 
@@ -270,10 +278,10 @@ class TrainerSection(Section):
 class Fault(Section):
     """An infrastructure fault, for drills and tests."""
 
-    kind: Literal["crash", "hang", "out_of_memory", "nan_gradient"]
+    kind: Literal["crash", "hang", "out_of_memory", "nan_gradient", "nan_observation"]
     at_update: Count
     times: Count = 1
-    """How many attempts it strikes; nan_gradient: how many minibatches."""
+    """How many attempts it strikes; nan_gradient: how many minibatches; nan_observation: how many rollouts."""
 
 
 class ExperimentConfig(Section):

@@ -31,6 +31,7 @@ from pipeline.attempt import ATTEMPT_VARIABLE, EXIT_OUT_OF_MEMORY, AttemptFile, 
 from pipeline.config import ExperimentConfig, difference
 from pipeline.display import Display
 from pipeline.errors import InfrastructureFailure
+from pipeline.health.plot import draw
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.base import Job, Launcher
 from pipeline.tracking import RUN_VARIABLE, URI_VARIABLE, Store
@@ -193,7 +194,7 @@ class Orchestrator:
             struck = sum(
                 each.marker(self.store.root / "attempts" / attempt.run_id).exists() for attempt in self.attempts
             )
-            if struck < (1 if fault.kind == "nan_gradient" else fault.times):
+            if struck < (1 if fault.kind.startswith("nan_") else fault.times):
                 pending.append(each)
         return tuple(pending)
 
@@ -213,6 +214,7 @@ class Orchestrator:
         if newest is not None and attempt.verdict.name == "healthy":
             self.store.log_file(attempt.run_id, Path(newest.path), "policy")
             self.store.set_tags(attempt.run_id, {"ladder.policy": newest.path})
+        self._log_pictures(attempt, watch, warnings)
         self.store.end_attempt(attempt.run_id, attempt.verdict)
         start = attempt.warm_start
         self._rows.append(
@@ -231,6 +233,19 @@ class Orchestrator:
             }
         )
         self.display.attempt_ended(attempt, warnings, self._rows[-1])
+
+    def _log_pictures(self, attempt: Attempt, watch: Watch, warnings: list[Evidence]) -> None:
+        """A picture of each rule that fired, as `evidence/RULE.png`; one that cannot be drawn ends nothing."""
+        rules = {rule.name: rule for rule in watch.rules}
+        for each in (*attempt.verdict.evidence, *warnings):
+            if each.rule not in rules:
+                continue  # a crash, a hang: its evidence is the log
+            rule = rules[each.rule]
+            try:
+                figure = draw(watch.history([rule]), rule, each)
+                self.store.log_figure(attempt.run_id, figure, f"evidence/{rule.name}.png")
+            except (ValueError, ArithmeticError) as error:
+                self.display.say(f"no picture of {rule.name}: {error}")
 
     def _sum_up(self, outcome: str, reason: str, settled_rung: str | None) -> None:
         table = pd.DataFrame(self._rows)

@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import pandas as pd
 import yaml
+from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, Metric, Param, Run, RunStatus, RunTag, ViewType
 from mlflow.exceptions import MlflowException
@@ -31,6 +33,8 @@ from pipeline.health.history import History
 from pipeline.health.verdict import Verdict
 
 URI_VARIABLE, RUN_VARIABLE = "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"
+CONFIGURATION = "experiment.yaml"
+"""The artifact that holds a run's configuration."""
 _PARAM_LIMIT = 6000  # characters of a param's value, MLflow's own limit
 _TAG_LIMIT = 8000
 _EXPERIMENT_TAGS = {
@@ -51,8 +55,12 @@ def tracking_root(config: ExperimentConfig) -> Path:
 
 def tracking_uri(config: ExperimentConfig) -> str:
     """MLFLOW_TRACKING_URI, else `tracking.uri`, else the SQLite file under `tracking.root`."""
-    root = tracking_root(config)
-    return os.environ.get(URI_VARIABLE) or config.tracking.uri or f"sqlite:///{root / 'mlflow.db'}"
+    return os.environ.get(URI_VARIABLE) or config.tracking.uri or default_uri(tracking_root(config))
+
+
+def default_uri(root: Path) -> str:
+    """The SQLite file under a tracking root."""
+    return f"sqlite:///{root / 'mlflow.db'}"
 
 
 @contextlib.contextmanager
@@ -152,7 +160,7 @@ class Store:
             params = [Param(key, _param(value)) for key, value in flatten(config).items()]
             self.client.log_batch(run_id, params=params)
             text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-            self.client.log_text(run_id, text, "experiment.yaml")
+            self.client.log_text(run_id, text, CONFIGURATION)
         return run_id
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
@@ -188,6 +196,10 @@ class Store:
             self.client.log_table(run_id, table, "attempts.json")
             self.client.set_terminated(run_id, _status(outcome))
 
+    def log_figure(self, run_id: str, figure: Figure, path: str) -> None:
+        with _reachable(self.uri):
+            self.client.log_figure(run_id, figure, path)
+
     def log_file(self, run_id: str, path: Path, folder: str | None = None) -> None:
         with _reachable(self.uri):
             self.client.log_artifact(run_id, str(path), folder)
@@ -210,6 +222,37 @@ class Store:
                 for name, found in points.items()
             }
         )
+
+    def run(self, run_id: str) -> Run | None:
+        """A run of this store, or None."""
+        with _reachable(self.uri):
+            try:
+                return self.client.get_run(run_id)
+            except MlflowException as error:
+                if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                    return None
+                raise
+
+    def children(self, parent: Run) -> list[Run]:
+        """The runs nested in a run, oldest first."""
+        with _reachable(self.uri):
+            return list(
+                self.client.search_runs(
+                    [parent.info.experiment_id],
+                    filter_string=f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'",
+                    order_by=["attributes.start_time ASC"],
+                )
+            )
+
+    def configuration(self, run_id: str) -> dict[str, Any] | None:
+        """The configuration with which a run was started, as a mapping; None if it has none."""
+        with _reachable(self.uri):
+            if not any(each.path == CONFIGURATION for each in self.client.list_artifacts(run_id)):
+                return None
+            with tempfile.TemporaryDirectory() as folder:
+                local = self.client.download_artifacts(run_id, CONFIGURATION, folder)
+                found = yaml.safe_load(Path(local).read_text())
+        return found if isinstance(found, dict) else None
 
     def experiments(self) -> list[tuple[Experiment, list[Run]]]:
         """Every MLflow experiment with its ladder runs (parents and attempts), newest first."""

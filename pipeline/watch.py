@@ -24,7 +24,7 @@ class Watch:
     """
 
     def __init__(self, store: Store, run_id: str, rules: Sequence[AnyRule]) -> None:
-        self._store, self._run_id, self._rules = store, run_id, rules
+        self._store, self._run_id, self.rules = store, run_id, rules
         self._seen = History()
         self.last_step = -1
         self._last_seen: dict[str, tuple[int, float, int]] = {}
@@ -46,8 +46,8 @@ class Watch:
         for name, (at, value, _) in latest.items():
             self._seen.add(name, at, value)
         self._seen.forget(_REMEMBERED)
-        stirred = stirring(self._seen, self._rules)
-        if not stirred or judge(self._history(stirred), stirred) is None:
+        stirred = stirring(self._seen, self.rules)
+        if not stirred or judge(self.history(stirred), stirred) is None:
             return None
         return self.final()[0]  # another rule may have fired before, at a step that no poll has seen
 
@@ -57,8 +57,11 @@ class Watch:
 
     def final(self) -> tuple[Verdict | None, list[Evidence]]:
         """The verdict on the complete histories, and the warnings."""
-        history = self._history(self._rules)
-        return judge(history, self._rules), warnings(history, self._rules)
+        history = self.history(self.rules)
+        return judge(history, self.rules), warnings(history, self.rules)
 
-    def _history(self, rules: Sequence[AnyRule]) -> History:
-        return self._store.history(self._run_id, dict.fromkeys(name for rule in rules for name in rule.metrics))
+    def history(self, rules: Sequence[AnyRule]) -> History:
+        """The complete histories of the metrics of some rules, and the phases."""
+        return self._store.history(
+            self._run_id, dict.fromkeys(["phase", *(name for rule in rules for name in rule.metrics)])
+        )

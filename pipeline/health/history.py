@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 
 class History:
@@ -15,6 +17,32 @@ class History:
         for metric, points in (series or {}).items():
             for step, value in points:
                 self.add(metric, step, value)
+
+    @classmethod
+    def read_csv(cls, path: str | Path) -> History:
+        """A table with a column `step` and either a column for each metric, or the columns `metric` and `value`.
+
+        Empty cells and values that are not finite count as not logged.
+
+        Raises:
+            OSError: it cannot be read.
+            ValueError: it is no such table; the message says what is missing.
+        """
+        table = pd.read_csv(path, comment="#")
+        if "step" not in table:
+            raise ValueError(f"needs a column `step`, has: {', '.join(map(str, table.columns))}")
+        if {"metric", "value"} <= set(table.columns):
+            points = table[["step", "metric", "value"]]
+        else:
+            points = table.melt(id_vars="step", var_name="metric", value_name="value")
+        points = points.astype({"step": "int64", "metric": "str", "value": "float64"})
+        points = points[np.isfinite(points["value"])]
+        return cls(
+            {
+                str(name): zip(group["step"].tolist(), group["value"].tolist(), strict=True)
+                for name, group in points.groupby("metric")
+            }
+        )
 
     def add(self, metric: str, step: int, value: float) -> None:
         self._series.setdefault(metric, {})[step] = value
@@ -27,6 +55,11 @@ class History:
 
     def __contains__(self, metric: str) -> bool:
         return metric in self._series
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of all that was logged."""
+        return tuple(self._series)
 
     def series(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
         """Steps (n,) ascending and values (n,); empty if there are none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipeline.health.definitions import DEFINITIONS, Definition
 from pipeline.health.rule_sets import BANDS, RULE_SETS
 from pipeline.health.rules import AnyRule, Rule
 from pipeline.health.verdict import MEANINGS
@@ -14,7 +15,7 @@ _PHASES = ("warm-up", "transition", "fine-tune")
 _HEAD = """# Health: what is watched, and when a run has failed
 
 This page is made from the rules in `pipeline/health/` (`python -m pipeline.health.page`); a test keeps it so.
-The definitions of the metrics are the functions in `pipeline/health/metrics.py`.
+The metrics are defined below (`pipeline/health/definitions.py`; what a run logs without a definition fails a test).
 
 A rule looks at metrics once per PPO update. It fires when its condition held in so many of the last so many updates;
 the first rule with the action `fail` that fires gives the verdict, with the values as evidence. The onset
@@ -40,7 +41,10 @@ def render() -> str:
     """The page as Markdown."""
     parts = [_HEAD, "## Verdicts\n", "| verdict | meaning |", "|---|---|"]
     parts += [f"| `{name}` | {meaning} |" for name, meaning in MEANINGS.items()]
-    parts += ["\n## The monitored metrics\n", "| shown as | metric | normal | abnormal outside of |"]
+    parts += [
+        "\n## The monitored metrics, as they are shown while a run is under way\n",
+        "| shown as | metric | normal | abnormal outside of |",
+    ]
     parts += ["|---|---|---|---|"]
     for band in BANDS:
         notes = [
@@ -50,6 +54,17 @@ def render() -> str:
         ]
         limits = f"{band.abnormal[0]:.3g} – {band.abnormal[1]:.3g}" + "".join(f"; {note}" for note in notes)
         parts.append(f"| {band.label} | `{band.metric}` | {band.normal[0]:.3g} – {band.normal[1]:.3g} | {limits} |")
+    parts += ["\n## Every metric\n", "Logged once per PPO update, step = environment steps.\n"]
+    parts += [
+        "| metric | formula | unit | source | healthy | a bad value, and what to do |",
+        "|---|---|---|---|---|---|",
+    ]
+    parts += [
+        "| "
+        + " | ".join([f"`{each.name}`", each.formula, each.unit, each.source, each.healthy, each.bad or "–"])
+        + " |"
+        for each in (_escaped(definition) for definition in DEFINITIONS)
+    ]
     titles = {
         "v3": "`health.rules: v3` (the default): calibrated so that healthy runs stay quiet",
         "seed": "`health.rules: seed`: the brief to the letter",
@@ -60,6 +75,11 @@ def render() -> str:
         parts.append("")
         parts += [f"- **{rule.name}**: {rule.meaning}" for rule in RULE_SETS[name]]
     return "\n".join(parts) + "\n" + _WHY_NOT_SEED
+
+
+def _escaped(definition: Definition) -> Definition:
+    """With bars that do not end a cell."""
+    return Definition(**{name: value.replace("|", "\\|") for name, value in vars(definition).items()})
 
 
 def _row(rule: AnyRule) -> str:

@@ -64,21 +64,38 @@ class Condition(_Data):
             hit &= values < self.below
         if self.outside is not None:
             hit &= (values < self.outside[0]) | (values > self.outside[1])
-        if self.above_median is None and self.above_mad is None:
-            return hit
-        for index in np.flatnonzero(hit):  # seldom many: an absolute bound comes first
-            before = values[: max(0, index - window + 1)]
-            if len(before) < reference:
-                hit[index] = False
-                continue
-            if self.above_median is not None:
-                hit[index] &= values[index] > self.above_median * np.median(before)
-            if self.above_mad is not None:
-                logs = np.log(np.maximum(before, 1e-12))
-                median = np.median(logs)
-                spread = max(_MAD_TO_SIGMA * float(np.median(abs(logs - median))), 0.05)
-                hit[index] &= np.log(max(values[index], 1e-12)) > median + self.above_mad * spread
+        if self._is_relative:
+            for index in np.flatnonzero(hit):  # seldom many: an absolute bound comes first
+                hit[index] = values[index] > self._relative_bound(values, int(index), window, reference)
         return hit
+
+    @property
+    def _is_relative(self) -> bool:
+        return self.above_median is not None or self.above_mad is not None
+
+    def _relative_bound(self, values: np.ndarray, index: int, window: int, reference: int) -> float:
+        """The larger of the bounds that follow the run, at one index; infinite while too little is known."""
+        before = values[: max(0, index - window + 1)]
+        if len(before) < max(reference, 1):
+            return float("inf")
+        bounds = []
+        if self.above_median is not None:
+            bounds.append(self.above_median * float(np.median(before)))
+        if self.above_mad is not None:
+            logs = np.log(np.maximum(before, 1e-12))
+            median = float(np.median(logs))
+            spread = max(_MAD_TO_SIGMA * float(np.median(abs(logs - median))), 0.05)
+            bounds.append(float(np.exp(median + self.above_mad * spread)))
+        return max(bounds)
+
+    def limits(self, values: np.ndarray, window: int, reference: int) -> list[np.ndarray]:
+        """The bounds as curves (n,) beside the values (n,), for a picture; NaN where there is none yet."""
+        fixed = [self.above, self.below, *(self.outside or ())]
+        curves = [np.full(len(values), bound) for bound in fixed if bound is not None]
+        if self._is_relative:
+            relative = [self._relative_bound(values, index, window, reference) for index in range(len(values))]
+            curves.append(np.where(np.isfinite(relative), relative, np.nan))
+        return curves
 
 
 class Rule(_Data):
@@ -123,6 +140,17 @@ class Rule(_Data):
         if self.phases is not None:
             hit &= np.isin(values["phase"], self.phases)
         return steps, hit, values
+
+    def closest(self, history: History) -> tuple[int, int] | None:
+        """Most violations in any window that is judged, and the step at which it ends; None: nothing to judge."""
+        steps, hit, _ = self.violations(history)
+        judged = hit.astype(int)
+        judged[: self.grace] = 0
+        if len(judged) <= self.grace:
+            return None
+        counts = np.convolve(judged, np.ones(self.window, dtype=int))[: len(judged)]
+        most = int(counts.argmax())
+        return int(counts[most]), int(steps[most])
 
     def violated_now(self, history: History) -> bool:
         """Whether the newest values cross all conditions, the grace period being over."""

@@ -22,7 +22,12 @@ class GraphAttention(DenseGATConv):
     """torch-geometric's `DenseGATConv` with its parameters, heads first, giving its attention as well.
 
     W is the layer's matrix, a its attention vectors (`att_src` for neighbours, `att_dst` for the node that attends).
+    `temperature` divides the scores.
     """
+
+    def __init__(self, in_channels: int, out_channels: int, heads: int, temperature: float = 1.0) -> None:
+        super().__init__(in_channels, out_channels, heads=heads)
+        self.temperature = temperature
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Args: x (B, N, F); mask (B, N, N), 0 where an edge is and −∞ where none is.
@@ -32,8 +37,9 @@ class GraphAttention(DenseGATConv):
         batch, nodes, _ = x.shape
         heads, channels = self.heads, self.out_channels
         h = self.lin(x).view(batch, nodes, heads, channels).transpose(1, 2)  # (B, heads, N, C)
-        source = (h * self.att_src.view(1, heads, 1, channels)).sum(-1)  # (B, heads, N)
-        target = (h * self.att_dst.view(1, heads, 1, channels)).sum(-1)
+        att_src, att_dst = self._attention_vectors()
+        source = (h * att_src.view(1, heads, 1, channels)).sum(-1)  # (B, heads, N)
+        target = (h * att_dst.view(1, heads, 1, channels)).sum(-1)
         scores = functional.leaky_relu(target.unsqueeze(-1) + source.unsqueeze(-2), self.negative_slope)
         attention = (scores + mask[:, None]).softmax(dim=-1)
         out = (attention @ h).transpose(1, 2).flatten(2)
@@ -47,12 +53,19 @@ class GraphAttention(DenseGATConv):
         """
         heads, channels = self.heads, self.out_channels
         weight = self.lin.weight.view(heads, channels, -1)
-        source = x @ (self.att_src.view(heads, 1, channels) @ weight).squeeze(1).T  # (B, N, heads)
-        target = x[:, 0] @ (self.att_dst.view(heads, 1, channels) @ weight).squeeze(1).T  # (B, heads)
+        att_src, att_dst = self._attention_vectors()
+        source = x @ (att_src.view(heads, 1, channels) @ weight).squeeze(1).T  # (B, N, heads)
+        target = x[:, 0] @ (att_dst.view(heads, 1, channels) @ weight).squeeze(1).T  # (B, heads)
         scores = functional.leaky_relu(target.unsqueeze(1) + source, self.negative_slope)
         attention = (scores + mask[:, 0].unsqueeze(-1)).softmax(dim=1)
         gathered = attention.transpose(1, 2) @ x  # (B, heads, F)
         return torch.einsum("bhf,hcf->bhc", gathered, weight).flatten(1) + self.bias
+
+    def _attention_vectors(self) -> tuple[Tensor, Tensor]:
+        """`att_src` and `att_dst` over the temperature: the leaky ReLU is homogeneous, so this divides the scores."""
+        if self.temperature == 1:
+            return self.att_src, self.att_dst
+        return self.att_src / self.temperature, self.att_dst / self.temperature
 
 
 class GraphEncoder(nn.Module):
@@ -81,7 +94,8 @@ class GraphEncoder(nn.Module):
         self.kind = Embedding(spec.kinds, config.glyph_embedding)
         self.enter = nn.Linear(2 * config.glyph_embedding + 5, hidden)
         self.layers = nn.ModuleList(
-            GraphAttention(hidden, hidden // config.gat_heads, heads=config.gat_heads) for _ in range(config.gat_layers)
+            GraphAttention(hidden, hidden // config.gat_heads, config.gat_heads, config.attention_temperature)
+            for _ in range(config.gat_layers)
         )
         self.norms = nn.ModuleList(
             nn.LayerNorm(hidden) if config.gat_layer_norm else nn.Identity() for _ in range(config.gat_layers)

@@ -64,6 +64,8 @@ class MixturePolicy(Policy):
         self.experts = Experts(state_size, config.expert_size or hidden, spec.actions, len(config.experts))
         self.critic = Critic(state_size, hidden)
         initialise(self)
+        if config.router_bias:
+            self.router.out.bias.data = torch.tensor(config.router_bias)
         if self.gat is not None and not graph_trained:
             self.gat.requires_grad_(False)
 

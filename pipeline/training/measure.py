@@ -24,6 +24,7 @@ def rollout_metrics(played: Played, experts: tuple[str, ...]) -> dict[str, float
         "sparse_share": float(played.sparse.mean()),
         "temperature": float(played.temperature.mean()),
         "nonfinite_rewards": float(played.nonfinite_rewards),
+        "reward_std": float(played.reward.std()),
     }
     if len(experts) > 1:
         metrics |= routing_metrics(played.alpha.reshape(-1, len(experts)), experts)

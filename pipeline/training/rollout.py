@@ -112,6 +112,7 @@ class Collector:
     ) -> None:
         self.games, self.policy, self.config = games, policy, config
         self.generator, self.device = generator, device
+        self.poisoned_rollouts = 0  # a drill's fault: so many rollouts whose first game shows NaN
         self._observation = games.reset()
         n = games.num_envs
         self._phase = np.zeros(n, dtype=np.int64)
@@ -135,6 +136,8 @@ class Collector:
 
     def _tensors(self, observation: dict[str, np.ndarray]) -> dict[str, Tensor]:
         arrays = encode(observation, self.config.environment)
+        if self.poisoned_rollouts:
+            arrays["stats"][0] = np.nan
         return {key: torch.from_numpy(array).to(self.device) for key, array in arrays.items()}
 
     def _routing(self) -> Routing:
@@ -189,6 +192,7 @@ class Collector:
             episodes += step.episodes
             self._observation = step.observation
             obs = self._tensors(step.observation)
+        self.poisoned_rollouts = max(0, self.poisoned_rollouts - 1)
         return self._assemble(steps, torch.nan_to_num(self.policy.value(obs)), episodes)
 
     def _assemble(

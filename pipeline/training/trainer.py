@@ -304,6 +304,8 @@ class Trainer:
                     time.sleep(60)
             elif pending.fault.kind == "out_of_memory":
                 torch.empty(2**55, dtype=torch.uint8)
+            elif pending.fault.kind == "nan_observation":
+                self.workers.call("poison_observations", pending.fault.times)
             else:
                 self.ppo.poison = pending.fault.times
 

@@ -75,6 +75,10 @@ class Worker:
         self.samples, played = self.collector.collect()
         return played
 
+    def poison_observations(self, rollouts: int) -> None:
+        """A drill's fault: NaN in the observations of so many rollouts to come."""
+        self.collector.poisoned_rollouts = rollouts
+
     def inspect_graphs(self, count: int) -> dict[str, float]:
         """Metrics of the graph encoder on about `count` of the rollout's observations."""
         return inspect_graphs(self.policy, self.samples, count)

@@ -75,6 +75,17 @@ class Experiment:
             timeout=timeout,
         )
 
+    def ladder(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Any other command."""
+        return subprocess.run(
+            [sys.executable, "-m", "pipeline", *words],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+
     def start(self, **options: Any) -> subprocess.Popen[str]:
         how: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, **options}
         return subprocess.Popen(self.command, cwd=self.folder, env=self.environment, **how)

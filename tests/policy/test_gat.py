@@ -43,6 +43,20 @@ def test_attention_layer_equals_torch_geometric() -> None:
     assert torch.allclose(layer.first_node(x, mask), ours[:, 0], atol=1e-6)
 
 
+@pytest.mark.parametrize("temperature", [0.1, 10.0])
+def test_temperature_divides_the_attention_scores(temperature: float) -> None:
+    torch.manual_seed(0)
+    layer = GraphAttention(8, 4, heads=2)
+    x, adjacency = torch.randn(3, 6, 8), graphs()["adjacency"]
+    mask = torch.zeros(adjacency.shape).masked_fill(~adjacency, float("-inf"))
+    at_one = layer(x, mask)[1]
+    layer.temperature = temperature
+    features, attention = layer(x, mask)
+    power = at_one ** (1 / temperature)
+    assert torch.allclose(attention, power / power.sum(-1, keepdim=True), atol=1e-5)
+    assert torch.allclose(layer.first_node(x, mask), features[:, 0], atol=1e-6)
+
+
 def test_h_logic_does_not_depend_on_the_order_of_the_entities() -> None:
     gat, one = encoder(), graphs()
     order = torch.tensor([0, 4, 2, 5, 1, 3])

@@ -1,0 +1,217 @@
+"""Are the verdicts right? Recorded histories of faulty and of healthy runs, replayed for several sets of rules.
+
+    python -m benchmarks.detection [--seeds reported|calibration|all]
+
+Of each recorded fault (`benchmarks.recordings`): was it seen, with the right verdict, how many updates and seconds
+after its onset. The onset is the first update from which the fault's own symptom (benchmarks/faults) stays for most of
+ten updates; an alarm more than five updates before it is a false one. Of each healthy run: did a failing rule fire.
+
+| rules | what it is |
+|---|---|
+| v3 | this project's, the default |
+| seed | the brief's thresholds to the letter |
+| threshold | the bounds of `v3` without persistence: a single update beyond one is a failure |
+| six_sigma | gradient norm or loss above mean + 6 σ of the last 128 updates, as OLMo-core skips steps |
+
+Rules were calibrated on the seeds below 10 of the suite, on three 1 M-step runs and on one of the brief's whole
+schedule; all others are reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from benchmarks.recordings import FOLDER
+from benchmarks.report import interval, write
+from benchmarks.suite import Fault, Symptom, load_suite
+from pipeline.health.history import History
+from pipeline.health.monitor import judge
+from pipeline.health.rule_sets import RULE_SETS
+from pipeline.health.rules import AnyRule, Rule
+
+HEALTHY = {name: Fault(name, "healthy", "none", "healthy", {}, None, {}) for name in ("base", "score", "nethack")}
+"""The suite's own healthy run, and longer ones; see `benchmarks.recordings`."""
+FIRST_REPORTED = {"score": 4, "nethack": 2}
+"""Seeds below were looked at while the rules were calibrated; for all others 11."""
+EARLY = 5
+"""Updates before the onset from which an alarm counts as seen: the symptom is not the only sign of a fault."""
+
+Detector = Callable[[History], tuple[str, int] | None]
+"""A verdict and the step of its detection, or None."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    fault: Fault
+    rung: str
+    seed: int
+    history: History
+
+
+def recordings() -> list[Recording]:
+    suite = load_suite() | HEALTHY
+    found = []
+    for path in sorted(FOLDER.glob("*.csv.gz")):
+        match = re.fullmatch(r"(\w+)-(\w+)-seed(\d+)\.csv\.gz", path.name)
+        if match and match[1] in suite:
+            found.append(Recording(suite[match[1]], match[2], int(match[3]), History.read_csv(path)))
+    return found
+
+
+def is_reported(recording: Recording) -> bool:
+    return recording.seed >= FIRST_REPORTED.get(recording.fault.name, 11)
+
+
+def by_rules(rules: Iterable[AnyRule]) -> Detector:
+    rules = tuple(rules)
+
+    def detect(history: History) -> tuple[str, int] | None:
+        verdict = judge(history, rules)
+        return None if verdict is None else (verdict.name, int(verdict.evidence[0].detection_step or 0))
+
+    return detect
+
+
+def without_persistence(rules: Iterable[AnyRule]) -> list[AnyRule]:
+    return [
+        rule.model_copy(update={"window": 1, "patience": 1, "grace": 0}) if isinstance(rule, Rule) else rule
+        for rule in rules
+    ]
+
+
+def six_sigma(history: History, window: int = 128, least: int = 16) -> tuple[str, int] | None:
+    """The first update at which loss or gradient norm is above mean + 6 σ of the `window` before."""
+    found = []
+    for metric in ("gradient_norm", "loss/total"):
+        steps, values = history.series(metric)
+        for index in range(least, len(values)):
+            before = values[max(0, index - window) : index]
+            if values[index] > before.mean() + 6 * before.std():
+                found.append(int(steps[index]))
+                break
+    return ("gradient_explosion", min(found)) if found else None
+
+
+DETECTORS: dict[str, Detector] = {
+    "v3": by_rules(RULE_SETS["v3"]),
+    "seed": by_rules(RULE_SETS["seed"]),
+    "threshold": by_rules(without_persistence(RULE_SETS["v3"])),
+    "six_sigma": six_sigma,
+}
+
+
+def onset(history: History, symptom: Symptom) -> int | None:
+    """The first step from which the symptom holds in enough of ten updates; None: the fault has not struck."""
+    steps, values = history.series(symptom.metric)
+    held = np.ones(len(values), dtype=bool)
+    if symptom.above is not None:
+        held &= values > symptom.above
+    if symptom.below is not None:
+        held &= values < symptom.below
+    for index in np.flatnonzero(held):
+        if held[index : index + 10].sum() >= symptom.of_ten:
+            return int(steps[index])
+    return None
+
+
+def seconds_between(history: History, first: int, last: int) -> float:
+    """Training time between two steps; negative where the second is earlier."""
+    steps, spent = history.aligned(["time/collect", "time/update"])
+    each = spent["time/collect"] + spent["time/update"]
+    low, high = min(first, last), max(first, last)
+    return float(each[(steps > low) & (steps <= high)].sum()) * (1 if last >= first else -1)
+
+
+def examine(recording: Recording, detect: Detector) -> dict[str, Any] | None:
+    """What a detector makes of a faulty run; None where the fault did not strike."""
+    assert recording.fault.symptom is not None
+    began = onset(recording.history, recording.fault.symptom)
+    if began is None:
+        return None
+    steps = recording.history.series("update")[0]
+    found = detect(recording.history)
+    verdict, detected = found or (None, None)
+    delay = None if detected is None else int(np.searchsorted(steps, detected) - np.searchsorted(steps, began))
+    seen = delay is not None and delay >= -EARLY
+    return {
+        "fault": recording.fault.name,
+        "seed": recording.seed,
+        "verdict": verdict,
+        "seen": seen,
+        "right": seen and verdict == recording.fault.verdict,
+        "delay_updates": delay if seen else None,
+        "delay_seconds": None if not seen or detected is None else seconds_between(recording.history, began, detected),
+    }
+
+
+def share(hits: int, of: int) -> tuple[float, float, float]:
+    """A proportion with its 95 % interval (Clopper & Pearson 1934)."""
+    limits = stats.binomtest(hits, of).proportion_ci(method="exact")
+    return hits / of, float(limits.low), float(limits.high)
+
+
+def summary(faulty: list[Recording], healthy: list[Recording], detect: Detector) -> dict[str, Any]:
+    examined = [found for each in faulty if (found := examine(each, detect)) is not None]
+    alarms = {
+        f"{each.fault.name} {each.rung} seed {each.seed}": found for each in healthy if (found := detect(each.history))
+    }
+    delays = [each["delay_updates"] for each in examined if each["delay_updates"] is not None]
+    seconds = [each["delay_seconds"] for each in examined if each["delay_seconds"] is not None]
+    return {
+        "faulty_runs": len(examined),
+        "did_not_strike": len(faulty) - len(examined),
+        "recall": share(sum(each["seen"] for each in examined), len(examined)),
+        "right_verdict": share(sum(each["right"] for each in examined), len(examined)),
+        "delay_updates": interval(delays, "median") if delays else None,
+        "delay_seconds": interval(seconds, "median") if seconds else None,
+        "healthy_runs": len(healthy),
+        "false_alarms": share(len(alarms), len(healthy)),
+        "alarms": alarms,
+        "faults": examined,
+    }
+
+
+def percent(figure: tuple[float, float, float]) -> str:
+    return f"{100 * figure[0]:.0f} % [{100 * figure[1]:.0f}, {100 * figure[2]:.0f}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", choices=["reported", "calibration", "all"], default="reported")
+    parser.add_argument("--out", type=Path, default=None)
+    asked = parser.parse_args()
+    chosen = [each for each in recordings() if asked.seeds == "all" or is_reported(each) == (asked.seeds == "reported")]
+    healthy = [each for each in chosen if each.fault.name in HEALTHY]
+    faulty = [each for each in chosen if each.fault.name not in HEALTHY]
+    if not healthy or not faulty:
+        parser.error("nothing recorded; first: python -m benchmarks.recordings")
+    results = {name: summary(faulty, healthy, detect) for name, detect in DETECTORS.items()}
+
+    print(f"{len(faulty)} faulty and {len(healthy)} healthy runs, seeds: {asked.seeds}\n")
+    print(f"{'rules':10} {'recall':18} {'right verdict':18} {'delay, updates':18} {'false alarms':18}")
+    for name, found in results.items():
+        delay = found["delay_updates"]
+        words = "–" if delay is None else f"{delay[0]:.0f} [{delay[1]:.0f}, {delay[2]:.0f}]"
+        cells = percent(found["recall"]), percent(found["right_verdict"]), words, percent(found["false_alarms"])
+        print(f"{name:10} " + " ".join(f"{cell:18}" for cell in cells))
+    print("\nwith v3:")
+    for name in dict.fromkeys(each.fault.name for each in faulty):
+        runs = [each for each in results["v3"]["faults"] if each["fault"] == name]
+        words = ", ".join(f"{each['verdict'] or 'missed'} ({each['delay_updates']})" for each in runs)
+        print(f"  {name:24} {words or 'did not strike'}")
+    for name, (verdict, step) in results["v3"]["alarms"].items():
+        print(f"  FALSE ALARM {name}: {verdict} at step {step}")
+    path = write("detection", {"seeds": asked.seeds, "rules": results}, asked.out)
+    print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Histories of healthy and of faulty runs, recorded once and replayed for every set of rules.
+
+    python -m benchmarks.recordings [--seeds 3] [--first-seed 1] [--faults base,sharp_router] [--rungs v3] [--jobs 2]
+
+    python -m benchmarks.recordings --export RUN_ID --name score-v3-seed4 [--root mlruns]
+
+Each run is this project's own trainer on a configuration of the fault suite, to its end, without a watchdog; each
+leaves `results/histories/FAULT-RUNG-seedN.csv.gz`, and what is there is not run again. `--export` takes a run that is
+in a store: `score-…` are runs of `benchmarks.learning` (1 M steps, rules only warned), `nethack-…` of
+`experiments/nethack.yaml` (the brief's whole schedule).
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+import pandas as pd
+
+from benchmarks.report import RESULTS, circumstances
+from benchmarks.suite import Fault, load_suite
+from fallbacks.ladder import BUILT_IN
+from pipeline.attempt import PendingFault
+from pipeline.config import ExperimentConfig
+
+FOLDER = RESULTS / "histories"
+
+
+def path_of(fault: str, rung: str, seed: int) -> Path:
+    return FOLDER / f"{fault}-{rung}-seed{seed}.csv.gz"
+
+
+def train(config: ExperimentConfig) -> pd.DataFrame:
+    """Trains to the end in this process. Every metric (columns) by step (index), as they would reach the store."""
+    from pipeline.training.trainer import Trainer
+
+    rows: dict[int, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+
+        def report(metrics: dict[str, float], step: int) -> None:
+            rows[step] = {name: value for name, value in metrics.items() if math.isfinite(value)}
+
+        trainer = Trainer(config, Path(folder), report)
+        trainer.faults = [PendingFault(index=index, fault=fault) for index, fault in enumerate(config.faults)]
+        try:
+            trainer.train()
+        finally:
+            trainer.close()
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("step").sort_index()
+
+
+def write(frame: pd.DataFrame, path: Path) -> None:
+    """As a small file: four significant digits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame.to_csv(path, float_format="%.4g", compression={"method": "gzip", "mtime": 0})
+
+
+def record(fault: Fault, rung: str, seed: int) -> str:
+    """One run, unless its history is there."""
+    path = path_of(fault.name, rung, seed)
+    if path.exists():
+        return ""
+    logging.getLogger("nle.env.base").setLevel(logging.WARNING)
+    began = time.monotonic()
+    frame = train(BUILT_IN[rung].transform(fault.config(f"training.seed={seed}")))
+    write(frame, path)
+    return f"{fault.name} {rung} seed {seed}: {len(frame)} updates, {time.monotonic() - began:.0f} s"
+
+
+def export(run_id: str, root: Path, path: Path) -> None:
+    """A run that is in a store, as one that was recorded."""
+    from pipeline.tracking import Store, default_uri
+
+    store = Store(default_uri(root), root)
+    history = store.history(run_id, store.latest(run_id))
+    columns = {name: pd.Series(dict(zip(*history.series(name), strict=True))) for name in history.metrics}
+    frame = pd.DataFrame(columns).rename_axis("step").sort_index()
+    write(frame[frame["update"].notna()].dropna(axis="columns", how="all"), path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    suite = {name: fault for name, fault in load_suite().items() if fault.of_training}
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=1)
+    parser.add_argument("--faults", default=",".join(suite))
+    parser.add_argument("--rungs", default="v3", help=f"of: {', '.join(BUILT_IN)}")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--export", metavar="RUN_ID")
+    parser.add_argument("--name", help="of the exported recording: FAULT-RUNG-seedN")
+    parser.add_argument("--root", type=Path, default=Path("mlruns"))
+    asked = parser.parse_args()
+    if asked.export:
+        export(asked.export, asked.root.resolve(), FOLDER / f"{asked.name}.csv.gz")
+        return
+    print(f"commit {circumstances()['commit']}")
+    seeds = range(asked.first_seed, asked.first_seed + asked.seeds)
+    # Spawned: torch's threads do not survive a fork.
+    with ProcessPoolExecutor(asked.jobs, mp_context=get_context("spawn")) as pool:
+        runs = [
+            pool.submit(record, suite[fault], rung, seed)
+            for seed in seeds
+            for fault in asked.faults.split(",")
+            for rung in asked.rungs.split(",")
+        ]
+        for run in as_completed(runs):
+            if line := run.result():
+                print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""Recorded histories of real runs: a change of a rule that trips a healthy one, or lets a failure pass, fails here."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.detection import HEALTHY, Recording, onset, recordings
+from pipeline.health.monitor import judge
+from pipeline.health.rule_sets import RULE_SETS
+
+RECORDINGS = recordings()
+
+
+@pytest.mark.parametrize("rung", sorted({each.rung for each in RECORDINGS if each.fault.name in HEALTHY}))
+def test_healthy_runs_stay_quiet(rung: str) -> None:
+    runs = [each for each in RECORDINGS if each.fault.name in HEALTHY and each.rung == rung]
+    assert runs
+    alarms = {f"{each.fault.name} {each.seed}": verdict for each in runs if (verdict := _judge(each))}
+    assert alarms == {}
+
+
+@pytest.mark.parametrize("fault", sorted({each.fault.name for each in RECORDINGS if each.fault.name not in HEALTHY}))
+def test_failures_are_seen_for_what_they_are(fault: str) -> None:
+    runs = [each for each in RECORDINGS if each.fault.name == fault and _struck(each)]
+    assert runs
+    assert {each.seed: _judge(each) for each in runs} == {each.seed: each.fault.verdict for each in runs}
+
+
+def _judge(recording: Recording) -> str | None:
+    verdict = judge(recording.history, RULE_SETS["v3"])
+    return None if verdict is None else verdict.name
+
+
+def _struck(recording: Recording) -> bool:
+    assert recording.fault.symptom is not None
+    return onset(recording.history, recording.fault.symptom) is not None
