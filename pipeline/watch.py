@@ -11,9 +11,6 @@ from pipeline.health.rules import AnyRule
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.tracking import Store
 
-_REMEMBERED = 1000
-"""Updates that a poll looks back on: what it costs does not grow with the run."""
-
 
 class Watch:
     """Follows a run's metrics in the store.
@@ -25,7 +22,6 @@ class Watch:
 
     def __init__(self, store: Store, run_id: str, rules: Sequence[AnyRule]) -> None:
         self._store, self._run_id, self.rules = store, run_id, rules
-        self._seen = History()
         self.last_step = -1
         self._last_seen: dict[str, tuple[int, float, int]] = {}
         self._last_news = time.monotonic()  # does not count the time that a laptop sleeps
@@ -41,12 +37,9 @@ class Watch:
         if latest == self._last_seen:
             return None
         self._last_seen, self._last_news = latest, time.monotonic()
-        self.latest = {name: value for name, (_, value, _) in latest.items()}
+        before, self.latest = self.latest, {name: value for name, (_, value, _) in latest.items()}
         self.last_step = max(step for step, _, _ in latest.values())
-        for name, (at, value, _) in latest.items():
-            self._seen.add(name, at, value)
-        self._seen.forget(_REMEMBERED)
-        stirred = stirring(self._seen, self.rules)
+        stirred = stirring(self.latest, before, self.rules)
         if not stirred or judge(self.history(stirred), stirred) is None:
             return None
         return self.final()[0]  # another rule may have fired before, at a step that no poll has seen

@@ -47,12 +47,6 @@ class History:
     def add(self, metric: str, step: int, value: float) -> None:
         self._series.setdefault(metric, {})[step] = value
 
-    def forget(self, keep: int) -> None:
-        """Drops all but the newest `keep` values of every metric."""
-        for points in self._series.values():
-            for step in sorted(points)[:-keep]:
-                del points[step]
-
     def __contains__(self, metric: str) -> bool:
         return metric in self._series
 

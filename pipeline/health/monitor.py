@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.health.history import History
-from pipeline.health.rules import AnyRule, Rule
+from pipeline.health.rules import AnyRule
 from pipeline.health.verdict import Evidence, Verdict
 
 
@@ -37,16 +37,10 @@ def warnings(history: History, rules: Sequence[AnyRule]) -> list[Evidence]:
     return [finding.evidence for finding in findings(history, rules) if finding.rule.action == "warn"]
 
 
-def stirring(history: History, rules: Iterable[AnyRule]) -> list[AnyRule]:
-    """The failing rules worth a closer look at the complete history: violated right now, or firing on what is known.
+def stirring(latest: Mapping[str, float], before: Mapping[str, float], rules: Iterable[AnyRule]) -> list[AnyRule]:
+    """The failing rules worth a look at the complete history, from the newest values of this poll and of the last.
 
-    `history` may have gaps (a poll sees only the latest values), so this decides nothing by itself.
+    This decides nothing by itself. A rule that needs several violations fires at one of them, so to look whenever the
+    newest value is one is enough; what happens between two polls is seen at the next violation, or at the end.
     """
-    stirred: list[AnyRule] = []
-    for rule in rules:
-        if rule.action != "fail":
-            continue
-        violated = isinstance(rule, Rule) and rule.violated_now(history)
-        if violated or rule.firings(history):
-            stirred.append(rule)
-    return stirred
+    return [rule for rule in rules if rule.action == "fail" and rule.stirs(latest, before)]

@@ -6,6 +6,7 @@ that verdict. Two sets ship: `seed`, the brief to the letter, and `v3`, calibrat
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -68,6 +69,14 @@ class Condition(_Data):
             for index in np.flatnonzero(hit):  # seldom many: an absolute bound comes first
                 hit[index] = values[index] > self._relative_bound(values, int(index), window, reference)
         return hit
+
+    def may_be_crossed(self, value: float) -> bool:
+        """Whether a value crosses all the bounds that are not relative to the run."""
+        return (
+            (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+            and (self.outside is None or not self.outside[0] <= value <= self.outside[1])
+        )
 
     @property
     def _is_relative(self) -> bool:
@@ -152,10 +161,16 @@ class Rule(_Data):
         most = int(counts.argmax())
         return int(counts[most]), int(steps[most])
 
-    def violated_now(self, history: History) -> bool:
-        """Whether the newest values cross all conditions, the grace period being over."""
-        hit = self.violations(history)[1]
-        return len(hit) > self.grace and bool(hit[-1])
+    def stirs(self, latest: Mapping[str, float], before: Mapping[str, float]) -> bool:
+        """Whether newest values by themselves are reason enough to look at the complete history.
+
+        True wherever they may cross all conditions: a bound relative to the run is taken as crossed.
+        """
+        if any(metric not in latest for metric in self.metrics):
+            return False
+        if self.phases is not None and latest["phase"] not in self.phases:
+            return False
+        return all(each.may_be_crossed(latest[each.metric]) for each in self.conditions)
 
     def firings(self, history: History) -> list[Evidence]:
         """Every incident in which the rule fires, oldest first, with the evidence at the moment it does."""
@@ -223,6 +238,13 @@ class PlateauRule(_Data):
     def metrics(self) -> tuple[str, ...]:
         names = (self.metric, "episodes")
         return names if self.phases is None else (*names, "phase")
+
+    def stirs(self, latest: Mapping[str, float], before: Mapping[str, float]) -> bool:
+        """Whether a check has fallen due between two polls."""
+        if any(metric not in latest for metric in self.metrics):
+            return False
+        since = before.get("episodes", 0.0)
+        return latest["episodes"] // self.check_every > since // self.check_every
 
     def gain(self, score: np.ndarray, episodes: np.ndarray) -> tuple[float, float, float] | None:
         """(gain, its upper 95 % bound, mean) over the window that ends with the last value; None: window not full."""

@@ -178,17 +178,23 @@ def test_rule_of_a_metric_that_is_not_logged_is_silent() -> None:
     assert findings(history(loss=[1, 2, 3]), V3) == []
 
 
-def test_a_poll_with_gaps_stirs_the_rule_that_a_closer_look_confirms() -> None:
-    """A poll sees the latest values only; one violated value is enough to look closer."""
-    assert [rule.name for rule in stirring(history(expert_usage_excess=[0.1] * 4 + [0.9]), V3)] == ["load"]
-    assert stirring(history(expert_usage_excess=[0.9] * 5 + [0.1]), V3) == []
+def test_a_poll_stirs_the_rules_that_its_values_may_concern() -> None:
+    """A poll sees the latest values only; one violated value is enough to look closer, whatever the run's median."""
+
+    def stirred(**latest: float) -> list[str]:
+        return [rule.name for rule in stirring(latest, {}, V3)]
+
+    assert stirred(expert_usage_excess=0.9, phase=0) == ["load"]
+    assert stirred(expert_usage_excess=0.1, phase=0) == []
+    assert stirred(gradient_norm=11) == ["gradient_jump", "gradient_outliers"]
+    assert stirred(approx_kl=0, phase=1) == ["no_learning"] and stirred(approx_kl=0, phase=2) == []
+    assert stirred(gat_smoothing=0.92) == []  # the attention is not known
 
 
-def test_history_forgets_the_oldest() -> None:
-    known = history(x=[1, 2, 3], y=[4])
-    known.forget(2)
-    assert known.series("x")[1].tolist() == [2, 3]
-    assert known.series("y")[1].tolist() == [4]
+def test_a_plateau_is_looked_for_when_a_check_falls_due() -> None:
+    rule = PlateauRule(check_every=500)
+    for before, now, due in ((498, 499, False), (499, 500, True), (500, 501, False), (501, 1600, True)):
+        assert rule.stirs({"score": 1, "episodes": now}, {"score": 1, "episodes": before}) is due
 
 
 def scores(slope: float, updates: int = 700, seed: int = 0) -> History:

@@ -1,0 +1,290 @@
+"""Does the ladder mend what is broken, at which rung, at what cost, and against what else one could do?
+
+    python -m benchmarks.recovery [--seeds 2] [--first-seed 21] [--faults sharp_router,…] [--strategies …] [--jobs 2]
+    python -m benchmarks.recovery --report
+
+Every fault of the suite is trained with the watchdog on, and what follows a verdict is decided by the ladder itself:
+
+| strategy | after a failure |
+|---|---|
+| ladder | the rungs in their order, warm-started (the default) |
+| restart | the same configuration with a new seed, from scratch, as often as the ladder has rungs |
+| random_order | the rungs below v3 in a random order, warm-started |
+| cold | the rungs in their order, each from scratch |
+| stacked | the rungs in their order, each on top of those before (`ladder.cumulative`) |
+| no_watchdog | the attempts of `ladder`, but each runs to its end before it is judged (computed, not run again) |
+
+An attempt is this project's trainer, its rules and its ladder in one process, without the store between them (the
+verdict is the same, see tests/test_watch.py); two strategies that come to the same attempt (configuration and
+starting checkpoint) share it. The cost is in environment steps; the oracle, who knew the cure, trains one attempt from
+scratch. Faults of the infrastructure go through `ladder run` itself, with the store and real processes.
+
+Each fault and seed leaves `results/recovery/FAULT-seedN.json`, and a strategy that is there is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
+from itertools import pairwise
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from benchmarks.detection import percent, share
+from benchmarks.report import RESULTS, circumstances, interval, write
+from benchmarks.suite import FOLDER as FAULTS
+from benchmarks.suite import Fault, load_suite
+from fallbacks.ladder import Attempt, End, Ladder, Plan
+from pipeline.attempt import PendingFault
+from pipeline.config import RUNGS, ExperimentConfig
+from pipeline.health.history import History
+from pipeline.health.monitor import judge
+from pipeline.health.verdict import Verdict
+from pipeline.load import read_yaml
+from pipeline.orchestrator import read_checkpoints
+
+STRATEGIES = ("ladder", "restart", "random_order", "cold", "stacked")
+FOLDER = RESULTS / "recovery"
+SHORTER = ("training.steps=24576", "phases.warmup_until=24", "phases.transition_until=60")
+"""48 updates: with these many attempts the suite's 40,000 steps are too long."""
+
+
+class _Stopped(Exception):
+    def __init__(self, verdict: Verdict) -> None:
+        self.verdict = verdict
+
+
+class Laboratory:
+    """Runs attempts of one fault and seed, each different one once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._done: dict[str, tuple[Attempt, int]] = {}
+
+    def attempt(self, plan: Plan, number: int, faults: tuple[PendingFault, ...]) -> tuple[Attempt, int]:
+        """The attempt, and the environment steps that it played."""
+        start = plan.warm_start
+        key = json.dumps([plan.config.model_dump(mode="json"), start and start.checkpoint, bool(faults)])
+        if key not in self._done:
+            self._done[key] = self._train(plan, number, faults)
+        return self._done[key]
+
+    def _train(self, plan: Plan, number: int, faults: tuple[PendingFault, ...]) -> tuple[Attempt, int]:
+        from pipeline.training.trainer import Trainer
+
+        run_id = f"{len(self._done):04d}"
+        history, rules, updates = History(), plan.config.health.build(), 0
+
+        def report(metrics: dict[str, float], step: int) -> None:
+            nonlocal updates
+            updates += 1
+            for name, value in metrics.items():
+                if math.isfinite(value):
+                    history.add(name, step, value)
+            if (verdict := judge(history, rules)) is not None:
+                raise _Stopped(verdict)
+
+        names = [*RUNGS, plan.rung.name]  # its games do not depend on how many attempts came before
+        trainer = Trainer(plan.config, self.folder / run_id, report, salt=names.index(plan.rung.name))
+        trainer.faults = list(faults)
+        verdict = Verdict(name="healthy")
+        try:
+            if plan.warm_start is not None:
+                trainer.start_from(plan.warm_start)
+            trainer.train()
+        except _Stopped as stopped:
+            verdict = stopped.verdict
+        finally:
+            trainer.close()
+        attempt = Attempt(
+            number=number,
+            rung=plan.rung.name,
+            config=plan.config,
+            run_id=run_id,
+            verdict=verdict,
+            checkpoints=read_checkpoints(self.folder / run_id),
+            warm_start=plan.warm_start,
+        )
+        return attempt, updates * plan.config.training.rollout_steps * plan.config.environment.num_envs
+
+
+def configuration(fault: Fault, strategy: str, seed: int) -> ExperimentConfig:
+    """The fault's experiment with the rungs that the strategy tries."""
+    below = list(RUNGS[1:])
+    rungs: list[Any] = list(RUNGS)
+    if strategy == "random_order":
+        rungs = ["v3", *np.random.default_rng(seed).permutation(below).tolist()]
+    config = fault.config(*SHORTER, f"training.seed={seed}")
+    if strategy == "restart":
+        again = [{"name": f"seed_{seed + k * 1000}", "set": {"training.seed": seed + k * 1000}} for k in range(1, 5)]
+        rungs = ["v3", *again]
+    return config.with_values(
+        {
+            "ladder.rungs": rungs,
+            "ladder.warm_start": strategy not in ("cold", "restart"),
+            "ladder.cumulative": strategy == "stacked",
+        }
+    )
+
+
+def go_down(laboratory: Laboratory, config: ExperimentConfig) -> dict[str, Any]:
+    """One strategy, to its end."""
+    ladder, attempts, costs = Ladder(config), [], []
+    step: Plan | End = ladder.first()
+    while isinstance(step, Plan):
+        pending = tuple(PendingFault(index=k, fault=fault) for k, fault in enumerate(config.faults))
+        attempt, cost = laboratory.attempt(step, len(attempts), () if attempts else pending)
+        attempts.append(attempt)
+        costs.append(cost)
+        step = ladder.after(attempts)
+    return {
+        "outcome": step.outcome,
+        "settled_rung": step.settled_rung,
+        "verdicts": [attempt.verdict.name for attempt in attempts],
+        "rungs": [attempt.rung for attempt in attempts],
+        "warm": [attempt.warm_start is not None for attempt in attempts],
+        "steps": costs,
+    }
+
+
+def run_infrastructure(fault: Fault, seed: int) -> dict[str, Any]:
+    """`ladder run` on the fault's own file, in a folder of its own."""
+    from pipeline.tracking import Store, default_uri
+
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        file = root / "experiment.yaml"
+        OmegaConf.save(OmegaConf.merge(read_yaml(FAULTS / "base.yaml"), fault.values), file)
+        words = [str(file), f"tracking.root={root}", f"training.seed={seed}", *SHORTER]
+        done = subprocess.run([sys.executable, "-m", "pipeline", "run", *words], stdout=subprocess.DEVNULL, check=False)
+        store = Store(default_uri(root), root)
+        ((_, runs),) = store.experiments()
+        attempts = sorted(
+            (run for run in runs if run.data.tags["ladder.kind"] == "attempt"), key=lambda run: run.info.start_time
+        )
+        tags = [run.data.tags for run in attempts]
+        gap = [(after.info.start_time - before.info.end_time) / 1000 for before, after in pairwise(attempts)]
+    return {
+        "outcome": "healthy" if done.returncode == 0 else f"exit {done.returncode}",
+        "settled_rung": tags[-1]["ladder.rung"],
+        "verdicts": [each["ladder.verdict"] for each in tags],
+        "rungs": [each["ladder.rung"] for each in tags],
+        "seconds_between_attempts": gap,
+    }
+
+
+def examine(name: str, seed: int, strategies: tuple[str, ...]) -> str:
+    """All strategies on one fault and seed that have no result yet."""
+    logging.getLogger("nle.env.base").setLevel(logging.WARNING)
+    fault, path = load_suite()[name], FOLDER / f"{name}-seed{seed}.json"
+    found = json.loads(path.read_text()) if path.exists() else {"fault": name, "seed": seed, **circumstances()}
+    results = found.setdefault("strategies", {})
+    missing = [each for each in strategies if each not in results]
+    if not fault.of_training:
+        missing = [each for each in missing if each == "ladder"]
+    if not missing:
+        return ""
+    began, folder = time.monotonic(), Path(tempfile.mkdtemp())
+    laboratory = Laboratory(folder)
+    for each in missing:
+        if fault.of_training:
+            results[each] = go_down(laboratory, configuration(fault, each, seed))
+        else:
+            results[each] = run_infrastructure(fault, seed)
+    shutil.rmtree(folder, ignore_errors=True)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found) + "\n")
+    words = ", ".join(f"{each} {results[each]['settled_rung'] or results[each]['outcome']}" for each in missing)
+    return f"{name} seed {seed}: {words} ({time.monotonic() - began:.0f} s)"
+
+
+def played(result: dict[str, Any]) -> int:
+    """Environment steps of all its attempts."""
+    return sum(result["steps"])
+
+
+def full_cost(result: dict[str, Any], whole: int) -> int:
+    """Of the same attempts, had nobody looked before their end."""
+    failed = sum(verdict != "healthy" for verdict in result["verdicts"])
+    return failed * whole + sum(
+        steps for steps, verdict in zip(result["steps"], result["verdicts"], strict=True) if verdict == "healthy"
+    )
+
+
+def report() -> Path:
+    """The table, and `results/recovery.json`."""
+    suite = load_suite()
+    files = [json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))]
+    whole = suite["base"].config(*SHORTER).training.steps or 0
+    rows: dict[str, dict[str, Any]] = {}
+    curable = [each for each in files if suite[each["fault"]].cured_by and suite[each["fault"]].of_training]
+    print(f"{'curable faults':14} {'runs':>5} {'ends healthy':18} {'steps over the oracle':24} same runs, ladder")
+    for strategy in (*STRATEGIES, "no_watchdog"):
+        source = "ladder" if strategy == "no_watchdog" else strategy
+        runs = [each for each in curable if source in each["strategies"]]
+        if not runs:
+            continue
+        healthy = [each["strategies"][source]["outcome"] == "healthy" for each in runs]
+        cost = partial(full_cost, whole=whole) if strategy == "no_watchdog" else played
+        costs = [cost(each["strategies"][source]) for each in runs]
+        paired = [played(each["strategies"]["ladder"]) for each in runs if "ladder" in each["strategies"]]
+        over = interval([each / whole for each in costs], "mean")
+        beside = interval([each / whole for each in paired], "mean")
+        rows[strategy] = {
+            "runs": len(runs),
+            "healthy": share(sum(healthy), len(healthy)),
+            "cost_over_oracle": over,
+            "ladder_cost_on_the_same_runs": beside,
+        }
+        cells = f"{over[0]:.2f} [{over[1]:.2f}, {over[2]:.2f}]", f"{beside[0]:.2f} [{beside[1]:.2f}, {beside[2]:.2f}]"
+        print(f"{strategy:14} {len(runs):5} {percent(rows[strategy]['healthy']):18} {cells[0]:24} {cells[1]}")
+    print("\nwith the ladder:")
+    for name in suite:
+        for each in (one for one in files if one["fault"] == name and "ladder" in one["strategies"]):
+            result = each["strategies"]["ladder"]
+            story = " → ".join(
+                f"{rung} {verdict}" for rung, verdict in zip(result["rungs"], result["verdicts"], strict=True)
+            )
+            print(f"  {name:24} {each['seed']:3}  {story}")
+    return write("recovery", {"oracle_steps": whole, "curable": rows, "runs": files})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    suite = [name for name in load_suite() if name != "base"]
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--first-seed", type=int, default=21)
+    parser.add_argument("--faults", default=",".join(suite))
+    parser.add_argument("--strategies", default=",".join(STRATEGIES))
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--report", action="store_true", help="run nothing")
+    asked = parser.parse_args()
+    if not asked.report:
+        strategies = tuple(asked.strategies.split(","))
+        with ProcessPoolExecutor(asked.jobs, mp_context=get_context("spawn")) as pool:
+            runs = [
+                pool.submit(examine, name, seed, strategies)
+                for seed in range(asked.first_seed, asked.first_seed + asked.seeds)
+                for name in asked.faults.split(",")
+            ]
+            for run in as_completed(runs):
+                if line := run.result():
+                    print(line, flush=True)
+    print(f"written to {report()}")
+
+
+if __name__ == "__main__":
+    main()
