@@ -8,6 +8,7 @@ Every fault of the suite is trained with the watchdog on, and what follows a ver
 | strategy | after a failure |
 |---|---|
 | ladder | the rungs in their order, warm-started (the default) |
+| guided | likewise, without the rungs that cannot remove the cause of the verdict (`ladder.guided`) |
 | restart | the same configuration with a new seed, from scratch, as often as the ladder has rungs |
 | random_order | the rungs below v3 in a random order, warm-started |
 | cold | the rungs in their order, each from scratch |
@@ -56,7 +57,7 @@ from pipeline.health.verdict import Verdict
 from pipeline.load import read_yaml
 from pipeline.orchestrator import read_checkpoints
 
-STRATEGIES = ("ladder", "restart", "random_order", "cold", "stacked")
+STRATEGIES = ("ladder", "guided", "restart", "random_order", "cold", "stacked")
 FOLDER = RESULTS / "recovery"
 SHORTER = ("training.steps=24576", "phases.warmup_until=24", "phases.transition_until=60")
 """48 updates: with these many attempts the suite's 40,000 steps are too long."""
@@ -77,7 +78,8 @@ class Laboratory:
     def attempt(self, plan: Plan, number: int, faults: tuple[PendingFault, ...]) -> tuple[Attempt, int]:
         """The attempt, and the environment steps that it played."""
         start = plan.warm_start
-        key = json.dumps([plan.config.model_dump(mode="json"), start and start.checkpoint, bool(faults)])
+        config = plan.config.model_dump(mode="json", exclude={"ladder"})
+        key = json.dumps([config, start and [start.checkpoint, start.carry.model_dump()], bool(faults)])
         if key not in self._done:
             self._done[key] = self._train(plan, number, faults)
         return self._done[key]
@@ -136,6 +138,7 @@ def configuration(fault: Fault, strategy: str, seed: int) -> ExperimentConfig:
             "ladder.rungs": rungs,
             "ladder.warm_start": strategy not in ("cold", "restart"),
             "ladder.cumulative": strategy == "stacked",
+            "ladder.guided": strategy == "guided",
         }
     )
 

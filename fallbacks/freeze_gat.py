@@ -7,4 +7,5 @@ FREEZE_GAT = Rung(
     summary="graph encoder frozen; router, experts and the rest are trained",
     transform=setting({"policy.gat_frozen": True}),
     needs="a graph encoder",
+    addresses=("gat_oversmoothing", "gradient_explosion", "numerical_instability"),
 )

@@ -113,11 +113,22 @@ class Ladder:
             failures = sum(each.rung == last.rung and each.verdict.is_infrastructure_failure for each in attempts)
             if failures <= budget.retries:
                 return self._retry(index, last, f"retry {failures} of {budget.retries} after {last.verdict.name}")
-        if index + 1 == len(self.rungs):
+        below = self._below(index, last.verdict)
+        if below is None:
             return End("exhausted", "no rung is left")
-        rung, config = self.rungs[index + 1], self.configs[index + 1]
+        rung, config = self.rungs[below], self.configs[below]
         start = healthy_start(attempts, config, rung) if self.base.ladder.warm_start else None
         return Plan(rung, config, start, f"after {last.verdict.name} of {last.rung}")
+
+    def _below(self, index: int, verdict: Verdict) -> int | None:
+        """The next rung; with `ladder.guided` the next that addresses the verdict."""
+        for below in range(index + 1, len(self.rungs)):
+            addresses = self.rungs[below].addresses
+            if not self.base.ladder.guided or not verdict.is_training_failure or addresses is None:
+                return below
+            if verdict.name in addresses:
+                return below
+        return None
 
     def _retry(self, index: int, last: Attempt, reason: str) -> Plan:
         """The same rung from its newest checkpoint; after running out of memory, with half as many games."""

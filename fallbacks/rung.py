@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pipeline.attempt import Carry
 from pipeline.config import ExperimentConfig, PolicySection
+from pipeline.health.verdict import TrainingFailure
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Rung:
     carry: Carry = Carry()
     needs: Literal["a graph encoder", "V3's router", "experts"] | None = None
     """What a policy must have for this rung to change anything."""
+    addresses: tuple[TrainingFailure, ...] | None = None
+    """The failures whose cause it may remove; None: any. `ladder.guided` skips it after others."""
 
     def check(self, base: PolicySection) -> None:
         """Raises ValueError where the base has not what the rung needs."""

@@ -7,4 +7,5 @@ SOFTMAX_ONLY = Rung(
     summary="softmax routing in every phase, no sparsemax",
     transform=setting({f"phases.{phase}.routing": "softmax" for phase in ("warmup", "transition", "finetune")}),
     needs="V3's router",
+    addresses=("expert_collapse", "gradient_explosion", "numerical_instability"),
 )

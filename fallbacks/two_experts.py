@@ -21,4 +21,5 @@ TWO_EXPERTS = Rung(
     summary="two experts, Survival and General; their rows are kept, the others' dropped",
     transform=_two_experts,
     needs="experts",
+    addresses=("expert_collapse", "router_indecision"),
 )

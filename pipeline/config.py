@@ -248,6 +248,8 @@ class LadderSection(Section):
     """From the most ambitious to the safest; the first one is where the experiment starts."""
     cumulative: bool = False
     """Each rung on top of the ones before it, instead of each on the base configuration."""
+    guided: bool = False
+    """Skip the rungs that cannot remove the cause of the verdict; the order stays."""
     warm_start: bool = True
     """Continue from the newest checkpoint that was healthy; else every rung starts from scratch."""
 

@@ -57,6 +57,34 @@ def test_healthy_settles() -> None:
     assert isinstance(end, End) and end.outcome == "healthy" and end.settled_rung == "freeze_gat"
 
 
+@pytest.mark.parametrize(
+    ("rung", "failure", "follows"),
+    [
+        ("v3", "gat_oversmoothing", "freeze_gat"),
+        ("v3", "expert_collapse", "softmax_only"),
+        ("softmax_only", "expert_collapse", "two_experts"),
+        ("v3", "router_indecision", "two_experts"),
+        ("v3", "reward_plateau", "v2_router_gat"),
+        ("v3", "crash", "freeze_gat"),  # says nothing of the training
+    ],
+)
+def test_guided_ladder_skips_rungs_that_do_not_address_the_verdict(rung: str, failure: str, follows: str) -> None:
+    on = ladder(ladder__guided=True, budget__retries=0)
+    step = on.after([attempt(on, rung, verdict(failure, onset=50))])
+    assert isinstance(step, Plan) and step.rung.name == follows
+    plain = ladder(budget__retries=0).after([attempt(on, rung, verdict(failure, onset=50))])
+    assert isinstance(plain, Plan) and plain.rung.name == on.rungs[[r.name for r in on.rungs].index(rung) + 1].name
+
+
+def test_guided_ladder_takes_own_rungs_for_any_failure_and_ends_where_none_is_left() -> None:
+    own = {"name": "own", "set": {"training.learning_rate": 1e-5}}
+    on = ladder(ladder__guided=True, ladder__rungs=["v3", "freeze_gat", own, "softmax_only"])
+    step = on.after([attempt(on, "v3", verdict("reward_plateau", onset=50))])
+    assert isinstance(step, Plan) and step.rung.name == "own"
+    end = on.after([attempt(on, "own", verdict("reward_plateau", onset=50))])
+    assert isinstance(end, End) and end.outcome == "exhausted"
+
+
 def test_training_failure_steps_down_at_once() -> None:
     on = ladder()
     plan = on.after([attempt(on, "v3", verdict("expert_collapse", 500), checkpoint(100))])

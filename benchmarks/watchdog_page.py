@@ -1,0 +1,135 @@
+"""`docs/watchdog.md`: the fault suite and what the benchmarks found: `python -m benchmarks.watchdog_page`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import RESULTS
+from benchmarks.suite import Fault, load_suite
+
+PAGE = Path(__file__).parent.parent / "docs" / "watchdog.md"
+
+_HEAD = """# Can the watchdog be trusted?
+
+This page is made from results by `python -m benchmarks.watchdog_page`. The rules themselves are in
+[health.md](health.md).
+
+## The fault suite
+
+`benchmarks/faults/*.yaml`: ways in which such a training really goes wrong, each caused through configuration or a
+real event. The verdict is the right one; the rungs are those that remove the cause.
+"""
+
+_DETECTION = """
+## Detection
+
+{faulty_runs} faulty and {healthy_runs} healthy runs with seeds on which nothing was calibrated, recorded once and
+replayed for each set of rules (`python -m benchmarks.detection`). Recall: an alarm at most five updates before the
+fault's own symptom, or after it. Delay: from the symptom to the verdict. All intervals 95 %.
+"""
+_RULES = """
+`seed` is the brief to the letter; `threshold` has the bounds of `v3` but no persistence; `six_sigma` is mean + 6 σ of
+loss and gradient norm over 128 updates, as OLMo-core has it.
+"""
+_RECOVERY = """
+## Recovery
+
+Each fault that a rung can cure, through the ladder and through what else one could do (`python -m
+benchmarks.recovery`, which says what the strategies are). Cost in environment steps over that of an oracle who knew
+the cure and trained once from scratch; beside it the ladder's own cost on the same runs.
+"""
+_COST = """
+## Cost
+
+One poll of a real SQLite store, milliseconds of CPU (`python -m benchmarks.polling`); {share:.1f} % of one core at a
+poll a second.
+"""
+
+
+def suite_table(suite: dict[str, Fault]) -> list[str]:
+    rows = ["| fault | family | what is done | right verdict | cured by |", "|---|---|---|---|---|"]
+    for fault in suite.values():
+        if fault.name == "base":
+            continue
+        cured = "; ".join(f"`{rung}`: {why}" for rung, why in fault.cured_by.items()) or "no rung"
+        rows.append(f"| {fault.name} | {fault.family} | {fault.cause} | `{fault.verdict}` | {cured} |")
+    return rows
+
+
+def percent(figure: list[float]) -> str:
+    return f"{100 * figure[0]:.0f} % [{100 * figure[1]:.0f}, {100 * figure[2]:.0f}]"
+
+
+def measured(figure: list[float] | None, unit: str = "") -> str:
+    return "–" if figure is None else f"{figure[0]:.3g}{unit} [{figure[1]:.3g}, {figure[2]:.3g}]"
+
+
+def detection(found: dict[str, Any]) -> list[str]:
+    runs = next(iter(found["rules"].values()))
+    lines = [
+        _DETECTION.format(**runs),
+        "| rules | recall | right verdict | delay, updates | delay, seconds | false alarms, of healthy runs |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, row in found["rules"].items():
+        cells = [percent(row["recall"]), percent(row["right_verdict"])]
+        cells += [measured(row["delay_updates"]), measured(row["delay_seconds"]), percent(row["false_alarms"])]
+        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    lines += [
+        _RULES,
+        "With `v3`, fault by fault (delay in updates; negative: before the symptom):\n",
+        "| fault | verdicts |",
+        "|---|---|",
+    ]
+    rows: dict[str, list[str]] = {}
+    for each in found["rules"]["v3"]["faults"]:
+        rows.setdefault(each["fault"], []).append(f"{each['verdict'] or 'missed'} ({each['delay_updates']})")
+    lines += [f"| {name} | {', '.join(verdicts)} |" for name, verdicts in rows.items()]
+    alarms = found["rules"]["v3"]["alarms"]
+    lines += [f"\nFalse alarms of `v3`: {json.dumps(alarms) if alarms else 'none'}."]
+    return lines
+
+
+def recovery(found: dict[str, Any]) -> list[str]:
+    lines = [
+        _RECOVERY,
+        "| strategy | runs | ends healthy | cost over the oracle's | the ladder's, same runs |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in found["curable"].items():
+        cost, beside = measured(row["cost_over_oracle"]), measured(row["ladder_cost_on_the_same_runs"])
+        lines.append(f"| {name} | {row['runs']} | {percent(row['healthy'])} | {cost} | {beside} |")
+    lines += ["\nWhat the ladder did:\n", "| fault | seed | attempts |", "|---|---|---|"]
+    for run in found["runs"]:
+        result = run["strategies"].get("ladder")
+        if result:
+            pairs = zip(result["rungs"], result["verdicts"], strict=True)
+            story = " → ".join(f"{rung}: {verdict}" for rung, verdict in pairs)
+            lines.append(f"| {run['fault']} | {run['seed']} | {story} |")
+    return lines
+
+
+def cost(found: dict[str, Any]) -> list[str]:
+    rows = [f"| {updates} | {measured(figure)} |" for updates, figure in found["milliseconds"].items()]
+    return [
+        _COST.format(share=100 * found["share_of_a_core"]),
+        "| updates in the run | ms a poll |",
+        "|---|---|",
+        *rows,
+    ]
+
+
+def main() -> None:
+    parts = [_HEAD, *suite_table(load_suite())]
+    for name, section in (("detection", detection), ("recovery", recovery), ("polling", cost)):
+        path = RESULTS / f"{name}.json"
+        if path.exists():
+            parts += section(json.loads(path.read_text()))
+    PAGE.write_text("\n".join(parts) + "\n")
+    print(f"written to {PAGE}")
+
+
+if __name__ == "__main__":
+    main()
