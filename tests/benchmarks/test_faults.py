@@ -1,0 +1,85 @@
+"""The fault suite is sound, and what is measured on it means what it says."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+
+from benchmarks.detection import DETECTORS, Recording, examine, onset
+from benchmarks.recovery import STRATEGIES, configuration, full_cost
+from benchmarks.suite import Fault, Symptom, load_suite
+from fallbacks.ladder import BUILT_IN
+from pipeline.config import RUNGS
+from pipeline.health.definitions import definition
+from pipeline.health.history import History
+from pipeline.health.verdict import VerdictName
+
+SUITE = load_suite()
+KNOWN = {name for part in get_args(VerdictName) for name in get_args(part)}
+FAMILIES = {
+    "gradient explosion", "NaN", "expert collapse", "GAT over-smoothing", "reward plateau", "stuck policy",
+    "crash", "hang", "out of memory",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", [each for each in SUITE.values() if each.name != "base"], ids=lambda each: each.name)
+def test_fault_is_sound(fault: Fault) -> None:
+    assert fault.family in FAMILIES and fault.verdict in KNOWN and fault.cause
+    assert fault.config() != SUITE["base"].config()  # it is caused through configuration
+    assert fault.cured_by.keys() <= set(RUNGS)
+    if fault.of_training:
+        assert fault.symptom is not None and definition(fault.symptom.metric) is not None
+    for rung in fault.cured_by:
+        if fault.of_training:
+            addresses = BUILT_IN[rung].addresses
+            assert addresses is None or fault.verdict in addresses, rung  # a guided ladder finds the cure
+
+
+def test_every_family_is_there() -> None:
+    assert len(SUITE) >= 15
+    assert {fault.family for fault in SUITE.values()} == FAMILIES | {"healthy"}
+
+
+def recording(values: list[float], **about: Any) -> Recording:
+    symptom = Symptom(metric="expert_usage_excess", above=0.73)
+    fault = Fault("x", "expert collapse", "", "expert_collapse", {}, symptom, {})
+    steps = range(100, 100 * len(values) + 1, 100)
+    series = {
+        "expert_usage_excess": values,
+        "update": np.arange(len(values)) + 1.0,
+        "time/collect": [1.0] * len(values),
+        "time/update": [0.5] * len(values),
+    }
+    history = History({name: zip(steps, map(float, each), strict=True) for name, each in series.items()})
+    return Recording(fault, "v3", 11, history)
+
+
+def test_onset_is_where_the_symptom_stays() -> None:
+    symptom = Symptom(metric="expert_usage_excess", above=0.73)
+    assert onset(recording([0.1] * 5 + [0.9] + [0.1] * 10 + [0.9] * 20).history, symptom) == 1700
+    assert onset(recording([0.1] * 30).history, symptom) is None
+
+
+def test_delay_is_counted_from_the_onset() -> None:
+    found = examine(recording([0.1] * 10 + [0.9] * 20), DETECTORS["v3"])
+    assert found is not None and found["right"]
+    assert found["delay_updates"] == 7 and found["delay_seconds"] == pytest.approx(7 * 1.5)  # the 8th of 10
+
+
+def test_alarm_long_before_the_onset_is_no_recall() -> None:
+    early = lambda history: ("expert_collapse", 100)  # noqa: E731
+    found = examine(recording([0.1] * 10 + [0.9] * 20), early)
+    assert found is not None and not found["seen"] and not found["right"]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_strategies_have_the_same_number_of_attempts(strategy: str) -> None:
+    config = configuration(SUITE["sharp_router"], strategy, seed=21)
+    assert len(config.ladder.rungs) == len(RUNGS) and config.ladder.rungs[0] == "v3"
+
+
+def test_without_a_watchdog_every_failed_attempt_runs_to_its_end() -> None:
+    result = {"verdicts": ["expert_collapse", "crash", "healthy"], "steps": [10, 20, 70]}
+    assert full_cost(result, whole=100) == 270
