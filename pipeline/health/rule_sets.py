@@ -86,6 +86,13 @@ V3: tuple[AnyRule, ...] = (
         "yet, and where the weights saturate after the explosion and no gradient is left.",
     ),
     Rule(
+        name="gradient_damage",
+        verdict="gradient_explosion",
+        conditions=(Condition(metric="gradient_norm", above=100.0), Condition(metric="approx_kl", above=0.5)),
+        meaning="A single explosion that clipping did not hold, and that changed the policy twenty times as much as a "
+        "healthy update does: what is left afterwards looks calm, and is ruined.",
+    ),
+    Rule(
         name="smoothing",
         verdict="gat_oversmoothing",
         conditions=(
