@@ -30,6 +30,8 @@ _TEMPORARY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "DEADLINE_EXCEEDED", 
 _METRICS_AT_ONCE = 1000
 
 os.environ.update(OWN_WAITING)  # MLflow looks at it at each call
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what it says is in the error that it raises
 for _name in ("alembic", "alembic.runtime.migration", "mlflow.tracking.fluent"):
     logging.getLogger(_name).setLevel(logging.WARNING)
