@@ -175,7 +175,8 @@ class Orchestrator:
                 self.store.end_attempt(run_id, _error(error))
             raise
         ending = Ending.now(verdict, before + time.monotonic() - started)
-        ending.write(folder)
+        with contextlib.suppress(OSError):  # a full disk: the store may still hear of it
+            ending.write(folder)
         checkpoints, problems = usable(folder / "checkpoints", fingerprint(plan.config))
         for problem in problems:
             self.display.say(f"passed over: checkpoint {problem}")

@@ -94,6 +94,7 @@ class Trainer:
 
     def train(self, updates: int | None = None) -> bool:
         """Runs to the end of the configured episodes, or for so many updates. False if it was asked to stop before."""
+        log.info("training begins at update %d, episode %d, step %d", self.updates, self.finished, self.steps)
         checkpoint_due = self._next_checkpoint()
         last = None if updates is None else self.updates + updates
         rolled_back = False

@@ -204,7 +204,9 @@ def test_an_earlier_nights_runs_are_ended_but_not_those_of_the_living(plain: Exp
     statuses = {run.info.run_id: run.info.status for run in plain.runs()}
     assert {run for run in statuses if statuses[run] == "KILLED"} == gone
     living.send_signal(signal.SIGSTOP)  # it lives, even if it says nothing
-    result = Experiment(plain.folder / "third", plain.values | {"tracking.root": str(plain.root)}).run()
+    third = Experiment(plain.folder / "third", plain.values)
+    third.root = plain.root
+    result = third.run()
     living.send_signal(signal.SIGCONT)
     assert result.returncode == 0, result.stderr
     assert living.wait(timeout=100) == 0
