@@ -14,6 +14,7 @@ from pipeline.config import ExperimentConfig, Fault
 from pipeline.spool import write_whole
 
 ATTEMPT_VARIABLE = "LADDER_ATTEMPT"
+URI_VARIABLE, RUN_VARIABLE = "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"
 EXIT_INTERRUPTED = 130
 EXIT_OUT_OF_MEMORY = 12
 """A trainer that ran out of memory and could still say so ends with errno's ENOMEM."""

@@ -16,11 +16,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.exc import SQLAlchemyError
 
+from pipeline.attempt import URI_VARIABLE
 from pipeline.config import ExperimentConfig
 from pipeline.errors import InfrastructureFailure, StoreAway
 from pipeline.spool import Report
 
-URI_VARIABLE, RUN_VARIABLE = "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"
 OWN_WAITING = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 """How this program speaks to a server: it waits itself, and makes no run twice. A trainer of somebody's own, which may
 know no better than to wait inside MLflow, gets what the environment had, or MLflow's own defaults."""
@@ -81,11 +81,11 @@ def create_database(database: Path, artifacts: str) -> None:
 
 
 class TrainerRun:
-    """The run that an orchestrator has started for this process, found in the environment. Never ended from here."""
+    """The run that an orchestrator has started for a trainer. Never ended from here."""
 
-    def __init__(self) -> None:
-        self._run_id = os.environ[RUN_VARIABLE]
-        self._client = MlflowClient(tracking_uri=os.environ[URI_VARIABLE])
+    def __init__(self, uri: str, run_id: str) -> None:
+        self._run_id = run_id
+        self._client = MlflowClient(tracking_uri=uri)
 
     def send(self, reports: Sequence[Report]) -> None:
         """Returns when the store has them. Raises: whatever MLflow does where it cannot be reached."""

@@ -20,16 +20,14 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment, Param, Run, RunStatus, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
-from pipeline.attempt import WarmStart
+from pipeline.attempt import RUN_VARIABLE, URI_VARIABLE, WarmStart
 from pipeline.config import ExperimentConfig, flatten
 from pipeline.health.history import History
 from pipeline.health.verdict import Verdict
 from pipeline.patience import Patience
 from pipeline.spool import Report, Spool, finite
 from pipeline.store_access import (
-    RUN_VARIABLE,
     THEIR_WAITING,
-    URI_VARIABLE,
     TrainerRun,
     create_database,
     reachable,

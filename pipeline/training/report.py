@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from pathlib import Path
 
+from pipeline.attempt import RUN_VARIABLE, URI_VARIABLE
 from pipeline.spool import Spool, SpoolWriter
 
 log = logging.getLogger("trainer")
@@ -15,7 +17,7 @@ _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.5, 5.0
 
 
 class Reporter:
-    """Writes each report to the attempt's folder; a thread delivers them to the attempt's run, in order.
+    """Writes each report to the attempt's folder; a thread delivers them to the environment's run, in order.
 
     Training never waits for the store: one that is locked, slow or away costs nothing but time until the curves are
     seen. What is not delivered when this process ends is on the disk, and the orchestrator delivers it.
@@ -24,6 +26,7 @@ class Reporter:
     def __init__(self, folder: Path) -> None:
         self._spool = Spool(folder)
         self._writer = SpoolWriter(self._spool)
+        self._uri, self._run_id = os.environ[URI_VARIABLE], os.environ[RUN_VARIABLE]
         self._news = threading.Event()
         self._closing = threading.Event()
         self._news.set()  # an attempt that is continued may have something left
@@ -45,7 +48,7 @@ class Reporter:
         # MLflow takes seconds to import: meanwhile the first games are played.
         from pipeline.tracking import TrainerRun
 
-        run, away_since, wait = TrainerRun(), None, _FIRST_WAIT_SECONDS
+        run, away_since, wait = TrainerRun(self._uri, self._run_id), None, _FIRST_WAIT_SECONDS
         while True:
             self._news.wait()
             self._news.clear()

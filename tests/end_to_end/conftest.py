@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -49,6 +48,7 @@ class Experiment:
     def __post_init__(self) -> None:
         self.folder.mkdir(exist_ok=True)
         self.root = self.folder / "root"
+        self.orchestrators: list[subprocess.Popen[str]] = []
         self.scratch = self.folder / "scratch"  # of the whole machine, as far as the experiment knows
         self.file = self.folder / "experiment.yaml"
         self.file.write_text(yaml.safe_dump(nested({"experiment.name": "small", **SMALL, **self.values})))
@@ -94,7 +94,9 @@ class Experiment:
 
     def start(self, command: list[str] | None = None, **options: Any) -> subprocess.Popen[str]:
         how: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, **options}
-        return subprocess.Popen(command or self.command, cwd=self.folder, env=self.environment, **how)
+        process = subprocess.Popen(command or self.command, **{"cwd": self.folder, "env": self.environment, **how})
+        self.orchestrators.append(process)
+        return process
 
     # What it left behind
 
@@ -185,8 +187,8 @@ def experiment(tmp_path: Path, store: str | None) -> Iterator[Any]:
 
     yield make
     for each in made:
-        for process in each.trainers():
-            process.send_signal(signal.SIGKILL)
+        for process in (*each.orchestrators, *each.trainers()):
+            process.kill()
 
 
 def evidence(run: Run) -> list[dict[str, Any]]:

@@ -28,10 +28,10 @@ def little_memory(tmp_path: Path) -> Iterator[Path]:
     group = (CGROUPS / "memory" if version_1 else CGROUPS) / f"ladder-test-{os.getpid()}"
     try:
         group.mkdir()
-        (group / ("memory.limit_in_bytes" if version_1 else "memory.max")).write_text(str(4 * 2**20))
+        (group / ("memory.limit_in_bytes" if version_1 else "memory.max")).write_text(str(2**16))
         swap = group / ("memory.memsw.limit_in_bytes" if version_1 else "memory.swap.max")
         with contextlib.suppress(OSError):
-            swap.write_text(str(4 * 2**20 if version_1 else 0))
+            swap.write_text(str(2**16 if version_1 else 0))
     except OSError as error:
         with contextlib.suppress(OSError):
             group.rmdir()
@@ -46,7 +46,7 @@ def little_memory(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("whom", ["trainer", "worker"])
 def test_killed_by_the_kernel_for_want_of_memory(whom: str, experiment: Any, little_memory: Path) -> None:
-    made = experiment(training__episodes=60, training__workers=2, ladder__rungs=["v3"])
+    made = experiment(training__episodes=200, training__workers=2, ladder__rungs=["v3"])
     process = made.start()
     made.wait_for_updates(3, process)
     trainers = made.trainers()
@@ -63,14 +63,14 @@ def test_killed_by_the_kernel_for_want_of_memory(whom: str, experiment: Any, lit
 
 def test_frozen_and_thawed_is_no_hang(experiment: Any) -> None:
     """All of it stopped for longer than a hang takes, as by a laptop that sleeps or a container that is paused."""
-    made = experiment(training__episodes=LONG, budget__hang_after_seconds=8.0)
+    made = experiment(training__episodes=LONG, budget__hang_after_seconds=20.0)
     process = made.start()
     made.wait_for_updates(3, process)
     everything = [psutil.Process(process.pid), *made.trainers()]
     for each in everything:
         each.suspend()
-    time.sleep(12)
-    everything[0].resume()  # the orchestrator first: what it sees is a run that has been silent for 12 s
+    time.sleep(24)
+    everything[0].resume()  # the orchestrator first: what it sees is a run that has been silent for 24 s
     time.sleep(1)
     for each in everything[1:]:
         each.resume()
