@@ -105,7 +105,7 @@ def verdict_at_exit(code: int, log: Path, kernel_kills: int, *, logged: bool) ->
     if killed:
         how["by"] = "the kernel, for want of memory (oom_kill has risen)"
     if ran_into_full_disk(code, tail):
-        how["disk full"] = "a file could not be written; the checkpoints before it stand"
+        how["disk"] = "full: a file could not be written; the checkpoints before it stand"
     out_of_memory = killed or code == EXIT_OUT_OF_MEMORY or any("MemoryError" in line for line in tail[-3:])
     last_line = {"last line": tail[-1]} if tail else {}
     evidence = Evidence(rule="exit", detail={**how, **last_line, "log_tail": tail})

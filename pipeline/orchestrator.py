@@ -190,11 +190,9 @@ class Orchestrator:
             warm_start=warm_start,
         )
         self._close(attempt, ending)
-        if any("disk full" in each.detail for each in verdict.evidence):
+        if any("disk" in each.detail for each in verdict.evidence):
             free = shutil.disk_usage(folder).free / 2**20
-            raise InfrastructureFailure(
-                f"disk full ({free:.0f} MiB free under {folder}): make room, then `ladder resume`"
-            )
+            raise InfrastructureFailure(f"the disk is full, {free:.0f} MiB free for {folder}")
         return attempt
 
     def _train_and_watch(self, file: AttemptFile) -> Verdict:

@@ -93,8 +93,8 @@ class Experiment:
         )
 
     def start(self, command: list[str] | None = None, **options: Any) -> subprocess.Popen[str]:
-        how: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, **options}
-        process = subprocess.Popen(command or self.command, **{"cwd": self.folder, "env": self.environment, **how})
+        usual = {"cwd": self.folder, "env": self.environment, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen(command or self.command, **{"text": True, **usual, **options})
         self.orchestrators.append(process)
         return process
 
@@ -103,6 +103,12 @@ class Experiment:
     @property
     def client(self) -> MlflowClient:
         return MlflowClient(tracking_uri=self.server or f"sqlite:///{self.root / 'mlflow.db'}")
+
+    @property
+    def has_store(self) -> bool:
+        """Whether there is anything to ask; asking an SQLite store would make one."""
+        file = Path((self.server or f"sqlite:///{self.root / 'mlflow.db'}").removeprefix("sqlite:///"))
+        return str(self.server).startswith("http") or file.exists()
 
     def runs(self) -> list[Run]:
         ids = [each.experiment_id for each in self.client.search_experiments()]
@@ -134,7 +140,7 @@ class Experiment:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             assert process.poll() is None, process.stdout.read() if process.stdout else ""
-            if self.server or (self.root / "mlflow.db").exists():
+            if self.has_store:
                 attempts = self.attempts if self.runs() else []
                 if attempts and attempts[-1].data.metrics.get("update", 0) >= count:
                     return

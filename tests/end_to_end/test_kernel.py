@@ -76,7 +76,7 @@ def test_frozen_and_thawed_is_no_hang(experiment: Any) -> None:
         each.resume()
     (attempt,) = made.attempts
     made.wait_for_updates(round(attempt.data.metrics["update"]) + 3, process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=20) == 130
     (attempt,) = made.attempts
     assert attempt.data.tags["ladder.verdict"] == "interrupted"
@@ -106,7 +106,7 @@ def test_clock_that_jumps_is_no_hang(experiment: Any) -> None:
     made.wait_for_updates(3, process)
     updates = made.attempts[0].data.metrics["update"]
     made.wait_for_updates(round(updates) + 4, process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=20) == 130
     (attempt,) = made.attempts
     assert attempt.data.tags["ladder.verdict"] == "interrupted"

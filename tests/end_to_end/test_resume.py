@@ -104,7 +104,7 @@ def test_interrupted_experiment_goes_on(experiment: Any) -> None:
     made = experiment(training__episodes=LONG)
     process = made.start()
     made.wait_for_updates(5, process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=20) == 130
     (before,) = made.attempts
     assert before.info.status == made.parent.info.status == "KILLED"
