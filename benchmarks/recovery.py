@@ -50,12 +50,12 @@ from benchmarks.suite import FOLDER as FAULTS
 from benchmarks.suite import Fault, load_suite
 from fallbacks.ladder import Attempt, End, Ladder, Plan
 from pipeline.attempt import PendingFault
+from pipeline.checkpoint_files import fingerprint, usable
 from pipeline.config import RUNGS, ExperimentConfig
 from pipeline.health.history import History
 from pipeline.health.monitor import judge
 from pipeline.health.verdict import Verdict
 from pipeline.load import read_yaml
-from pipeline.orchestrator import read_checkpoints
 
 STRATEGIES = ("ladder", "guided", "restart", "random_order", "cold", "stacked")
 FOLDER = RESULTS / "recovery"
@@ -117,7 +117,7 @@ class Laboratory:
             config=plan.config,
             run_id=run_id,
             verdict=verdict,
-            checkpoints=read_checkpoints(self.folder / run_id),
+            checkpoints=usable(self.folder / run_id / "checkpoints", fingerprint(plan.config))[0],
             warm_start=plan.warm_start,
         )
         return attempt, updates * plan.config.training.rollout_steps * plan.config.environment.num_envs

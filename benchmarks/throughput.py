@@ -39,9 +39,10 @@ from fallbacks.ladder import BUILT_IN
 from pipeline.config import ExperimentConfig
 from pipeline.environments.vector import Games, game_seeds
 from pipeline.policy.v3 import V3Policy
-from pipeline.tracking import RUN_VARIABLE, URI_VARIABLE, Store, TrainerRun
+from pipeline.tracking import RUN_VARIABLE, URI_VARIABLE, Store
 from pipeline.training import rollout
 from pipeline.training.ppo import PPO
+from pipeline.training.report import Reporter
 from pipeline.training.trainer import Trainer
 from pipeline.training.worker import Worker
 from pipeline.watch import Watch
@@ -57,7 +58,7 @@ class Training:
     def __init__(self, config: ExperimentConfig, store: Store, folder: Path) -> None:
         self.run_id = store.start_parent(config)
         os.environ[URI_VARIABLE], os.environ[RUN_VARIABLE] = store.uri, self.run_id
-        self.trainer = Trainer(config, folder / self.run_id, TrainerRun().log)
+        self.trainer = Trainer(config, folder / self.run_id, Reporter(folder / self.run_id))
 
     def measure(self, updates: int) -> float:
         """Steps per second over so many updates."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Literal
 
@@ -15,19 +15,11 @@ from fallbacks.two_experts import TWO_EXPERTS
 from fallbacks.v2_router_gat import V2_ROUTER_GAT
 from fallbacks.v3 import V3
 from pipeline.attempt import WarmStart
+from pipeline.checkpoint_files import Checkpoint
 from pipeline.config import ExperimentConfig
 from pipeline.health.verdict import Verdict
 
 BUILT_IN = {rung.name: rung for rung in (V3, FREEZE_GAT, SOFTMAX_ONLY, TWO_EXPERTS, V2_ROUTER_GAT)}
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint of an attempt, as its description on disk has it."""
-
-    path: str
-    episode: int
-    step: int
 
 
 @dataclass(frozen=True)
@@ -51,6 +43,10 @@ class Plan:
     config: ExperimentConfig
     warm_start: WarmStart | None
     reason: str
+    continues: str | None = None
+    """The run of an attempt that was interrupted, and goes on as if nothing had happened."""
+    began_from: WarmStart | None = None
+    """That attempt's own first start."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +103,7 @@ class Ladder:
             return End("healthy", f"{last.rung} trained to the end", settled_rung=last.rung)
         if last.verdict.name == "interrupted":
             return End("interrupted", last.verdict.sentence)
-        if len(attempts) >= budget.attempts:
+        if sum(each.verdict.name != "interrupted" for each in attempts) >= budget.attempts:
             return End("exhausted", f"budget.attempts={budget.attempts} spent")
         if last.verdict.is_infrastructure_failure:
             failures = sum(each.rung == last.rung and each.verdict.is_infrastructure_failure for each in attempts)
@@ -129,6 +125,24 @@ class Ladder:
             if verdict.name in addresses:
                 return below
         return None
+
+    def resume(self, attempts: Sequence[Attempt]) -> Plan | End:
+        """What follows when an experiment goes on that was cut off after these attempts.
+
+        The last one, if it was interrupted, goes on from its own last checkpoint, or from where it had started. This
+        project's trainer then repeats bit for bit what it did after that checkpoint, so it goes on in the same run. Of
+        a trainer of somebody's own nothing is known: it gets a new run, beside the one that was interrupted.
+        """
+        if not attempts:
+            return self.first()
+        last = attempts[-1]
+        if last.verdict.name != "interrupted":
+            return self.after(attempts)
+        index = [rung.name for rung in self.rungs].index(last.rung)
+        plan = self._retry(index, last, "after an interruption")
+        if last.config.trainer.command:
+            return plan
+        return replace(plan, continues=last.run_id, began_from=last.warm_start)
 
     def _retry(self, index: int, last: Attempt, reason: str) -> Plan:
         """The same rung from its newest checkpoint; after running out of memory, with half as many games."""

@@ -11,11 +11,17 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.config import ExperimentConfig, Fault
+from pipeline.spool import write_whole
 
 ATTEMPT_VARIABLE = "LADDER_ATTEMPT"
+URI_VARIABLE, RUN_VARIABLE = "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"
 EXIT_INTERRUPTED = 130
 EXIT_OUT_OF_MEMORY = 12
 """A trainer that ran out of memory and could still say so ends with errno's ENOMEM."""
+EXIT_DISK_FULL = 28
+"""One that could not write, with errno's ENOSPC."""
+EXIT_KILLED = 137
+"""One of whose processes somebody has killed (SIGKILL), as shells say it."""
 
 
 class Carry(BaseModel):
@@ -68,6 +74,8 @@ class AttemptFile(BaseModel):
     number: int
     folder: str
     warm_start: WarmStart | None = None
+    resume_from: WarmStart | None = None
+    """A checkpoint of this very attempt, which was interrupted and is continued; it comes before `warm_start`."""
     random_score: dict[str, float] | None = None
     """Random baseline as measured by an earlier attempt: metrics by name."""
     faults: tuple[PendingFault, ...] = ()
@@ -77,10 +85,10 @@ class AttemptFile(BaseModel):
         return Path(self.folder) / "attempt.json"
 
     def write(self) -> Path:
-        Path(self.folder).mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(self.model_dump(mode="json"), indent=2))
-        temporary.replace(self.path)
+        folder = Path(self.folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)  # nobody else puts a checkpoint in here
+        write_whole(self.path, json.dumps(self.model_dump(mode="json"), indent=2))
         return self.path
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The command line: `ladder run | check | status | diagnose`."""
+"""The command line: `ladder run | resume | check | diagnose | status`."""
 
 from __future__ import annotations
 
@@ -38,11 +38,62 @@ def run(config: ExperimentConfig) -> int:
     from pipeline.display import Display
     from pipeline.launchers.local import LocalLauncher
     from pipeline.orchestrator import Orchestrator
+    from pipeline.recovery import reconcile
     from pipeline.tracking import Store, tracking_root, tracking_uri
 
-    store = Store(tracking_uri(config), tracking_root(config))
-    end = Orchestrator(config, store, LocalLauncher(), Display()).run()
+    private_files()
+    store, launcher, display = Store(tracking_uri(config), tracking_root(config)), LocalLauncher(), Display()
+    reconcile(store, launcher, display.say)
+    end = Orchestrator(config, store, launcher, display).run()
     return EXIT_OF_OUTCOME[end.outcome]
+
+
+def resume(words: Sequence[str]) -> int:
+    """Goes on with an experiment that was cut off: of the parent run that is named, or the newest unfinished one."""
+    named = [word for word in words if "=" not in word]
+    overrides = [word for word in words if "=" in word]
+    for word in overrides:
+        if not word.startswith(("tracking.", "budget.")):
+            raise BadInput(f"{word}: an experiment goes on as it began; only tracking.… and budget.… can be given here")
+    if len(named) > 1:
+        raise BadInput(f"{' '.join(named)}: one experiment at a time")
+    here = validate(merge({}, overrides, "overrides"), "overrides")
+
+    from pipeline.display import Display
+    from pipeline.launchers.local import LocalLauncher
+    from pipeline.orchestrator import Orchestrator
+    from pipeline.recovery import reconcile, take_up
+    from pipeline.tracking import Store, tracking_root, tracking_uri
+
+    if not _has_store(here):
+        raise BadInput(f"tracking.root: nothing to resume, there are no experiments under {tracking_root(here)}")
+    private_files()
+    store, launcher, display = Store(tracking_uri(here), tracking_root(here)), LocalLauncher(), Display()
+
+    def adapted(config: ExperimentConfig) -> ExperimentConfig:
+        data = config.model_dump(mode="json") | {"tracking": here.tracking.model_dump(mode="json")}
+        budget = [word for word in overrides if word.startswith("budget.")]
+        return validate(merge(data, budget, "overrides"), "overrides")
+
+    past = take_up(store, launcher, named[0] if named else None, adapted)
+    if past.seconds > 3600 * (hours := past.config.budget.hours):
+        past.lock.release()
+        raise BadInput(f"budget.hours: {hours:g} are spent; give it more: ladder resume {past.parent} budget.hours=…")
+    reconcile(store, launcher, display.say)
+    end = Orchestrator(past.config, store, launcher, display).run(past)
+    return EXIT_OF_OUTCOME[end.outcome]
+
+
+def private_files() -> None:
+    """Nothing that is written from now on is open to everybody; of groups the person's umask decides."""
+    os.umask(os.umask(0o077) | 0o007)
+
+
+def _has_store(config: ExperimentConfig) -> bool:
+    """Whether there can be anything in its store; asking an SQLite store would make one."""
+    from pipeline.tracking import URI_VARIABLE, tracking_root
+
+    return bool(os.environ.get(URI_VARIABLE) or config.tracking.uri or (tracking_root(config) / "mlflow.db").exists())
 
 
 def check(config: ExperimentConfig) -> int:
@@ -63,10 +114,10 @@ def check(config: ExperimentConfig) -> int:
 
 def status(config: ExperimentConfig) -> int:
     """Prints the experiments of the store with their attempts, newest first."""
-    from pipeline.tracking import URI_VARIABLE, Store, tracking_root, tracking_uri
+    from pipeline.tracking import Store, tracking_root, tracking_uri
 
     root = tracking_root(config)
-    if not (os.environ.get(URI_VARIABLE) or config.tracking.uri or (root / "mlflow.db").exists()):
+    if not _has_store(config):
         print(f"no experiments yet under {root}")
         return EXIT_HEALTHY
     store = Store(tracking_uri(config), root)
@@ -149,6 +200,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("target", help="the id of a run, or a CSV file with a column `step`")
     command.add_argument("overrides", nargs="*", metavar="key.sub=value", help="such as health.rules=seed")
     command.add_argument("--out", metavar="DIR", help="a folder for a picture of each rule that fires")
+    text = "go on with an experiment that was cut off"
+    command = commands.add_parser("resume", help=text, description=text)
+    command.add_argument(
+        "words",
+        nargs="*",
+        metavar="PARENT_RUN_ID | key.sub=value",
+        help="its parent run (default: the newest unfinished one); tracking.… and budget.… can be given",
+    )
     command = commands.add_parser("status", help="experiments and attempts, newest first")
     command.add_argument("overrides", nargs="*", metavar="key.sub=value", help="such as tracking.root=DIR")
     return parser
@@ -165,6 +224,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return status(validate(merge({}, parsed.overrides, "overrides"), "overrides"))
         if parsed.command == "diagnose":
             return diagnose(parsed.target, parsed.overrides, parsed.out)
+        if parsed.command == "resume":
+            return resume(parsed.words)
         config = load_experiment(parsed.experiment, parsed.overrides)
         return run(config) if parsed.command == "run" else check(config)
     except BadInput as error:

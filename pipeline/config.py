@@ -261,6 +261,8 @@ class BudgetSection(Section):
     """Infrastructure failures (crash, hang, out of memory) that a rung may have before the ladder steps down."""
     hang_after_seconds: Positive = 300.0
     """Silence of a run (no new metric) that counts as a hang."""
+    store_away_seconds: Positive = 1800.0
+    """How long to wait for a store that is out of reach, while training goes on; then the experiment ends in order."""
 
 
 class TrackingSection(Section):

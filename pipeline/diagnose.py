@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -66,10 +67,10 @@ def cases_of_run(run_id: str, overrides: Sequence[str]) -> list[Case]:
         raise BadInput(f"{run_id}: no such run in {store.uri}; `ladder status` lists them")
     attempts = [run]
     if run.data.tags.get("ladder.kind") == "experiment":
-        attempts = [each for each in store.children(run) if each.data.tags.get("ladder.kind") == "attempt"]
+        attempts = store.attempts(run)
     cases = []
     for each in attempts:
-        own = store.configuration(each.info.run_id) or {}
+        own = yaml.safe_load(store.read_text(each.info.run_id, "experiment.yaml") or "{}")
         rules = validate(merge(own, overrides, run_id), run_id).health.build()
         names = dict.fromkeys(name for rule in rules for name in rule.metrics)
         history = store.history(each.info.run_id, [name for name in names if name in each.data.metrics])

@@ -37,6 +37,13 @@ class _Console(Console):
         raise
 
 
+class _LogFile(logging.FileHandler):
+    """A log that ends no experiment, and fills no terminal, when the disk is full."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        del record
+
+
 class Display:
     """Tells the story of one experiment. On a terminal the present attempt is a live panel below the lines."""
 
@@ -55,7 +62,7 @@ class Display:
         self._config = config
         log = store.root / "experiments" / f"{parent}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(log, encoding="utf-8")
+        handler = _LogFile(log, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         self._file.addHandler(handler)
         rungs = " → ".join(rung if isinstance(rung, str) else rung.name for rung in config.ladder.rungs)

@@ -15,3 +15,7 @@ class BadInput(ValueError):
 
 class InfrastructureFailure(RuntimeError):
     """Something that training needs is out of reach: the store, the disk."""
+
+
+class StoreAway(InfrastructureFailure):
+    """The store does not answer, or not now; it may come back."""

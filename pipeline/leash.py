@@ -4,12 +4,15 @@ As a command, `python leash.py PARENT_PID COMMAND …`: asks the kernel to kill 
 then becomes the command, so that the command has this from its first instruction on. No imports that take time.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
+FIRST_TO_GO = 500
+"""Of 1000: where memory runs out, the kernel takes the trainer rather than the orchestrator that would restart it."""
 
 
 def die_with_parent(parent: int) -> None:
@@ -22,4 +25,6 @@ def die_with_parent(parent: int) -> None:
 
 if __name__ == "__main__":
     die_with_parent(int(sys.argv[1]))
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123
+        score.write(str(FIRST_TO_GO))
     os.execvp(sys.argv[2], sys.argv[2:])

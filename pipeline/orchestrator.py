@@ -1,6 +1,6 @@
 """The unattended experiment. It reads like this:
 
-start the parent run
+start the parent run (or go on where an earlier orchestrator was cut off)
 until nothing is left to try:
     start a nested run, and its trainer in a process group of its own
     watch its metrics until it ends, fails, falls silent, or somebody asks to stop
@@ -12,29 +12,33 @@ sum up on the parent run
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
+import math
 import shutil
-import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pandas as pd
+from rich.markup import escape
 
-from fallbacks.ladder import Attempt, Checkpoint, End, Ladder, Plan
-from pipeline.attempt import ATTEMPT_VARIABLE, EXIT_OUT_OF_MEMORY, AttemptFile, PendingFault
+from fallbacks.ladder import Attempt, End, Ladder, Plan
+from pipeline.attempt import ATTEMPT_VARIABLE, AttemptFile, PendingFault
+from pipeline.checkpoint_files import fingerprint, usable
 from pipeline.config import ExperimentConfig, difference
 from pipeline.display import Display
-from pipeline.errors import InfrastructureFailure
-from pipeline.health.plot import draw
+from pipeline.ending import Ending, conclude, kernel_kills, tail_of, verdict_at_exit
+from pipeline.errors import InfrastructureFailure, StoreAway
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.base import Job, Launcher
-from pipeline.tracking import RUN_VARIABLE, URI_VARIABLE, Store
+from pipeline.owner import LIFE_SIGN_SECONDS, Lock, Owner
+from pipeline.patience import Patience
+from pipeline.records import Past, lock_path, markdown, row
+from pipeline.signals import heeded
+from pipeline.spool import Spool
+from pipeline.tracking import RUN_VARIABLE, THEIR_WAITING, URI_VARIABLE, Store
 from pipeline.watch import Watch
 
 GRACE_SECONDS = 8.0
@@ -48,91 +52,155 @@ class Orchestrator:
         self.config, self.store, self.launcher, self.display = config, store, launcher, display
         self.ladder = Ladder(config)
         self.attempts: list[Attempt] = []
+        self.parent = ""
         self._rows: list[dict[str, Any]] = []
         self._random_score: dict[str, float] | None = None
+        self._last_sign = -math.inf
         self._asked_to_stop = threading.Event()
 
-    def run(self) -> End:
-        """Everything, to the end.
+    def run(self, past: Past | None = None) -> End:
+        """Everything, to the end; from the beginning, or from where somebody was cut off.
 
         Raises:
-            InfrastructureFailure: the store is out of reach, or the trainer cannot be started.
+            InfrastructureFailure: the store is out of reach, the trainer cannot be started, or the disk is full.
         """
-        self._deadline = time.monotonic() + 3600 * self.config.budget.hours
-        with self._signals():
-            self.parent = self.store.start_parent(self.config)
+        budget = self.config.budget
+        self._began = time.monotonic() - (past.seconds if past else 0.0)
+        with heeded(self._asked_to_stop):
+            self.store.patience = Patience(budget.store_away_seconds, self._asked_to_stop, self.display.say)
             try:
-                self.display.experiment_started(self.config, self.parent, self.store)
-                step: Plan | End = self.ladder.first()
-                while isinstance(step, Plan) and (ended := self._ended()) is None:
-                    self.attempts.append(self._attempt(step))
-                    step = self.ladder.after(self.attempts)
-                if isinstance(step, Plan):
-                    step = End("interrupted", ended or "")
-            except BaseException as error:
-                with contextlib.suppress(InfrastructureFailure):
-                    self._sum_up("error", f"{type(error).__name__}: {error}", None)
+                return self._run(past)
+            except InfrastructureFailure as error:
+                # What could not be said to the store is on the disk.
+                self.display.say(f"[red]{escape(str(error))}[/]; when the cause is gone: ladder resume {self.parent}")
+                if self._asked_to_stop.is_set():
+                    return End("interrupted", "asked to stop")
                 raise
+            finally:
+                self.store.patience = None
+
+    def _run(self, past: Past | None) -> End:
+        owner = Owner.here(self.store.root)
+        if past is None:
+            self.parent = self.store.start_parent(self.config, owner.model_dump_json())
+            lock = Lock(lock_path(self.store.root, self.parent), owner)
+        else:
+            self.parent, lock = past.parent, past.lock
+        try:
+            if past is not None:
+                self.store.reopen(self.parent, {"ladder.owner": owner.model_dump_json()})
+            self._sign_of_life(once=False)
+            self.display.experiment_started(self.config, self.parent, self.store)
+            step = self._go_on(past) if past else self.ladder.first()
+            while isinstance(step, Plan) and (ended := self._ended()) is None:
+                self.attempts.append(self._attempt(step))
+                self._sign_of_life(once=False)
+                step = self.ladder.after(self.attempts)
+            if isinstance(step, Plan):
+                step = End("interrupted", ended or "")
             self._sum_up(step.outcome, step.reason, step.settled_rung)
             return step
+        except BaseException as error:
+            with contextlib.suppress(InfrastructureFailure):
+                self._sum_up("error", f"{type(error).__name__}: {error}", None)
+            raise
+        finally:
+            lock.release()
+
+    def _go_on(self, past: Past) -> Plan | End:
+        """Remembers what has happened so far, and asks the ladder what follows."""
+        self.attempts = list(past.attempts)
+        self._rows = list(past.rows)
+        for problem in past.problems:
+            self.display.say(problem)
+        self._remember_random_score(past.random_score)
+        step = self.ladder.resume(self.attempts)
+        if isinstance(step, Plan) and step.continues:
+            self.attempts.pop(), self._rows.pop()
+        return step
+
+    def _seconds(self) -> float:
+        """That the experiment has taken so far, without the time for which nobody ran it."""
+        return time.monotonic() - self._began
 
     def _ended(self) -> str | None:
         """Why nothing more is to be started, or None."""
         if self._asked_to_stop.is_set():
             return "asked to stop"
-        spent = time.monotonic() > self._deadline
+        spent = self._seconds() > 3600 * self.config.budget.hours
         return f"budget.hours={self.config.budget.hours:g} spent" if spent else None
 
     # One attempt
 
     def _attempt(self, plan: Plan) -> Attempt:
         number, started = len(self.attempts), time.monotonic()
-        run_id = self.store.start_attempt(
-            self.parent,
-            plan.config,
-            rung=plan.rung.name,
-            number=number,
-            diff=difference(self.config, plan.config),
-            warm_start=plan.warm_start,
-            reason=plan.reason,
-        )
+        diff = difference(self.config, plan.config)
+        warm_start, resume_from, before = plan.warm_start, None, 0.0
+        if plan.continues is None:
+            run_id = self.store.start_attempt(
+                self.parent,
+                plan.config,
+                rung=plan.rung.name,
+                number=number,
+                diff=diff,
+                warm_start=plan.warm_start,
+                reason=plan.reason,
+            )
+        else:
+            run_id = plan.continues
+            before = self.store.latest(run_id).get("cost/seconds", (0, 0.0, 0))[1]
+            if plan.warm_start is not None and plan.warm_start.run_id == run_id:
+                resume_from, warm_start = plan.warm_start, plan.began_from
+            Ending.path(self.store.root / "attempts" / run_id).unlink(missing_ok=True)
+            self.store.reopen(run_id, {})
         file = AttemptFile(
             config=plan.config,
             run_id=run_id,
             rung=plan.rung.name,
             number=number,
             folder=str(self.store.root / "attempts" / run_id),
-            warm_start=plan.warm_start,
+            warm_start=warm_start,
+            resume_from=resume_from,
             random_score=self._random_score,
             faults=self._pending_faults(),
         )
+        folder = Path(file.folder)
         self.display.attempt_started(plan, number, run_id)
-        watch = Watch(self.store, run_id, plan.config.health.build())
         try:
-            verdict = self._train_and_watch(file, watch)
-            self._remember_random_score(watch.latest)
-            attempt = Attempt(
-                number=number,
-                rung=plan.rung.name,
-                config=plan.config,
-                run_id=run_id,
-                verdict=verdict,
-                checkpoints=read_checkpoints(Path(file.folder)),
-                warm_start=plan.warm_start,
-            )
-            self._close(attempt, watch, warnings=watch.final()[1], seconds=time.monotonic() - started)
+            verdict = self._train_and_watch(file)
         except BaseException as error:
             # No run is left RUNNING behind a process that is gone.
-            with contextlib.suppress(InfrastructureFailure):
+            with contextlib.suppress(InfrastructureFailure, OSError):
+                Ending.now(_error(error), before + time.monotonic() - started).write(folder)
                 self.store.end_attempt(run_id, _error(error))
             raise
+        ending = Ending.now(verdict, before + time.monotonic() - started)
+        with contextlib.suppress(OSError):  # a full disk: the store may still hear of it
+            ending.write(folder)
+        checkpoints, problems = usable(folder / "checkpoints", fingerprint(plan.config))
+        for problem in problems:
+            self.display.say(f"passed over: checkpoint {problem}")
+        attempt = Attempt(
+            number=number,
+            rung=plan.rung.name,
+            config=plan.config,
+            run_id=run_id,
+            verdict=verdict,
+            checkpoints=checkpoints,
+            warm_start=warm_start,
+        )
+        self._close(attempt, ending)
+        if any("disk" in each.detail for each in verdict.evidence):
+            free = shutil.disk_usage(folder).free / 2**20
+            raise InfrastructureFailure(f"the disk is full, {free:.0f} MiB free for {folder}")
         return attempt
 
-    def _train_and_watch(self, file: AttemptFile, watch: Watch) -> Verdict:
+    def _train_and_watch(self, file: AttemptFile) -> Verdict:
         """Launches the trainer and returns only when it and all its children are gone."""
         command = file.config.trainer.command or (sys.executable, "-P", "-m", "pipeline.training")
         scratch = Path(file.folder) / "tmp"  # a trainer that is killed cannot clear up after itself
         environment = {
+            **THEIR_WAITING,
             URI_VARIABLE: self.store.uri,
             RUN_VARIABLE: file.run_id,
             ATTEMPT_VARIABLE: str(file.write()),
@@ -144,47 +212,57 @@ class Orchestrator:
         except (OSError, ValueError) as error:
             raise InfrastructureFailure(f"trainer.command: {command[0]!r} cannot be started: {error}") from error
         try:
-            return self._watch(job, watch)
+            return self._watch(job, file)
         finally:
             job.kill()
             shutil.rmtree(scratch, ignore_errors=True)
 
-    def _watch(self, job: Job, watch: Watch) -> Verdict:
+    def _watch(self, job: Job, file: AttemptFile) -> Verdict:
         budget, health = self.config.budget, self.config.health
-        polled = time.monotonic()
+        spool = Spool(Path(file.folder))
+        watch = Watch(self.store, file.run_id, file.config.health.build(), spool)
+        polled, killed_before = time.monotonic(), kernel_kills()
         while True:
             code = job.wait(min(health.poll_seconds, 0.5))
             if (reason := self._ended()) is not None:
                 return _end_in_order(job, reason)
             if code is not None:
-                return self._verdict_at_exit(code, job, watch)
+                try:
+                    # What the metrics say comes before how the process ended.
+                    self.store.deliver(file.run_id, spool)
+                    verdict, _ = watch.final()
+                except InfrastructureFailure as error:
+                    return _interrupted(str(error))
+                killed = kernel_kills() - killed_before
+                return verdict or verdict_at_exit(code, job.log, killed, logged=bool(watch.latest))
+            silence = watch.silence()
             if time.monotonic() - polled < health.poll_seconds:
                 continue
             polled = time.monotonic()
-            if (verdict := watch.poll()) is not None:
+            try:
+                self._sign_of_life()
+                verdict = watch.poll()
+            except StoreAway:
+                verdict = None  # it may come back; training goes on, and keeps its metrics
+            except InfrastructureFailure as error:
+                return _end_in_order(job, str(error))
+            if verdict is not None:
                 return verdict
             self.display.progress(watch.latest)
-            if watch.silence() > budget.hang_after_seconds:
-                detail = {"silent for seconds": round(watch.silence()), "log_tail": _tail(job.log)}
+            if silence > budget.hang_after_seconds and watch.silence() > budget.hang_after_seconds:
+                detail = {"silent for seconds": round(silence), "log_tail": tail_of(job.log)}
                 return Verdict(name="hang", evidence=(Evidence(rule="hang", detail=detail),))
 
-    def _verdict_at_exit(self, code: int, job: Job, watch: Watch) -> Verdict:
-        """Of a process that has ended by itself: what the metrics say comes before how it ended."""
-        watch.poll()
-        verdict, _ = watch.final()
-        if verdict is not None:
-            return verdict
-        if code == 0 and watch.latest:
-            return Verdict(name="healthy")
-        tail = _tail(job.log)
-        how: dict[str, Any] = {"signal": _signal_name(-code)} if code < 0 else {"exit code": code}
-        if code == 0:
-            how["but"] = "not a single metric was logged"
-        out_of_memory = code == EXIT_OUT_OF_MEMORY or any("MemoryError" in line for line in tail[-3:])
-        name = "out_of_memory" if out_of_memory else "crash"
-        last_line = {"last line": tail[-1]} if tail else {}
-        evidence = Evidence(rule="exit", detail={**how, **last_line, "log_tail": tail})
-        return Verdict(name=name, evidence=(evidence,))  # type: ignore[arg-type]
+    def _sign_of_life(self, *, once: bool = True) -> None:
+        """Says, now and then, that somebody is at work here, and how long the experiment has taken."""
+        if once and time.monotonic() - self._last_sign < LIFE_SIGN_SECONDS:
+            return
+        signs = {
+            "ladder.alive": datetime.now(UTC).isoformat(timespec="seconds"),
+            "ladder.seconds": f"{self._seconds():.0f}",
+        }
+        self.store.set_tags(self.parent, signs, once=once)
+        self._last_sign = time.monotonic()
 
     def _pending_faults(self) -> tuple[PendingFault, ...]:
         """The configured faults that have not struck in as many attempts as they should."""
@@ -204,48 +282,13 @@ class Orchestrator:
 
     # What is written down
 
-    def _close(self, attempt: Attempt, watch: Watch, warnings: list[Evidence], seconds: float) -> None:
-        latest = watch.latest
-        self.store.log_metrics(attempt.run_id, {"cost/seconds": seconds}, step=int(max(0, watch.last_step)))
-        if warnings:
-            text = json.dumps([each.model_dump(mode="json", exclude={"values", "detail"}) for each in warnings])
-            self.store.set_tags(attempt.run_id, {"ladder.warnings": text})
-        newest = max(attempt.checkpoints, key=lambda checkpoint: checkpoint.step, default=None)
-        if newest is not None and attempt.verdict.name == "healthy":
-            self.store.log_file(attempt.run_id, Path(newest.path), "policy")
-            self.store.set_tags(attempt.run_id, {"ladder.policy": newest.path})
-        self._log_pictures(attempt, watch, warnings)
-        self.store.end_attempt(attempt.run_id, attempt.verdict)
-        start = attempt.warm_start
-        self._rows.append(
-            {
-                "attempt": attempt.number,
-                "rung": attempt.rung,
-                "verdict": attempt.verdict.name,
-                "evidence": attempt.verdict.sentence,
-                "from": f"episode {start.episode}" if start else "scratch",
-                "episodes": int(latest.get("episodes", 0)),
-                "steps": int(max(0, watch.last_step)),
-                "minutes": round(seconds / 60, 1),
-                "score": _rounded(latest.get("score_window")),
-                "best score": _rounded(latest.get("best/score_window")),
-                "run_id": attempt.run_id,
-            }
+    def _close(self, attempt: Attempt, ending: Ending) -> None:
+        watch, warnings = conclude(
+            self.store, attempt.run_id, ending, attempt.config.health.build(), attempt.checkpoints
         )
+        self._remember_random_score(watch.latest)
+        self._rows.append(row(attempt, watch, ending.seconds))
         self.display.attempt_ended(attempt, warnings, self._rows[-1])
-
-    def _log_pictures(self, attempt: Attempt, watch: Watch, warnings: list[Evidence]) -> None:
-        """A picture of each rule that fired, as `evidence/RULE.png`; one that cannot be drawn ends nothing."""
-        rules = {rule.name: rule for rule in watch.rules}
-        for each in (*attempt.verdict.evidence, *warnings):
-            if each.rule not in rules:
-                continue  # a crash, a hang: its evidence is the log
-            rule = rules[each.rule]
-            try:
-                figure = draw(watch.history([rule]), rule, each)
-                self.store.log_figure(attempt.run_id, figure, f"evidence/{rule.name}.png")
-            except (ValueError, ArithmeticError) as error:
-                self.display.say(f"no picture of {rule.name}: {error}")
 
     def _sum_up(self, outcome: str, reason: str, settled_rung: str | None) -> None:
         table = pd.DataFrame(self._rows)
@@ -261,75 +304,20 @@ class Orchestrator:
             metrics["settled/score_window"] = self._rows[-1]["score"]
         self.store.log_metrics(self.parent, metrics)
         title = f"**{outcome}** – {reason}"
-        note = f"{title}\n\n{_markdown(self._rows)}" if self._rows else title
+        note = f"{title}\n\n{markdown(self._rows)}" if self._rows else title
         self.store.end_parent(self.parent, outcome, settled_rung, table, note)
         self.display.experiment_ended(outcome, reason, self._rows, self._random_score)
-
-    # Signals
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Ctrl-C, SIGTERM and a closed terminal ask for an end in good order; only in the main thread."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def ask(_signal: int, _frame: FrameType | None) -> None:
-            self._asked_to_stop.set()
-
-        # What somebody has asked to be ignored (`nohup`) stays ignored.
-        asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        names = [name for name in asked if signal.getsignal(name) is not signal.SIG_IGN]
-        before = {name: signal.signal(name, ask) for name in names}
-        try:
-            yield
-        finally:
-            for name, handler in before.items():
-                signal.signal(name, handler)
-
-
-def _signal_name(number: int) -> str:
-    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
 
 
 def _error(error: BaseException) -> Verdict:
     return Verdict(name="crash", evidence=(Evidence(rule="orchestrator", detail={"error": str(error)}),))
 
 
-def _end_in_order(job: Job, reason: str) -> Verdict:
-    job.terminate()
-    job.wait(GRACE_SECONDS)
+def _interrupted(reason: str) -> Verdict:
     return Verdict(name="interrupted", evidence=(Evidence(rule="interrupted", detail={"reason": reason}),))
 
 
-def read_checkpoints(folder: Path) -> tuple[Checkpoint, ...]:
-    """The checkpoints of an attempt's folder that are what their descriptions say; oldest first."""
-    found = []
-    for description in (folder / "checkpoints").glob("*.json"):
-        path = description.with_suffix(".pt")
-        with contextlib.suppress(OSError, ValueError, KeyError), path.open("rb") as file:
-            info = json.loads(description.read_text())
-            if hashlib.file_digest(file, "sha256").hexdigest() == info["sha256"]:
-                found.append(Checkpoint(path=str(path), episode=info["episode"], step=info["step"]))
-    return tuple(sorted(found, key=lambda checkpoint: checkpoint.step))
-
-
-def _tail(log: Path, lines: int = 20, size: int = 8192) -> list[str]:
-    """The last lines of a log that may be long."""
-    with contextlib.suppress(OSError), log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - size))
-        return file.read().decode(errors="replace").splitlines()[-lines:]
-    return []
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 2)
-
-
-def _markdown(rows: list[dict[str, Any]]) -> str:
-    columns = [column for column in rows[0] if column != "run_id"]
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    for row in rows:
-        cells = ["" if row[column] is None else str(row[column]).replace("|", "/") for column in columns]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def _end_in_order(job: Job, reason: str) -> Verdict:
+    job.terminate()
+    job.wait(GRACE_SECONDS)
+    return _interrupted(reason)

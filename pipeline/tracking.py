@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
-import logging
-import math
 import os
-import sqlite3
-import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
@@ -21,22 +18,41 @@ import pandas as pd
 import yaml
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
-from mlflow.entities import Experiment, Metric, Param, Run, RunStatus, RunTag, ViewType
+from mlflow.entities import Experiment, Param, Run, RunStatus, RunTag, ViewType
 from mlflow.exceptions import MlflowException
-from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline.attempt import WarmStart
+from pipeline.attempt import RUN_VARIABLE, URI_VARIABLE, WarmStart
 from pipeline.config import ExperimentConfig, flatten
-from pipeline.errors import InfrastructureFailure
 from pipeline.health.history import History
 from pipeline.health.verdict import Verdict
+from pipeline.patience import Patience
+from pipeline.spool import Report, Spool, finite
+from pipeline.store_access import (
+    THEIR_WAITING,
+    TrainerRun,
+    create_database,
+    default_uri,
+    reachable,
+    send_reports,
+    tracking_root,
+    tracking_uri,
+)
 
-URI_VARIABLE, RUN_VARIABLE = "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"
-CONFIGURATION = "experiment.yaml"
-"""The artifact that holds a run's configuration."""
+__all__ = [
+    "RUN_VARIABLE",
+    "THEIR_WAITING",
+    "URI_VARIABLE",
+    "Run",
+    "Store",
+    "TrainerRun",
+    "default_uri",
+    "tracking_root",
+    "tracking_uri",
+]
+Answer = TypeVar("Answer")
 _PARAM_LIMIT = 6000  # characters of a param's value, MLflow's own limit
 _TAG_LIMIT = 8000
+_SAID_AT_THE_END = {"ladder.verdict", "ladder.evidence", "ladder.outcome", "mlflow.note.content"}
 _EXPERIMENT_TAGS = {
     # Which of its two faces the UI shows, and which metric its table shows first.
     "mlflow.experimentKind": "custom_model_development",
@@ -44,55 +60,11 @@ _EXPERIMENT_TAGS = {
     "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
 }
 
-for _name in ("mlflow.store.db.utils", "alembic", "alembic.runtime.migration", "mlflow.tracking.fluent"):
-    logging.getLogger(_name).setLevel(logging.WARNING)
-
-
-def tracking_root(config: ExperimentConfig) -> Path:
-    """The folder of everything that an experiment writes, absolute, with `~` for the home folder."""
-    return Path(config.tracking.root).expanduser().resolve()
-
-
-def tracking_uri(config: ExperimentConfig) -> str:
-    """MLFLOW_TRACKING_URI, else `tracking.uri`, else the SQLite file under `tracking.root`."""
-    return os.environ.get(URI_VARIABLE) or config.tracking.uri or default_uri(tracking_root(config))
-
-
-def default_uri(root: Path) -> str:
-    """The SQLite file under a tracking root."""
-    return f"sqlite:///{root / 'mlflow.db'}"
-
-
-@contextlib.contextmanager
-def _reachable(uri: str) -> Iterator[None]:
-    try:
-        yield
-    except (MlflowException, SQLAlchemyError, OSError, sqlite3.Error) as error:
-        raise InfrastructureFailure(f"tracking store {uri}: {' '.join(str(error).split())[:300]}") from error
-
-
-def create_database(database: Path, artifacts: str) -> None:
-    """Makes an SQLite store where there is none; whole or not at all.
-
-    MLflow creates its tables one after another in place, and whoever opens the file meanwhile (a second experiment,
-    the UI) makes both fail. So it is made beside, under a lock, and then moved.
-    """
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with (database.parent / f".{database.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if database.exists():
-            return
-        unfinished = database.with_name(f".{database.name}.unfinished")
-        unfinished.unlink(missing_ok=True)
-        store = SqlAlchemyStore(f"sqlite:///{unfinished}", artifacts)
-        store.engine.dispose()
-        with contextlib.closing(sqlite3.connect(unfinished)) as connection:
-            connection.execute("PRAGMA journal_mode=wal")  # readers and writers do not wait for each other
-        unfinished.replace(database)
-
 
 class Store:
     """The MLflow store of one tracking root.
+
+    With `patience`, it is asked until it answers; without, once.
 
     Raises:
         InfrastructureFailure: it cannot be reached.
@@ -100,18 +72,35 @@ class Store:
 
     def __init__(self, uri: str, root: Path) -> None:
         self.uri, self.root = uri, root
+        self.patience: Patience | None = None
         self._artifacts: str | None = None
-        with _reachable(uri):
+        with reachable(uri):
             if uri.startswith("sqlite:///"):
                 self._artifacts = (self.root / "artifacts").as_uri()
                 create_database(Path(uri.removeprefix("sqlite:///")), self._artifacts)
             self.client = MlflowClient(tracking_uri=uri)
             self.client.search_experiments(max_results=1)
 
+    def _ask(self, call: Callable[[], Answer], *, once: bool = False) -> Answer:
+        """Makes a call, which changes nothing if it is made twice.
+
+        Raises:
+            StoreAway: `once` was asked for, and it does not answer now.
+            InfrastructureFailure: it refuses, or is away for good.
+        """
+
+        def asked() -> Answer:
+            with reachable(self.uri):
+                return call()
+
+        if self.patience is None:
+            return asked()
+        return self.patience.once(asked) if once else self.patience.insist(asked)
+
     # What the orchestrator says
 
     def experiment_id(self, name: str) -> str:
-        with _reachable(self.uri):
+        def found_or_made() -> str:
             found = self.client.get_experiment_by_name(name)
             if found is not None:
                 if found.lifecycle_stage == "deleted":
@@ -119,12 +108,23 @@ class Store:
                 return str(found.experiment_id)
             return str(self.client.create_experiment(name, artifact_location=self._artifacts, tags=_EXPERIMENT_TAGS))
 
-    def start_parent(self, config: ExperimentConfig) -> str:
-        """The run of the whole experiment; its attempts are nested in it."""
-        tags = {"ladder.kind": "experiment", "mlflow.source.name": "ladder", "mlflow.source.type": "LOCAL"}
+        return self._ask(found_or_made)
+
+    def start_parent(self, config: ExperimentConfig, owner: str = "") -> str:
+        """The run of the whole experiment; its attempts are nested in it. `owner` says who runs it."""
+        tags = {
+            "mlflow.source.name": "ladder",
+            "mlflow.source.type": "LOCAL",
+            "ladder.kind": "experiment",
+            "ladder.owner": owner,
+            # The artifact says it too, but is written a moment later: what is cut off before can still be continued.
+            "ladder.settings": config.model_dump_json(exclude_defaults=True),
+        }
         if config.experiment.description:
             tags["mlflow.note.content"] = config.experiment.description
-        return self._start(config, f"{config.experiment.name} seed {config.training.seed}", tags)
+        run_id = self._create_run(config, f"{config.experiment.name} seed {config.training.seed}", tags)
+        self.describe(run_id, config)
+        return run_id
 
     def start_attempt(
         self,
@@ -150,72 +150,111 @@ class Store:
             "ladder.diff": json.dumps(diff),
             "ladder.warm_start": json.dumps(start) if start else "scratch",
         }
-        return self._start(config, f"{number} {rung}", tags)
-
-    def _start(self, config: ExperimentConfig, name: str, tags: dict[str, str]) -> str:
-        experiment = self.experiment_id(config.experiment.name)
-        with _reachable(self.uri):
-            run = self.client.create_run(experiment, run_name=name, tags={key: _cut(tags[key]) for key in tags})
-            run_id = str(run.info.run_id)
-            params = [Param(key, _param(value)) for key, value in flatten(config).items()]
-            self.client.log_batch(run_id, params=params)
-            text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-            self.client.log_text(run_id, text, CONFIGURATION)
+        run_id = self._create_run(config, f"{number} {rung}", tags)
+        self.describe(run_id, config)
         return run_id
 
-    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
-        with _reachable(self.uri):
-            self.client.log_batch(run_id, tags=[RunTag(key, _cut(value)) for key, value in tags.items()])
+    def _create_run(self, config: ExperimentConfig, name: str, tags: dict[str, str]) -> str:
+        """A run, once: if the answer to the first call was lost with the connection, the run is found by its key."""
+        experiment = self.experiment_id(config.experiment.name)
+        tags = {key: _cut(value) for key, value in tags.items()} | {"ladder.key": uuid.uuid4().hex}
+        tries = 0
 
-    def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
-        with _reachable(self.uri):
-            log_metrics(self.client, run_id, metrics, step)
+        def found_or_made() -> str:
+            nonlocal tries
+            tries += 1
+            made = self.client.search_runs([experiment], f"tags.`ladder.key` = '{tags['ladder.key']}'")
+            if tries > 1 and made:
+                return str(made[0].info.run_id)
+            return str(self.client.create_run(experiment, run_name=name, tags=tags).info.run_id)
+
+        return self._ask(found_or_made)
+
+    def describe(self, run_id: str, config: ExperimentConfig) -> None:
+        """The whole configuration, as params and as an artifact."""
+        params = [Param(key, _param(value)) for key, value in flatten(config).items()]
+        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        self._ask(partial(self.client.log_batch, run_id, params=params))
+        self._ask(partial(self.client.log_text, run_id, text, "experiment.yaml"))
+
+    def set_tags(self, run_id: str, tags: Mapping[str, str], *, once: bool = False) -> None:
+        given = [RunTag(key, _cut(value)) for key, value in tags.items()]
+        self._ask(partial(self.client.log_batch, run_id, tags=given), once=once)
+
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0, at: int | None = None) -> None:
+        """One batch; `at`: milliseconds since 1970, now by default."""
+        report = Report(int(time.time() * 1000) if at is None else at, step, finite(metrics))
+        self._ask(partial(send_reports, self.client, run_id, [report]))
+
+    def deliver(self, run_id: str, spool: Spool) -> int:
+        """What a trainer has reported and could not deliver; returns how many reports that were."""
+        count = 0
+        while (pending := spool.pending())[0]:
+            self._ask(partial(send_reports, self.client, run_id, pending[0]))
+            spool.mark(pending[1])
+            count += len(pending[0])
+        return count
 
     def end_attempt(self, run_id: str, verdict: Verdict) -> None:
         """Verdict, evidence, and the status that says the same: only a healthy attempt is FINISHED."""
         evidence = [each.model_dump(mode="json") for each in verdict.evidence]
-        with _reachable(self.uri):
-            self.set_tags(
-                run_id,
-                {
-                    "ladder.verdict": verdict.name,
-                    "ladder.evidence": _evidence_tag(evidence),
-                    "mlflow.note.content": f"**{verdict.name}** {verdict.sentence}",
-                },
-            )
-            self.client.log_dict(run_id, {"verdict": verdict.name, "evidence": evidence}, "verdict.json")
-            self.client.set_terminated(run_id, _status(verdict.name))
+        self.set_tags(
+            run_id,
+            {
+                "ladder.verdict": verdict.name,
+                "ladder.evidence": _evidence_tag(evidence),
+                "mlflow.note.content": f"**{verdict.name}** {verdict.sentence}",
+            },
+        )
+        text = json.dumps({"verdict": verdict.name, "evidence": evidence}, indent=2)
+        self._ask(partial(self.client.log_text, run_id, text, "verdict.json"))
+        self._ask(partial(self.client.set_terminated, run_id, _status(verdict.name)))
 
-    def end_parent(self, run_id: str, outcome: str, settled_rung: str | None, table: pd.DataFrame, note: str) -> None:
+    def end_parent(
+        self, run_id: str, outcome: str, settled_rung: str | None, table: pd.DataFrame | None, note: str
+    ) -> None:
         """Outcome, settled rung, attempts table and note; FINISHED, FAILED or KILLED."""
         tags = {"ladder.outcome": outcome, "mlflow.note.content": note}
         if settled_rung is not None:
             tags["ladder.settled_rung"] = settled_rung
-        with _reachable(self.uri):
-            self.set_tags(run_id, tags)
-            self.client.log_table(run_id, table, "attempts.json")
-            self.client.set_terminated(run_id, _status(outcome))
+        self.set_tags(run_id, tags)
+        if table is not None:
+            # Not `log_table`, which adds to the table of an experiment that was interrupted before.
+            self.log_text(run_id, table.to_json(orient="split", index=False, date_format="iso"), "attempts.json")
+            self.set_tags(run_id, {"mlflow.loggedArtifacts": json.dumps([{"path": "attempts.json", "type": "table"}])})
+        self._ask(partial(self.client.set_terminated, run_id, _status(outcome)))
 
-    def log_figure(self, run_id: str, figure: Figure, path: str) -> None:
-        with _reachable(self.uri):
-            self.client.log_figure(run_id, figure, path)
+    def reopen(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """RUNNING again, with these tags, and without what was said at its end."""
+
+        def again() -> None:
+            self.client.update_run(run_id, status=RunStatus.to_string(RunStatus.RUNNING))
+            for tag in self.client.get_run(run_id).data.tags.keys() & _SAID_AT_THE_END:
+                self.client.delete_tag(run_id, tag)
+
+        self._ask(again)
+        self.set_tags(run_id, tags)
 
     def log_file(self, run_id: str, path: Path, folder: str | None = None) -> None:
-        with _reachable(self.uri):
-            self.client.log_artifact(run_id, str(path), folder)
+        self._ask(partial(self.client.log_artifact, run_id, str(path), folder))
+
+    def log_figure(self, run_id: str, figure: Figure, name: str) -> None:
+        self._ask(partial(self.client.log_figure, run_id, figure, name))
+
+    def log_text(self, run_id: str, text: str, name: str) -> None:
+        self._ask(partial(self.client.log_text, run_id, text, name))
 
     # What the orchestrator asks
 
-    def latest(self, run_id: str) -> dict[str, tuple[int, float, int]]:
+    def latest(self, run_id: str, *, once: bool = False) -> dict[str, tuple[int, float, int]]:
         """Newest (step, value, time) of every metric, in one call whose cost does not grow with the run."""
-        with _reachable(self.uri):
-            run = self.client.get_run(run_id)
+        run = self._ask(partial(self.client.get_run, run_id), once=once)
         return {metric.key: (metric.step, metric.value, metric.timestamp) for metric in run.data._metric_objs}
 
-    def history(self, run_id: str, metrics: Iterable[str]) -> History:
+    def history(self, run_id: str, metrics: Iterable[str], *, once: bool = False) -> History:
         """Complete histories of some metrics. One that was logged without steps has its times (ms) for steps."""
-        with _reachable(self.uri):
-            points = {name: self.client.get_metric_history(run_id, name) for name in metrics}
+        ask = partial(self._ask, once=once)
+        points = {name: ask(partial(self.client.get_metric_history, run_id, name)) for name in metrics}
         return History(
             {
                 name: [(each.step if any(one.step for one in found) else each.timestamp, each.value) for each in found]
@@ -223,9 +262,26 @@ class Store:
             }
         )
 
+    def experiments(self) -> list[tuple[Experiment, list[Run]]]:
+        """Every MLflow experiment with its ladder runs (parents and attempts), newest first."""
+        found = []
+        for experiment in self._ask(partial(self.client.search_experiments, view_type=ViewType.ACTIVE_ONLY)):
+            runs = self._search([experiment.experiment_id], "tags.`ladder.kind` LIKE '%'")
+            if runs:
+                found.append((experiment, runs))
+        return sorted(found, key=lambda each: each[1][0].info.start_time, reverse=True)
+
+    def left_running(self) -> list[Run]:
+        """The experiments (parent runs) that are RUNNING, or have an attempt that is."""
+        every = [each.experiment_id for each in self._ask(partial(self.client.search_experiments))]
+        running = self._search(every, "attributes.status = 'RUNNING' and tags.`ladder.kind` LIKE '%'")
+        ids = dict.fromkeys(run.data.tags.get("mlflow.parentRunId", run.info.run_id) for run in running)
+        return [run for run in map(self.run, ids) if run is not None]
+
     def run(self, run_id: str) -> Run | None:
-        """A run of this store, or None."""
-        with _reachable(self.uri):
+        """A run, or None if there is none of that id."""
+
+        def ask() -> Run | None:
             try:
                 return self.client.get_run(run_id)
             except MlflowException as error:
@@ -233,62 +289,29 @@ class Store:
                     return None
                 raise
 
-    def children(self, parent: Run) -> list[Run]:
-        """The runs nested in a run, oldest first."""
-        with _reachable(self.uri):
-            return list(
-                self.client.search_runs(
-                    [parent.info.experiment_id],
-                    filter_string=f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'",
-                    order_by=["attributes.start_time ASC"],
-                )
-            )
+        return self._ask(ask)
 
-    def configuration(self, run_id: str) -> dict[str, Any] | None:
-        """The configuration with which a run was started, as a mapping; None if it has none."""
-        with _reachable(self.uri):
-            if not any(each.path == CONFIGURATION for each in self.client.list_artifacts(run_id)):
+    def attempts(self, parent: Run) -> list[Run]:
+        """The nested runs of a parent, by number."""
+        filter_string = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}' and tags.`ladder.kind` = 'attempt'"
+        found = self._search([parent.info.experiment_id], filter_string)
+        return sorted(found, key=lambda run: int(run.data.tags["ladder.attempt"]))
+
+    def read_text(self, run_id: str, name: str) -> str | None:
+        """A text artifact, or None if there is none of that name."""
+
+        def ask() -> str | None:
+            if name not in [each.path for each in self.client.list_artifacts(run_id)]:
                 return None
-            with tempfile.TemporaryDirectory() as folder:
-                local = self.client.download_artifacts(run_id, CONFIGURATION, folder)
-                found = yaml.safe_load(Path(local).read_text())
-        return found if isinstance(found, dict) else None
+            with TemporaryDirectory() as folder:
+                return Path(self.client.download_artifacts(run_id, name, folder)).read_text()
 
-    def experiments(self) -> list[tuple[Experiment, list[Run]]]:
-        """Every MLflow experiment with its ladder runs (parents and attempts), newest first."""
-        with _reachable(self.uri):
-            found = []
-            for experiment in self.client.search_experiments(view_type=ViewType.ACTIVE_ONLY):
-                runs = self.client.search_runs(
-                    [experiment.experiment_id],
-                    filter_string="tags.`ladder.kind` LIKE '%'",
-                    order_by=["attributes.start_time DESC"],
-                    max_results=1000,
-                )
-                if runs:
-                    found.append((experiment, list(runs)))
-            return sorted(found, key=lambda each: each[1][0].info.start_time, reverse=True)
+        return self._ask(ask)
 
-
-class TrainerRun:
-    """The run that an orchestrator has started for this process, found in the environment. Never ended from here."""
-
-    def __init__(self) -> None:
-        self._run_id = os.environ[RUN_VARIABLE]
-        self._client = MlflowClient(tracking_uri=os.environ[URI_VARIABLE])
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """One synchronous batch: nothing is queued, so nothing is lost with the process."""
-        log_metrics(self._client, self._run_id, metrics, step)
-
-
-def log_metrics(client: MlflowClient, run_id: str, metrics: Mapping[str, float], step: int) -> None:
-    """One batch. Values that are not finite are left out (MLflow's run page fails on NaN) and counted instead."""
-    finite = {key: value for key, value in metrics.items() if math.isfinite(value)}
-    if len(finite) < len(metrics):
-        finite["nonfinite_metrics"] = float(len(metrics) - len(finite))
-    now = int(time.time() * 1000)
-    client.log_batch(run_id, metrics=[Metric(key, float(value), now, step) for key, value in finite.items()])
+    def _search(self, experiments: list[str], filter_string: str) -> list[Run]:
+        order = ["attributes.start_time DESC"]
+        search = partial(self.client.search_runs, experiments, filter_string, order_by=order, max_results=1000)
+        return list(self._ask(search))
 
 
 def _status(name: str) -> str:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import time
+import contextlib
 from collections.abc import Sequence
 
+from pipeline.errors import StoreAway
 from pipeline.health.history import History
 from pipeline.health.monitor import judge, stirring, warnings
 from pipeline.health.rules import AnyRule
 from pipeline.health.verdict import Evidence, Verdict
+from pipeline.patience import Stopwatch
+from pipeline.spool import Spool
 from pipeline.tracking import Store
+
+_GAP_SECONDS = 2.0
+"""Between two looks, of which the silence is the sum: whoever watches looks twice a second, unless he was stopped."""
 
 
 class Watch:
@@ -20,41 +26,75 @@ class Watch:
     complete histories: the same that a finished run would get, whichever steps the polls have happened to see.
     """
 
-    def __init__(self, store: Store, run_id: str, rules: Sequence[AnyRule]) -> None:
-        self._store, self._run_id, self.rules = store, run_id, rules
+    def __init__(self, store: Store, run_id: str, rules: Sequence[AnyRule], spool: Spool | None = None) -> None:
+        self._store, self.run_id, self.rules, self.spool = store, run_id, rules, spool
         self.last_step = -1
         self._last_seen: dict[str, tuple[int, float, int]] = {}
-        self._last_news = time.monotonic()  # does not count the time that a laptop sleeps
+        self._quiet = Stopwatch(_GAP_SECONDS)
+        self._spooled = self._sign_on_disk()
         self.latest: dict[str, float] = {}
+        self._judged: dict[str, float] = {}
 
     def poll(self) -> Verdict | None:
         """Looks once; a verdict if a failing rule has fired.
 
         Raises:
-            InfrastructureFailure: the store cannot be reached.
+            StoreAway: the store does not answer now; nothing is lost by asking again later.
+            InfrastructureFailure: it is away for good.
         """
-        latest = self._store.latest(self._run_id)
-        if latest == self._last_seen:
-            return None
-        self._last_seen, self._last_news = latest, time.monotonic()
-        before, self.latest = self.latest, {name: value for name, (_, value, _) in latest.items()}
-        self.last_step = max(step for step, _, _ in latest.values())
-        stirred = stirring(self.latest, before, self.rules)
-        if not stirred or judge(self.history(stirred), stirred) is None:
-            return None
-        return self.final()[0]  # another rule may have fired before, at a step that no poll has seen
+        try:
+            if not self._look(once=True):
+                return None
+            verdict, stirred = None, stirring(self.latest, self._judged, self.rules)
+            if stirred and judge(self.history(stirred, once=True), stirred) is not None:
+                # Another rule may have fired before, at a step that no poll has seen.
+                verdict = judge(self.history(self.rules, once=True), self.rules)
+            self._judged = self.latest
+            return verdict
+        except StoreAway:
+            self._last_seen = {}  # what was seen has not been judged
+            if self._spooled is None:  # nothing can be known of it now, so its silence means nothing
+                self._quiet.restart()
+            raise
 
     def silence(self) -> float:
-        """Seconds since the run last said something new."""
-        return time.monotonic() - self._last_news
+        """Seconds since the run last said something new, in the store or in its folder, as far as somebody looked."""
+        spooled = self._sign_on_disk()
+        if spooled != self._spooled:
+            self._spooled = spooled
+            self._quiet.restart()
+        return self._quiet.look()
 
     def final(self) -> tuple[Verdict | None, list[Evidence]]:
-        """The verdict on the complete histories, and the warnings."""
+        """The verdict on the complete histories, and the warnings; waits for a store that is away."""
+        self.refresh()
         history = self.history(self.rules)
         return judge(history, self.rules), warnings(history, self.rules)
 
-    def history(self, rules: Sequence[AnyRule]) -> History:
+    def refresh(self) -> None:
+        """Looks at the latest values; waits for a store that is away."""
+        self._look(once=False)
+
+    def _look(self, *, once: bool) -> bool:
+        """Whether there is anything new."""
+        latest = self._store.latest(self.run_id, once=once)
+        if latest == self._last_seen:
+            return False
+        self._last_seen = latest
+        self._quiet.restart()
+        self.latest = {name: value for name, (_, value, _) in latest.items()}
+        self.last_step = max(step for step, _, _ in latest.values())
+        return True
+
+    def _sign_on_disk(self) -> tuple[int, int] | None:
+        """Changes whenever the trainer writes to its spool, whatever the clocks say."""
+        with contextlib.suppress(OSError):
+            if self.spool is not None:
+                status = self.spool.path.stat()
+                return status.st_size, status.st_mtime_ns
+        return None
+
+    def history(self, rules: Sequence[AnyRule], *, once: bool = False) -> History:
         """The complete histories of the metrics of some rules, and the phases."""
-        return self._store.history(
-            self._run_id, dict.fromkeys(["phase", *(name for rule in rules for name in rule.metrics)])
-        )
+        names = dict.fromkeys(["phase", *(name for rule in rules for name in rule.metrics)])
+        return self._store.history(self.run_id, names, once=once)

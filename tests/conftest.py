@@ -38,6 +38,10 @@ SMALL: dict[str, Any] = {
 RUNGS = tuple(BUILT_IN)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--store", choices=("sqlite", "server"), default="sqlite", help="of all end-to-end tests")
+
+
 def small_config(**changes: Any) -> ExperimentConfig:
     """A small experiment; changes as `training__seed=3`."""
     return ExperimentConfig().with_values(SMALL | {key.replace("__", "."): value for key, value in changes.items()})

@@ -32,3 +32,6 @@ class Launcher(Protocol):
         Raises:
             OSError: it cannot be started.
         """
+
+    def end_remains(self, attempt: Path) -> int:
+        """Ends what still runs here of the attempt with this file, whose orchestrator is gone; returns how many."""

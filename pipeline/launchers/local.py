@@ -14,16 +14,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline import leash
+from pipeline.attempt import ATTEMPT_VARIABLE
+from pipeline.launchers import guardian
 
-LEASH = Path(leash.__file__)
+LEASH, GUARDIAN = Path(leash.__file__), Path(guardian.__file__)
 _PATIENCE_SECONDS = 10.0
 
 
 class LocalJob:
     """A process group on this machine."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, marker: str, launcher: LocalLauncher) -> None:
         self._process, self.log = process, log
+        self._marker, self._launcher = marker, launcher
 
     def wait(self, seconds: float) -> int | None:
         try:
@@ -43,16 +46,24 @@ class LocalJob:
                 os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait()
                 time.sleep(0.02)
+        guardian.end_all(self._marker)  # and some leave the group
+        self._launcher.tell_guardian("-", self._marker)
 
 
 class LocalLauncher:
     """Starts processes on this machine."""
+
+    def __init__(self) -> None:
+        self._guardian: subprocess.Popen[str] | None = None
 
     def launch(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> LocalJob:
         if shutil.which(command[0]) is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), command[0])
         folder.mkdir(parents=True, exist_ok=True)
         log = folder / "trainer.log"
+        marker = f"{ATTEMPT_VARIABLE}={environment.get(ATTEMPT_VARIABLE, folder)}"
+        environment = {ATTEMPT_VARIABLE: str(folder), **environment}
+        self.tell_guardian("+", marker)
         with log.open("ab") as output:
             process = subprocess.Popen(
                 [sys.executable, "-I", str(LEASH), str(os.getpid()), *command],
@@ -62,4 +73,24 @@ class LocalLauncher:
                 env={**os.environ, **environment},
                 start_new_session=True,  # Ctrl-C reaches the orchestrator alone, which then ends the group in order
             )
-        return LocalJob(process, log)
+        return LocalJob(process, log, marker, self)
+
+    def end_remains(self, attempt: Path) -> int:
+        return guardian.end_all(f"{ATTEMPT_VARIABLE}={attempt}")
+
+    def tell_guardian(self, sign: str, marker: str) -> None:
+        """Which attempts are to be ended if this process cannot do it any more."""
+        if self._guardian is None or self._guardian.poll() is not None:
+            self._guardian = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(GUARDIAN)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                cwd="/",
+                start_new_session=True,  # what ends this process's group must not end the guardian
+            )
+        assert self._guardian.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # somebody has killed it: the leash still holds the trainer itself
+            self._guardian.stdin.write(f"{sign}{marker}\n")
+            self._guardian.stdin.flush()

@@ -1,20 +1,34 @@
 """`python -m pipeline.training`: the trainer's process.
 
 Finds its attempt's file and its MLflow run in the environment. Exit codes: 0 done, 130 asked to stop, 12 out of
-memory, 1 anything else.
+memory, 28 disk full, 137 a worker was killed, 1 anything else.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import signal
 import sys
+from pathlib import Path
 
 import torch
 
-from pipeline.attempt import ATTEMPT_VARIABLE, EXIT_INTERRUPTED, EXIT_OUT_OF_MEMORY, AttemptFile
-from pipeline.tracking import TrainerRun
+from pipeline.attempt import (
+    ATTEMPT_VARIABLE,
+    EXIT_DISK_FULL,
+    EXIT_INTERRUPTED,
+    EXIT_KILLED,
+    EXIT_OUT_OF_MEMORY,
+    AttemptFile,
+)
+from pipeline.training.report import Reporter
 from pipeline.training.trainer import run_attempt
+from pipeline.training.workers import WorkerGone
+
+_DELIVERY_SECONDS = 3.0
+"""For the metrics that the store does not have yet; what it takes no longer is left to the orchestrator."""
 
 
 def _ran_out_of_memory(error: BaseException) -> bool:
@@ -22,17 +36,28 @@ def _ran_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or allocator
 
 
+def _exit_code(error: BaseException) -> int:
+    if _ran_out_of_memory(error):
+        return EXIT_OUT_OF_MEMORY
+    if isinstance(error, WorkerGone) and error.exit_code == -signal.SIGKILL:
+        return EXIT_KILLED
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return EXIT_DISK_FULL if full else 1
+
+
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", stream=sys.stdout)
     logging.getLogger("nle").setLevel(logging.WARNING)
     logging.getLogger("nle.env.base").setLevel(logging.WARNING)
     attempt = AttemptFile.read(os.environ[ATTEMPT_VARIABLE])
-    run = TrainerRun()
+    report = Reporter(Path(attempt.folder))
     try:
-        return 0 if run_attempt(attempt, run.log) else EXIT_INTERRUPTED
+        return 0 if run_attempt(attempt, report) else EXIT_INTERRUPTED
     except Exception as error:
         logging.exception("the trainer ends with an error")
-        return EXIT_OUT_OF_MEMORY if _ran_out_of_memory(error) else 1
+        return _exit_code(error)
+    finally:
+        report.close(_DELIVERY_SECONDS)
 
 
 if __name__ == "__main__":

@@ -1,82 +1,82 @@
-"""Checkpoints on disk: written atomically, described by a small JSON file beside them, loaded without pickle's powers.
-
-The description (`000123.json` beside `000123.pt`) is all that the orchestrator reads: it has no torch.
-"""
+"""Checkpoints: written atomically, described by a small JSON file beside them, loaded without pickle's powers."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+import pickle
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-FORMAT = 2
+from pipeline.checkpoint_files import FORMAT, BadCheckpoint, CheckpointInfo, inspect, sha256
 
-
-@dataclass(frozen=True)
-class CheckpointInfo:
-    """What a checkpoint is, for those who will not open it."""
-
-    episode: int
-    step: int
-    """Environment steps."""
-    update: int
-    score_window: float | None
-    kind: str
-    experts: tuple[str, ...]
-    sha256: str
-    format: int = FORMAT
-
-
-class BadCheckpoint(RuntimeError):
-    """Damaged, foreign, or of another version."""
+__all__ = ["FORMAT", "BadCheckpoint", "prune", "read_checkpoint", "read_or_older", "select_experts", "write_checkpoint"]
 
 
 def write_checkpoint(folder: Path, name: str, state: dict[str, Any], **info: Any) -> Path:
-    """Writes `name`.pt and then `name`.json; a crash in between leaves the earlier checkpoints as they are."""
+    """Writes `name`.pt and then `name`.json; a crash in between leaves the earlier checkpoints as they are.
+
+    Raises:
+        OSError: the disk is full; nothing of it is left.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.pt"
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    digest = _sha256(temporary)
-    _sync_and_move(temporary, path)
-    description = path.with_suffix(".json.tmp")
-    description.write_text(json.dumps(asdict(CheckpointInfo(sha256=digest, **info))))
-    _sync_and_move(description, path.with_suffix(".json"))
+    temporary, description = path.with_suffix(".tmp"), path.with_suffix(".json.tmp")
+    try:
+        with temporary.open("wb") as file:  # given a path, torch would not say why it could not write
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        text = json.dumps(asdict(CheckpointInfo(sha256=sha256(temporary), **info)))
+        with description.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        description.unlink(missing_ok=True)
+        raise
+    temporary.replace(path)
+    description.replace(path.with_suffix(".json"))
+    entries = os.open(folder, os.O_RDONLY)
+    os.fsync(entries)  # a power cut after this finds both names
+    os.close(entries)
     return path
 
 
-def _sync_and_move(temporary: Path, path: Path) -> None:
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The state, after its checksum has been compared.
+def read_checkpoint(path: Path, configuration: str = "") -> dict[str, Any]:
+    """The state, after its checksum (and its configuration, if one is given) have been compared.
 
     Raises:
         BadCheckpoint: it is not what its description says.
     """
+    inspect(path, configuration)
     try:
-        info = json.loads(path.with_suffix(".json").read_text())
-        if info["format"] != FORMAT:
-            raise BadCheckpoint(f"{path}: format {info['format']}, this program reads {FORMAT}")
-        if _sha256(path) != info["sha256"]:
-            raise BadCheckpoint(f"{path}: damaged, its checksum is not the one in its description")
         return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
-    except (OSError, ValueError, KeyError) as error:
-        raise BadCheckpoint(f"{path}: {error}") from error
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:  # no file of this program, or it does not fit
+        raise BadCheckpoint(f"{path}: {' '.join(str(error).split())[:300]}") from error
+
+
+def read_or_older(path: Path, configuration: str = "") -> tuple[dict[str, Any], Path, list[str]]:
+    """The state of a checkpoint or, where that is bad, of the newest good one before it in the same folder.
+
+    Returns the state, where it comes from, and what was wrong with those that were passed over.
+
+    Raises:
+        BadCheckpoint: none of them can be read.
+    """
+    problems: list[str] = []
+    older = [each for each in sorted(path.parent.glob("*.pt"), reverse=True) if each.stem.isdigit() and each < path]
+    for candidate in (path, *older):
+        try:
+            return read_checkpoint(candidate, configuration), candidate, problems
+        except BadCheckpoint as error:
+            problems.append(str(error))
+    raise BadCheckpoint("; ".join(problems))
 
 
 def prune(folder: Path, keep: int) -> None:

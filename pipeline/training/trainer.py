@@ -25,6 +25,7 @@ import psutil
 import torch
 
 from pipeline.attempt import AttemptFile, Carry, PendingFault, WarmStart
+from pipeline.checkpoint_files import fingerprint
 from pipeline.config import ExperimentConfig
 from pipeline.environments.entity_graph import GLYPHS, KINDS, STATS
 from pipeline.environments.nethack import count_actions
@@ -33,7 +34,7 @@ from pipeline.health.metrics import explained_variance
 from pipeline.policy.build import build_policy
 from pipeline.policy.interface import ObservationSpec
 from pipeline.training.advantage import generalised_advantage
-from pipeline.training.checkpoint import prune, read_checkpoint, select_experts, write_checkpoint
+from pipeline.training.checkpoint import prune, read_or_older, select_experts, write_checkpoint
 from pipeline.training.measure import bootstrap_mean, episode_metrics, main_phase, rollout_metrics
 from pipeline.training.numerics import LastGoodState, RewardNormaliser
 from pipeline.training.ppo import PPO
@@ -93,6 +94,7 @@ class Trainer:
 
     def train(self, updates: int | None = None) -> bool:
         """Runs to the end of the configured episodes, or for so many updates. False if it was asked to stop before."""
+        log.info("training begins at update %d, episode %d, step %d", self.updates, self.finished, self.steps)
         checkpoint_due = self._next_checkpoint()
         last = None if updates is None else self.updates + updates
         rolled_back = False
@@ -237,6 +239,7 @@ class Trainer:
             "score_window": score,
             "kind": self.config.policy.kind,
             "experts": self.policy.expert_names,
+            "configuration": fingerprint(self.config),
         }
         write_checkpoint(checkpoints, f"{self.updates:08d}", state, **info)
         if best:
@@ -244,12 +247,15 @@ class Trainer:
         prune(checkpoints, self.config.training.checkpoints_kept)
 
     def start_from(self, start: WarmStart) -> None:
-        """Loads a checkpoint: exactly, or what its `carry` names.
+        """Loads a checkpoint, exactly or what its `carry` names; where it is damaged or foreign, the one before it.
 
         Raises:
-            BadCheckpoint: it is damaged or foreign.
+            BadCheckpoint: there is none that can be read.
         """
-        state = read_checkpoint(Path(start.checkpoint))
+        own = fingerprint(self.config) if start.exact else ""
+        state, path, problems = read_or_older(Path(start.checkpoint), own)
+        for problem in problems:
+            log.warning("passed over: %s", problem)
         if start.exact:
             self._restore_learning(state)
             self.finished = state["finished"]
@@ -264,7 +270,7 @@ class Trainer:
             self.scores.extend(state["scores"])
             self.best_score, self._best_saved = state["best_score"], state["best_saved"]
             self.rollbacks = state["rollbacks"]
-        log.info("starts from episode %d of run %s (%s)", start.episode, start.run_id, start.checkpoint)
+        log.info("starts from episode %d of run %s (%s)", state["finished"], start.run_id, path)
 
     def _load_weights(self, state: dict[str, Any], carry: Carry) -> None:
         def carried(name: str) -> bool:
@@ -330,8 +336,9 @@ def run_attempt(attempt: AttemptFile, report: Log) -> bool:
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: trainer.stop())
     trainer.faults = list(attempt.faults)
-    if attempt.warm_start is not None:
-        trainer.start_from(attempt.warm_start)
+    start = attempt.resume_from or attempt.warm_start
+    if start is not None:
+        trainer.start_from(start)
     baseline = attempt.random_score or measure_random(attempt.config)
     report(baseline, trainer.steps)
     try:

@@ -33,6 +33,14 @@ _FOR_THE_TRAINER = (signal.SIGINT, signal.SIGTERM)
 """Sent to the whole process group; the trainer finishes its update and then closes its workers."""
 
 
+class WorkerGone(RuntimeError):
+    """A worker's process has ended before its time."""
+
+    def __init__(self, number: int, exit_code: int | None) -> None:
+        super().__init__(f"worker {number} is gone, exit code {exit_code}")
+        self.exit_code = exit_code
+
+
 class Workers:
     """`training.workers` workers behind one call."""
 
@@ -122,7 +130,7 @@ class _Beside:
 
     def _is_gone(self) -> None:
         self._process.join(_PATIENCE_SECONDS)
-        raise RuntimeError(f"worker {self._number} is gone, exit code {self._process.exitcode}") from None
+        raise WorkerGone(self._number, self._process.exitcode) from None
 
     def close(self) -> None:
         self._connection.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from tests.conftest import SMALL
+from tests.end_to_end.server import TrackingServer, why_not
 
 REPOSITORY = Path(__file__).parent.parent.parent
 
@@ -42,9 +42,13 @@ class Experiment:
 
     folder: Path
     values: dict[str, Any] = field(default_factory=dict)
+    server: str | None = None
+    """Address of a tracking server; None: the SQLite file under the root."""
 
     def __post_init__(self) -> None:
+        self.folder.mkdir(exist_ok=True)
         self.root = self.folder / "root"
+        self.orchestrators: list[subprocess.Popen[str]] = []
         self.scratch = self.folder / "scratch"  # of the whole machine, as far as the experiment knows
         self.file = self.folder / "experiment.yaml"
         self.file.write_text(yaml.safe_dump(nested({"experiment.name": "small", **SMALL, **self.values})))
@@ -53,12 +57,17 @@ class Experiment:
     def command(self) -> list[str]:
         return [sys.executable, "-m", "pipeline", "run", str(self.file), f"tracking.root={self.root}"]
 
+    def resume_command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "pipeline", "resume", *words, f"tracking.root={self.root}"]
+
     @property
     def environment(self) -> dict[str, str]:
         kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
         self.scratch.mkdir(exist_ok=True)
+        where = {"MLFLOW_TRACKING_URI": self.server} if self.server else {}
         return {
             **kept,
+            **where,
             "PYTHONPATH": str(REPOSITORY),
             "PYTHONWARNINGS": "ignore",
             "TMPDIR": str(self.scratch),
@@ -66,8 +75,16 @@ class Experiment:
         }
 
     def run(self, timeout: float = 200, **environment: str) -> subprocess.CompletedProcess[str]:
+        return self._complete(self.command, timeout, environment)
+
+    def resume(self, *words: str, timeout: float = 200, **environment: str) -> subprocess.CompletedProcess[str]:
+        return self._complete(self.resume_command(*words), timeout, environment)
+
+    def _complete(
+        self, command: list[str], timeout: float, environment: dict[str, str]
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.command,
+            command,
             cwd=self.folder,
             env=self.environment | environment,
             capture_output=True,
@@ -86,19 +103,27 @@ class Experiment:
             timeout=100,
         )
 
-    def start(self, **options: Any) -> subprocess.Popen[str]:
-        how: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, **options}
-        return subprocess.Popen(self.command, cwd=self.folder, env=self.environment, **how)
+    def start(self, command: list[str] | None = None, **options: Any) -> subprocess.Popen[str]:
+        usual = {"cwd": self.folder, "env": self.environment, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen(command or self.command, **{"text": True, **usual, **options})
+        self.orchestrators.append(process)
+        return process
 
     # What it left behind
 
     @property
     def client(self) -> MlflowClient:
-        return MlflowClient(tracking_uri=f"sqlite:///{self.root / 'mlflow.db'}")
+        return MlflowClient(tracking_uri=self.server or f"sqlite:///{self.root / 'mlflow.db'}")
+
+    @property
+    def has_store(self) -> bool:
+        """Whether there is anything to ask; asking an SQLite store would make one."""
+        file = Path((self.server or f"sqlite:///{self.root / 'mlflow.db'}").removeprefix("sqlite:///"))
+        return str(self.server).startswith("http") or file.exists()
 
     def runs(self) -> list[Run]:
         ids = [each.experiment_id for each in self.client.search_experiments()]
-        return list(self.client.search_runs(ids))
+        return [run for run in self.client.search_runs(ids) if "ladder.kind" in run.data.tags]
 
     @property
     def parent(self) -> Run:
@@ -126,7 +151,7 @@ class Experiment:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             assert process.poll() is None, process.stdout.read() if process.stdout else ""
-            if (self.root / "mlflow.db").exists():
+            if self.has_store:
                 attempts = self.attempts if self.runs() else []
                 if attempts and attempts[-1].data.metrics.get("update", 0) >= count:
                     return
@@ -134,20 +159,53 @@ class Experiment:
         raise AssertionError("no updates came")
 
 
+@pytest.fixture(scope="session")
+def tracking_server() -> Iterator[TrackingServer]:
+    """PostgreSQL behind `mlflow server`."""
+    if (missing := why_not()) is not None:
+        pytest.skip(missing)
+    server = TrackingServer()
+    yield server
+    server.close()
+
+
 @pytest.fixture
-def experiment(tmp_path: Path) -> Iterator[Any]:
+def store(request: pytest.FixtureRequest) -> str | None:
+    """Where this test's experiments are: None for SQLite, or the address of a server with nothing in it.
+
+    A test that should pass on both is parametrised with `ON_BOTH`; `--store server` takes all others there too.
+    """
+    kind = getattr(request, "param", None) or request.config.getoption("--store")
+    if kind == "sqlite":
+        return None
+    server: TrackingServer = request.getfixturevalue("tracking_server")
+    client = MlflowClient(tracking_uri=server.uri)
+    for each in client.search_experiments():
+        if each.name != "Default":
+            client.rename_experiment(each.experiment_id, f"{each.name} {each.experiment_id}")
+            client.delete_experiment(each.experiment_id)
+    return server.uri
+
+
+ON_BOTH = pytest.mark.parametrize(
+    "store", ["sqlite", pytest.param("server", marks=pytest.mark.xdist_group("server"))], indirect=True
+)
+
+
+@pytest.fixture
+def experiment(tmp_path: Path, store: str | None) -> Iterator[Any]:
     """Makes experiments in this test's folder; ends what they may have left running."""
     made: list[Experiment] = []
 
     def make(**values: Any) -> Experiment:
-        each = Experiment(tmp_path, {key.replace("__", "."): value for key, value in values.items()})
+        each = Experiment(tmp_path, {key.replace("__", "."): value for key, value in values.items()}, store)
         made.append(each)
         return each
 
     yield make
     for each in made:
-        for process in each.trainers():
-            process.send_signal(signal.SIGKILL)
+        for process in (*each.orchestrators, *each.trainers()):
+            process.kill()
 
 
 def evidence(run: Run) -> list[dict[str, Any]]:

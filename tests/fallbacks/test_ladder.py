@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from fallbacks.ladder import Attempt, Checkpoint, End, Ladder, Plan
+from fallbacks.ladder import Attempt, End, Ladder, Plan
+from pipeline.checkpoint_files import Checkpoint
 from pipeline.config import ExperimentConfig
 from pipeline.health.verdict import Evidence, Verdict
 
@@ -261,3 +262,34 @@ def test_rungs_that_do_not_fit_are_refused() -> None:
         ladder(ladder__rungs=["v3", "v3"])
     with pytest.raises(ValueError, match=r"policy\.experts"):
         ladder(policy__experts=["a", "b"])
+
+
+def test_an_interrupted_attempt_goes_on_in_its_own_run() -> None:
+    on = ladder()
+    first = attempt(on, "v3", verdict("interrupted"), checkpoint(100), checkpoint(200))
+    plan = on.resume([first])
+    assert isinstance(plan, Plan) and plan.continues == "run0" and plan.config == on.configs[0]
+    assert plan.warm_start is not None and plan.warm_start.checkpoint == "/c/200.pt" and plan.warm_start.exact
+    unborn = on.resume([attempt(on, "v3", verdict("interrupted"))])
+    assert isinstance(unborn, Plan) and unborn.continues == "run0" and unborn.warm_start is None
+
+
+def test_resuming_is_what_follows_where_nothing_was_interrupted() -> None:
+    on = ladder()
+    assert on.resume([]) == on.first()
+    failed = attempt(on, "v3", verdict("expert_collapse", 200), checkpoint(100))
+    assert on.resume([failed]) == on.after([failed])
+
+
+def test_a_foreign_trainer_that_was_interrupted_gets_a_run_of_its_own() -> None:
+    on = ladder(trainer__command=["train"])
+    plan = on.resume([attempt(on, "v3", verdict("interrupted"))])
+    assert isinstance(plan, Plan) and plan.continues is None and plan.rung.name == "v3"
+
+
+def test_interruptions_spend_no_budget_of_attempts() -> None:
+    on = ladder(budget__attempts=2)
+    nights = [attempt(on, "v3", verdict("interrupted"), number=number) for number in range(5)]
+    assert isinstance(on.after([*nights, attempt(on, "v3", verdict("crash"))]), Plan)
+    end = on.after([*nights, attempt(on, "v3", verdict("crash")), attempt(on, "v3", verdict("crash"))])
+    assert isinstance(end, End) and end.outcome == "exhausted"

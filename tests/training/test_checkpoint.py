@@ -5,14 +5,23 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import IO
 
 import pytest
 import torch
 
 from fallbacks.ladder import BUILT_IN
 from pipeline.attempt import Carry, WarmStart
+from pipeline.checkpoint_files import sha256, usable
 from pipeline.config import ExperimentConfig
-from pipeline.training.checkpoint import BadCheckpoint, prune, read_checkpoint, select_experts, write_checkpoint
+from pipeline.training.checkpoint import (
+    BadCheckpoint,
+    prune,
+    read_checkpoint,
+    read_or_older,
+    select_experts,
+    write_checkpoint,
+)
 from pipeline.training.trainer import Trainer
 from tests.conftest import small_config
 
@@ -115,13 +124,14 @@ def test_damage_and_foreign_formats_are_recognised(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_the_earlier_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_checkpoint(tmp_path, "00000001", {"x": torch.ones(3)}, **INFO)
 
-    def full(_: object, target: Path) -> None:
-        target.write_bytes(b"half of a checkpoint")
+    def full(_: object, target: IO[bytes]) -> None:
+        target.write(b"half of a checkpoint")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pipeline.training.checkpoint.torch.save", full)
     with pytest.raises(OSError, match="No space"):
         write_checkpoint(tmp_path, "00000001", {"x": torch.zeros(3)}, **INFO)
+    assert not list(tmp_path.glob("*.tmp"))
     assert torch.equal(read_checkpoint(path)["x"], torch.ones(3))
 
 
@@ -172,3 +182,41 @@ def test_carry_without_optimiser_starts_it_anew(tmp_path: Path) -> None:
     carry = Carry(optimiser=False)
     fresh.start_from(WarmStart(checkpoint=str(path), run_id="x", episode=12, carry=carry))
     assert not fresh.ppo.state()["moments"]
+
+
+def test_the_one_before_is_used_where_a_checkpoint_is_bad(tmp_path: Path) -> None:
+    """Damaged, of another configuration, not described, or no checkpoint at all: passed over, and said so."""
+    for number, configuration in enumerate(("mine", "mine", "another", "mine", "mine"), start=1):
+        info = INFO | {"configuration": configuration}
+        write_checkpoint(tmp_path, f"{number:08d}", {"x": torch.tensor(number)}, **info)
+    damaged, undescribed = tmp_path / "00000005.pt", tmp_path / "00000004.json"
+    damaged.write_bytes(damaged.read_bytes()[:-7])
+    undescribed.unlink()
+    state, path, problems = read_or_older(damaged, "mine")
+    assert path.stem == "00000002" and int(state["x"]) == 2
+    assert [next(word for word in ("damaged", "No such file", "another") if word in each) for each in problems] == [
+        "damaged", "No such file", "another",
+    ]  # fmt: skip
+    good, bad = usable(tmp_path, "mine")
+    assert [Path(each.path).stem for each in good] == ["00000001", "00000002"] and len(bad) == 3
+    for path in tmp_path.glob("*.json"):
+        path.write_text("[]")
+    with pytest.raises(BadCheckpoint):
+        read_or_older(damaged, "mine")
+
+
+def test_a_pickle_with_powers_is_refused(tmp_path: Path) -> None:
+    """Whoever can write to the folder could describe anything as a checkpoint: its content is data all the same."""
+    path = write_checkpoint(tmp_path, "00000001", {"x": torch.ones(1)}, **INFO)
+    touched = tmp_path / "touched"
+
+    class Power:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return touched.touch, ()  # type: ignore[return-value]
+
+    torch.save({"x": Power()}, path)
+    description = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps(description | {"sha256": sha256(path)}))
+    with pytest.raises(BadCheckpoint):
+        read_checkpoint(path)
+    assert not touched.exists()

@@ -1,0 +1,232 @@
+"""Does it survive the night? Random faults on short runs: what was injected, survived, lost, and left behind.
+
+    python -m benchmarks.survival [--seeds 10] [--budget 20]          budget: faults for each seed
+
+Each seed is a row of small experiments on real NetHack with two workers, in a folder of its own. Faults strike at
+random moments, also while something starts, ends, or has just been struck. Whatever ends is continued with
+`ladder resume`. An experiment has survived a fault if it is still at work afterwards, or ends healthy, with no help but
+that.
+
+Lost are points (updates without metrics, or with metrics twice) and episodes; left behind are processes, RUNNING runs,
+and temporary files. Measured too: from the death of a trainer to the next attempt's first environment step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+import signal
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from benchmarks.report import interval, write
+from benchmarks.survival_faults import FAULTS, LADDER, Struck
+from pipeline.launchers.guardian import processes_of
+from pipeline.tracking import Store
+
+SETTINGS = """
+experiment: {name: survival}
+environment: {num_envs: 4, max_episode_steps: 40, max_entities: 8, crop_size: 5, random_episodes: 4}
+policy: {hidden_size: 16}
+training: {workers: 2, rollout_steps: 16, batch_size: 32, ppo_epochs: 2, warmup_steps: 4, episodes: 400,
+           checkpoint_every_episodes: 8, score_window: 8}
+phases: {warmup_until: 100, transition_until: 200}
+health: {poll_seconds: 0.5}
+ladder: {rungs: [v3]}
+budget: {retries: 1000, attempts: 1000, hang_after_seconds: 20}
+"""
+LONGEST_WAIT_SECONDS = 12.0
+"""Between two faults."""
+_END_SECONDS = 300.0
+
+
+@dataclass
+class Night:
+    """One seed: what happened to its experiments, and what became of them."""
+
+    folder: Path
+    chance: random.Random
+    injected: Counter[str] = field(default_factory=Counter)
+    survived: Counter[str] = field(default_factory=Counter)
+    lost_updates: int = 0
+    updates_twice: int = 0
+    lost_episodes: int = 0
+    left: Counter[str] = field(default_factory=Counter)
+    experiments: int = 0
+    attempts: int = 0
+    updates: int = 0
+    recoveries: list[float] = field(default_factory=list)
+    """Seconds from the death of a trainer to the next attempt's first environment step."""
+    remarks: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.root, self.file = self.folder / "root", self.folder / "experiment.yaml"
+        settings = yaml.safe_load(SETTINGS)
+        settings["training"]["seed"] = self.chance.randrange(1000)
+        self.file.write_text(yaml.safe_dump(settings))
+
+    # The course of a night
+
+    def live_through(self, budget: int) -> None:
+        while sum(self.injected.values()) < budget:
+            self.experiments += 1
+            process = self._start("run", str(self.file))
+            while process.poll() is None and sum(self.injected.values()) < budget:
+                process = self._strike(process)
+            self._let_end(process)
+        self._count()
+
+    def _start(self, *words: str) -> subprocess.Popen[bytes]:
+        log = (self.folder / "ladder.log").open("ab")
+        with closing(log):
+            return subprocess.Popen(
+                [*LADDER, *words, f"tracking.root={self.root}"], stdout=log, stderr=subprocess.STDOUT, cwd=self.folder
+            )
+
+    def _strike(self, process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+        """Waits, strikes, and sees to it that the experiment goes on."""
+        until = time.monotonic() + self.chance.uniform(0, LONGEST_WAIT_SECONDS)
+        while time.monotonic() < until and process.poll() is None:
+            time.sleep(0.05)
+        name = self.chance.choice(list(FAULTS))
+        began = time.time()
+        struck = FAULTS[name](self.root, process, self.chance)
+        if struck is Struck.NOBODY:
+            return process
+        self.injected[name] += 1
+        if struck is Struck.ORCHESTRATOR:
+            code = process.wait()
+            if code not in (-signal.SIGKILL, 130, 0):
+                self.remarks.append(f"{name}: exit code {code}")
+            process = self._go_on()
+        elif struck is Struck.TRAINER and (seconds := self._recovery(began, process)) is not None:
+            self.recoveries.append(seconds)
+        if process.poll() in (None, 0):
+            self.survived[name] += 1
+        else:
+            self.remarks.append(f"{name}: ended with {process.returncode}")
+        return process
+
+    def _go_on(self) -> subprocess.Popen[bytes]:
+        """`ladder resume`, or from the beginning if it was struck before it had begun."""
+        store = self._store()
+        begun = store is not None and {run.info.status for run in self._parents(store)} & {"RUNNING", "KILLED"}
+        return self._start("resume") if begun else self._start("run", str(self.file))
+
+    def _let_end(self, process: subprocess.Popen[bytes]) -> None:
+        try:
+            code = process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+        if code != 0:
+            self.remarks.append(f"an experiment ended with {code}")
+
+    def _recovery(self, since: float, process: subprocess.Popen[bytes]) -> float | None:
+        """Seconds until a trainer says that it begins to play; None if none does within a minute."""
+        until = time.monotonic() + 60
+        while time.monotonic() < until and process.poll() is None:
+            for log in self.root.glob("attempts/*/trainer.log"):
+                for begun in re.findall(r"^(\S+ \S+),(\d+) trainer: training begins", log.read_text(), re.MULTILINE):
+                    at = datetime.fromisoformat(begun[0]).timestamp() + int(begun[1]) / 1000
+                    if at > since:
+                        return at - since
+            time.sleep(0.1)
+        return None
+
+    # What became of it
+
+    def _store(self) -> Store | None:
+        return Store(f"sqlite:///{self.root / 'mlflow.db'}", self.root) if (self.root / "mlflow.db").exists() else None
+
+    @staticmethod
+    def _parents(store: Store) -> list[Any]:
+        runs = [run for _, found in store.experiments() for run in found]
+        return [run for run in runs if run.data.tags["ladder.kind"] == "experiment"]
+
+    def _count(self) -> None:
+        store = self._store()
+        assert store is not None
+        self.left["RUNNING runs"] += len(store.left_running())
+        self.left["processes"] += sum(
+            len(processes_of(f"LADDER_ATTEMPT={path}")) for path in self.root.glob("attempts/*/attempt.json")
+        )
+        for pattern in ("attempts/*/tmp", "attempts/**/*.tmp", "experiments/*.lock"):
+            self.left["files"] += len(list(self.root.glob(pattern)))
+        for parent in self._parents(store):
+            reached, last = 0.0, 0
+            for run in store.attempts(parent):
+                self.attempts += 1
+                points = store.client.get_metric_history(run.info.run_id, "update")
+                numbers = Counter(round(point.value) for point in points)
+                if not numbers:
+                    continue
+                first, newest = min(numbers), max(numbers)
+                self.updates += len(numbers)
+                self.lost_updates += newest - first + 1 - len(numbers) + max(0, first - last - 1)
+                self.updates_twice += sum(numbers.values()) - len(numbers)
+                last, reached = newest, run.data.metrics["episodes"]
+            wanted = yaml.safe_load(self.file.read_text())["training"]["episodes"]
+            self.lost_episodes += max(0, wanted - round(reached))
+
+    def result(self) -> dict[str, Any]:
+        return {
+            "injected": dict(self.injected),
+            "survived": dict(self.survived),
+            "lost": {"updates": self.lost_updates, "updates twice": self.updates_twice, "episodes": self.lost_episodes},
+            "left behind": dict(self.left),
+            "experiments": self.experiments,
+            "attempts": self.attempts,
+            "updates": self.updates,
+            "recovery_seconds": [round(each, 2) for each in self.recoveries],
+            "remarks": self.remarks,
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--budget", type=int, default=20, help="faults for each seed")
+    asked = parser.parse_args()
+    results = []
+    for seed in range(1, asked.seeds + 1):
+        with tempfile.TemporaryDirectory(prefix="survival-") as folder:
+            night = Night(Path(folder), random.Random(seed))
+            try:
+                night.live_through(asked.budget)
+            finally:
+                for child in psutil.Process().children(recursive=True):
+                    child.kill()
+            results.append({"seed": seed, **night.result()})
+        print(seed, results[-1], flush=True)
+    total: Counter[str] = sum((Counter(each["injected"]) for each in results), Counter())
+    survived: Counter[str] = sum((Counter(each["survived"]) for each in results), Counter())
+    recoveries = [second for each in results for second in each["recovery_seconds"]]
+    print(f"\n{'fault':24} {'injected':>9} {'survived':>9}")
+    for name in FAULTS:
+        print(f"{name:24} {total[name]:9} {survived[name]:9}")
+    print(f"{'all':24} {total.total():9} {survived.total():9}")
+    summary: dict[str, Any] = {"injected": total.total(), "survived": survived.total()}
+    for name in ("lost", "left behind"):
+        summary[name] = {key: sum(each[name].get(key, 0) for each in results) for key in results[0][name]}
+    if recoveries:
+        summary["recovery_seconds"] = interval(recoveries, "median")
+    for key, value in summary.items():
+        print(f"{key}: {value}")
+    path = write("survival", {"seeds": asked.seeds, "faults a seed": asked.budget, **summary, "runs": results})
+    print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Waiting for what may come back: a store that is away, and clocks that count only what somebody has seen."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from pipeline.errors import InfrastructureFailure, StoreAway
+
+Answer = TypeVar("Answer")
+_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.5, 5.0
+_HURRY_SECONDS = 3.0
+"""For a store that does not answer, once somebody has asked for an end."""
+_GAP_SECONDS = 60.0
+
+
+class Stopwatch:
+    """Seconds since the start, as far as somebody looked.
+
+    A long gap between two looks says that the one who looks was stopped, frozen, or asleep with the machine. What
+    happened meanwhile is unknown, so of a gap no more than `longest_gap` seconds counts.
+    """
+
+    def __init__(self, longest_gap: float) -> None:
+        self._longest_gap = longest_gap
+        self.restart()
+
+    def restart(self) -> None:
+        self._seen, self._looked = 0.0, time.monotonic()
+
+    def look(self) -> float:
+        """Seconds (float)."""
+        now = time.monotonic()
+        self._seen += min(now - self._looked, self._longest_gap)
+        self._looked = now
+        return self._seen
+
+
+class Patience:
+    """How long to wait for a store that is away.
+
+    Args:
+        seconds: until it counts as away for good.
+        asked_to_stop: once it is set, nobody waits any more.
+        tell: says to a person that the store is away, and that it is back.
+    """
+
+    def __init__(self, seconds: float, asked_to_stop: threading.Event, tell: Callable[[str], None]) -> None:
+        self._seconds, self._asked_to_stop, self._tell = seconds, asked_to_stop, tell
+        self._away: Stopwatch | None = None
+        self._gave_up: InfrastructureFailure | None = None
+
+    def insist(self, call: Callable[[], Answer]) -> Answer:
+        """Asks until there is an answer. `call` may be made several times.
+
+        Raises:
+            InfrastructureFailure: refused, or away for good.
+        """
+        wait = _FIRST_WAIT_SECONDS
+        while True:
+            try:
+                return self.once(call)
+            except StoreAway as error:
+                if self._asked_to_stop.is_set():
+                    self._gave_up = error
+                    raise
+            self._asked_to_stop.wait(wait)
+            wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
+
+    def once(self, call: Callable[[], Answer]) -> Answer:
+        """Asks once.
+
+        Raises:
+            StoreAway: no answer, and not away for good yet.
+            InfrastructureFailure: refused, or away for good.
+        """
+        if self._gave_up is not None:
+            raise self._gave_up
+        try:
+            answer = self._answer(call)
+        except StoreAway as error:
+            if self._away is None:
+                self._away = Stopwatch(_GAP_SECONDS)
+                self._tell(f"{error}; waiting for it, at most {self._seconds:g} s")
+            if self._away.look() > self._seconds:
+                self._gave_up = InfrastructureFailure(f"{error} (for more than {self._seconds:g} s)")
+                raise self._gave_up from error
+            raise
+        if self._away is not None:
+            self._tell(f"the store is back after {self._away.look():.0f} s")
+            self._away = None
+        return answer
+
+    def _answer(self, call: Callable[[], Answer]) -> Answer:
+        """In a thread of its own: a locked database holds whoever asks it for 20 s, and no signal ends that."""
+        box: queue.SimpleQueue[tuple[Answer | None, BaseException | None]] = queue.SimpleQueue()
+
+        def ask() -> None:
+            try:
+                box.put((call(), None))
+            except BaseException as error:
+                box.put((None, error))
+
+        threading.Thread(target=ask, name="store", daemon=True).start()
+        hurry = Stopwatch(_GAP_SECONDS)
+        while True:
+            try:
+                answer, error = box.get(timeout=0.2)
+            except queue.Empty:
+                if not self._asked_to_stop.is_set():
+                    hurry.restart()
+                elif hurry.look() > _HURRY_SECONDS:
+                    raise StoreAway("the tracking store does not answer") from None
+                continue
+            if error is not None:
+                raise error
+            return answer  # type: ignore[return-value]

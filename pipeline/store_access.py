@@ -1,0 +1,103 @@
+"""The way to an MLflow store: where it is, what makes it, and which of its errors may pass."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from sqlalchemy.exc import SQLAlchemyError
+
+from pipeline.attempt import URI_VARIABLE
+from pipeline.config import ExperimentConfig
+from pipeline.errors import InfrastructureFailure, StoreAway
+from pipeline.spool import Report
+
+OWN_WAITING = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+"""How this program speaks to a server: it waits itself, and makes no run twice. A trainer of somebody's own, which may
+know no better than to wait inside MLflow, gets what the environment had, or MLflow's own defaults."""
+MLFLOW_WAITING = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "7", "MLFLOW_HTTP_REQUEST_TIMEOUT": "120"}
+THEIR_WAITING = {name: os.environ.get(name, usual) for name, usual in MLFLOW_WAITING.items()}
+_TEMPORARY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "DEADLINE_EXCEEDED", "REQUEST_LIMIT_EXCEEDED")
+_METRICS_AT_ONCE = 1000
+
+os.environ.update(OWN_WAITING)  # MLflow looks at it at each call
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what it says is in the error that it raises
+for _name in ("alembic", "alembic.runtime.migration", "mlflow.tracking.fluent"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+
+def tracking_root(config: ExperimentConfig) -> Path:
+    """The folder of everything that an experiment writes, absolute, with `~` for the home folder."""
+    return Path(config.tracking.root).expanduser().resolve()
+
+
+def tracking_uri(config: ExperimentConfig) -> str:
+    """MLFLOW_TRACKING_URI, else `tracking.uri`, else the SQLite file under `tracking.root`."""
+    return os.environ.get(URI_VARIABLE) or config.tracking.uri or default_uri(tracking_root(config))
+
+
+def default_uri(root: Path) -> str:
+    """The SQLite file under a tracking root."""
+    return f"sqlite:///{root / 'mlflow.db'}"
+
+
+@contextlib.contextmanager
+def reachable(uri: str) -> Iterator[None]:
+    """Raises: StoreAway, where it may come back by itself (locked, no connection, disk full), else its base class."""
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError, sqlite3.Error) as error:
+        text = f"tracking store {uri}: {' '.join(str(error).split())[:300]}"
+        code = getattr(error, "error_code", None)
+        lasting = code not in _TEMPORARY if code else isinstance(error, FileNotFoundError)
+        raise (InfrastructureFailure if lasting else StoreAway)(text) from error
+
+
+def create_database(database: Path, artifacts: str) -> None:
+    """Makes an SQLite store where there is none; whole or not at all.
+
+    MLflow creates its tables one after another in place, and whoever opens the file meanwhile (a second experiment,
+    the UI) makes both fail. So it is made beside, under a lock, and then moved.
+    """
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with (database.parent / f".{database.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if database.exists():
+            return
+        unfinished = database.with_name(f".{database.name}.unfinished")
+        unfinished.unlink(missing_ok=True)
+        store = SqlAlchemyStore(f"sqlite:///{unfinished}", artifacts)
+        store.engine.dispose()
+        with contextlib.closing(sqlite3.connect(unfinished)) as connection:
+            connection.execute("PRAGMA journal_mode=wal")  # readers and writers do not wait for each other
+        unfinished.replace(database)
+
+
+class TrainerRun:
+    """The run that an orchestrator has started for a trainer. Never ended from here."""
+
+    def __init__(self, uri: str, run_id: str) -> None:
+        self._run_id = run_id
+        self._client = MlflowClient(tracking_uri=uri)
+
+    def send(self, reports: Sequence[Report]) -> None:
+        """Returns when the store has them. Raises: whatever MLflow does where it cannot be reached."""
+        send_reports(self._client, self._run_id, reports)
+
+
+def send_reports(client: MlflowClient, run_id: str, reports: Sequence[Report]) -> None:
+    """One synchronous batch; the same report twice is still one point of each curve."""
+    metrics = [Metric(key, value, each.time, each.step) for each in reports for key, value in each.metrics.items()]
+    for first in range(0, len(metrics), _METRICS_AT_ONCE):
+        client.log_batch(run_id, metrics=metrics[first : first + _METRICS_AT_ONCE])

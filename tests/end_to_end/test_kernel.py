@@ -1,0 +1,144 @@
+"""What the kernel does to processes: it kills them for want of memory, freezes them, and turns their clocks."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.end_to_end.conftest import Experiment, evidence
+from tests.end_to_end.test_resume import LONG, whole
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+@pytest.fixture
+def little_memory(tmp_path: Path) -> Iterator[Path]:
+    """A cgroup in which next to nothing can be allocated any more."""
+    version_1 = (CGROUPS / "memory").is_dir()
+    group = (CGROUPS / "memory" if version_1 else CGROUPS) / f"ladder-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / ("memory.limit_in_bytes" if version_1 else "memory.max")).write_text(str(2**16))
+        swap = group / ("memory.memsw.limit_in_bytes" if version_1 else "memory.swap.max")
+        with contextlib.suppress(OSError):
+            swap.write_text(str(2**16 if version_1 else 0))
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            group.rmdir()
+        pytest.skip(f"no right to make a memory cgroup: {error}")
+    yield group
+    for _ in range(50):
+        with contextlib.suppress(OSError):
+            group.rmdir()
+            return
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("whom", ["trainer", "worker"])
+def test_killed_by_the_kernel_for_want_of_memory(whom: str, experiment: Any, little_memory: Path) -> None:
+    made = experiment(training__episodes=200, training__workers=2, ladder__rungs=["v3"])
+    process = made.start()
+    made.wait_for_updates(3, process)
+    trainers = made.trainers()
+    worker = next(each for each in trainers if "spawn_main" in " ".join(each.cmdline()))
+    victim = worker if whom == "worker" else worker.parent()
+    assert victim is not None
+    (little_memory / "cgroup.procs").write_text(str(victim.pid))
+    assert process.wait(timeout=150) == 0, process.stdout and process.stdout.read()
+    failed, retried = made.attempts
+    assert failed.data.tags["ladder.verdict"] == "out_of_memory" and failed.info.status == "FAILED"
+    assert "the kernel" in json.dumps(evidence(failed))
+    assert retried.data.params["environment.num_envs"] == "2" and retried.info.status == "FINISHED"
+
+
+def test_frozen_and_thawed_is_no_hang(experiment: Any) -> None:
+    """All of it stopped for longer than a hang takes, as by a laptop that sleeps or a container that is paused."""
+    made = experiment(training__episodes=LONG, budget__hang_after_seconds=20.0)
+    process = made.start()
+    made.wait_for_updates(3, process)
+    everything = [psutil.Process(process.pid), *made.trainers()]
+    for each in everything:
+        each.suspend()
+    time.sleep(24)
+    everything[0].resume()  # the orchestrator first: what it sees is a run that has been silent for 24 s
+    time.sleep(1)
+    for each in everything[1:]:
+        each.resume()
+    (attempt,) = made.attempts
+    made.wait_for_updates(round(attempt.data.metrics["update"]) + 3, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 130
+    (attempt,) = made.attempts
+    assert attempt.data.tags["ladder.verdict"] == "interrupted"
+
+
+JUMPING = """
+import time
+_real, _began = time.time, time.monotonic()
+def _jumped():
+    # An hour forward for five seconds, then a day back: as a clock does that is set by hand, or by NTP after a night.
+    passed = time.monotonic() - _began
+    return _real() + (0 if passed < 10 else 3600 if passed < 15 else -86400)
+time.time = _jumped
+"""
+
+
+def test_clock_that_jumps_is_no_hang(experiment: Any) -> None:
+    """In all processes alike, an hour forward and a day back."""
+    made = experiment(training__episodes=LONG, budget__hang_after_seconds=30.0)
+    jumping = made.folder / "jumping"
+    jumping.mkdir()
+    (jumping / "sitecustomize.py").write_text(JUMPING)
+    environment = made.environment
+    environment["PYTHONPATH"] = f"{jumping}:{environment['PYTHONPATH']}"
+    process = made.start(env=environment)
+    time.sleep(18)
+    made.wait_for_updates(3, process)
+    updates = made.attempts[0].data.metrics["update"]
+    made.wait_for_updates(round(updates) + 4, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 130
+    (attempt,) = made.attempts
+    assert attempt.data.tags["ladder.verdict"] == "interrupted"
+    points = made.client.get_metric_history(attempt.info.run_id, "update")
+    assert {point.step for point in points} == {64 * number for number in range(1, len(points) + 1)}
+    assert max(point.timestamp for point in points) - min(point.timestamp for point in points) > 3600e3 * 23
+
+
+def test_stopped_trainer_is_a_hang(experiment: Any) -> None:
+    made = experiment(training__episodes=60, training__workers=2, budget__hang_after_seconds=15.0)
+    process = made.start()
+    made.wait_for_updates(3, process)
+    stopped = made.trainers()
+    for each in stopped:
+        each.send_signal(signal.SIGSTOP)
+    assert process.wait(timeout=150) == 0, process.stdout and process.stdout.read()
+    failed, retried = made.attempts
+    assert failed.data.tags["ladder.verdict"] == "hang" and retried.info.status == "FINISHED"
+    assert not any(each.is_running() for each in stopped)
+    whole(made, failed)
+
+
+def test_nothing_is_open_to_everybody_and_the_log_is_kept(experiment: Any) -> None:
+    """Whatever the umask; and a name from YAML is only ever a name."""
+    made: Experiment = experiment(ladder__rungs=["v3"], experiment__name="$(touch pwned); `touch pwned` ../../x")
+    process = made.start(preexec_fn=lambda: os.umask(0))
+    assert process.wait(timeout=120) == 0
+    everything = [made.root, *made.root.rglob("*")]
+    assert not [path for path in everything if path.lstat().st_mode & 0o007 and not path.is_symlink()]
+    (attempt,) = made.attempts
+    folder = made.root / "attempts" / attempt.info.run_id
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert not list(made.folder.rglob("pwned"))
+    kept = Path(made.client.download_artifacts(attempt.info.run_id, "trainer.log")).read_text()
+    assert "update 3" in kept and kept == (folder / "trainer.log").read_text()

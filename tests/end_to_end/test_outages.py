@@ -1,0 +1,189 @@
+"""The store is locked, away, or gone for good; the disk is full: training goes on if it can, and nothing is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.spool import Spool
+from tests.end_to_end.conftest import Experiment, evidence
+from tests.end_to_end.server import TrackingServer
+from tests.end_to_end.test_resume import LONG, left_running, whole
+
+SHORT = {"training__episodes": 40, "ladder__rungs": ["v3"]}
+
+
+@contextlib.contextmanager
+def locked(made: Experiment) -> Iterator[None]:
+    """Somebody holds the database, and lets nobody write."""
+    with contextlib.closing(sqlite3.connect(made.root / "mlflow.db", isolation_level=None)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        yield
+        connection.execute("ROLLBACK")
+
+
+def spooled(made: Experiment) -> int:
+    """Updates that the present attempt has reported, wherever they are."""
+    (folder,) = (made.root / "attempts").glob("*")
+    reports, _ = Spool(folder).read(0)
+    return sum("update" in each.metrics for each in reports)
+
+
+def wait_for_spooled(count: int, made: Experiment, process: subprocess.Popen[str], seconds: float = 90) -> None:
+    until = time.monotonic() + seconds
+    while spooled(made) < count:
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.1)
+
+
+def test_locked_store(experiment: Any) -> None:
+    """For longer than MLflow waits (20 s): training goes on, and every point is there in the end."""
+    made = experiment(training__episodes=LONG, budget__hang_after_seconds=20.0)
+    process = made.start()
+    made.wait_for_updates(3, process)
+    with locked(made):
+        before, began = spooled(made), time.monotonic()
+        while time.monotonic() < began + 30:
+            assert process.poll() is None
+            time.sleep(0.5)
+        assert spooled(made) > before + 5
+        kept = spooled(made)
+    made.wait_for_updates(kept, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 130
+    (attempt,) = made.attempts
+    assert len(whole(made, attempt)) == attempt.data.metrics["update"] >= kept
+    (log,) = (made.root / "experiments").glob("*.log")
+    assert "the store is back after" in log.read_text()
+
+
+def test_stop_while_the_store_is_locked(experiment: Any) -> None:
+    """Within ten seconds all the same; what could not be said is said by `ladder resume`."""
+    made = experiment(training__episodes=LONG)
+    process = made.start()
+    made.wait_for_updates(3, process)
+    with locked(made):
+        time.sleep(2)
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 130
+        assert time.monotonic() - began < 10
+        kept = spooled(made)
+    assert not made.trainers() and left_running(made)
+    process = made.start(made.resume_command())
+    made.wait_for_updates(kept, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 130
+    (attempt,) = made.attempts
+    assert whole(made, attempt)[0] == 64 and not left_running(made)
+
+
+@pytest.mark.xdist_group("server")
+@pytest.mark.parametrize("store", ["server"], indirect=True)
+@pytest.mark.parametrize("what", ["server", "database"])
+def test_tracking_server_goes_away_and_comes_back(what: str, experiment: Any, tracking_server: TrackingServer) -> None:
+    made = experiment(**SHORT)
+    process = made.start()
+    made.wait_for_updates(3, process)
+    before = spooled(made)
+    if what == "server":
+        tracking_server.stop()
+        wait_for_spooled(before + 5, made, process)
+        time.sleep(5)
+        tracking_server.start()
+    else:
+        tracking_server.stop_database()
+        wait_for_spooled(before + 5, made, process)
+        tracking_server.start_database()
+    assert process.wait(timeout=120) == 0, process.stdout and process.stdout.read()
+    (attempt,) = made.attempts
+    assert attempt.info.status == made.parent.info.status == "FINISHED"
+    assert whole(made, attempt)[0] == 64
+    assert not (made.root / "attempts" / attempt.info.run_id / "metrics.jsonl").exists()  # all of it is delivered
+
+
+@pytest.mark.xdist_group("server")
+@pytest.mark.parametrize("store", ["server"], indirect=True)
+def test_tracking_server_goes_away_for_good(experiment: Any, tracking_server: TrackingServer) -> None:
+    made = experiment(**SHORT, budget__store_away_seconds=4.0)
+    made.values["training.episodes"] = LONG
+    made.__post_init__()
+    process = made.start(stderr=subprocess.PIPE)
+    made.wait_for_updates(3, process)
+    tracking_server.stop()
+    try:
+        assert process.wait(timeout=60) == 4
+        assert process.stderr is not None
+        assert "tracking store" in (said := process.stderr.read()) and len(said.strip().splitlines()) == 1
+        assert not made.trainers()
+        (folder,) = (made.root / "attempts").glob("*")
+        newest = max((folder / "checkpoints").glob("0*.json"))  # ended in order: with a checkpoint
+        reports, _ = Spool(folder).read(0)
+        assert json.loads(newest.read_text())["step"] == reports[-1].step
+    finally:
+        tracking_server.start()
+    assert left_running(made)
+    process = made.start(made.resume_command())
+    made.wait_for_updates(round(reports[-1].metrics["update"]) + 2, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 130
+    (attempt,) = made.attempts
+    assert whole(made, attempt)[0] == 64 and not left_running(made)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip("no right to mount a file system")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_disk_full_while_a_checkpoint_is_written(experiment: Any, small_disk: Path) -> None:
+    """The store is elsewhere, so it hears of it: the experiment ends in order, and goes on once there is room."""
+    made = experiment(training__episodes=200, training__checkpoint_every_episodes=2, training__checkpoints_kept=2)
+    made.root = small_disk / "root"
+    elsewhere = {"MLFLOW_TRACKING_URI": f"sqlite:///{made.folder / 'elsewhere.db'}"}
+    made.server = elsewhere["MLFLOW_TRACKING_URI"]
+    process = made.start(stderr=subprocess.PIPE)
+    made.wait_for_updates(6, process)
+    filler = small_disk / "filler"
+    until = time.monotonic() + 60
+    with filler.open("wb", buffering=0) as file:
+        while process.poll() is None and time.monotonic() < until:  # old checkpoints that are removed make room again
+            with contextlib.suppress(OSError):
+                file.write(bytes(2**16))
+    assert process.wait(timeout=20) == 4
+    assert process.stderr is not None and "the disk is full" in process.stderr.read()
+    (attempt,) = made.attempts
+    assert attempt.info.status == "FAILED" and attempt.data.tags["ladder.verdict"] == "crash"
+    assert (
+        evidence(attempt)[0]["detail"]["disk"].startswith("full") and made.parent.data.tags["ladder.outcome"] == "error"
+    )
+    whole(made, attempt)
+    assert not list(small_disk.glob("root/attempts/*/checkpoints/*.tmp"))
+
+    filler.unlink()
+    result = made.resume()
+    assert result.returncode == 0, result.stdout + result.stderr
+    _, resumed = made.attempts
+    start = json.loads(resumed.data.tags["ladder.warm_start"])
+    assert start["run_id"] == attempt.info.run_id and start["episode"] > 0
+    assert "passed over" not in result.stdout
+    shutil.rmtree(made.root)

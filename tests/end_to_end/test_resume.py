@@ -1,0 +1,240 @@
+"""What was cut off goes on: everything is read back from the store and from the attempts' folders."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from mlflow.entities import Run
+
+from tests.end_to_end.conftest import ON_BOTH, Experiment, evidence
+
+LONG = 100_000
+
+
+def whole(made: Experiment, run: Run) -> list[int]:
+    """The steps of the run's updates: each is there once, none is missing, and all metrics have them."""
+    history = made.client.get_metric_history(run.info.run_id, "update")
+    numbers = [round(point.value) for point in history]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    steps = [point.step for point in history]
+    for other in ("alpha_entropy", "episodes"):
+        assert [point.step for point in made.client.get_metric_history(run.info.run_id, other)] == steps
+    return steps
+
+
+def kill(process: subprocess.Popen[str], made: Experiment) -> None:
+    """The orchestrator alone; and nothing that it has started outlives it."""
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(made.trainers(), timeout=15)
+    assert not alive
+
+
+def left_running(made: Experiment) -> list[Run]:
+    return [run for run in made.runs() if run.info.status == "RUNNING"]
+
+
+@ON_BOTH
+def test_orchestrator_killed_at_any_moment(experiment: Any) -> None:
+    """kill -9, again and again: in the end one run with one curve, the same as that of a run nobody has disturbed."""
+    made = experiment(training__episodes=40, training__checkpoint_every_episodes=4, training__workers=2)
+    chance = random.Random(1)
+    process, killings = made.start(), 0
+    while killings < 4:
+        time.sleep(chance.uniform(0, 2) if killings % 2 else 0)
+        if killings:
+            made.wait_for_updates(killings * 8, process)
+        else:  # in the middle of its start
+            time.sleep(chance.uniform(1, 5))
+        kill(process, made)
+        killings += 1
+        started = made.folder / "root" / "experiments"
+        process = made.start(made.resume_command() if any(started.glob("*.log")) else made.command)
+    assert process.wait(timeout=200) == 0, process.stdout and process.stdout.read()
+    (attempt,) = made.attempts
+    assert attempt.info.status == made.parent.info.status == "FINISHED"
+    assert whole(made, attempt)[0] == 64 and attempt.data.metrics["episodes"] >= 40
+    assert made.parent.data.metrics["attempts"] == 1
+    table = json.loads(Path(made.client.download_artifacts(made.parent.info.run_id, "attempts.json")).read_text())
+    assert len(table["data"]) == 1
+
+    undisturbed = Experiment(made.folder / "undisturbed", made.values)
+    assert undisturbed.run().returncode == 0
+    for metric in ("alpha_entropy", "score_window", "gradient_norm", "random/score"):
+        ours = made.client.get_metric_history(attempt.info.run_id, metric)
+        theirs = undisturbed.client.get_metric_history(undisturbed.attempts[0].info.run_id, metric)
+        assert [(point.step, point.value) for point in ours] == [(point.step, point.value) for point in theirs]
+
+    again = made.resume()
+    assert again.returncode == 2 and "nothing to resume" in again.stderr
+    named = made.resume(made.parent.info.run_id)
+    assert named.returncode == 2 and "has ended, healthy" in named.stderr
+
+
+def test_power_cut(experiment: Any) -> None:
+    """kill -9 of everything at once. The attempt before it had failed: it is not tried again, and counts once."""
+    fault = {"kind": "crash", "at_update": 3, "times": 1}
+    made = experiment(faults=[fault], training__episodes=60, training__checkpoint_every_episodes=2, budget__retries=1)
+    process = made.start()
+    made.wait_for_updates(8, process)
+    for each in (process, *made.trainers()):
+        each.kill()
+    process.wait()
+    assert len(made.attempts) == 2 and left_running(made)
+    result = made.resume()
+    assert result.returncode == 0, result.stdout + result.stderr
+    crashed, resumed = made.attempts
+    assert crashed.data.tags["ladder.verdict"] == "crash" and crashed.info.status == "FAILED"
+    assert resumed.data.tags["ladder.verdict"] == "healthy" and resumed.info.status == "FINISHED"
+    whole(made, resumed)
+    assert made.parent.data.tags["ladder.outcome"] == "healthy" and made.parent.data.metrics["attempts"] == 2
+    assert not left_running(made) and not made.trainers()
+
+
+@ON_BOTH
+def test_interrupted_experiment_goes_on(experiment: Any) -> None:
+    made = experiment(training__episodes=LONG)
+    process = made.start()
+    made.wait_for_updates(5, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 130
+    (before,) = made.attempts
+    assert before.info.status == made.parent.info.status == "KILLED"
+
+    refused = made.resume("training.episodes=10")
+    assert refused.returncode == 2 and "goes on as it began" in refused.stderr
+    process = made.start(made.resume_command(made.parent.info.run_id))
+    made.wait_for_updates(round(before.data.metrics["update"]) + 3, process)
+    (during,) = made.attempts
+    assert during.info.status == "RUNNING" and "ladder.verdict" not in during.data.tags
+    assert "ladder.outcome" not in made.parent.data.tags
+
+    # Two on one experiment: the second refuses, and names the first.
+    second = made.resume()
+    assert second.returncode == 2 and f"process {process.pid} on " in second.stderr
+    assert len(second.stderr.splitlines()) == 1 and process.poll() is None
+
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 130
+    (after,) = made.attempts
+    assert after.info.run_id == before.info.run_id and after.info.status == "KILLED"
+    assert whole(made, after)[0] == 64
+    assert after.data.metrics["cost/seconds"] > before.data.metrics["cost/seconds"]
+
+
+def test_budget_of_hours_counts_on(experiment: Any) -> None:
+    made = experiment(training__episodes=LONG, budget__hours=25 / 3600)
+    assert made.run().returncode == 130
+    refused = made.resume()
+    assert refused.returncode == 2 and "budget.hours" in refused.stderr and len(refused.stderr.splitlines()) == 1
+    began = time.monotonic()
+    result = made.resume("budget.hours=0.0125")  # 20 s more
+    assert result.returncode == 130 and time.monotonic() - began < 60, result.stdout + result.stderr
+    (attempt,) = made.attempts
+    assert attempt.info.status == "KILLED"
+    if attempt.data.metrics.get("update"):
+        whole(made, attempt)
+
+
+PLAIN = """
+import os, time
+import mlflow
+with mlflow.start_run():
+    for step in range(40):
+        mlflow.log_metric("loss", 1.0, step=step)
+        time.sleep(0.1)
+"""
+
+
+@pytest.fixture
+def plain(experiment: Any) -> Experiment:
+    """An experiment with a trainer of somebody's own that knows no checkpoints."""
+    made: Experiment = experiment()
+    script = made.folder / "train.py"
+    script.write_text(PLAIN)
+    made.values |= {"trainer.command": [made.command[0], str(script)], "health.poll_seconds": 0.2}
+    made.__post_init__()
+    return made
+
+
+def wait_for_loss(made: Experiment, process: subprocess.Popen[str]) -> None:
+    until = time.monotonic() + 90
+    while time.monotonic() < until:
+        assert process.poll() is None
+        if (made.root / "mlflow.db").exists() and any("loss" in run.data.metrics for run in made.runs()):
+            return
+        time.sleep(0.2)
+    raise AssertionError("nothing was logged")
+
+
+def test_trainer_of_somebody_else_starts_again_in_a_run_of_its_own(plain: Experiment) -> None:
+    process = plain.start()
+    wait_for_loss(plain, process)
+    kill(process, plain)
+    result = plain.resume()
+    assert result.returncode == 0, result.stdout + result.stderr
+    first, second = plain.attempts
+    assert first.info.status == "KILLED" and first.data.tags["ladder.verdict"] == "interrupted"
+    assert "is gone" in json.dumps(evidence(first))
+    assert second.info.status == "FINISHED"
+    history = plain.client.get_metric_history(second.info.run_id, "loss")
+    assert [point.step for point in history] == list(range(40))
+
+
+def test_an_earlier_nights_runs_are_ended_but_not_those_of_the_living(plain: Experiment) -> None:
+    dead = plain.start()
+    wait_for_loss(plain, dead)
+    kill(dead, plain)
+    gone = {run.info.run_id for run in plain.runs()}
+
+    alive = Experiment(plain.folder / "alive", plain.values)
+    alive.root = plain.root
+    living = alive.start()
+    until = time.monotonic() + 60
+    while len(plain.runs()) < 4 and time.monotonic() < until:
+        time.sleep(0.2)
+    statuses = {run.info.run_id: run.info.status for run in plain.runs()}
+    assert {run for run in statuses if statuses[run] == "KILLED"} == gone
+    living.send_signal(signal.SIGSTOP)  # it lives, even if it says nothing
+    third = Experiment(plain.folder / "third", plain.values)
+    third.root = plain.root
+    result = third.run()
+    living.send_signal(signal.SIGCONT)
+    assert result.returncode == 0, result.stderr
+    assert living.wait(timeout=100) == 0
+    statuses = {run.info.run_id: run.info.status for run in plain.runs()}
+    assert sorted(statuses.values()) == ["FINISHED"] * 4 + ["KILLED"] * 2
+
+
+def test_daemon_of_a_trainer_dies_with_the_orchestrator(experiment: Any) -> None:
+    """A grandchild in a session of its own knows no leash and no process group."""
+    made = experiment()
+    script = made.folder / "daemon.sh"
+    script.write_text("trap '' TERM\nsetsid sleep 1000 &\nsleep 1000\n")
+    made.values["trainer.command"] = ["bash", str(script)]
+    made.__post_init__()
+    process = made.start()
+    until = time.monotonic() + 60
+    while "setsid" not in str(daemons := [each.name() for each in made.trainers()]) and time.monotonic() < until:
+        if daemons.count("sleep") == 2:
+            break
+        time.sleep(0.05)
+    assert len(made.trainers()) == 3
+    kill(process, made)
+    assert not made.trainers()
+
+
+def test_bad_requests_are_one_clear_line(experiment: Any) -> None:
+    made = experiment()
+    nothing = made.resume()
+    assert nothing.returncode == 2 and "nothing to resume" in nothing.stderr and not made.root.exists()
+    assert made.resume("one", "two").returncode == 2
+    assert made.resume("tracking.rot=x").returncode == 2
