@@ -116,6 +116,8 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
         self._seeds = (0, 0)
         self._actions: list[int] = []
         self.last_episode: Episode | None = None
+        self.new_squares = 0
+        """How many squares the present observation shows for the first time."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Starts the next game of this instance's sequence; `seed` restarts the sequence."""
@@ -164,8 +166,9 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
         key = int(blstats[nethack.NLE_BL_DNUM]), int(blstats[nethack.NLE_BL_DLEVEL])
         arrived = key not in self._levels
         level = self._levels.setdefault(key, Level())
-        new = level.look(observation["glyphs"])
-        reward = 0.0 if arrived else shaping.exploration * float(np.log1p(new))  # what arriving shows is no merit
+        self.new_squares = level.look(observation["glyphs"])
+        seen = float(np.log1p(self.new_squares))
+        reward = 0.0 if arrived else shaping.exploration * seen  # what arriving shows is no merit
 
         depth = int(blstats[nethack.NLE_BL_DEPTH])
         if depth > self._deepest:

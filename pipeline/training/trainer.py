@@ -34,7 +34,7 @@ from pipeline.policy.build import build_policy
 from pipeline.policy.interface import ObservationSpec
 from pipeline.training.advantage import generalised_advantage
 from pipeline.training.checkpoint import prune, read_checkpoint, select_experts, write_checkpoint
-from pipeline.training.measure import bootstrap_mean, episode_metrics, main_phase, rollout_metrics
+from pipeline.training.measure import bootstrap_mean, episode_metrics, main_phase, rollout_metrics, routing_by_situation
 from pipeline.training.numerics import LastGoodState, RewardNormaliser
 from pipeline.training.ppo import PPO
 from pipeline.training.rollout import Played
@@ -42,6 +42,8 @@ from pipeline.training.workers import Workers
 
 log = logging.getLogger("trainer")
 _GRAPHS_INSPECTED = 256
+_SITUATIONS_EVERY = 10
+"""Updates between two looks at the routing by situation: twenty more metrics cost a few milliseconds."""
 Log = Callable[[dict[str, float], int], None]
 
 
@@ -107,6 +109,8 @@ class Trainer:
             collected = time.perf_counter()
             self._strike_faults()
             learnt = self.ppo.update(self.finished, main_phase(played), self.last_good)
+            if self.updates % _SITUATIONS_EVERY == 0:
+                measured |= routing_by_situation(played, self.policy.expert_names)
             rolled_back = bool(learnt["rolled_back"])
             self.updates += 1
             self._updates_here += 1
