@@ -1,4 +1,4 @@
-"""The command line: `ladder run | check | status`."""
+"""The command line: `ladder run | check | compare | status`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
@@ -58,6 +59,17 @@ def check(config: ExperimentConfig) -> int:
     failed = sum(not item.true for item in items)
     console.print(f"{len(items) - failed} of {len(items)} items true")
     return EXIT_BAD_INPUT if failed else EXIT_HEALTHY
+
+
+def compare(words: Sequence[str], out: str | None) -> int:
+    """Compares experiments: run ids, and overrides such as tracking.root=DIR, in any order."""
+    from pipeline.compare.command import compare as show
+    from pipeline.tracking import open_store
+
+    config = validate(merge({}, [word for word in words if "=" in word], "overrides"), "overrides")
+    parents = [word for word in words if "=" not in word]
+    show(open_store(config), parents, None if out is None else Path(out), _console())
+    return EXIT_HEALTHY
 
 
 def status(config: ExperimentConfig) -> int:
@@ -131,6 +143,11 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("experiment", help="a YAML file, such as experiments/quickstart.yaml")
         command.add_argument("overrides", nargs="*", metavar="key.sub=value", help="replace values of the file")
+    text = "what happened in an experiment: its attempts side by side"
+    command = commands.add_parser("compare", help=text, description=text)
+    what = "parent runs (default: the newest experiment, with its siblings of other seeds), tracking.root=DIR"
+    command.add_argument("words", nargs="*", metavar="PARENT_RUN_ID", help=what)
+    command.add_argument("--out", metavar="DIR", help="also write DIR/compare.html, one file that needs no network")
     command = commands.add_parser("status", help="experiments and attempts, newest first")
     command.add_argument("overrides", nargs="*", metavar="key.sub=value", help="such as tracking.root=DIR")
     return parser
@@ -143,6 +160,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a terminal that cannot show α must not end a night's run
     try:
         parsed = _parser().parse_args(arguments)
+        if parsed.command == "compare":
+            return compare(parsed.words, parsed.out)
         if parsed.command == "status":
             return status(validate(merge({}, parsed.overrides, "overrides"), "overrides"))
         config = load_experiment(parsed.experiment, parsed.overrides)

@@ -9,28 +9,33 @@ import logging
 import math
 import os
 import sqlite3
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import pandas as pd
 import yaml
 from mlflow import MlflowClient
-from mlflow.entities import Experiment, Metric, Param, Run, RunStatus, RunTag, ViewType
+from mlflow.entities import Experiment, Metric, Param, RunStatus, RunTag, ViewType
+from mlflow.entities import Run as Run  # readers of the store name its type
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.attempt import WarmStart
 from pipeline.config import ExperimentConfig, flatten
-from pipeline.errors import InfrastructureFailure
+from pipeline.errors import BadInput, InfrastructureFailure
 from pipeline.health.history import History
 from pipeline.health.verdict import Verdict
 
 URI_VARIABLE, RUN_VARIABLE = "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"
+ATTENTION, BEST_EPISODE = "figures/attention.svg", "figures/best_episode.gif"
+"""Artifacts that a trainer leaves when an attempt has been trained to the end."""
 _PARAM_LIMIT = 6000  # characters of a param's value, MLflow's own limit
 _TAG_LIMIT = 8000
 _EXPERIMENT_TAGS = {
@@ -53,6 +58,14 @@ def tracking_uri(config: ExperimentConfig) -> str:
     """MLFLOW_TRACKING_URI, else `tracking.uri`, else the SQLite file under `tracking.root`."""
     root = tracking_root(config)
     return os.environ.get(URI_VARIABLE) or config.tracking.uri or f"sqlite:///{root / 'mlflow.db'}"
+
+
+def open_store(config: ExperimentConfig) -> Store:
+    """The store of a configuration, for reading. Raises BadInput where it would be a new one, which is not made."""
+    uri, root = tracking_uri(config), tracking_root(config)
+    if uri == f"sqlite:///{root / 'mlflow.db'}" and not (root / "mlflow.db").exists():
+        raise BadInput(f"no experiments yet under {root}")
+    return Store(uri, root)
 
 
 @contextlib.contextmanager
@@ -210,6 +223,20 @@ class Store:
                 for name, found in points.items()
             }
         )
+
+    def points(self, run_id: str, metrics: Iterable[str]) -> dict[str, list[tuple[int, int, float]]]:
+        """Complete histories as (step, time in ms, value), as logged; without the metrics that have none."""
+        with _reachable(self.uri):
+            found = {name: self.client.get_metric_history(run_id, name) for name in metrics}
+        return {
+            name: [(each.step, each.timestamp, each.value) for each in found[name]] for name in found if found[name]
+        }
+
+    def artifact(self, run_id: str, path: str) -> bytes | None:
+        """The content of an artifact, or None if there is no such one."""
+        with tempfile.TemporaryDirectory() as folder, contextlib.suppress(MlflowException, OSError):
+            return Path(self.client.download_artifacts(run_id, path, folder)).read_bytes()
+        return None
 
     def experiments(self) -> list[tuple[Experiment, list[Run]]]:
         """Every MLflow experiment with its ladder runs (parents and attempts), newest first."""

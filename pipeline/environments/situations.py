@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from pipeline.environments.entity_graph import HIT_POINTS, KINDS
+from pipeline.environments.names import SITUATIONS as SITUATIONS
 
-SITUATIONS = ("low_hit_points", "monster_adjacent", "new_map", "else")
 LOW_HIT_POINTS = 1 / 3
 """Below this share of the maximum, hit points are low."""
 
