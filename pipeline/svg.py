@@ -147,12 +147,10 @@ class Chart:
             unit = f" {self.x_label}" if self.x_label and index == len(marks) - 1 else ""
             anchor = "end" if unit and self.px(value) > width - 60 else "middle"
             edge = width - _RIGHT if anchor == "end" else self.px(value)
-            parts.append(
-                f'<line class="axis" x1="{self.px(value)}" x2="{self.px(value)}" y1="{floor}" y2="{floor + 3}"/>'
-            )
-            parts.append(
-                f'<text class="tick" x="{edge}" y="{floor + 16}" text-anchor="{anchor}">{number(value)}{escape(unit)}</text>'
-            )
+            at = self.px(value)
+            parts.append(f'<line class="axis" x1="{at}" x2="{at}" y1="{floor}" y2="{floor + 3}"/>')
+            place = f'x="{edge}" y="{floor + 16}" text-anchor="{anchor}"'
+            parts.append(f'<text class="tick" {place}>{number(value)}{escape(unit)}</text>')
         return "".join(parts) + "</svg>"
 
     def _y_ticks(self) -> list[float]:

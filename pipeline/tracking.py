@@ -18,6 +18,7 @@ from typing import Any
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
+import numpy as np
 import pandas as pd
 import yaml
 from mlflow import MlflowClient
@@ -257,6 +258,10 @@ class Store:
 class TrainerRun:
     """The run that an orchestrator has started for this process, found in the environment. Never ended from here."""
 
+    @property
+    def run_id(self) -> str:
+        return self._run_id
+
     def __init__(self) -> None:
         self._run_id = os.environ[RUN_VARIABLE]
         self._client = MlflowClient(tracking_uri=os.environ[URI_VARIABLE])
@@ -264,6 +269,55 @@ class TrainerRun:
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """One synchronous batch: nothing is queued, so nothing is lost with the process."""
         log_metrics(self._client, self._run_id, metrics, step)
+
+    def log_bytes(self, content: bytes, path: str) -> None:
+        """An artifact, such as a figure."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / Path(path).name
+            file.write_bytes(content)
+            self._client.log_artifact(self._run_id, str(file), str(Path(path).parent))
+
+    def log_model(self, model: Any, requirements: list[str], code: Path, shapes: Signature, step: int) -> str:
+        """A torch module as a logged model of this run, with all that it takes to load it elsewhere; returns its URI.
+
+        Args:
+            requirements: pip requirements. code: the package that defines the module; it travels along.
+            shapes: of inputs by name, and of the output.
+        """
+        import mlflow.pytorch
+        from mlflow.entities import LoggedModelOutput
+        from mlflow.models import ModelSignature
+        from mlflow.types import Schema, TensorSpec
+
+        inputs, output = shapes
+        signature = ModelSignature(
+            Schema([TensorSpec(np.dtype(kind), (-1, *shape), name) for name, (kind, shape) in inputs.items()]),
+            Schema([TensorSpec(np.dtype(output[0]), (-1, *output[1]))]),
+        )
+        experiment = self._client.get_run(self._run_id).info.experiment_id
+        with tempfile.TemporaryDirectory() as folder:
+            mlflow.pytorch.save_model(
+                model,
+                f"{folder}/model",
+                code_paths=[str(code)],
+                signature=signature,
+                pip_requirements=requirements,
+                serialization_format="pickle",  # a module with methods, not a traced graph
+            )
+            logged = self._client.create_logged_model(
+                experiment, name="player", source_run_id=self._run_id, model_type="policy"
+            )
+            self._client.log_model_artifacts(logged.model_id, f"{folder}/model")
+        self._client.finalize_logged_model(logged.model_id, "READY")
+        self._client.log_outputs(self._run_id, [LoggedModelOutput(logged.model_id, step)])
+        uri = f"models:/{logged.model_id}"
+        self._client.set_tag(self._run_id, "ladder.model", uri)
+        return uri
+
+
+Shape = tuple[str, tuple[int, ...]]
+"""NumPy type and dimensions, without the batch."""
+Signature = tuple[dict[str, Shape], Shape]
 
 
 def log_metrics(client: MlflowClient, run_id: str, metrics: Mapping[str, float], step: int) -> None:

@@ -46,8 +46,8 @@ def _moment(store: Store, run: str) -> str | None:
     if drawing is not None:
         figures.append(
             f'<figure><div class="moment">{drawing.decode()}</div><figcaption>A moment of its best episode. Lines: '
-            "what the hero's node attends to, mean over heads of the last layer; the thicker, the more. Bars: the router's "
-            "weights.</figcaption></figure>"
+            "what the hero's node attends to, mean over heads of the last layer; the thicker, the more. Bars: the "
+            "router's weights.</figcaption></figure>"
         )
     if film is not None and len(film) <= _LARGEST_FILM:
         data = base64.b64encode(film).decode()

@@ -120,7 +120,7 @@ def _facts(row: Any, attempts: pd.DataFrame) -> str:
         ("cost", f"{row.minutes:.1f} min", f"{failed:.1f} min of it in attempts that failed"),
     ]  # fmt: skip
     if row.settled_run:
-        facts.append(("policy to take", f"<code>{row.settled_run[:8]}</code>", f"runs:/{row.settled_run}/policy"))
+        facts.append(("policy to take", f"<code>{row.settled_run[:8]}</code>", f"runs:/{row.settled_run}/player"))
     cells = "".join(f"<div><dt>{name}</dt><dd>{value}<small>{more}</small></dd></div>" for name, value, more in facts)
     return f'<dl class="facts">{cells}</dl>'
 
@@ -210,8 +210,8 @@ def _across(night: Comparison, colours: dict[str, int]) -> str:
         f"{plain_interval(*settled.loc['random', _SCORE])} (interquartile means over experiments).</p></header>"
         "<section><div class='scroll'><table><tr><th>experiment</th><th>outcome</th><th>settled on</th>"
         f"<th class='n'>attempts</th><th class='n'>time</th><th class='n'>score</th><th class='n'>random</th></tr>"
-        f'{rows}</table></div><p class="note" style="margin-top:14px">The unit is the run, not the episode. An attempt that '
-        "failed counts with the score that it had reached. One run has no interval.</p>"
+        f'{rows}</table></div><p class="note" style="margin-top:14px">The unit is the run, not the episode. An attempt '
+        "that failed counts with the score that it had reached. One run has no interval.</p>"
         f'{_legend(night.attempts, colours)}<div class="two">{drawn}</div></section>'
     )
 

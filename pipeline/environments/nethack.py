@@ -90,9 +90,12 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
     Args:
         config: id, character, step cap and the coefficients of the reward.
         seed: of this instance's own sequence of games.
+        also: further arrays of NLE to observe, such as `tty_chars`.
     """
 
-    def __init__(self, config: EnvironmentSection, seed: int | np.random.SeedSequence) -> None:
+    def __init__(
+        self, config: EnvironmentSection, seed: int | np.random.SeedSequence, also: tuple[str, ...] = ()
+    ) -> None:
         import nle.env  # noqa: F401 - registers
 
         env = gym.make(
@@ -100,7 +103,7 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
             disable_env_checker=True,
             max_episode_steps=config.max_episode_steps,
             character=config.character,
-            observation_keys=OBSERVATION_KEYS,
+            observation_keys=OBSERVATION_KEYS + also,
             savedir=None,
             fix_moon_phase=True,
         )
@@ -159,6 +162,11 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
                 died=terminated and info["end_status"] == info["end_status"].DEATH,
             )
         return observation, reward, terminated, truncated, {}
+
+    @property
+    def score(self) -> float:
+        """The game's own, as of the last moment in which the hero lived."""
+        return self._score
 
     def _explore(self, observation: dict[str, np.ndarray]) -> float:
         """The part of the reward for new squares, new depths and for getting nearer to stairs down."""

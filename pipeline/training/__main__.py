@@ -9,11 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from pathlib import Path
 
 import torch
 
 from pipeline.attempt import ATTEMPT_VARIABLE, EXIT_INTERRUPTED, EXIT_OUT_OF_MEMORY, AttemptFile
 from pipeline.tracking import TrainerRun
+from pipeline.training.publish import publish
 from pipeline.training.trainer import run_attempt
 
 
@@ -29,7 +31,10 @@ def main() -> int:
     attempt = AttemptFile.read(os.environ[ATTEMPT_VARIABLE])
     run = TrainerRun()
     try:
-        return 0 if run_attempt(attempt, run.log) else EXIT_INTERRUPTED
+        if not run_attempt(attempt, run.log):
+            return EXIT_INTERRUPTED
+        publish(run, attempt.config, Path(attempt.folder) / "checkpoints")
+        return 0
     except Exception as error:
         logging.exception("the trainer ends with an error")
         return EXIT_OUT_OF_MEMORY if _ran_out_of_memory(error) else 1
