@@ -26,23 +26,41 @@ from pipeline.errors import (
     BadInput,
     InfrastructureFailure,
 )
-from pipeline.load import load_experiment, merge, validate
+from pipeline.load import load_experiments, merge, validate
 from pipeline.preflight import preflight
 
 EXIT_OF_OUTCOME = {"healthy": EXIT_HEALTHY, "exhausted": EXIT_EXHAUSTED, "interrupted": EXIT_INTERRUPTED}
 
 
-def run(config: ExperimentConfig) -> int:
-    """Runs an experiment down its ladder."""
+def run(configs: Sequence[ExperimentConfig]) -> int:
+    """Runs experiments (seeds of one) down their ladders, one after another; the exit code is that of the worst.
+
+    Each has its own budget, so that what becomes of a seed does not depend on those before it. Only a person ends all.
+    """
     # Imported here: MLflow takes seconds, and bad input should not.
     from pipeline.display import Display
     from pipeline.launchers.local import LocalLauncher
     from pipeline.orchestrator import Orchestrator
     from pipeline.tracking import Store, tracking_root, tracking_uri
 
-    store = Store(tracking_uri(config), tracking_root(config))
-    end = Orchestrator(config, store, LocalLauncher(), Display()).run()
-    return EXIT_OF_OUTCOME[end.outcome]
+    store, worst, parents = Store(tracking_uri(configs[0]), tracking_root(configs[0])), EXIT_HEALTHY, []
+    for config in configs:
+        orchestrator = Orchestrator(config, store, LocalLauncher(), Display())
+        try:
+            worst = max(worst, EXIT_OF_OUTCOME[orchestrator.run().outcome])
+        except InfrastructureFailure as error:
+            if config is configs[-1]:
+                raise
+            print(f"ladder: seed {config.training.seed}: {error}", file=sys.stderr)
+            worst = max(worst, EXIT_INFRASTRUCTURE)
+        parents += [orchestrator.parent] if orchestrator.parent else []
+        if orchestrator.asked_to_stop:
+            break
+    if len(parents) > 1:
+        from pipeline.compare.command import compare as show
+
+        show(store, parents, None, _console())
+    return worst
 
 
 def check(config: ExperimentConfig) -> int:
@@ -164,8 +182,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return compare(parsed.words, parsed.out)
         if parsed.command == "status":
             return status(validate(merge({}, parsed.overrides, "overrides"), "overrides"))
-        config = load_experiment(parsed.experiment, parsed.overrides)
-        return run(config) if parsed.command == "run" else check(config)
+        configs = load_experiments(parsed.experiment, parsed.overrides)
+        return run(configs) if parsed.command == "run" else check(configs[0])
     except BadInput as error:
         print(f"ladder: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT

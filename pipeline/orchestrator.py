@@ -28,11 +28,14 @@ import pandas as pd
 
 from fallbacks.ladder import Attempt, Checkpoint, End, Ladder, Plan
 from pipeline.attempt import ATTEMPT_VARIABLE, EXIT_OUT_OF_MEMORY, AttemptFile, PendingFault
+from pipeline.compare.command import PAGE, log_page
 from pipeline.config import ExperimentConfig, difference
 from pipeline.display import Display
 from pipeline.errors import InfrastructureFailure
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.base import Job, Launcher
+from pipeline.notes import attempt_summary, markdown_table
+from pipeline.notify import Notifier
 from pipeline.tracking import RUN_VARIABLE, URI_VARIABLE, Store
 from pipeline.watch import Watch
 
@@ -48,8 +51,10 @@ class Orchestrator:
         self.ladder = Ladder(config)
         self.attempts: list[Attempt] = []
         self._rows: list[dict[str, Any]] = []
+        self.parent = ""  # run id, once there is one
         self._random_score: dict[str, float] | None = None
         self._asked_to_stop = threading.Event()
+        self._notify = Notifier(config.notify.command, display.complain)
 
     def run(self) -> End:
         """Everything, to the end.
@@ -74,6 +79,11 @@ class Orchestrator:
                 raise
             self._sum_up(step.outcome, step.reason, step.settled_rung)
             return step
+
+    @property
+    def asked_to_stop(self) -> bool:
+        """Whether a person has asked for the end."""
+        return self._asked_to_stop.is_set()
 
     def _ended(self) -> str | None:
         """Why nothing more is to be started, or None."""
@@ -213,7 +223,6 @@ class Orchestrator:
         if newest is not None and attempt.verdict.name == "healthy":
             self.store.log_file(attempt.run_id, Path(newest.path), "policy")
             self.store.set_tags(attempt.run_id, {"ladder.policy": newest.path})
-        self.store.end_attempt(attempt.run_id, attempt.verdict)
         start = attempt.warm_start
         self._rows.append(
             {
@@ -230,7 +239,10 @@ class Orchestrator:
                 "run_id": attempt.run_id,
             }
         )
+        self.store.end_attempt(attempt.run_id, attempt.verdict, attempt_summary(self._rows[-1]))
         self.display.attempt_ended(attempt, warnings, self._rows[-1])
+        about = {"experiment": self.config.experiment.name, "seed": self.config.training.seed, "parent": self.parent}
+        self._notify("verdict", about | self._rows[-1])
 
     def _sum_up(self, outcome: str, reason: str, settled_rung: str | None) -> None:
         table = pd.DataFrame(self._rows)
@@ -246,9 +258,18 @@ class Orchestrator:
             metrics["settled/score_window"] = self._rows[-1]["score"]
         self.store.log_metrics(self.parent, metrics)
         title = f"**{outcome}** – {reason}"
-        note = f"{title}\n\n{_markdown(self._rows)}" if self._rows else title
+        if settled_rung is not None and self.config.trainer.command is None:
+            title += f"\n\nThe policy: `runs:/{self._rows[-1]['run_id']}/player`. All of it: artifact `{PAGE}`."
+        note = f"{title}\n\n{markdown_table(self._rows)}" if self._rows else title
+        if settled_rung is not None:
+            self.store.set_tags(self.parent, {"ladder.settled_run": self._rows[-1]["run_id"]})
         self.store.end_parent(self.parent, outcome, settled_rung, table, note)
         self.display.experiment_ended(outcome, reason, self._rows, self._random_score)
+        if outcome in ("healthy", "exhausted"):
+            log_page(self.store, self.parent, self.display.complain)
+        about = {"experiment": self.config.experiment.name, "seed": self.config.training.seed, "parent": self.parent}
+        end = {"outcome": outcome, "reason": reason, "settled_rung": settled_rung}
+        self._notify("end", about | end | metrics | {"attempts": self._rows})
 
     # Signals
 
@@ -309,12 +330,3 @@ def _tail(log: Path, lines: int = 20, size: int = 8192) -> list[str]:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 2)
-
-
-def _markdown(rows: list[dict[str, Any]]) -> str:
-    columns = [column for column in rows[0] if column != "run_id"]
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    for row in rows:
-        cells = ["" if row[column] is None else str(row[column]).replace("|", "/") for column in columns]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)

@@ -18,7 +18,6 @@ from typing import Any
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
-import numpy as np
 import pandas as pd
 import yaml
 from mlflow import MlflowClient
@@ -32,7 +31,7 @@ from pipeline.attempt import WarmStart
 from pipeline.config import ExperimentConfig, flatten
 from pipeline.errors import BadInput, InfrastructureFailure
 from pipeline.health.history import History
-from pipeline.health.verdict import Verdict
+from pipeline.health.verdict import MEANINGS, Verdict
 
 URI_VARIABLE, RUN_VARIABLE = "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"
 ATTENTION, BEST_EPISODE = "figures/attention.svg", "figures/best_episode.gif"
@@ -177,16 +176,20 @@ class Store:
         with _reachable(self.uri):
             log_metrics(self.client, run_id, metrics, step)
 
-    def end_attempt(self, run_id: str, verdict: Verdict) -> None:
-        """Verdict, evidence, and the status that says the same: only a healthy attempt is FINISHED."""
+    def end_attempt(self, run_id: str, verdict: Verdict, summary: str = "") -> None:
+        """Verdict, evidence, and the status that says the same: only a healthy attempt is FINISHED.
+
+        The run's note says it in two lines: the verdict with its evidence or meaning, and the summary.
+        """
         evidence = [each.model_dump(mode="json") for each in verdict.evidence]
+        why = verdict.sentence or MEANINGS[verdict.name]
         with _reachable(self.uri):
             self.set_tags(
                 run_id,
                 {
                     "ladder.verdict": verdict.name,
                     "ladder.evidence": _evidence_tag(evidence),
-                    "mlflow.note.content": f"**{verdict.name}** {verdict.sentence}",
+                    "mlflow.note.content": f"**{verdict.name}** – {why}\n\n{summary}".rstrip(),
                 },
             )
             self.client.log_dict(run_id, {"verdict": verdict.name, "evidence": evidence}, "verdict.json")
@@ -258,66 +261,20 @@ class Store:
 class TrainerRun:
     """The run that an orchestrator has started for this process, found in the environment. Never ended from here."""
 
-    @property
-    def run_id(self) -> str:
-        return self._run_id
-
     def __init__(self) -> None:
-        self._run_id = os.environ[RUN_VARIABLE]
-        self._client = MlflowClient(tracking_uri=os.environ[URI_VARIABLE])
+        self.run_id = os.environ[RUN_VARIABLE]
+        self.client = MlflowClient(tracking_uri=os.environ[URI_VARIABLE])
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """One synchronous batch: nothing is queued, so nothing is lost with the process."""
-        log_metrics(self._client, self._run_id, metrics, step)
+        log_metrics(self.client, self.run_id, metrics, step)
 
     def log_bytes(self, content: bytes, path: str) -> None:
         """An artifact, such as a figure."""
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / Path(path).name
             file.write_bytes(content)
-            self._client.log_artifact(self._run_id, str(file), str(Path(path).parent))
-
-    def log_model(self, model: Any, requirements: list[str], code: Path, shapes: Signature, step: int) -> str:
-        """A torch module as a logged model of this run, with all that it takes to load it elsewhere; returns its URI.
-
-        Args:
-            requirements: pip requirements. code: the package that defines the module; it travels along.
-            shapes: of inputs by name, and of the output.
-        """
-        import mlflow.pytorch
-        from mlflow.entities import LoggedModelOutput
-        from mlflow.models import ModelSignature
-        from mlflow.types import Schema, TensorSpec
-
-        inputs, output = shapes
-        signature = ModelSignature(
-            Schema([TensorSpec(np.dtype(kind), (-1, *shape), name) for name, (kind, shape) in inputs.items()]),
-            Schema([TensorSpec(np.dtype(output[0]), (-1, *output[1]))]),
-        )
-        experiment = self._client.get_run(self._run_id).info.experiment_id
-        with tempfile.TemporaryDirectory() as folder:
-            mlflow.pytorch.save_model(
-                model,
-                f"{folder}/model",
-                code_paths=[str(code)],
-                signature=signature,
-                pip_requirements=requirements,
-                serialization_format="pickle",  # a module with methods, not a traced graph
-            )
-            logged = self._client.create_logged_model(
-                experiment, name="player", source_run_id=self._run_id, model_type="policy"
-            )
-            self._client.log_model_artifacts(logged.model_id, f"{folder}/model")
-        self._client.finalize_logged_model(logged.model_id, "READY")
-        self._client.log_outputs(self._run_id, [LoggedModelOutput(logged.model_id, step)])
-        uri = f"models:/{logged.model_id}"
-        self._client.set_tag(self._run_id, "ladder.model", uri)
-        return uri
-
-
-Shape = tuple[str, tuple[int, ...]]
-"""NumPy type and dimensions, without the batch."""
-Signature = tuple[dict[str, Shape], Shape]
+            self.client.log_artifact(self.run_id, str(file), str(Path(path).parent))
 
 
 def log_metrics(client: MlflowClient, run_id: str, metrics: Mapping[str, float], step: int) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,15 @@ def compare(store: Store, parents: Sequence[str], out: Path | None, console: Con
     show(night, console)
     if out is not None:
         console.print(f"page {write_page(night, store, out)}", soft_wrap=True)
+
+
+def log_page(store: Store, parent: str, complain: Callable[[str], None]) -> None:
+    """The page of one experiment as an artifact of its parent run. It never fails; `complain` gets a line instead."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            store.log_file(parent, write_page(read(store, [parent]), store, Path(folder)))
+    except Exception as error:
+        complain(f"the page {PAGE} could not be made: {type(error).__name__}: {error}")
 
 
 def write_page(night: Comparison, store: Store, folder: Path) -> Path:

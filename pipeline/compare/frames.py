@@ -8,6 +8,7 @@
 | experiment, seed | str, Int64 | name of the MLflow experiment; `training.seed` |
 | outcome | str | healthy, exhausted, interrupted, error, or running |
 | settled_rung, settled_run | str or None | where the ladder ended healthy, and the run id of that attempt |
+| model | str or None | URI of its policy for `mlflow.pytorch.load_model` |
 | started | datetime | |
 | minutes | float | from the parent's start to its end, or until now |
 | attempts | int | how many |

@@ -70,7 +70,8 @@ def read(store: Store, parents: Sequence[str] = (), metrics: Iterable[str] = ())
             values.append(history)
             if verdict is not None:
                 verdicts[run.info.run_id] = verdict
-        experiments.append(_experiment(runs[parent], rows))
+        model = runs[rows[-1]["run_id"]].data.tags.get("ladder.model") if rows else None
+        experiments.append(_experiment(runs[parent], rows, model))
         attempts += rows
     order = sorted(range(len(experiments)), key=lambda index: experiments[index]["started"])
     rank = {experiments[index]["parent"]: place for place, index in enumerate(order)}
@@ -117,7 +118,7 @@ def _parent_of(word: str, runs: dict[str, Run]) -> str:
 # One row each
 
 _EXPERIMENT = (
-    "parent", "experiment", "seed", "outcome", "settled_rung", "settled_run", "started", "minutes", "attempts",
+    "parent", "experiment", "seed", "outcome", "settled_rung", "settled_run", "model", "started", "minutes", "attempts",
     "score", "score_low", "score_high", "random", "random_low", "random_high",
 )  # fmt: skip
 _ATTEMPT = (
@@ -127,15 +128,16 @@ _ATTEMPT = (
 )  # fmt: skip
 
 
-def _experiment(parent: Run, attempts: list[dict[str, Any]]) -> dict[str, Any]:
+def _experiment(parent: Run, attempts: list[dict[str, Any]], model: str | None) -> dict[str, Any]:
     tags, metrics = parent.data.tags, parent.data.metrics
     outcome = tags.get("ladder.outcome", "running")
     settled = attempts[-1] if outcome == "healthy" and attempts else None
+    model = model if settled else None
     score = (settled["score"], settled["score_low"], settled["score_high"]) if settled else (np.nan,) * 3
     random = (metrics.get(name, np.nan) for name in ("random/score", "random/score_low", "random/score_high"))
     row = (
         parent.info.run_id, _name(parent), _seed(parent), outcome,
-        tags.get("ladder.settled_rung"), settled["run_id"] if settled else None,
+        tags.get("ladder.settled_rung"), settled["run_id"] if settled else None, model,
         _time(parent.info.start_time), _minutes(parent), len(attempts), *score, *random,
     )  # fmt: skip
     return dict(zip(_EXPERIMENT, row, strict=True))

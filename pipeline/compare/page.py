@@ -120,7 +120,9 @@ def _facts(row: Any, attempts: pd.DataFrame) -> str:
         ("cost", f"{row.minutes:.1f} min", f"{failed:.1f} min of it in attempts that failed"),
     ]  # fmt: skip
     if row.settled_run:
-        facts.append(("policy to take", f"<code>{row.settled_run[:8]}</code>", f"runs:/{row.settled_run}/player"))
+        facts.append(
+            ("policy to take", f"<code>{row.settled_run[:8]}</code>", escape(row.model or "checkpoints in its folder"))
+        )
     cells = "".join(f"<div><dt>{name}</dt><dd>{value}<small>{more}</small></dd></div>" for name, value, more in facts)
     return f'<dl class="facts">{cells}</dl>'
 

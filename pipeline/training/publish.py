@@ -8,24 +8,20 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 
-import pipeline
 from pipeline.config import ExperimentConfig
-from pipeline.environments.level import MAP_SHAPE
-from pipeline.environments.nethack import count_actions
-from pipeline.tracking import ATTENTION, BEST_EPISODE, Signature, TrainerRun
+from pipeline.tracking import ATTENTION, BEST_EPISODE, TrainerRun
 from pipeline.training.attention import draw, liveliest
 from pipeline.training.checkpoint import read_checkpoint
 from pipeline.training.film import film
+from pipeline.training.logged_model import log_player
 from pipeline.training.player import Player
 from pipeline.training.recording import record
 
 log = logging.getLogger("trainer")
 GAMES = 8
 """Played for the best episode."""
-REQUIREMENTS = ("mlflow", "torch", "torch-geometric", "entmax", "gymnasium", "nle", "numpy", "pydantic", "cloudpickle")
 
 
 def publish(run: TrainerRun, config: ExperimentConfig, checkpoints: Path) -> None:
@@ -34,10 +30,7 @@ def publish(run: TrainerRun, config: ExperimentConfig, checkpoints: Path) -> Non
         state = read_checkpoint(max(path for path in checkpoints.glob("*.pt") if path.stem.isdigit()))
         player = Player.from_state(state, config)
         with _harmless("the model could not be logged"):
-            requirements = [f"{name}=={version(name)}" for name in REQUIREMENTS]
-            code = Path(pipeline.__file__).parent
-            uri = run.log_model(player, requirements, code, _signature(player), step=state["steps"])
-            log.info("the policy is %s", uri)
+            log.info("the policy is %s", log_player(run, player, step=state["steps"]))
         with _harmless("no game could be recorded"):
             seed = config.training.seed
             games = record(player, [seed + 1000 * number for number in range(1, GAMES + 1)])
@@ -47,17 +40,6 @@ def publish(run: TrainerRun, config: ExperimentConfig, checkpoints: Path) -> Non
             drawing = draw(player, liveliest(player, best), player.experts)
             if drawing is not None:
                 run.log_bytes(drawing, ATTENTION)
-
-
-def _signature(player: Player) -> Signature:
-    """Of :meth:`Player.forward`."""
-    inputs = {
-        "glyphs": ("int16", MAP_SHAPE),
-        "blstats": ("int64", (27,)),
-        "underfoot": ("int16", ()),
-        "visited": ("int8", MAP_SHAPE),
-    }
-    return inputs, ("float32", (count_actions(player.environment),))
 
 
 @contextlib.contextmanager
