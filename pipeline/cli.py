@@ -1,10 +1,10 @@
-"""The command line: `ladder run | check | compare | status`."""
+"""The command line: `ladder run | check | compare | watch | status`."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from fallbacks.ladder import Ladder
@@ -90,58 +89,46 @@ def compare(words: Sequence[str], out: str | None) -> int:
     return EXIT_HEALTHY
 
 
-def status(config: ExperimentConfig) -> int:
+def watch(run: str, overrides: Sequence[str], seed: int, pace: float) -> int:
+    """A checkpoint plays a game in the terminal."""
+    from pipeline.replaying import watch as play
+    from pipeline.tracking import open_store
+
+    return play(open_store(validate(merge({}, overrides, "overrides"), "overrides")), run, seed, pace)
+
+
+def status(config: ExperimentConfig, *, follow: bool) -> int:
     """Prints the experiments of the store with their attempts, newest first."""
+    from pipeline.status import status as show
     from pipeline.tracking import URI_VARIABLE, Store, tracking_root, tracking_uri
 
     root = tracking_root(config)
     if not (os.environ.get(URI_VARIABLE) or config.tracking.uri or (root / "mlflow.db").exists()):
         print(f"no experiments yet under {root}")
         return EXIT_HEALTHY
-    store = Store(tracking_uri(config), root)
-    table = Table(box=None, pad_edge=False)
-    for column in ("experiment / attempt", "status", "verdict", "episodes", "score", "from", "run"):
-        table.add_column(column, overflow="fold")
-    for experiment, runs in store.experiments():
-        for parent in (each for each in runs if each.data.tags["ladder.kind"] == "experiment"):
-            tags = parent.data.tags
-            table.add_row(
-                f"[bold]{escape(experiment.name)}[/]",
-                parent.info.status,
-                tags.get("ladder.outcome", "–"),
-                "",
-                "",
-                "",
-                parent.info.run_id,
-            )
-            nested = [each for each in runs if each.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
-            for each in sorted(nested, key=lambda one: int(one.data.tags["ladder.attempt"])):
-                tags, metrics = each.data.tags, each.data.metrics
-                score = metrics.get("score_window")
-                table.add_row(
-                    f"  {tags['ladder.attempt']} {tags['ladder.rung']}",
-                    each.info.status,
-                    tags.get("ladder.verdict", "–"),
-                    f"{metrics.get('episodes', 0):.0f}",
-                    "–" if score is None else f"{score:.1f}",
-                    _source(tags["ladder.warm_start"]),
-                    each.info.run_id,
-                )
-    _console().print(table)
+    show(Store(tracking_uri(config), root), _console(), follow=follow)
     return EXIT_HEALTHY
-
-
-def _source(warm_start: str) -> str:
-    """The tag `ladder.warm_start` in words."""
-    if warm_start == "scratch":
-        return warm_start
-    start = json.loads(warm_start)
-    return f"episode {start['episode']} of {start['run_id'][:8]}"
 
 
 def _console() -> Console:
     """As wide as the terminal; in a pipe wide enough that nothing is cut."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+
+
+def _seconds(word: str) -> float:
+    """Argument: a number of seconds."""
+    with contextlib.suppress(ValueError):
+        if 0 <= (value := float(word)) <= 60:
+            return value
+    raise argparse.ArgumentTypeError(f"{word!r}: must be seconds between 0 and 60")
+
+
+def _seed(word: str) -> int:
+    """Argument: a seed."""
+    with contextlib.suppress(ValueError):
+        if 0 <= (value := int(word)) < 2**31:
+            return value
+    raise argparse.ArgumentTypeError(f"{word!r}: must be a whole number from 0 to 2147483647")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -166,8 +153,15 @@ def _parser() -> argparse.ArgumentParser:
     what = "parent runs (default: the newest experiment, with its siblings of other seeds), tracking.root=DIR"
     command.add_argument("words", nargs="*", metavar="PARENT_RUN_ID", help=what)
     command.add_argument("--out", metavar="DIR", help="also write DIR/compare.html, one file that needs no network")
+    text = "a checkpoint plays a game in this terminal, the router's weights beside it"
+    command = commands.add_parser("watch", help=text, description=text)
+    command.add_argument("run", metavar="RUN_ID", help="an attempt, or an experiment: then its settled attempt")
+    command.add_argument("overrides", nargs="*", metavar="key.sub=value", help="such as tracking.root=DIR")
+    command.add_argument("--seed", type=_seed, default=1, help="of the game (default 1)")
+    command.add_argument("--pace", type=_seconds, default=0.08, help="seconds a step (default 0.08)")
     command = commands.add_parser("status", help="experiments and attempts, newest first")
     command.add_argument("overrides", nargs="*", metavar="key.sub=value", help="such as tracking.root=DIR")
+    command.add_argument("--follow", action="store_true", help="until no experiment is running any more")
     return parser
 
 
@@ -178,10 +172,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a terminal that cannot show α must not end a night's run
     try:
         parsed = _parser().parse_args(arguments)
+        if parsed.command == "watch":
+            return watch(parsed.run, parsed.overrides, parsed.seed, parsed.pace)
         if parsed.command == "compare":
             return compare(parsed.words, parsed.out)
         if parsed.command == "status":
-            return status(validate(merge({}, parsed.overrides, "overrides"), "overrides"))
+            return status(validate(merge({}, parsed.overrides, "overrides"), "overrides"), follow=parsed.follow)
         configs = load_experiments(parsed.experiment, parsed.overrides)
         return run(configs) if parsed.command == "run" else check(configs[0])
     except BadInput as error:

@@ -228,6 +228,22 @@ class Store:
             }
         )
 
+    def find(self, word: str) -> Run:
+        """The ladder run with this id, or with the only one that begins so (four letters at least). Raises BadInput."""
+        runs = {run.info.run_id: run for _, each in self.experiments() for run in each}
+        fit = [run_id for run_id in runs if run_id == word or (len(word) >= 4 and run_id.startswith(word))]
+        if len(fit) != 1:
+            known = [run_id for run_id, run in runs.items() if run.data.tags["ladder.kind"] == "experiment"]
+            problem = f"{len(fit)} runs begin so" if fit else "no such run"
+            raise BadInput(f"{word}: {problem}; experiments, newest first: {', '.join(known[:5]) or 'none'}")
+        return runs[fit[0]]
+
+    def attempts(self, parent: str) -> list[Run]:
+        """The attempts of an experiment, by their numbers."""
+        runs = [run for _, each in self.experiments() for run in each if run.data.tags["ladder.kind"] == "attempt"]
+        mine = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent]
+        return sorted(mine, key=lambda run: int(run.data.tags["ladder.attempt"]))
+
     def points(self, run_id: str, metrics: Iterable[str]) -> dict[str, list[tuple[int, int, float]]]:
         """Complete histories as (step, time in ms, value), as logged; without the metrics that have none."""
         with _reachable(self.uri):

@@ -55,7 +55,7 @@ def load(
 def read(store: Store, parents: Sequence[str] = (), metrics: Iterable[str] = ()) -> Comparison:
     """The same from a store that is open."""
     runs = {run.info.run_id: run for _, each in store.experiments() for run in each}
-    chosen = [_parent_of(word, runs) for word in parents] if parents else _newest(runs.values())
+    chosen = [_parent(store.find(word)) for word in parents] if parents else _newest(runs.values())
     experiments, attempts, values, verdicts = [], [], [], {}
     for parent in dict.fromkeys(chosen):
         rows = []
@@ -106,13 +106,8 @@ def _newest(runs: Iterable[Run]) -> list[str]:
     return siblings(max(parents, key=lambda run: run.info.start_time), parents)
 
 
-def _parent_of(word: str, runs: dict[str, Run]) -> str:
-    fit = [run_id for run_id in runs if run_id == word or (len(word) >= 4 and run_id.startswith(word))]
-    if len(fit) != 1:
-        known = [run_id for run_id, run in runs.items() if run.data.tags["ladder.kind"] == "experiment"]
-        several = f"{len(fit)} runs begin so" if fit else "no such run"
-        raise BadInput(f"{word}: {several}; experiments, newest first: {', '.join(known[:5]) or 'none'}")
-    return str(runs[fit[0]].data.tags.get("mlflow.parentRunId", fit[0]))
+def _parent(run: Run) -> str:
+    return str(run.data.tags.get("mlflow.parentRunId", run.info.run_id))
 
 
 # One row each
