@@ -165,13 +165,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Options may stand anywhere: argparse by itself takes no further words once an option has come between."""
+    parser = _parser()
+    parsed, rest = parser.parse_known_args(arguments)
+    if unknown := [word for word in rest if word.startswith("-")]:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    (parsed.words if parsed.command == "compare" else parsed.overrides).extend(rest)
+    return parsed
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot show α must not end a night's run
     try:
-        parsed = _parser().parse_args(arguments)
+        parsed = _parse(arguments)
         if parsed.command == "watch":
             return watch(parsed.run, parsed.overrides, parsed.seed, parsed.pace)
         if parsed.command == "compare":
