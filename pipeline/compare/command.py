@@ -85,7 +85,7 @@ def show(night: Comparison, console: Console) -> None:
             quality, kind = verdict_on_score(row)
             against = f"a random policy: {plain_interval(row.random, row.random_low, row.random_high)}"
             if row.settled_run:
-                against += f"; the settled one is [{_COLOURS[kind]}]{quality}[/]"
+                against += f". [{_COLOURS[kind]}]{quality}[/]"
             console.print(against.replace(" [", r" \[", 1), soft_wrap=True)
         console.print()
     if len(night.experiments) > 1:
@@ -126,7 +126,9 @@ def _show_across(night: Comparison, console: Console) -> None:
     console.print(table)
     better = night.improvement()
     for row in better[better.attempts_x + better.attempts_y > 2].itertuples():
-        chance = plain_interval(row.probability, row.probability_low, row.probability_high)
+        chance = f"{row.probability:.2f}"
+        if np.isfinite(row.probability_low):
+            chance += f" [{row.probability_low:.2f}, {row.probability_high:.2f}]"
         if row.probability >= 0.5:
             console.print(_plain(f"P({row.x} scores higher than {row.y}) = {chance}"), soft_wrap=True)
 

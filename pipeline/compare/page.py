@@ -42,14 +42,14 @@ def render(night: Comparison, moments: Mapping[str, str] | None = None) -> str:
 def verdict_on_score(row: Any) -> tuple[str, str]:
     """Whether a settled policy is any good, against random play under the same step cap: words and CSS class."""
     if not np.isfinite(row.score):
-        return "there is no score", "wait"
+        return "There is no score", "wait"
     if not np.isfinite(row.random):
-        return "there is no random baseline to compare it with", "wait"
+        return "There is no random baseline to compare it with", "wait"
     if row.score_low > row.random_high:
-        return "clearly better than random play", "good"
+        return "Its policy is clearly better than random play", "good"
     if row.score_high < row.random_low:
-        return "worse than random play", "bad"
-    return "not clearly better than random play", "wait"
+        return "Its policy is worse than random play", "bad"
+    return "Its policy is not clearly better than random play", "wait"
 
 
 def plain_interval(value: float, low: float, high: float) -> str:
@@ -100,7 +100,7 @@ def _lead(row: Any, attempts: pd.DataFrame) -> str:
     if row.outcome == "healthy":
         quality, kind = verdict_on_score(row)
         text = (
-            f"The ladder settled on <b>{escape(str(row.settled_rung))}</b> after {count}. Its policy is "
+            f"The ladder settled on <b>{escape(str(row.settled_rung))}</b> after {count}. "
             f'<b class="{kind}">{quality}</b>.{escape(after)}'
         )
     elif row.outcome == "exhausted":
@@ -193,18 +193,18 @@ def _across(night: Comparison, colours: dict[str, int]) -> str:
         for row in night.experiments.itertuples()
     )
     dots = [
-        (f"settled policies ({settled.experiments['settled']})", *settled.loc["settled", _SCORE], "c0"),
+        (f"settled policies ({settled.experiments['settled']})", *settled.loc["settled", _SCORE], "settled"),
         (f"random policy ({settled.experiments['random']})", *settled.loc["random", _SCORE], "c6"),
-        *((f"{rung} ({each.attempts})", *each[_SCORE], f"c{colours[rung]}") for rung, each in rungs.iterrows()),
+        *((f"{rung} ({each.attempts:.0f})", *each[_SCORE], f"c{colours[rung]}") for rung, each in rungs.iterrows()),
     ]
-    figure = charts.intervals(dots, "Score by rung: interquartile mean and 95 % interval over runs", "score")
+    figure = charts.intervals(dots, "Score by rung: interquartile mean, 95 % interval over runs", "score")
     chance = [
         (f"{row.x} over {row.y}", row.probability, row.probability_low, row.probability_high, f"c{colours[row.x]}")
         for row in better[better.x.map(list(colours).index) > better.y.map(list(colours).index)].itertuples()
     ]
-    chances = charts.intervals(chance, "Probability that a run of one rung scores higher than one of another")
+    chances = charts.intervals(chance, "Probability that one rung scores higher than another")
     curves = charts.score_curves(night, night.attempts, colours, "step") or ""
-    drawn = "".join(f"<figure>{each}</figure>" for each in (figure, chances, curves) if each)
+    drawn = "".join(f"<figure>{each}</figure>" for each in (figure, curves, chances) if each)
     return (
         f"<header><h1>{escape(', '.join(dict.fromkeys(night.experiments.experiment)))}: {count} experiments</h1>"
         f'<p class="lead"><b class="{"good" if healthy == count else "wait"}">{healthy} of {count}</b> ended healthy; '

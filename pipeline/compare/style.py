@@ -77,6 +77,7 @@ svg.chart text.word { fill: var(--ink); }
 .random-line { stroke: var(--soft); stroke-dasharray: 2 3; fill: none; }
 .phase { fill: var(--ink); fill-opacity: .45; width: 1px; }
 .whisker { stroke: var(--ink); stroke-width: 2; fill: none; stroke-linecap: round; }
+.dot.settled { fill: var(--good); } a { color: inherit; text-underline-offset: 3px; }
 .dot { stroke: var(--card); stroke-width: 1.5; }
 .timeline { position: relative; margin: 14px 0 4px; }
 .timeline .lane { display: grid; grid-template-columns: 170px 1fr; align-items: center; height: 54px; }

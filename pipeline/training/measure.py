@@ -76,10 +76,10 @@ def episode_metrics(episodes: list[Episode]) -> dict[str, float]:
         return {}
     return {
         "score": float(np.mean([episode.score for episode in episodes])),
-        "task_return": float(np.mean([episode.task_return for episode in episodes])),
-        "episode_length": float(np.mean([episode.steps for episode in episodes])),
-        "depth": float(np.mean([episode.depth for episode in episodes])),
-        "death_share": float(np.mean([episode.died for episode in episodes])),
+        "episode/task_return": float(np.mean([episode.task_return for episode in episodes])),
+        "episode/length": float(np.mean([episode.steps for episode in episodes])),
+        "episode/depth": float(np.mean([episode.depth for episode in episodes])),
+        "episode/death_share": float(np.mean([episode.died for episode in episodes])),
     }
 
 
