@@ -4,6 +4,7 @@ EXPERIMENT ?= experiments/quickstart.yaml
 ARGS ?=
 ROOT ?= mlruns
 PORT ?= 5000
+OUT ?= $(ROOT)
 NAME ?= throughput
 BASE_PYTHON ?= $(firstword $(foreach python,python3.11 python3.12 python3.13 python3,$(shell command -v $(python) 2>/dev/null)))
 
@@ -12,7 +13,7 @@ READY := .venv/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run drill test lint ui bench clean
+.PHONY: help setup run drill test lint ui compare bench clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##/make \1\t/p' Makefile | expand -t 14
@@ -51,7 +52,10 @@ ui: $(READY)  ## the MLflow UI on http://127.0.0.1:5000: make ui [PORT=…] [ROO
 	MLFLOW_DISABLE_TELEMETRY=true PYTHONWARNINGS=ignore exec $(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) \
 	  --workers 1 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(ROOT)/mlflow.db}"
 
-bench: $(READY)  ## a benchmark: make bench [NAME=throughput|learning|survival] [ARGS="--seeds 3 …"]
+compare: $(READY)  ## what happened in the newest experiment, as a table and a page: make compare [ROOT=mlruns] [OUT=mlruns] [ARGS=PARENT_RUN_ID]
+	@$(BIN)/ladder compare $(ARGS) "tracking.root=$(ROOT)" --out "$(OUT)"
+
+bench: $(READY)  ## a benchmark: make bench [NAME=throughput|learning|detection|recovery|survival] [ARGS="--seeds 3 …"]
 	@$(BIN)/python -m benchmarks.$(NAME) $(ARGS)
 
 clean:  ## removes the virtual environment and caches; never a result

@@ -1,10 +1,10 @@
-"""The command line: `ladder run | resume | check | diagnose | status`."""
+"""The command line: `ladder run | resume | check | diagnose | compare | watch | status`."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from fallbacks.ladder import Ladder
@@ -26,14 +25,17 @@ from pipeline.errors import (
     BadInput,
     InfrastructureFailure,
 )
-from pipeline.load import load_experiment, merge, validate
+from pipeline.load import load_experiments, merge, validate
 from pipeline.preflight import preflight
 
 EXIT_OF_OUTCOME = {"healthy": EXIT_HEALTHY, "exhausted": EXIT_EXHAUSTED, "interrupted": EXIT_INTERRUPTED}
 
 
-def run(config: ExperimentConfig) -> int:
-    """Runs an experiment down its ladder."""
+def run(configs: Sequence[ExperimentConfig]) -> int:
+    """Runs experiments (seeds of one) down their ladders, one after another; the exit code is that of the worst.
+
+    Each has its own budget, so that what becomes of a seed does not depend on those before it. Only a person ends all.
+    """
     # Imported here: MLflow takes seconds, and bad input should not.
     from pipeline.display import Display
     from pipeline.launchers.local import LocalLauncher
@@ -42,10 +44,28 @@ def run(config: ExperimentConfig) -> int:
     from pipeline.tracking import Store, tracking_root, tracking_uri
 
     private_files()
-    store, launcher, display = Store(tracking_uri(config), tracking_root(config)), LocalLauncher(), Display()
-    reconcile(store, launcher, display.say)
-    end = Orchestrator(config, store, launcher, display).run()
-    return EXIT_OF_OUTCOME[end.outcome]
+    store, worst, parents = Store(tracking_uri(configs[0]), tracking_root(configs[0])), EXIT_HEALTHY, []
+    launcher = LocalLauncher()
+    for number, config in enumerate(configs):
+        display = Display()
+        if number == 0:
+            reconcile(store, launcher, display.say)
+        orchestrator = Orchestrator(config, store, launcher, display)
+        try:
+            worst = max(worst, EXIT_OF_OUTCOME[orchestrator.run().outcome])
+        except InfrastructureFailure as error:
+            if config is configs[-1]:
+                raise
+            print(f"ladder: seed {config.training.seed}: {error}", file=sys.stderr)
+            worst = max(worst, EXIT_INFRASTRUCTURE)
+        parents += [orchestrator.parent] if orchestrator.parent else []
+        if orchestrator.asked_to_stop:
+            break
+    if len(parents) > 1:
+        from pipeline.compare.command import compare as show
+
+        show(store, parents, None, _console())
+    return worst
 
 
 def resume(words: Sequence[str]) -> int:
@@ -112,44 +132,35 @@ def check(config: ExperimentConfig) -> int:
     return EXIT_BAD_INPUT if failed else EXIT_HEALTHY
 
 
-def status(config: ExperimentConfig) -> int:
+def compare(words: Sequence[str], out: str | None) -> int:
+    """Compares experiments: run ids, and overrides such as tracking.root=DIR, in any order."""
+    from pipeline.compare.command import compare as show
+    from pipeline.tracking import open_store
+
+    config = validate(merge({}, [word for word in words if "=" in word], "overrides"), "overrides")
+    parents = [word for word in words if "=" not in word]
+    show(open_store(config), parents, None if out is None else Path(out), _console())
+    return EXIT_HEALTHY
+
+
+def watch(run: str, overrides: Sequence[str], seed: int, pace: float) -> int:
+    """A checkpoint plays a game in the terminal."""
+    from pipeline.replaying import watch as play
+    from pipeline.tracking import open_store
+
+    return play(open_store(validate(merge({}, overrides, "overrides"), "overrides")), run, seed, pace)
+
+
+def status(config: ExperimentConfig, *, follow: bool) -> int:
     """Prints the experiments of the store with their attempts, newest first."""
+    from pipeline.status import status as show
     from pipeline.tracking import Store, tracking_root, tracking_uri
 
     root = tracking_root(config)
     if not _has_store(config):
         print(f"no experiments yet under {root}")
         return EXIT_HEALTHY
-    store = Store(tracking_uri(config), root)
-    table = Table(box=None, pad_edge=False)
-    for column in ("experiment / attempt", "status", "verdict", "episodes", "score", "from", "run"):
-        table.add_column(column, overflow="fold")
-    for experiment, runs in store.experiments():
-        for parent in (each for each in runs if each.data.tags["ladder.kind"] == "experiment"):
-            tags = parent.data.tags
-            table.add_row(
-                f"[bold]{escape(experiment.name)}[/]",
-                parent.info.status,
-                tags.get("ladder.outcome", "–"),
-                "",
-                "",
-                "",
-                parent.info.run_id,
-            )
-            nested = [each for each in runs if each.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
-            for each in sorted(nested, key=lambda one: int(one.data.tags["ladder.attempt"])):
-                tags, metrics = each.data.tags, each.data.metrics
-                score = metrics.get("score_window")
-                table.add_row(
-                    f"  {tags['ladder.attempt']} {tags['ladder.rung']}",
-                    each.info.status,
-                    tags.get("ladder.verdict", "–"),
-                    f"{metrics.get('episodes', 0):.0f}",
-                    "–" if score is None else f"{score:.1f}",
-                    _source(tags["ladder.warm_start"]),
-                    each.info.run_id,
-                )
-    _console().print(table)
+    show(Store(tracking_uri(config), root), _console(), follow=follow)
     return EXIT_HEALTHY
 
 
@@ -166,17 +177,25 @@ def diagnose(target: str, overrides: Sequence[str], out: str | None) -> int:
     return EXIT_HEALTHY
 
 
-def _source(warm_start: str) -> str:
-    """The tag `ladder.warm_start` in words."""
-    if warm_start == "scratch":
-        return warm_start
-    start = json.loads(warm_start)
-    return f"episode {start['episode']} of {start['run_id'][:8]}"
-
-
 def _console() -> Console:
     """As wide as the terminal; in a pipe wide enough that nothing is cut."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+
+
+def _seconds(word: str) -> float:
+    """Argument: a number of seconds."""
+    with contextlib.suppress(ValueError):
+        if 0 <= (value := float(word)) <= 60:
+            return value
+    raise argparse.ArgumentTypeError(f"{word!r}: must be seconds between 0 and 60")
+
+
+def _seed(word: str) -> int:
+    """Argument: a seed."""
+    with contextlib.suppress(ValueError):
+        if 0 <= (value := int(word)) < 2**31:
+            return value
+    raise argparse.ArgumentTypeError(f"{word!r}: must be a whole number from 0 to 2147483647")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -208,9 +227,31 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PARENT_RUN_ID | key.sub=value",
         help="its parent run (default: the newest unfinished one); tracking.… and budget.… can be given",
     )
+    text = "what happened in an experiment: its attempts side by side"
+    command = commands.add_parser("compare", help=text, description=text)
+    what = "parent runs (default: the newest experiment, with its siblings of other seeds), tracking.root=DIR"
+    command.add_argument("words", nargs="*", metavar="PARENT_RUN_ID", help=what)
+    command.add_argument("--out", metavar="DIR", help="also write DIR/compare.html, one file that needs no network")
+    text = "a checkpoint plays a game in this terminal, the router's weights beside it"
+    command = commands.add_parser("watch", help=text, description=text)
+    command.add_argument("run", metavar="RUN_ID", help="an attempt, or an experiment: then its settled attempt")
+    command.add_argument("overrides", nargs="*", metavar="key.sub=value", help="such as tracking.root=DIR")
+    command.add_argument("--seed", type=_seed, default=1, help="of the game (default 1)")
+    command.add_argument("--pace", type=_seconds, default=0.08, help="seconds a step (default 0.08)")
     command = commands.add_parser("status", help="experiments and attempts, newest first")
     command.add_argument("overrides", nargs="*", metavar="key.sub=value", help="such as tracking.root=DIR")
+    command.add_argument("--follow", action="store_true", help="until no experiment is running any more")
     return parser
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Options may stand anywhere: argparse by itself takes no further words once an option has come between."""
+    parser = _parser()
+    parsed, rest = parser.parse_known_args(arguments)
+    if unknown := [word for word in rest if word.startswith("-")]:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    (parsed.words if parsed.command in ("compare", "resume") else parsed.overrides).extend(rest)
+    return parsed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -219,15 +260,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot show α must not end a night's run
     try:
-        parsed = _parser().parse_args(arguments)
+        parsed = _parse(arguments)
+        if parsed.command == "watch":
+            return watch(parsed.run, parsed.overrides, parsed.seed, parsed.pace)
+        if parsed.command == "compare":
+            return compare(parsed.words, parsed.out)
         if parsed.command == "status":
-            return status(validate(merge({}, parsed.overrides, "overrides"), "overrides"))
+            return status(validate(merge({}, parsed.overrides, "overrides"), "overrides"), follow=parsed.follow)
         if parsed.command == "diagnose":
             return diagnose(parsed.target, parsed.overrides, parsed.out)
         if parsed.command == "resume":
             return resume(parsed.words)
-        config = load_experiment(parsed.experiment, parsed.overrides)
-        return run(config) if parsed.command == "run" else check(config)
+        configs = load_experiments(parsed.experiment, parsed.overrides)
+        return run(configs) if parsed.command == "run" else check(configs[0])
     except BadInput as error:
         print(f"ladder: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT

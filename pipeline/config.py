@@ -235,7 +235,7 @@ class CustomRung(Section):
     @model_validator(mode="after")
     def _about_training(self) -> CustomRung:
         for key in self.set:
-            if key.split(".")[0] in ("experiment", "ladder", "tracking", "budget", "faults"):
+            if key.split(".")[0] in ("experiment", "ladder", "tracking", "notify", "budget", "faults"):
                 raise ValueError(f"set: {key} belongs to the whole experiment; a rung cannot change it")
         return self
 
@@ -272,6 +272,11 @@ class TrackingSection(Section):
     """MLflow tracking URI; default: the SQLite file under the root. MLFLOW_TRACKING_URI, if set, wins."""
 
 
+class NotifySection(Section):
+    command: Annotated[tuple[str, ...] | None, Field(strict=False, min_length=1)] = None
+    """Run at each verdict and at the end, as a list of words (no shell), with the facts as JSON on its input."""
+
+
 class TrainerSection(Section):
     command: Annotated[tuple[str, ...] | None, Field(strict=False, min_length=1)] = None
     """The trainer, as a list of words (no shell). Default: this project's own."""
@@ -300,6 +305,7 @@ class ExperimentConfig(Section):
     ladder: LadderSection = LadderSection()
     budget: BudgetSection = BudgetSection()
     tracking: TrackingSection = TrackingSection()
+    notify: NotifySection = NotifySection()
     trainer: TrainerSection = TrainerSection()
     faults: tuple[Fault, ...] = _sequence(())
 

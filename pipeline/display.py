@@ -129,7 +129,12 @@ class Display:
                 markup=False,
             )
         root = self._config.tracking.root
-        self.say("compare the attempts: make ui" + ("" if root == "mlruns" else f" ROOT={root}"), markup=False)
+        at = "" if root == "mlruns" else f" ROOT={root}"
+        self.say(f"compare the attempts: make compare{at}, make ui{at}", markup=False)
+
+    def complain(self, what: str) -> None:
+        """Of something that went wrong beside the experiment."""
+        self.say(f"[yellow]warning[/] {escape(what)}")
 
     # Its means
 

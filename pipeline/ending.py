@@ -11,7 +11,7 @@ import json
 import logging
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +65,16 @@ class Ending(BaseModel):
 
 
 def conclude(
-    store: Store, run_id: str, ending: Ending, rules: tuple[AnyRule, ...], checkpoints: tuple[Checkpoint, ...]
+    store: Store,
+    run_id: str,
+    ending: Ending,
+    rules: tuple[AnyRule, ...],
+    checkpoints: tuple[Checkpoint, ...],
+    describe: Callable[[Watch], str] = lambda _: "",
 ) -> tuple[Watch, list[Evidence]]:
     """Tells the store of an ending, and all that it does not have yet; the same once more changes nothing.
+
+    `describe` says in a line what the attempt came to, for the run's note.
 
     Returns the run's latest metrics, and the warnings.
     """
@@ -88,7 +95,7 @@ def conclude(
         store.log_figure(run_id, figure, f"evidence/{name}.png")
     if log := end_of(folder / "trainer.log"):
         store.log_text(run_id, log, "trainer.log")
-    store.end_attempt(run_id, ending.verdict)
+    store.end_attempt(run_id, ending.verdict, describe(watch))
     if ending.verdict.name != "interrupted":  # that one may go on, and must know what it has reported
         spool.remove()
     return watch, warnings

@@ -29,6 +29,26 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     return validate(merge(read_yaml(path), overrides, str(path)), str(path))
 
 
+def load_experiments(path: str | Path, overrides: Sequence[str] = ()) -> tuple[ExperimentConfig, ...]:
+    """The same, where `training.seed` may also be a list of seeds: one configuration for each, else alike.
+
+    A configuration itself always has one seed, so that nothing else needs to know of siblings.
+
+    Raises:
+        BadInput: as above; or the list is empty, or holds a seed twice.
+    """
+    path = Path(path)
+    data = merge(read_yaml(path), overrides, str(path))
+    given = data.get("training")
+    training: dict[str, Any] = given if isinstance(given, dict) else {}
+    seeds = training.get("seed")
+    if not isinstance(seeds, list):
+        return (validate(data, str(path)),)
+    if not seeds or len(set(map(str, seeds))) != len(seeds):
+        raise BadInput(f"{path}: training.seed: a list of seeds must hold each of them once, not {seeds}")
+    return tuple(validate({**data, "training": {**training, "seed": seed}}, str(path)) for seed in seeds)
+
+
 def read_yaml(path: Path) -> Any:
     """An OmegaConf mapping. Raises BadInput: missing, unreadable, not YAML, not a mapping."""
     if path.is_dir():

@@ -27,15 +27,18 @@ from rich.markup import escape
 from fallbacks.ladder import Attempt, End, Ladder, Plan
 from pipeline.attempt import ATTEMPT_VARIABLE, AttemptFile, PendingFault
 from pipeline.checkpoint_files import fingerprint, usable
+from pipeline.compare.command import PAGE, log_page
 from pipeline.config import ExperimentConfig, difference
 from pipeline.display import Display
 from pipeline.ending import Ending, conclude, kernel_kills, tail_of, verdict_at_exit
 from pipeline.errors import InfrastructureFailure, StoreAway
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.base import Job, Launcher
+from pipeline.notes import attempt_summary, markdown_table
+from pipeline.notify import Notifier
 from pipeline.owner import LIFE_SIGN_SECONDS, Lock, Owner
 from pipeline.patience import Patience
-from pipeline.records import Past, lock_path, markdown, row
+from pipeline.records import Past, lock_path, row
 from pipeline.signals import heeded
 from pipeline.spool import Spool
 from pipeline.tracking import RUN_VARIABLE, THEIR_WAITING, URI_VARIABLE, Store
@@ -57,6 +60,7 @@ class Orchestrator:
         self._random_score: dict[str, float] | None = None
         self._last_sign = -math.inf
         self._asked_to_stop = threading.Event()
+        self._notify = Notifier(config.notify.command, display.complain)
 
     def run(self, past: Past | None = None) -> End:
         """Everything, to the end; from the beginning, or from where somebody was cut off.
@@ -122,6 +126,11 @@ class Orchestrator:
     def _seconds(self) -> float:
         """That the experiment has taken so far, without the time for which nobody ran it."""
         return time.monotonic() - self._began
+
+    @property
+    def asked_to_stop(self) -> bool:
+        """Whether a person has asked for the end."""
+        return self._asked_to_stop.is_set()
 
     def _ended(self) -> str | None:
         """Why nothing more is to be started, or None."""
@@ -283,12 +292,19 @@ class Orchestrator:
     # What is written down
 
     def _close(self, attempt: Attempt, ending: Ending) -> None:
+        rules = attempt.config.health.build()
         watch, warnings = conclude(
-            self.store, attempt.run_id, ending, attempt.config.health.build(), attempt.checkpoints
+            self.store,
+            attempt.run_id,
+            ending,
+            rules,
+            attempt.checkpoints,
+            lambda seen: attempt_summary(row(attempt, seen, ending.seconds)),
         )
         self._remember_random_score(watch.latest)
         self._rows.append(row(attempt, watch, ending.seconds))
         self.display.attempt_ended(attempt, warnings, self._rows[-1])
+        self._notify("verdict", self._about() | self._rows[-1])
 
     def _sum_up(self, outcome: str, reason: str, settled_rung: str | None) -> None:
         table = pd.DataFrame(self._rows)
@@ -304,9 +320,21 @@ class Orchestrator:
             metrics["settled/score_window"] = self._rows[-1]["score"]
         self.store.log_metrics(self.parent, metrics)
         title = f"**{outcome}** – {reason}"
-        note = f"{title}\n\n{markdown(self._rows)}" if self._rows else title
+        if settled_rung is not None and self.config.trainer.command is None:
+            title += f"\n\nThe policy: `runs:/{self._rows[-1]['run_id']}/player`. All of it: artifact `{PAGE}`."
+        note = f"{title}\n\n{markdown_table(self._rows)}" if self._rows else title
+        if settled_rung is not None:
+            self.store.set_tags(self.parent, {"ladder.settled_run": self._rows[-1]["run_id"]})
         self.store.end_parent(self.parent, outcome, settled_rung, table, note)
         self.display.experiment_ended(outcome, reason, self._rows, self._random_score)
+        if outcome in ("healthy", "exhausted"):
+            log_page(self.store, self.parent, self.display.complain)
+        end = {"outcome": outcome, "reason": reason, "settled_rung": settled_rung}
+        self._notify("end", self._about() | end | metrics | {"attempts": self._rows})
+
+    def _about(self) -> dict[str, Any]:
+        """Which experiment this is, for a person who is told of it."""
+        return {"experiment": self.config.experiment.name, "seed": self.config.training.seed, "parent": self.parent}
 
 
 def _error(error: BaseException) -> Verdict:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,16 +144,6 @@ def row(attempt: Attempt, watch: Watch, seconds: float) -> dict[str, Any]:
         "best score": _rounded(latest.get("best/score_window")),
         "run_id": attempt.run_id,
     }
-
-
-def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """The table of attempts, for a note."""
-    columns = [column for column in rows[0] if column != "run_id"]
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    for each in rows:
-        cells = ["" if each[column] is None else str(each[column]).replace("|", "/") for column in columns]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
 
 
 def _rounded(value: float | None) -> float | None:

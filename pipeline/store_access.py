@@ -7,6 +7,7 @@ import fcntl
 import logging
 import os
 import sqlite3
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -88,12 +89,19 @@ class TrainerRun:
     """The run that an orchestrator has started for a trainer. Never ended from here."""
 
     def __init__(self, uri: str, run_id: str) -> None:
-        self._run_id = run_id
-        self._client = MlflowClient(tracking_uri=uri)
+        self.run_id = run_id
+        self.client = MlflowClient(tracking_uri=uri)
 
     def send(self, reports: Sequence[Report]) -> None:
         """Returns when the store has them. Raises: whatever MLflow does where it cannot be reached."""
-        send_reports(self._client, self._run_id, reports)
+        send_reports(self.client, self.run_id, reports)
+
+    def log_bytes(self, content: bytes, path: str) -> None:
+        """An artifact, such as a figure."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / Path(path).name
+            file.write_bytes(content)
+            self.client.log_artifact(self.run_id, str(file), str(Path(path).parent))
 
 
 def send_reports(client: MlflowClient, run_id: str, reports: Sequence[Report]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -23,8 +24,9 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.attempt import RUN_VARIABLE, URI_VARIABLE, WarmStart
 from pipeline.config import ExperimentConfig, flatten
+from pipeline.errors import BadInput
 from pipeline.health.history import History
-from pipeline.health.verdict import Verdict
+from pipeline.health.verdict import MEANINGS, Verdict
 from pipeline.patience import Patience
 from pipeline.spool import Report, Spool, finite
 from pipeline.store_access import (
@@ -46,10 +48,13 @@ __all__ = [
     "Store",
     "TrainerRun",
     "default_uri",
+    "open_store",
     "tracking_root",
     "tracking_uri",
 ]
 Answer = TypeVar("Answer")
+ATTENTION, BEST_EPISODE = "figures/attention.svg", "figures/best_episode.gif"
+"""Artifacts that a trainer leaves when an attempt has been trained to the end."""
 _PARAM_LIMIT = 6000  # characters of a param's value, MLflow's own limit
 _TAG_LIMIT = 8000
 _SAID_AT_THE_END = {"ladder.verdict", "ladder.evidence", "ladder.outcome", "mlflow.note.content"}
@@ -59,6 +64,14 @@ _EXPERIMENT_TAGS = {
     "mlflow.experiment.primaryMetric.name": "score_window",
     "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
 }
+
+
+def open_store(config: ExperimentConfig) -> Store:
+    """The store of a configuration, for reading. Raises BadInput where it would be a new one, which is not made."""
+    uri, root = tracking_uri(config), tracking_root(config)
+    if uri == default_uri(root) and not (root / "mlflow.db").exists():
+        raise BadInput(f"no experiments yet under {root}")
+    return Store(uri, root)
 
 
 class Store:
@@ -195,15 +208,19 @@ class Store:
             count += len(pending[0])
         return count
 
-    def end_attempt(self, run_id: str, verdict: Verdict) -> None:
-        """Verdict, evidence, and the status that says the same: only a healthy attempt is FINISHED."""
+    def end_attempt(self, run_id: str, verdict: Verdict, summary: str = "") -> None:
+        """Verdict, evidence, and the status that says the same: only a healthy attempt is FINISHED.
+
+        The run's note says it in two lines: the verdict with its evidence or meaning, and the summary.
+        """
         evidence = [each.model_dump(mode="json") for each in verdict.evidence]
+        why = verdict.sentence or MEANINGS[verdict.name]
         self.set_tags(
             run_id,
             {
                 "ladder.verdict": verdict.name,
                 "ladder.evidence": _evidence_tag(evidence),
-                "mlflow.note.content": f"**{verdict.name}** {verdict.sentence}",
+                "mlflow.note.content": f"**{verdict.name}** – {why}\n\n{summary}".rstrip(),
             },
         )
         text = json.dumps({"verdict": verdict.name, "evidence": evidence}, indent=2)
@@ -296,6 +313,29 @@ class Store:
         filter_string = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}' and tags.`ladder.kind` = 'attempt'"
         found = self._search([parent.info.experiment_id], filter_string)
         return sorted(found, key=lambda run: int(run.data.tags["ladder.attempt"]))
+
+    def find(self, word: str) -> Run:
+        """The ladder run with this id, or with the only one that begins so (four letters at least). Raises BadInput."""
+        runs = {run.info.run_id: run for _, each in self.experiments() for run in each}
+        fit = [run_id for run_id in runs if run_id == word or (len(word) >= 4 and run_id.startswith(word))]
+        if len(fit) != 1:
+            known = [run_id for run_id, run in runs.items() if run.data.tags["ladder.kind"] == "experiment"]
+            problem = f"{len(fit)} runs begin so" if fit else "no such run"
+            raise BadInput(f"{word}: {problem}; experiments, newest first: {', '.join(known[:5]) or 'none'}")
+        return runs[fit[0]]
+
+    def points(self, run_id: str, metrics: Iterable[str]) -> dict[str, list[tuple[int, int, float]]]:
+        """Complete histories as (step, time in ms, value), as logged; without the metrics that have none."""
+        found = {name: self._ask(partial(self.client.get_metric_history, run_id, name)) for name in metrics}
+        return {
+            name: [(each.step, each.timestamp, each.value) for each in found[name]] for name in found if found[name]
+        }
+
+    def artifact(self, run_id: str, path: str) -> bytes | None:
+        """The content of an artifact, or None if there is no such one."""
+        with TemporaryDirectory() as folder, contextlib.suppress(MlflowException, OSError):
+            return Path(self.client.download_artifacts(run_id, path, folder)).read_bytes()
+        return None
 
     def read_text(self, run_id: str, name: str) -> str | None:
         """A text artifact, or None if there is none of that name."""

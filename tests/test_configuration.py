@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from pipeline.cli import main
 from pipeline.config import ExperimentConfig, flatten
-from pipeline.load import load_experiment
+from pipeline.errors import BadInput
+from pipeline.load import load_experiment, load_experiments
 from pipeline.preflight import preflight
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
@@ -161,3 +163,51 @@ def test_each_item_of_the_checklist_can_be_untrue(item: str) -> None:
     assert items.keys() == UNTRUE.keys() and all(items.values())
     changed = {each.name: each.true for each in preflight(ExperimentConfig().with_values(UNTRUE[item]))}
     assert not changed[item]
+
+
+def test_a_list_of_seeds_is_so_many_experiments() -> None:
+    """Alike but for the seed; each has one."""
+    configs = load_experiments(QUICKSTART, ["training.seed=[3,1,2]"])
+    assert [config.training.seed for config in configs] == [3, 1, 2]
+    assert {str(config.with_values({"training.seed": 0})) for config in configs} == {
+        str(load_experiment(QUICKSTART, ["training.seed=0"]))
+    }
+    assert len(load_experiments(QUICKSTART)) == 1
+
+
+@pytest.mark.parametrize(
+    ("seeds", "problem"),
+    [
+        ("[]", "each of them once"),
+        ("[1,1]", "each of them once"),
+        ("[1,two]", "training.seed: input should be a valid integer, not 'two'"),
+        ("[1,-1]", "training.seed"),
+        ("[[1]]", "training.seed"),
+    ],
+)
+def test_bad_lists_of_seeds(seeds: str, problem: str) -> None:
+    with pytest.raises(BadInput, match=re.escape(problem)):
+        load_experiments(QUICKSTART, [f"training.seed={seeds}"])
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["compare", "nosuchrun", "--out", "page", "tracking.root={root}"], "no experiments yet under {root}"),
+        (["watch", "nosuchrun", "--pace", "0", "tracking.root={root}"], "no experiments yet under {root}"),
+        (["watch", "nosuchrun", "--pace", "fast"], "'fast': must be seconds between 0 and 60"),
+        (["watch", "nosuchrun", "--seed", "-1"], "'-1': must be a whole number"),
+        (["watch"], "RUN_ID"),
+        (["compare", "--ouy", "page"], "unrecognized arguments: --ouy"),
+        (["status", "--folow"], "unrecognized arguments: --folow"),
+    ],
+    ids=lambda each: " ".join(each) if isinstance(each, list) else "",
+)
+def test_commands_refuse_in_one_line(
+    words: list[str], problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "root"
+    assert main([word.format(root=root) for word in words]) == 2
+    said = capsys.readouterr().err
+    assert problem.format(root=root) in said and len(said.splitlines()) == 1
+    assert not root.exists()

@@ -104,6 +104,8 @@ _LOGARITHMIC = {
     nethack.NLE_BL_GOLD: 10,
     nethack.NLE_BL_TIME: 10,
 }
+HIT_POINTS = len(_LINEAR) + len(_LOGARITHMIC)
+"""Where in `stats` the share of the hit points is that the hero still has."""
 _LINEAR_SCALE = np.array(list(_LINEAR.values()), dtype=np.float32)
 _LOGARITHMIC_SCALE = np.array(list(_LOGARITHMIC.values()), dtype=np.float32)
 _CONDITIONS = np.array(

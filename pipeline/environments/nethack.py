@@ -90,9 +90,12 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
     Args:
         config: id, character, step cap and the coefficients of the reward.
         seed: of this instance's own sequence of games.
+        also: further arrays of NLE to observe, such as `tty_chars`.
     """
 
-    def __init__(self, config: EnvironmentSection, seed: int | np.random.SeedSequence) -> None:
+    def __init__(
+        self, config: EnvironmentSection, seed: int | np.random.SeedSequence, also: tuple[str, ...] = ()
+    ) -> None:
         import nle.env  # noqa: F401 - registers
 
         env = gym.make(
@@ -100,7 +103,7 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
             disable_env_checker=True,
             max_episode_steps=config.max_episode_steps,
             character=config.character,
-            observation_keys=OBSERVATION_KEYS,
+            observation_keys=OBSERVATION_KEYS + also,
             savedir=None,
             fix_moon_phase=True,
         )
@@ -116,6 +119,8 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
         self._seeds = (0, 0)
         self._actions: list[int] = []
         self.last_episode: Episode | None = None
+        self.new_squares = 0
+        """How many squares the present observation shows for the first time."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Starts the next game of this instance's sequence; `seed` restarts the sequence."""
@@ -158,14 +163,20 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
             )
         return observation, reward, terminated, truncated, {}
 
+    @property
+    def score(self) -> float:
+        """The game's own, as of the last moment in which the hero lived."""
+        return self._score
+
     def _explore(self, observation: dict[str, np.ndarray]) -> float:
         """The part of the reward for new squares, new depths and for getting nearer to stairs down."""
         blstats, shaping = observation["blstats"], self._shaping
         key = int(blstats[nethack.NLE_BL_DNUM]), int(blstats[nethack.NLE_BL_DLEVEL])
         arrived = key not in self._levels
         level = self._levels.setdefault(key, Level())
-        new = level.look(observation["glyphs"])
-        reward = 0.0 if arrived else shaping.exploration * float(np.log1p(new))  # what arriving shows is no merit
+        self.new_squares = level.look(observation["glyphs"])
+        seen = float(np.log1p(self.new_squares))
+        reward = 0.0 if arrived else shaping.exploration * seen  # what arriving shows is no merit
 
         depth = int(blstats[nethack.NLE_BL_DEPTH])
         if depth > self._deepest:

@@ -73,6 +73,10 @@ class Games:
         episodes = [episode for index in ended if (episode := self._games[index].last_episode)]
         return Step(observation, reward.astype(np.float32), terminated, truncated, final, episodes)
 
+    def new_map(self) -> np.ndarray:
+        """(n,) bool: the games whose present observation shows squares that were never seen before."""
+        return np.array([game.new_squares > 0 for game in self._games])
+
     def state(self) -> list[dict[str, Any]]:
         """The state of every game, as plain numbers."""
         return [game.state() for game in self._games]

@@ -52,7 +52,12 @@ def main() -> int:
     attempt = AttemptFile.read(os.environ[ATTEMPT_VARIABLE])
     report = Reporter(Path(attempt.folder))
     try:
-        return 0 if run_attempt(attempt, report) else EXIT_INTERRUPTED
+        if not run_attempt(attempt, report):
+            return EXIT_INTERRUPTED
+        from pipeline.training.publish import publish  # loads MLflow, which is not needed before
+
+        publish(attempt.config, Path(attempt.folder) / "checkpoints")
+        return 0
     except Exception as error:
         logging.exception("the trainer ends with an error")
         return _exit_code(error)

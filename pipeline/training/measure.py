@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.environments.nethack import Episode
+from pipeline.environments.situations import SITUATIONS
 from pipeline.health.metrics import attention_variance, neighbour_similarity, routing_metrics
 from pipeline.policy.interface import Policy
 from pipeline.policy.mixture import MixturePolicy
@@ -29,6 +30,21 @@ def rollout_metrics(played: Played, experts: tuple[str, ...]) -> dict[str, float
     if len(experts) > 1:
         metrics |= routing_metrics(played.alpha.reshape(-1, len(experts)), experts)
         metrics["router_logit_norm"] = float(np.linalg.norm(played.router_logits, axis=-1).mean())
+    return metrics
+
+
+def routing_by_situation(played: Played, experts: tuple[str, ...]) -> dict[str, float]:
+    """`routing/<situation>/<expert>`: mean α of each expert over the moments of each kind, where there were any.
+
+    `situation/<situation>`: their share of all moments. Does Survival carry the moments in which hit points are low?
+    """
+    alpha = played.alpha.reshape(-1, played.alpha.shape[-1])
+    met = played.situations.reshape(len(alpha), -1)
+    metrics = {f"situation/{name}": float(share) for name, share in zip(SITUATIONS, met.mean(0), strict=True)}
+    if len(experts) > 1:
+        for name, chosen in zip(SITUATIONS, met.T, strict=True):
+            usage = alpha[chosen].mean(0) if chosen.any() else ()
+            metrics |= {f"routing/{name}/{expert}": float(share) for expert, share in zip(experts, usage, strict=False)}
     return metrics
 
 
@@ -61,10 +77,10 @@ def episode_metrics(episodes: list[Episode]) -> dict[str, float]:
         return {}
     return {
         "score": float(np.mean([episode.score for episode in episodes])),
-        "task_return": float(np.mean([episode.task_return for episode in episodes])),
-        "episode_length": float(np.mean([episode.steps for episode in episodes])),
-        "depth": float(np.mean([episode.depth for episode in episodes])),
-        "death_share": float(np.mean([episode.died for episode in episodes])),
+        "episode/task_return": float(np.mean([episode.task_return for episode in episodes])),
+        "episode/length": float(np.mean([episode.steps for episode in episodes])),
+        "episode/depth": float(np.mean([episode.depth for episode in episodes])),
+        "episode/death_share": float(np.mean([episode.died for episode in episodes])),
     }
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from pipeline.config import ExperimentConfig
 from pipeline.environments.entity_graph import encode
 from pipeline.environments.nethack import Episode
+from pipeline.environments.situations import situations
 from pipeline.environments.vector import Games
 from pipeline.policy.interface import Policy, Routing
 from pipeline.training.phases import phase_at, phase_settings, temperature_at
@@ -67,6 +68,7 @@ class Played:
     | alpha, router_logits | (T, n, E) float32 | when acting |
     | phase | (T, n) int | of the game that each sample belongs to |
     | sparse, temperature | (T, n) | the routing of each sample |
+    | situations | (T, n, 4) bool | which of `SITUATIONS` each sample was |
     | episodes | list | those that ended |
     | nonfinite_rewards | int | how many were not finite |
     """
@@ -81,6 +83,7 @@ class Played:
     phase: np.ndarray
     sparse: np.ndarray
     temperature: np.ndarray
+    situations: np.ndarray
     episodes: list[Episode]
     nonfinite_rewards: int
 
@@ -156,6 +159,7 @@ class Collector:
         obs = self._tensors(self._observation)
         for _ in range(self.config.training.rollout_steps):
             routing = self._routing()
+            new_map = self.games.new_map()
             noise = self.policy.draw_noise(n, self.generator, self.device)
             output = self.policy(obs, routing, noise)
             log_probs = output.logits.log_softmax(-1)
@@ -180,6 +184,7 @@ class Collector:
                     "alpha": output.alpha,
                     "router_logits": output.router_logits,
                     "phase": torch.from_numpy(self._phase.copy()),
+                    "new_map": torch.from_numpy(new_map),
                     "reward": torch.from_numpy(step.reward),
                     "terminated": torch.from_numpy(step.terminated.copy()),
                     "truncated": torch.from_numpy(truncated),
@@ -205,9 +210,11 @@ class Collector:
             return {name: torch.cat([step[key][name] for step in steps]) for name in steps[0][key]}
 
         finite = np.isfinite(array["reward"])
+        observed = flat("obs")
+        met = situations({key: tensor.cpu().numpy() for key, tensor in observed.items()}, array["new_map"].ravel())
         following = np.concatenate([array["value"][1:], last_value.cpu().numpy()[None]])
         samples = Samples(
-            obs=flat("obs"),
+            obs=observed,
             noise=flat("noise"),
             routing=Routing(stacked["sparse"].flatten(), stacked["temperature"].flatten()),
             action=stacked["action"].flatten(),
@@ -218,6 +225,7 @@ class Collector:
         played = Played(
             reward=np.where(finite, array["reward"], np.float32(0)),
             next_value=np.where(array["truncated"], array["final_value"], following),
+            situations=met.reshape(*array["new_map"].shape, -1),
             episodes=episodes,
             nonfinite_rewards=int((~finite).sum()),
             **{

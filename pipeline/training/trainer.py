@@ -27,22 +27,22 @@ import torch
 from pipeline.attempt import AttemptFile, Carry, PendingFault, WarmStart
 from pipeline.checkpoint_files import fingerprint
 from pipeline.config import ExperimentConfig
-from pipeline.environments.entity_graph import GLYPHS, KINDS, STATS
-from pipeline.environments.nethack import count_actions
 from pipeline.environments.vector import random_episodes
 from pipeline.health.metrics import explained_variance
 from pipeline.policy.build import build_policy
-from pipeline.policy.interface import ObservationSpec
 from pipeline.training.advantage import generalised_advantage
 from pipeline.training.checkpoint import prune, read_or_older, select_experts, write_checkpoint
-from pipeline.training.measure import bootstrap_mean, episode_metrics, main_phase, rollout_metrics
+from pipeline.training.measure import bootstrap_mean, episode_metrics, main_phase, rollout_metrics, routing_by_situation
 from pipeline.training.numerics import LastGoodState, RewardNormaliser
+from pipeline.training.player import observation_spec
 from pipeline.training.ppo import PPO
 from pipeline.training.rollout import Played
 from pipeline.training.workers import Workers
 
 log = logging.getLogger("trainer")
 _GRAPHS_INSPECTED = 256
+_SITUATIONS_EVERY = 10
+"""Updates between two looks at the routing by situation: twenty more metrics cost a few milliseconds."""
 Log = Callable[[dict[str, float], int], None]
 
 
@@ -62,13 +62,7 @@ class Trainer:
         seeds = [int(each) for each in np.random.SeedSequence([training.seed, salt]).generate_state(3)]
         self.config, self.folder, self.report = config, folder, report
         device = torch.device(_device(training.device))
-        spec = ObservationSpec(
-            glyphs=GLYPHS,
-            kinds=len(KINDS),
-            crop=config.environment.crop_size,
-            stats=STATS,
-            actions=count_actions(config.environment),
-        )
+        spec = observation_spec(config.environment)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds[1])
             self.policy = build_policy(spec, config.policy).to(device)
@@ -109,6 +103,8 @@ class Trainer:
             collected = time.perf_counter()
             self._strike_faults()
             learnt = self.ppo.update(self.finished, main_phase(played), self.last_good)
+            if self.updates % _SITUATIONS_EVERY == 0:
+                measured |= routing_by_situation(played, self.policy.expert_names)
             rolled_back = bool(learnt["rolled_back"])
             self.updates += 1
             self._updates_here += 1

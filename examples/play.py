@@ -1,0 +1,43 @@
+"""A policy from MLflow plays NetHack: `python examples/play.py [MODEL_URI] [SEED]`.
+
+Needs nothing but the model: what it takes to load it travels along (MLflow prints the requirements, if any is missing).
+Default: the newest model in the store of MLFLOW_TRACKING_URI, or in mlruns/mlflow.db.
+"""
+
+import os
+import sys
+
+import mlflow
+import torch
+
+os.environ.setdefault("MLFLOW_TRACKING_URI", "sqlite:///mlruns/mlflow.db")
+
+
+def newest_model() -> str:
+    """URI of the newest policy that is complete."""
+    experiments = [each.experiment_id for each in mlflow.search_experiments()]
+    order = [{"field_name": "creation_time", "ascending": False}]
+    found = mlflow.search_logged_models(
+        experiments, filter_string="name = 'player'", order_by=order, max_results=1, output_format="list"
+    )
+    if not found:
+        sys.exit("there is no model yet: make run")
+    return found[0].model_uri
+
+
+def main(uri: str, seed: int) -> None:
+    player = mlflow.pytorch.load_model(uri)
+    torch.manual_seed(seed)
+    game = player.new_game(seed)
+    observation, _ = game.reset()
+    done = False
+    while not done:
+        observation, _, terminated, truncated, _ = game.step(player.act(observation))
+        done = terminated or truncated
+    episode = game.last_episode
+    end = "died" if episode.died else "still alive"
+    print(f"score {episode.score:.0f} after {episode.steps} steps on dungeon level {episode.depth}, {end}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else newest_model(), int(sys.argv[2]) if len(sys.argv) > 2 else 1)

@@ -1,0 +1,133 @@
+"""One card for each attempt: verdict, evidence, what was changed, the monitored metrics, and the experts."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import pandas as pd
+
+from pipeline.compare import charts
+from pipeline.compare.frames import Comparison
+from pipeline.compare.style import EXPERT_COLOURS
+from pipeline.compare.timeline import tone, words
+from pipeline.health.rule_sets import BANDS
+from pipeline.health.verdict import MEANINGS, Evidence
+
+
+def attempt_cards(night: Comparison, attempts: pd.DataFrame) -> str:
+    """HTML; the axes of one metric are the same in all of them."""
+    steps = _range(night, attempts)
+    tops = {
+        band.metric: float(night.metrics[night.metrics.metric == band.metric].value.max(skipna=True)) for band in BANDS
+    }
+    experts = list(dict.fromkeys(name for run in attempts.run_id for name in charts.experts_of(night, run)))
+    return "".join(_card(night, row, steps, tops, experts) for row in attempts.itertuples())
+
+
+def _card(night: Comparison, row: Any, steps: tuple[float, float], tops: dict[str, float], experts: list[str]) -> str:
+    verdict = night.verdicts.get(row.run_id)
+    evidence = verdict.evidence if verdict else ()
+    failing = {each.metric for each in evidence}
+    figures = []
+    for band in BANDS:
+        if (chart := charts.monitored(night, row.run_id, band, steps, tops[band.metric])) is not None:
+            kind = ' class="failing"' if band.metric in failing else ""
+            figures.append(f"<figure{kind}>{chart}</figure>")
+    for each in evidence:
+        if (chart := charts.other_evidence(night, row.run_id, each)) is not None:
+            figures.append(f'<figure class="failing">{chart}</figure>')
+    if (chart := charts.expert_load(night, row.run_id, steps, experts)) is not None:
+        heat = _routing(night, row.run_id, experts)  # its first column is the legend
+        figures.append(f"<figure>{chart}{'' if heat else _experts(night, row.run_id, experts)}</figure>")
+        figures.append(f"<figure>{heat}</figure>" if heat else "")
+    colour = charts.chart_colour(night, row.run_id)
+    says = "".join(f'<p class="evidence">{_evidence(each)}</p>' for each in evidence)
+    meaning = MEANINGS.get(row.verdict, "it has not ended yet")
+    return (
+        f'<article class="card" style="--edge:var(--c{colour})" id="{row.run_id}"><div class="head">'
+        f"<h3>{row.attempt} {escape(row.rung)} · "
+        f'<span class="{tone(row.verdict)}">{escape(words(row.verdict))}</span></h3>'
+        f'<span class="soft">run <code>{row.run_id}</code></span></div>'
+        f'<p class="soft">{escape(meaning[0].upper() + meaning[1:])}.</p>{says}{_changed(row.changed)}'
+        f'<div class="three">{"".join(figures)}</div></article>'
+    )
+
+
+def _evidence(evidence: Evidence) -> str:
+    """What a person can check: rule, values, threshold, from which step to which."""
+    if evidence.metric is None:
+        tail = "\n".join(evidence.detail.get("log_tail", [])[-6:])
+        log = f"<pre class='scroll note'>{escape(tail)}</pre>" if tail else ""
+        return f"<b>Evidence</b> {escape(evidence.sentence())}{log}"
+    values = " ".join(f"{value:.3g}" for value in evidence.values[-12:])
+    others = "".join(
+        f"; {escape(name)}: {escape(_short(value))}" for name, value in evidence.detail.items() if name != "log_tail"
+    )
+    window = ""
+    if evidence.onset_step is not None and evidence.detection_step is not None:
+        window = f", first at step {evidence.onset_step:,}, certain at step {evidence.detection_step:,}"
+    return (
+        f"<b>Evidence</b> rule <code>{escape(evidence.rule)}</code>: <code>{escape(evidence.metric)}</code> "
+        f'{escape(evidence.threshold)}{window}. <span class="soft">Values: {values}{others}</span>'
+    )
+
+
+def _short(value: Any) -> str:
+    return " ".join(f"{each:.3g}" for each in value[-12:]) if isinstance(value, list) else f"{value:.3g}"
+
+
+def _changed(changed: dict[str, list[Any]]) -> str:
+    if not changed:
+        return ""
+    rows = "".join(
+        f"<tr><td><code>{escape(key)}</code></td><td>{escape(str(before))}</td><td><b>{escape(str(after))}</b></td></tr>"
+        for key, (before, after) in changed.items()
+    )
+    return (
+        '<div class="scroll"><table style="width:auto;margin:0 0 16px"><tr><th>changed by this rung</th>'
+        f"<th>experiment</th><th>here</th></tr>{rows}</table></div>"
+    )
+
+
+def _experts(night: Comparison, run: str, experts: list[str]) -> str:
+    mine = [name for name in experts if name in charts.experts_of(night, run)]
+    items = "".join(f"<li>{_swatch(name, experts)}{escape(name)}</li>" for name in mine)
+    return f'<ul class="legend soft">{items}</ul>'
+
+
+def _swatch(expert: str, experts: list[str]) -> str:
+    colour = experts.index(expert) % EXPERT_COLOURS
+    return f'<span class="swatch" style="background:var(--e{colour})"></span>'
+
+
+_MOMENTS = {"low_hit_points": "low hit points", "monster_adjacent": "monster adjacent", "new_map": "new map"}
+
+
+def _routing(night: Comparison, run: str, experts: list[str]) -> str | None:
+    """A small heat map as a table: experts × situations."""
+    table = charts.routing_table(night, run)
+    names = [name for name in experts if name in table.columns]
+    if len(names) < 2:
+        return None
+    most = table[names].max(axis=1)
+    head = "".join(f"<th class='n'>{_MOMENTS.get(str(each), escape(str(each)))}</th>" for each in table.index)
+    rows = []
+    for name in names:
+        cells = []
+        for situation, usage in table[name].items():
+            shade = f' style="background:color-mix(in srgb, var(--c0) {75 * usage:.0f}%, transparent)"'
+            text = f"<b>{usage:.0%}</b>" if usage == most[situation] else f"{usage:.0%}"
+            cells.append(f"<td>{'–'}</td>" if usage != usage else f"<td{shade}>{text}</td>")
+        rows.append(f"<tr><td>{_swatch(name, experts)}{escape(name)}</td>{''.join(cells)}</tr>")
+    share = "".join(f"<td class='soft'>{each:.0%}</td>" for each in table["share"])
+    return (
+        '<div class="heat-title">routing by situation</div>'
+        f'<table class="heat"><tr><th></th>{head}</tr>{"".join(rows)}'
+        f"<tr><td class='soft'>of all moments</td>{share}</tr></table>"
+    )
+
+
+def _range(night: Comparison, attempts: pd.DataFrame) -> tuple[float, float]:
+    mine = night.metrics[night.metrics.run_id.isin(attempts.run_id)]
+    return (float(mine.step.min()), float(mine.step.max())) if len(mine) else (0.0, 1.0)

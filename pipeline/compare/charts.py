@@ -1,0 +1,199 @@
+"""The page's charts, each from the frames to one SVG."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from pipeline.compare.frames import Comparison
+from pipeline.compare.style import EXPERT_COLOURS
+from pipeline.config import PHASES
+from pipeline.environments.names import SITUATIONS
+from pipeline.health.rule_sets import BANDS, Band
+from pipeline.health.verdict import Evidence
+from pipeline.svg import Chart, number
+
+Colours = Mapping[str, int]
+"""Of each rung."""
+
+
+def score_curves(night: Comparison, attempts: pd.DataFrame, colours: Colours, over: str) -> str | None:
+    """Windowed score of every attempt over `step` or `minutes`, with the random baseline; None where there is none."""
+    curves = {run: night.history(run, "score_window") for run in attempts.run_id}
+    curves = {run: curve for run, curve in curves.items() if len(curve)}
+    if not curves:
+        return None
+    everything = pd.concat(curves.values())
+    parents = night.experiments[night.experiments.parent.isin(attempts.parent)]
+    random = parents[["random", "random_low", "random_high"]].mean()
+    high = np.nanmax([everything.value.max(), random.random_high])
+    low = min(0.0, everything.value.min())
+    title, unit = ("over environment steps", "steps") if over == "step" else ("over wall-clock time", "min")
+    x = (0.0 if over == "minutes" else min(0.0, everything[over].min()), float(everything[over].max()))
+    chart = Chart(f"Score {title}", x, (low, 1.08 * high), size=(480, 250), x_label=unit)
+    if np.isfinite(random.random):
+        chart.area(x, [random.random_low] * 2, [random.random_high] * 2, "random", "random policy, 95 % interval")
+        chart.level(random.random, "random-line", f"random policy: {random.random:.1f}")
+        chart.text(x[0] + 0.01 * (x[1] - x[0]), random.random + 0.02 * high, "random")
+    for row in attempts[attempts.run_id.isin(curves)].itertuples():
+        curve, kind = curves[row.run_id], f"c{colours[row.rung]}"
+        label = f"seed {row.seed}, " if attempts.parent.nunique() > 1 else ""
+        says = f"{label}attempt {row.attempt} {row.rung}: {row.verdict}, {curve.value.iloc[-1]:.1f} at the end"
+        chart.line(curve[over].to_numpy(), curve.value.to_numpy(), kind, says)
+        end = float(curve[over].iloc[-1]), float(curve.value.iloc[-1])
+        if row.verdict in ("healthy", "running"):
+            chart.dot(*end, kind, says)
+        else:
+            chart.cross(*end, says)
+    return chart.render()
+
+
+def monitored(night: Comparison, run: str, band: Band, steps: tuple[float, float], top: float) -> str | None:
+    """One monitored metric of one attempt, where it is normal, from where abnormal, and the failing window.
+
+    Args:
+        steps: range of the horizontal axis.
+        top: largest value of this metric in any attempt that is shown, so that their axes are the same.
+    """
+    curve = night.history(run, band.metric)
+    if curve.empty:
+        return None
+    log = band.metric == "gradient_norm"
+    low = max(1e-2, min(0.5, float(curve.value[curve.value > 0].min()) if (curve.value > 0).any() else 0.5))
+    high = max(top * 1.1, band.abnormal[1] * 1.5 if log else 1.0)
+    chart = Chart(band.label, steps, (low if log else 0.0, high), x_label="steps", log=log)
+    _normal(chart, night, run, band, curve, low if log else 0.0, high)
+    for limit in band.abnormal:
+        if 0 < limit < (high if log else 1.0):
+            chart.level(limit, "limit", f"abnormal beyond {limit:.3g}")
+    _failure(chart, night, run, band.metric, curve)
+    return chart.render()
+
+
+def _normal(
+    chart: Chart, night: Comparison, run: str, band: Band, curve: pd.DataFrame, bottom: float, top: float
+) -> None:
+    """The band as it applies at each step: some bounds hold only under conditions on other metrics."""
+    needed = {name for name, _ in band.upper_counts_when + band.lower_counts_when}
+    others = {name: night.history(run, name).set_index("step").value for name in needed}
+    bounds = []
+    for step in curve.step:
+        now = {name: float(values[step]) for name, values in others.items() if step in values.index}
+        low, high = band.bounds(now)
+        bounds.append((bottom if low is None else max(low, bottom), top if high is None else min(high, top)))
+    lows, highs = zip(*bounds, strict=True)
+    chart.area(list(curve.step), lows, highs, "normal", "normal here")
+
+
+def other_evidence(night: Comparison, run: str, evidence: Evidence) -> str | None:
+    """The metric of a verdict's evidence, where it is none of the monitored ones."""
+    if evidence.metric is None or evidence.metric in {band.metric for band in BANDS}:
+        return None
+    curve = night.history(run, evidence.metric)
+    if curve.empty:
+        return None
+    values = curve.value.to_numpy()
+    log = values.min() > 0 and values.max() / values.min() > 1000
+    limit = re.match(r"[<>] (-?[0-9.e+]+)", evidence.threshold)
+    bounds = [float(limit[1])] if limit and (not log or float(limit[1]) > 0) else []
+    low, high = min([*values, *bounds]), max([*values, *bounds])
+    span = (low, high) if log else (min(0.0, low), high + 0.08 * (high - min(0.0, low)))
+    chart = Chart(evidence.metric, (curve.step.min(), curve.step.max()), span, x_label="steps", log=bool(log))
+    for bound in bounds:
+        chart.level(bound, "limit", evidence.threshold)
+    _failure(chart, night, run, evidence.metric, curve)
+    return chart.render()
+
+
+def _failure(chart: Chart, night: Comparison, run: str, metric: str, curve: pd.DataFrame) -> None:
+    """The line, and on the metric of the evidence the window from onset to detection."""
+    colour = chart_colour(night, run)
+    verdict = night.verdicts.get(run)
+    found = [each for each in verdict.evidence if each.metric == metric] if verdict else []
+    for each in found:
+        if each.onset_step is not None and each.detection_step is not None:
+            says = f"{each.rule}: {each.threshold}, from step {each.onset_step:,} to {each.detection_step:,}"
+            chart.span(each.onset_step, each.detection_step, "failure", says)
+    chart.line(
+        curve.step.to_numpy(), curve.value.to_numpy(), f"c{colour}", f"{metric}: last {curve.value.iloc[-1]:.3g}"
+    )
+    if found:
+        chart.cross(float(curve.step.iloc[-1]), float(curve.value.iloc[-1]), f"detected: {found[0].sentence()}")
+
+
+def chart_colour(night: Comparison, run: str) -> int:
+    """The colour of an attempt is that of its rung."""
+    rung = night.attempts.set_index("run_id").rung[run]
+    return colours_of(night)[rung]
+
+
+def colours_of(night: Comparison) -> dict[str, int]:
+    """Rungs in the order in which they appear."""
+    return {rung: index % 8 for index, rung in enumerate(dict.fromkeys(night.attempts.rung))}
+
+
+def experts_of(night: Comparison, run: str) -> list[str]:
+    rows = night.metrics[(night.metrics.run_id == run) & night.metrics.metric.str.startswith("expert_usage/")]
+    return [name.removeprefix("expert_usage/") for name in dict.fromkeys(rows.metric)]
+
+
+def expert_load(night: Comparison, run: str, steps: tuple[float, float], order: list[str]) -> str | None:
+    """Who carries the load: mean α of every expert, stacked, and where the phases change."""
+    experts = [name for name in order if name in experts_of(night, run)]
+    if len(experts) < 2:
+        return None
+    usage = pd.concat(
+        [night.history(run, f"expert_usage/{name}").set_index("step").value for name in experts], axis=1, join="inner"
+    ).to_numpy()
+    x = night.history(run, f"expert_usage/{experts[0]}").step.to_numpy()[: len(usage)]
+    keep = np.unique(np.linspace(0, len(x) - 1, min(len(x), 200)).astype(int))
+    x, tops = x[keep], np.cumsum(usage[keep], axis=1)
+    chart = Chart("load of the experts", steps, (0.0, 1.0), x_label="steps")
+    below = np.zeros(len(x))
+    for index, name in enumerate(experts):
+        colour = order.index(name) % EXPERT_COLOURS
+        chart.area(
+            list(x), list(below), list(tops[:, index]), f"fill e{colour}", f"{name}: {usage[-1, index]:.0%} at the end"
+        )
+        below = tops[:, index]
+    phase = night.history(run, "phase")
+    for before, after in zip(phase.itertuples(), phase.iloc[1:].itertuples(), strict=False):
+        if after.value != before.value and int(after.value) in range(len(PHASES)):
+            name = PHASES[int(after.value)]
+            chart.span(after.step, after.step, "phase", f"{name} begins")
+    return chart.render()
+
+
+def routing_table(night: Comparison, run: str) -> pd.DataFrame:
+    """Situations × experts: mean α, over the last three looks; `share`: of all moments. Empty where there is none."""
+    last = night.metrics[night.metrics.run_id == run].groupby("metric").tail(3).groupby("metric").value.mean()
+    rows = {}
+    for situation in SITUATIONS:
+        if f"situation/{situation}" in last:
+            mine = last[last.index.str.startswith(f"routing/{situation}/")]
+            rows[situation] = {name.rsplit("/", 1)[1]: value for name, value in mine.items()}
+            rows[situation]["share"] = last[f"situation/{situation}"]
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def intervals(rows: list[tuple[str, float, float, float, str]], title: str, unit: str = "") -> str | None:
+    """Dots with whiskers, one row each: (label, value, low, high, CSS class of the dot)."""
+    rows = [row for row in rows if np.isfinite(row[1])]
+    if not rows:
+        return None
+    ends = [value for _, middle, low, high, _ in rows for value in (middle, low, high) if np.isfinite(value)]
+    margin = 0.06 * (max(ends) - min([0.0, *ends])) or 1.0
+    x = (min(0.0, min(ends)), max(ends) + margin)
+    chart = Chart(title, x, (0.0, float(len(rows))), size=(480, 64 + 34 * len(rows)), x_label=unit, rows=True)
+    for index, (label, middle, low, high, kind) in enumerate(rows):
+        y = len(rows) - index - 0.62
+        says = f"{label}: {middle:.3g}" + (f" [{low:.3g}, {high:.3g}]" if np.isfinite(low) else "")
+        if np.isfinite(low):
+            chart.line(np.array([low, high]), np.array([y, y]), "whisker", says)
+        chart.dot(middle, y, kind, says)
+        words = f"{label}  {number(middle)}" + (f" [{number(low)}, {number(high)}]" if np.isfinite(low) else "")
+        chart.text(x[0], y + 0.36, words, "word")
+    return chart.render()

@@ -1,0 +1,145 @@
+"""`ladder compare`: the table on the terminal, and with `--out` the page."""
+
+from __future__ import annotations
+
+import base64
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.compare.frames import Comparison
+from pipeline.compare.load import read
+from pipeline.compare.page import plain_interval, render, verdict_on_score
+from pipeline.compare.timeline import tone, words
+from pipeline.tracking import ATTENTION, BEST_EPISODE, Store
+
+PAGE = "compare.html"
+_COLOURS = {"good": "green", "wait": "yellow", "bad": "red"}
+_LARGEST_FILM = 2_000_000  # bytes that are still put into the page
+
+
+def compare(store: Store, parents: Sequence[str], out: Path | None, console: Console) -> None:
+    """Prints the comparison; writes `out/compare.html`. Raises BadInput where there is no such run."""
+    night = read(store, parents)
+    show(night, console)
+    if out is not None:
+        console.print(f"page {write_page(night, store, out)}", soft_wrap=True)
+
+
+def log_page(store: Store, parent: str, complain: Callable[[str], None]) -> None:
+    """The page of one experiment as an artifact of its parent run. It never fails; `complain` gets a line instead."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            store.log_file(parent, write_page(read(store, [parent]), store, Path(folder)))
+    except Exception as error:
+        complain(f"the page {PAGE} could not be made: {type(error).__name__}: {error}")
+
+
+def write_page(night: Comparison, store: Store, folder: Path) -> Path:
+    """The page as one file, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settled = [run for run in night.experiments.settled_run if isinstance(run, str)]
+    text = render(night, {run: section for run in settled if (section := _moment(store, run))})
+    temporary = folder / f".{PAGE}.unfinished"
+    temporary.write_text(text, encoding="utf-8")
+    return temporary.replace(folder / PAGE)
+
+
+def _moment(store: Store, run: str) -> str | None:
+    """What the settled policy attends to, and its best episode: the artifacts that its trainer has left."""
+    drawing, film = store.artifact(run, ATTENTION), store.artifact(run, BEST_EPISODE)
+    figures = []
+    if drawing is not None:
+        figures.append(
+            f'<figure><div class="moment">{drawing.decode()}</div><figcaption>A moment of its best episode. Lines: '
+            "what the hero's node attends to, mean over heads of the last layer; the thicker, the more. Bars: the "
+            "router's weights.</figcaption></figure>"
+        )
+    if film is not None and len(film) <= _LARGEST_FILM:
+        data = base64.b64encode(film).decode()
+        figures.append(
+            f'<figure><img alt="The best episode, played back" src="data:image/gif;base64,{data}"><figcaption>The best '
+            "of its games, played back; beside it the router's weights.</figcaption></figure>"
+        )
+    if not figures:
+        return None
+    return f'<section><h2>The settled policy at play</h2><div class="two">{"".join(figures)}</div></section>'
+
+
+def show(night: Comparison, console: Console) -> None:
+    """The tables on the terminal."""
+    for row in night.experiments.itertuples():
+        colour = _COLOURS[tone(row.outcome)]
+        on = f" on {row.settled_rung}" if row.outcome == "healthy" else ""
+        console.print(
+            f"[bold]{_plain(row.experiment)}[/] seed {row.seed}: [{colour}]{words(row.outcome)}[/]{on}, "
+            f"{row.minutes:.1f} min, parent run {row.parent}",
+            soft_wrap=True,
+        )
+        console.print(_attempts(night, row.parent))
+        if np.isfinite(row.random):
+            quality, kind = verdict_on_score(row)
+            against = f"a random policy: {plain_interval(row.random, row.random_low, row.random_high)}"
+            if row.settled_run:
+                against += f". [{_COLOURS[kind]}]{quality}[/]"
+            console.print(against.replace(" [", r" \[", 1), soft_wrap=True)
+        console.print()
+    if len(night.experiments) > 1:
+        _show_across(night, console)
+
+
+def _attempts(night: Comparison, parent: str) -> Table:
+    table = _table("attempt", "verdict", "from", "to episode", "minutes", "score", "evidence", right=(3, 4, 5))
+    attempts = night.attempts[night.attempts.parent == parent]
+    numbers = attempts.set_index("run_id").attempt
+    for row in attempts.itertuples():
+        start = "scratch"
+        if isinstance(row.source, str):
+            of = f"attempt {numbers[row.source]}" if row.source in numbers else row.source[:8]
+            start = f"episode {row.source_episode} of {of}"
+        verdict = f"[{_COLOURS[tone(row.verdict)]}]{words(row.verdict)}[/]"
+        score = _plain(plain_interval(row.score, row.score_low, row.score_high))
+        table.add_row(
+            f"{row.attempt} {_plain(row.rung)}", verdict, start, str(row.episodes), f"{row.minutes:.1f}", score,
+            _plain(row.evidence),
+        )  # fmt: skip
+    return table
+
+
+def _show_across(night: Comparison, console: Console) -> None:
+    """Over experiments: the run is the unit."""
+    table = _table("rung", "attempts", "healthy", "minutes", "score (IQM over attempts)", right=(1, 2, 3, 4))
+    for rung, row in night.rungs().iterrows():
+        score = plain_interval(row.score, row.score_low, row.score_high)
+        table.add_row(
+            _plain(str(rung)), f"{row.attempts:.0f}", f"{row.healthy:.0f}", f"{row.minutes:.1f}", _plain(score)
+        )
+    settled = night.settled()
+    for policy, row in settled.iterrows():
+        score = plain_interval(row.score, row.score_low, row.score_high)
+        table.add_row(f"{policy} policies", f"{row.experiments:.0f}", "", "", _plain(score))
+    console.print(f"[bold]over {len(night.experiments)} experiments[/]")
+    console.print(table)
+    better = night.improvement()
+    for row in better[better.attempts_x + better.attempts_y > 2].itertuples():
+        chance = f"{row.probability:.2f}"
+        if np.isfinite(row.probability_low):
+            chance += f" [{row.probability_low:.2f}, {row.probability_high:.2f}]"
+        if row.probability >= 0.5:
+            console.print(_plain(f"P({row.x} scores higher than {row.y}) = {chance}"), soft_wrap=True)
+
+
+def _table(*columns: str, right: tuple[int, ...]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index in right else "left", overflow="fold")
+    return table
+
+
+def _plain(text: str) -> str:
+    """Words in which a bracket is a bracket."""
+    return text.replace("[", r"\[")

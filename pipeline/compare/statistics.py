@@ -1,0 +1,80 @@
+"""Statistics of few runs, as in rliable (Agarwal et al. 2021, https://arxiv.org/abs/2108.13264): a run is a number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+RESAMPLES = 5000
+_CONFIDENCE = (0.025, 0.975)
+
+
+class Interval(NamedTuple):
+    """An estimate and its 95 % percentile bootstrap interval; NaN where there are too few runs to resample."""
+
+    value: float
+    low: float
+    high: float
+
+
+def interquartile_mean(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis of what is left when a quarter of the values (rounded down) is cut at either end."""
+    cut = values.shape[-1] // 4
+    return np.sort(values, axis=-1)[..., cut : values.shape[-1] - cut].mean(-1)
+
+
+def interval(
+    runs: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray] = interquartile_mean, seed: int = 0
+) -> Interval:
+    """A statistic of runs (n,) and its interval over runs. One run has no interval, none has no value."""
+    runs = np.asarray(runs, dtype=float)
+    if len(runs) < 2:
+        return Interval(float(runs[0]) if len(runs) else np.nan, np.nan, np.nan)
+    drawn = statistic(runs[_resample(np.random.default_rng(seed), len(runs))])
+    return Interval(float(statistic(runs)), *_quantiles(drawn))
+
+
+def probability_of_improvement(x: np.ndarray, y: np.ndarray, seed: int = 0) -> Interval:
+    """P(X > Y) over all pairs of a run of X (n,) and one of Y (m,), a tie counting half (Mann & Whitney's U / nm)."""
+    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    if not len(x) or not len(y):
+        return Interval(np.nan, np.nan, np.nan)
+    wins = (x[:, None] > y) + 0.5 * (x[:, None] == y)
+    if len(x) < 2 or len(y) < 2:
+        return Interval(float(wins.mean()), np.nan, np.nan)
+    random = np.random.default_rng(seed)
+    rows, columns = _resample(random, len(x)), _resample(random, len(y))
+    return Interval(float(wins.mean()), *_quantiles(wins[rows[:, :, None], columns[:, None, :]].mean((1, 2))))
+
+
+def recent_mean(values: np.ndarray, episodes: np.ndarray, window: int, seed: int = 0) -> Interval:
+    """Mean score of about the last `window` episodes of one run, with its interval over updates.
+
+    Args:
+        values: (n,) mean over the episodes that ended in each update.
+        episodes: (n,) how many episodes were finished then, rising.
+        window: how many episodes back; at least one update is taken.
+
+    The interval says how far the score of this one policy is known, not how another seed would fare.
+    """
+    if not len(values):
+        return Interval(np.nan, np.nan, np.nan)
+    weight = np.maximum(np.diff(episodes, prepend=episodes[0] - 1), 1)
+    recent = episodes > episodes[-1] - window
+    values, weight = values[recent], weight[recent]
+    mean = float(np.average(values, weights=weight))
+    if len(values) < 2:
+        return Interval(mean, np.nan, np.nan)
+    index = _resample(np.random.default_rng(seed), len(values))
+    return Interval(mean, *_quantiles((values * weight)[index].sum(-1) / weight[index].sum(-1)))
+
+
+def _resample(random: np.random.Generator, count: int) -> np.ndarray:
+    return random.integers(0, count, size=(RESAMPLES, count))
+
+
+def _quantiles(drawn: np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(drawn, _CONFIDENCE)
+    return float(low), float(high)

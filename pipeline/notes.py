@@ -1,0 +1,22 @@
+"""What the notes on the runs say, in Markdown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def attempt_summary(row: dict[str, Any]) -> str:
+    """What an attempt came to, in a line."""
+    scores = [f"{name} {row[name]}" for name in ("score", "best score") if row[name] is not None]
+    parts = [*scores, f"{row['episodes']} episodes", f"{row['steps']:,} steps", f"{row['minutes']} min"]
+    return ", ".join([*parts, f"from {row['from']}"])
+
+
+def markdown_table(rows: list[dict[str, Any]]) -> str:
+    """The attempts table of a parent's note."""
+    columns = [column for column in rows[0] if column != "run_id"]
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    for row in rows:
+        cells = ["" if row[column] is None else str(row[column]).replace("|", "/") for column in columns]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)

@@ -1,0 +1,41 @@
+"""`ladder watch RUN_ID`: which checkpoint of which attempt is to play, and a process in which it does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from pipeline.checkpoint_files import usable
+from pipeline.errors import BadInput
+from pipeline.tracking import Store
+
+
+def watch(store: Store, word: str, seed: int, pace: float) -> int:
+    """Plays the newest checkpoint of an attempt, or of an experiment's settled (else last) one; its exit code.
+
+    Raises:
+        BadInput: there is no such run, or it has no checkpoint on this machine.
+    """
+    folder, checkpoint = chosen(store, word)
+    command = [sys.executable, "-P", "-m", "pipeline.training.replay", str(folder), checkpoint]
+    try:
+        return subprocess.run([*command, "--seed", str(seed), "--pace", str(pace)], check=False).returncode
+    except KeyboardInterrupt:  # it reached the player too, who has gone
+        return 130
+
+
+def chosen(store: Store, word: str) -> tuple[Path, str]:
+    """The attempt's folder and the path of its newest checkpoint."""
+    run = store.find(word)
+    run_id = run.info.run_id
+    if run.data.tags["ladder.kind"] == "experiment":
+        nested = store.attempts(run)
+        if not nested:
+            raise BadInput(f"{word}: this experiment has no attempts yet")
+        run_id = run.data.tags.get("ladder.settled_run", nested[-1].info.run_id)
+    folder = store.root / "attempts" / run_id
+    checkpoints, _ = usable(folder / "checkpoints")
+    if not checkpoints:
+        raise BadInput(f"{word}: no checkpoint under {folder / 'checkpoints'}")
+    return folder, checkpoints[-1].path

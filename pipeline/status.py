@@ -1,0 +1,103 @@
+"""`ladder status`: experiments and attempts, newest first; with `--follow` until nothing runs any more."""
+
+from __future__ import annotations
+
+import json
+import time
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline.tracking import Run, Store
+
+_EVERY_SECONDS = 2.0
+_SHOWN = 3
+"""Experiments that are followed: a terminal has few lines."""
+
+
+def status(store: Store, console: Console, *, follow: bool = False) -> None:
+    """Prints the experiments of a store with their attempts. `follow`: again as they change, until none is running.
+
+    On a terminal the table is drawn anew in place; in a pipe it is printed again when an attempt begins or ends.
+    """
+    parents = _experiments(store)
+    if not follow:
+        console.print(_table(parents))
+        return
+    said: list[tuple[str, str]] = []
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            shown = parents[:_SHOWN]
+            if console.is_terminal:
+                live.update(_table(shown), refresh=True)
+            elif (now := _state(shown)) != said:
+                said = now
+                console.print(_table(shown))
+            if not any(parent.info.status == "RUNNING" for _, parent, _ in shown):
+                return
+            time.sleep(_EVERY_SECONDS)
+            parents = _experiments(store)
+
+
+_Experiment = tuple[str, Run, list[Run]]
+
+
+def _experiments(store: Store) -> list[_Experiment]:
+    """Name, parent and attempts of each, newest first."""
+    found = []
+    for experiment, runs in store.experiments():
+        for parent in (each for each in runs if each.data.tags["ladder.kind"] == "experiment"):
+            nested = [each for each in runs if each.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+            nested.sort(key=lambda each: int(each.data.tags["ladder.attempt"]))
+            found.append((experiment.name, parent, nested))
+    return found
+
+
+def _state(parents: list[_Experiment]) -> list[tuple[str, str]]:
+    return [(run.info.run_id, run.info.status) for _, parent, nested in parents for run in (parent, *nested)]
+
+
+def _table(parents: list[_Experiment]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in ("experiment / attempt", "status", "verdict", "episodes", "done", "steps/s", "score", "from", "run"):
+        table.add_column(column, overflow="fold")
+    for name, parent, nested in parents:
+        outcome = parent.data.tags.get("ladder.outcome", "–")
+        row = (
+            f"[bold]{escape(name)}[/] seed {parent.data.params.get('training.seed', '–')}",
+            parent.info.status,
+            outcome,
+        )
+        table.add_row(*row, "", "", "", "", "", parent.info.run_id)
+        for each in nested:
+            tags, metrics = each.data.tags, each.data.metrics
+            running = each.info.status == "RUNNING"
+            table.add_row(
+                f"  {tags['ladder.attempt']} {escape(tags['ladder.rung'])}",
+                each.info.status,
+                tags.get("ladder.verdict", "–"),
+                f"{metrics.get('episodes', 0):.0f}",
+                f"{metrics['progress']:.0%}" if running and "progress" in metrics else "",
+                f"{metrics['steps_per_second']:.0f}" if running and "steps_per_second" in metrics else "",
+                _score(metrics),
+                _source(tags["ladder.warm_start"]),
+                each.info.run_id,
+            )
+    return table
+
+
+def _score(metrics: dict[str, float]) -> str:
+    score, random = metrics.get("score_window"), metrics.get("random/score")
+    if score is None:
+        return "–"
+    return f"{score:.1f}" + (f" (random {random:.1f})" if random is not None else "")
+
+
+def _source(warm_start: str) -> str:
+    """The tag `ladder.warm_start` in words."""
+    if warm_start == "scratch":
+        return warm_start
+    start = json.loads(warm_start)
+    return f"episode {start['episode']} of {start['run_id'][:8]}"

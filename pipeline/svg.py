@@ -1,0 +1,181 @@
+"""Small charts as inline SVG: no library, no script, legible in light, dark and print.
+
+Colours are CSS variables (`--ink`, `--c0` …) of whatever page the chart stands in; `pipeline.compare.style` has them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+
+FONT = 12
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 12.0, 26.0, 26.0
+_MOST_POINTS = 400
+"""A line is thinned to so many points: more cannot be seen, and make the page large."""
+
+
+def ticks(low: float, high: float, count: int = 4) -> list[float]:
+    """About `count` round numbers (1, 2 or 5 times a power of ten apart) within [low, high]."""
+    if not high > low:
+        return [low]
+    rough = (high - low) / max(1, count)
+    power = 10 ** math.floor(math.log10(rough))
+    step = min((factor * power for factor in (1, 2, 5, 10)), key=lambda each: abs(math.log(each / rough)))
+    first = math.ceil(low / step - 1e-9)
+    return [round(index * step, 12) for index in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def number(value: float) -> str:
+    """Short: 12k, 1.2M, 0.05, 7."""
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+class Chart:
+    """A plot with two axes, drawn from back to front.
+
+    Args:
+        title: shown at the top left.
+        x: range of the horizontal axis. `y`: of the vertical one; with `log`, of positive numbers.
+        x_label: unit, at the end of the horizontal axis.
+        rows: the vertical axis only counts rows, and is not drawn.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        x: tuple[float, float],
+        y: tuple[float, float],
+        *,
+        size: tuple[int, int] = (330, 170),
+        x_label: str = "",
+        log: bool = False,
+        rows: bool = False,
+    ) -> None:
+        self.title, self.size, self.log, self.x_label, self._rows = title, size, log, x_label, rows
+        self.x = (x[0], x[1] if x[1] > x[0] else x[0] + 1)
+        low, high = (math.log10(y[0]), math.log10(y[1])) if log else y
+        self.y = (low, high if high > low else low + 1)
+        self._parts: list[str] = []
+
+    # Coordinates
+
+    def px(self, value: float) -> float:
+        width = self.size[0] - _LEFT - _RIGHT
+        return round(_LEFT + width * (value - self.x[0]) / (self.x[1] - self.x[0]), 1)
+
+    def py(self, value: float) -> float:
+        if self.log:
+            value = math.log10(max(value, 1e-12))
+        height = self.size[1] - _TOP - _BOTTOM
+        share = (value - self.y[0]) / (self.y[1] - self.y[0])
+        return round(self.size[1] - _BOTTOM - height * min(1.02, max(-0.02, share)), 1)
+
+    # Marks
+
+    def area(self, x: Sequence[float], low: Sequence[float], high: Sequence[float], kind: str, title: str = "") -> None:
+        """Fills between two lines; `kind` is a CSS class."""
+        if len(x):
+            there = [f"{self.px(a)},{self.py(b)}" for a, b in zip(x, high, strict=True)]
+            back = [f"{self.px(a)},{self.py(b)}" for a, b in zip(x, low, strict=True)]
+            self._add(f'<polygon class="{kind}" points="{" ".join([*there, *reversed(back)])}"', "polygon", title)
+
+    def line(self, x: np.ndarray, y: np.ndarray, kind: str, title: str = "") -> None:
+        """A polyline of finite values."""
+        finite = np.isfinite(y)
+        x, y = _thinned(np.asarray(x)[finite], np.asarray(y)[finite])
+        if len(x) == 1:
+            self._add(f'<circle class="{kind} point" cx="{self.px(x[0])}" cy="{self.py(y[0])}" r="2"', "circle", title)
+        elif len(x):
+            points = " ".join(f"{self.px(a)},{self.py(b)}" for a, b in zip(x, y, strict=True))
+            self._add(f'<polyline class="line {kind}" points="{points}"', "polyline", title)
+
+    def level(self, y: float, kind: str, title: str = "") -> None:
+        """A horizontal line across, if it is in sight."""
+        share = ((math.log10(y) if self.log else y) - self.y[0]) / (self.y[1] - self.y[0])
+        if 0 <= share <= 1:
+            at = self.py(y)
+            ends = f'x1="{_LEFT}" x2="{self.size[0] - _RIGHT}" y1="{at}" y2="{at}"'
+            self._add(f'<line class="{kind}" {ends}', "line", title)
+
+    def span(self, start: float, end: float, kind: str, title: str = "") -> None:
+        """A vertical strip over the whole height."""
+        left, right = self.px(max(start, self.x[0])), self.px(min(end, self.x[1]))
+        box = f'x="{left}" y="{_TOP}" width="{max(2.0, right - left):.1f}" height="{self.size[1] - _TOP - _BOTTOM}"'
+        self._add(f'<rect class="{kind}" {box}', "rect", title)
+
+    def dot(self, x: float, y: float, kind: str, title: str = "") -> None:
+        self._add(f'<circle class="dot {kind}" cx="{self.px(x)}" cy="{self.py(y)}" r="3.5"', "circle", title)
+
+    def cross(self, x: float, y: float, title: str = "") -> None:
+        """Where something failed."""
+        a, b = self.px(x), self.py(y)
+        path = f"M{a - 4:.1f},{b - 4:.1f}l8,8m0,-8l-8,8"
+        self._add(f'<path class="cross" d="{path}"', "path", title)
+
+    def text(self, x: float, y: float, words: str, kind: str = "", anchor: str = "start") -> None:
+        """Words at a place of the plot."""
+        at = f'x="{self.px(x)}" y="{self.py(y)}" text-anchor="{anchor}"'
+        self._parts.append(f'<text class="{kind}" {at}>{escape(words)}</text>')
+
+    def _add(self, opened: str, tag: str, title: str) -> None:
+        self._parts.append(f"{opened}><title>{escape(title)}</title></{tag}>" if title else f"{opened}/>")
+
+    def render(self) -> str:
+        """The chart as one SVG element."""
+        width, height = self.size
+        floor = height - _BOTTOM
+        parts = [
+            f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(self.title)}">',
+            f'<text class="title" x="0" y="13">{escape(self.title)}</text>',
+        ]
+        for value in self._y_ticks():
+            at = self.py(value)
+            parts.append(f'<line class="grid" x1="{_LEFT}" x2="{width - _RIGHT}" y1="{at}" y2="{at}"/>')
+            parts.append(
+                f'<text class="tick" x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{number(value)}</text>'
+            )
+        parts += self._parts
+        parts.append(f'<line class="axis" x1="{_LEFT}" x2="{width - _RIGHT}" y1="{floor}" y2="{floor}"/>')
+        marks = ticks(*self.x, count=max(2, width // 110))
+        for index, value in enumerate(marks):
+            unit = f" {self.x_label}" if self.x_label and index == len(marks) - 1 else ""
+            anchor = "end" if unit and self.px(value) > width - 60 else "middle"
+            edge = width - _RIGHT if anchor == "end" else self.px(value)
+            at = self.px(value)
+            parts.append(f'<line class="axis" x1="{at}" x2="{at}" y1="{floor}" y2="{floor + 3}"/>')
+            place = f'x="{edge}" y="{floor + 16}" text-anchor="{anchor}"'
+            parts.append(f'<text class="tick" {place}>{number(value)}{escape(unit)}</text>')
+        return "".join(parts) + "</svg>"
+
+    def _y_ticks(self) -> list[float]:
+        if self._rows:
+            return []
+        if not self.log:
+            return ticks(*self.y, count=4)
+        powers = range(math.ceil(self.y[0] - 1e-9), math.floor(self.y[1] + 1e-9) + 1)
+        if len(powers) >= 2:
+            return [10.0**power for power in powers]
+        low, high = 10 ** self.y[0], 10 ** self.y[1]
+        return [
+            factor * 10.0**power
+            for power in range(-6, 9)
+            for factor in (1, 2, 5)
+            if low <= factor * 10.0**power <= high
+        ]
+
+
+def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each stretch the smallest and the largest value, so that no spike is lost."""
+    if len(x) <= _MOST_POINTS:
+        return x, y
+    keep = {0, len(x) - 1}
+    for part in np.array_split(np.arange(len(x)), _MOST_POINTS // 2):
+        keep |= {int(part[y[part].argmin()]), int(part[y[part].argmax()])}
+    index = np.array(sorted(keep))
+    return x[index], y[index]

@@ -1,0 +1,123 @@
+"""A trained policy that plays: what a game shows in, action logits out. This is what is logged as a model in MLflow.
+
+player = mlflow.pytorch.load_model("models:/m-…")
+game = player.new_game(seed=1)
+observation, _ = game.reset()
+done = False
+while not done:
+    observation, _, terminated, truncated, _ = game.step(player.act(observation))
+    done = terminated or truncated
+print(game.last_episode)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipeline.config import EnvironmentSection, ExperimentConfig
+from pipeline.environments.entity_graph import GLYPHS, KINDS, STATS, encode
+from pipeline.environments.nethack import NetHackGame, count_actions
+from pipeline.policy.build import build_policy
+from pipeline.policy.interface import ObservationSpec, Policy, PolicyOutput, Routing
+from pipeline.policy.mixture import MixturePolicy
+from pipeline.training.checkpoint import read_checkpoint
+from pipeline.training.phases import phase_at, phase_settings, temperature_at
+
+OBSERVED = ("glyphs", "blstats", "underfoot", "visited")
+"""What of a game's observation is read."""
+
+
+def observation_spec(config: EnvironmentSection) -> ObservationSpec:
+    """Sizes of what a policy sees in this environment."""
+    return ObservationSpec(
+        glyphs=GLYPHS, kinds=len(KINDS), crop=config.crop_size, stats=STATS, actions=count_actions(config)
+    )
+
+
+class Player(nn.Module):
+    """A policy with its environment and its routing, on the CPU.
+
+    It plays without dropout, with the routing and the temperature that held when its training ended.
+    """
+
+    def __init__(self, policy: Policy, config: ExperimentConfig, episode: int) -> None:
+        super().__init__()
+        phases = config.phases
+        self.policy = policy.eval()
+        self.environment = config.environment
+        self.sparse = phase_settings(phase_at(episode, phases), phases).routing == "sparsemax"
+        self.temperature = temperature_at(episode, phases)
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], config: ExperimentConfig) -> Player:
+        """From a checkpoint's content and the configuration that it was trained with."""
+        policy = build_policy(observation_spec(config.environment), config.policy)
+        policy.load_state_dict(state["policy"])
+        return cls(policy, config, state["finished"])
+
+    @classmethod
+    def from_checkpoint(cls, path: Path, config: ExperimentConfig) -> Player:
+        """Raises BadCheckpoint: it is damaged or foreign."""
+        return cls.from_state(read_checkpoint(path), config)
+
+    @property
+    def experts(self) -> tuple[str, ...]:
+        return self.policy.expert_names
+
+    def forward(self, observation: Mapping[str, np.ndarray | Tensor]) -> Tensor:
+        """Action logits (B, A) of B moments.
+
+        | Key | Shape | Description |
+        |---|---|---|
+        | glyphs | (B, 21, 79) int16 | the map |
+        | blstats | (B, 27) int64 | the bottom line |
+        | underfoot | (B,) int16 | glyph of what the hero stands on |
+        | visited | (B, 21, 79) int8 | 1: where he has been |
+        """
+        return self.look(observation).logits
+
+    @torch.no_grad()
+    def look(self, observation: Mapping[str, np.ndarray | Tensor]) -> PolicyOutput:
+        """Everything that the policy makes of B moments: logits, α, what mixes the experts."""
+        obs = self.encoded(observation)
+        count = len(obs["stats"])
+        routing = Routing(torch.full((count,), self.sparse), torch.full((count,), self.temperature))
+        noise = self.policy.draw_noise(count, torch.default_generator, torch.device("cpu"))
+        noise.pop("dropout", None)
+        return self.policy(obs, routing, noise)  # type: ignore[no-any-return]
+
+    def encoded(self, observation: Mapping[str, np.ndarray | Tensor]) -> dict[str, Tensor]:
+        """The moments as the policy sees them."""
+        raw = {key: np.asarray(observation[key]) for key in OBSERVED}
+        return {key: torch.from_numpy(array) for key, array in encode(raw, self.environment).items()}
+
+    def act(self, observation: Mapping[str, np.ndarray | Tensor]) -> int:
+        """An action for one moment (no batch dimension), drawn as the policy was trained to draw."""
+        logits = self(self.batched([observation]))
+        return int(torch.multinomial(logits.softmax(-1), 1))
+
+    @staticmethod
+    def batched(observations: list[Any]) -> dict[str, np.ndarray]:
+        """Single moments side by side."""
+        return {key: np.stack([np.asarray(each[key]) for each in observations]) for key in OBSERVED}
+
+    @torch.no_grad()
+    def attention(self, observation: Mapping[str, np.ndarray | Tensor]) -> tuple[np.ndarray, np.ndarray] | None:
+        """What the hero's node attends to in B moments, in the last layer: (B, N), mean over heads; and the nodes'
+        positions (B, N, 2), columns and rows from the hero. None where there is no graph encoder."""
+        if not isinstance(self.policy, MixturePolicy) or self.policy.gat is None:
+            return None
+        obs = self.encoded(observation)
+        layers, _ = self.policy.gat.inspect(obs)
+        seen = layers[-1][:, :, 0].mean(1) * (obs["node_kind"] > 0)
+        return seen.numpy(), obs["node_position"].numpy()
+
+    def new_game(self, seed: int, also: tuple[str, ...] = ()) -> NetHackGame:
+        """A game as it was trained on; `also`: further arrays of NLE to observe."""
+        return NetHackGame(self.environment, seed, also)

@@ -1,0 +1,56 @@
+"""What an attempt leaves behind for people, once it has been trained to the end: a model that plays, and pictures.
+
+Nothing of this may harm the attempt: what cannot be made is said in the log, and that is all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.attempt import RUN_VARIABLE, URI_VARIABLE
+from pipeline.config import ExperimentConfig
+from pipeline.tracking import ATTENTION, BEST_EPISODE, TrainerRun
+from pipeline.training.attention import draw, liveliest
+from pipeline.training.checkpoint import read_checkpoint
+from pipeline.training.film import film
+from pipeline.training.logged_model import log_player
+from pipeline.training.player import Player
+from pipeline.training.recording import record
+
+log = logging.getLogger("trainer")
+GAMES = 8
+"""Played for the best episode."""
+
+
+def publish(config: ExperimentConfig, checkpoints: Path) -> None:
+    """Logs the newest checkpoint of an attempt's folder as a model, its best game as a film, and its attention.
+
+    On the run that the environment names.
+    """
+    run = TrainerRun(os.environ[URI_VARIABLE], os.environ[RUN_VARIABLE])
+    with _harmless("the policy could not be made ready to play"):
+        state = read_checkpoint(max(path for path in checkpoints.glob("*.pt") if path.stem.isdigit()))
+        player = Player.from_state(state, config)
+        with _harmless("the model could not be logged"):
+            log.info("the policy is %s", log_player(run, player, step=state["steps"]))
+        with _harmless("no game could be recorded"):
+            seed = config.training.seed
+            games = record(player, [seed + 1000 * number for number in range(1, GAMES + 1)])
+            best = max(games, key=lambda each: each.score)
+            title = f"score {best.score:.0f}, best of {GAMES}"
+            run.log_bytes(film(best, player.experts, title), BEST_EPISODE)
+            drawing = draw(player, liveliest(player, best), player.experts)
+            if drawing is not None:
+                run.log_bytes(drawing, ATTENTION)
+
+
+@contextlib.contextmanager
+def _harmless(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        log.exception("%s; the attempt itself is done", what)
