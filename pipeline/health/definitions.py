@@ -48,6 +48,14 @@ DEFINITIONS: tuple[Definition, ...] = (
         "support_size", "mean number of experts with α > 0", "experts", "Martins & Astudillo 2016", "4, then 2 – 3"
     ),
     Definition("expert_usage/…", "ᾱ of one expert", "share of samples", _BRIEF, "0.10 – 0.40 of four experts"),
+    Definition(
+        "routing/…",
+        "ᾱ of one expert over the samples of one situation: hit points low, a monster adjacent, new map seen, else; "
+        "every tenth update",
+        "share of samples",
+        "the names of the experts",
+        "Survival above its share where hit points are low, once the router decides",
+    ),
     Definition("expert_usage_max", "maxₑ ᾱₑ", "share of samples", _BRIEF, "0.25 – 0.45"),
     Definition(
         "expert_usage_min",
