@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.attempt import EXIT_DISK_FULL, EXIT_KILLED, EXIT_OUT_OF_MEMORY
 from pipeline.checkpoint_files import Checkpoint
+from pipeline.errors import DiskFull
 from pipeline.health.rules import AnyRule
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.spool import Spool, write_whole
@@ -80,7 +81,8 @@ def conclude(
         store.log_file(run_id, Path(newest.path), "policy")
         store.set_tags(run_id, {"ladder.policy": newest.path})
     if log := end_of(folder / "trainer.log"):
-        store.log_text(run_id, log, "trainer.log")
+        with contextlib.suppress(DiskFull):  # it is on that disk already
+            store.log_text(run_id, log, "trainer.log")
     store.end_attempt(run_id, ending.verdict)
     if ending.verdict.name != "interrupted":  # that one may go on, and must know what it has reported
         spool.remove()

@@ -13,7 +13,7 @@ from pipeline.errors import InfrastructureFailure, StoreAway
 Answer = TypeVar("Answer")
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.5, 5.0
 _HURRY_SECONDS = 3.0
-"""For a store that does not answer, once somebody has asked for an end."""
+"""For a store that does not answer, once somebody has asked for an end: then it is not asked any more."""
 _GAP_SECONDS = 60.0
 
 
@@ -82,6 +82,8 @@ class Patience:
         try:
             answer = self._answer(call)
         except StoreAway as error:
+            if self._gave_up is not None:
+                raise
             if self._away is None:
                 self._away = Stopwatch(_GAP_SECONDS)
                 self._tell(f"{error}; waiting for it, at most {self._seconds:g} s")
@@ -113,7 +115,8 @@ class Patience:
                 if not self._asked_to_stop.is_set():
                     hurry.restart()
                 elif hurry.look() > _HURRY_SECONDS:
-                    raise StoreAway("the tracking store does not answer") from None
+                    self._gave_up = StoreAway("the tracking store does not answer")
+                    raise self._gave_up from None
                 continue
             if error is not None:
                 raise error

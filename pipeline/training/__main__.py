@@ -27,7 +27,7 @@ from pipeline.training.report import Reporter
 from pipeline.training.trainer import run_attempt
 from pipeline.training.workers import WorkerGone
 
-_DELIVERY_SECONDS = 3.0
+_DELIVERY_SECONDS = 1.5
 """For the metrics that the store does not have yet; what it takes no longer is left to the orchestrator."""
 
 
