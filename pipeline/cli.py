@@ -26,6 +26,7 @@ from pipeline.errors import (
     InfrastructureFailure,
 )
 from pipeline.load import load_experiment, merge, validate
+from pipeline.patience import leave
 from pipeline.preflight import preflight
 
 EXIT_OF_OUTCOME = {"healthy": EXIT_HEALTHY, "exhausted": EXIT_EXHAUSTED, "interrupted": EXIT_INTERRUPTED}
@@ -44,7 +45,7 @@ def run(config: ExperimentConfig) -> int:
     store, launcher, display = Store(tracking_uri(config), tracking_root(config)), LocalLauncher(), Display()
     reconcile(store, launcher, display.say)
     end = Orchestrator(config, store, launcher, display).run()
-    return EXIT_OF_OUTCOME[end.outcome]
+    return leave(EXIT_OF_OUTCOME[end.outcome])
 
 
 def resume(words: Sequence[str]) -> int:
@@ -80,7 +81,7 @@ def resume(words: Sequence[str]) -> int:
         raise BadInput(f"budget.hours: {hours:g} are spent; give it more: ladder resume {past.parent} budget.hours=…")
     reconcile(store, launcher, display.say)
     end = Orchestrator(past.config, store, launcher, display).run(past)
-    return EXIT_OF_OUTCOME[end.outcome]
+    return leave(EXIT_OF_OUTCOME[end.outcome])
 
 
 def private_files() -> None:
@@ -213,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_BAD_INPUT
     except (InfrastructureFailure, OSError) as error:
         print(f"ladder: {error}", file=sys.stderr)
-        return EXIT_INFRASTRUCTURE
+        return leave(EXIT_INFRASTRUCTURE)
     except KeyboardInterrupt:  # before anything was started
         print("ladder: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED

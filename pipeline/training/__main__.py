@@ -23,6 +23,7 @@ from pipeline.attempt import (
     EXIT_OUT_OF_MEMORY,
     AttemptFile,
 )
+from pipeline.patience import leave
 from pipeline.training.report import Reporter
 from pipeline.training.trainer import run_attempt
 from pipeline.training.workers import WorkerGone
@@ -61,4 +62,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(leave(main()))
