@@ -26,6 +26,7 @@ from pipeline.errors import (
     InfrastructureFailure,
 )
 from pipeline.load import load_experiments, merge, validate
+from pipeline.patience import leave
 from pipeline.preflight import preflight
 
 EXIT_OF_OUTCOME = {"healthy": EXIT_HEALTHY, "exhausted": EXIT_EXHAUSTED, "interrupted": EXIT_INTERRUPTED}
@@ -65,7 +66,7 @@ def run(configs: Sequence[ExperimentConfig]) -> int:
         from pipeline.compare.command import compare as show
 
         show(store, parents, None, _console())
-    return worst
+    return leave(worst)
 
 
 def resume(words: Sequence[str]) -> int:
@@ -101,7 +102,7 @@ def resume(words: Sequence[str]) -> int:
         raise BadInput(f"budget.hours: {hours:g} are spent; give it more: ladder resume {past.parent} budget.hours=…")
     reconcile(store, launcher, display.say)
     end = Orchestrator(past.config, store, launcher, display).run(past)
-    return EXIT_OF_OUTCOME[end.outcome]
+    return leave(EXIT_OF_OUTCOME[end.outcome])
 
 
 def private_files() -> None:
@@ -278,7 +279,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_BAD_INPUT
     except (InfrastructureFailure, OSError) as error:
         print(f"ladder: {error}", file=sys.stderr)
-        return EXIT_INFRASTRUCTURE
+        return leave(EXIT_INFRASTRUCTURE)
     except KeyboardInterrupt:  # before anything was started
         print("ladder: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED

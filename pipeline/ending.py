@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.attempt import EXIT_DISK_FULL, EXIT_KILLED, EXIT_OUT_OF_MEMORY
 from pipeline.checkpoint_files import Checkpoint
+from pipeline.errors import DiskFull
 from pipeline.health.plot import draw
 from pipeline.health.rules import AnyRule
 from pipeline.health.verdict import Evidence, Verdict
@@ -91,10 +92,11 @@ def conclude(
     if newest is not None and ending.verdict.name == "healthy":
         store.log_file(run_id, Path(newest.path), "policy")
         store.set_tags(run_id, {"ladder.policy": newest.path})
-    for name, figure in pictures(watch, (*ending.verdict.evidence, *warnings)):
-        store.log_figure(run_id, figure, f"evidence/{name}.png")
-    if log := end_of(folder / "trainer.log"):
-        store.log_text(run_id, log, "trainer.log")
+    with contextlib.suppress(DiskFull):  # the log is on that disk already, and a picture can be drawn again
+        for name, figure in pictures(watch, (*ending.verdict.evidence, *warnings)):
+            store.log_figure(run_id, figure, f"evidence/{name}.png")
+        if log := end_of(folder / "trainer.log"):
+            store.log_text(run_id, log, "trainer.log")
     store.end_attempt(run_id, ending.verdict, describe(watch))
     if ending.verdict.name != "interrupted":  # that one may go on, and must know what it has reported
         spool.remove()

@@ -17,5 +17,9 @@ class InfrastructureFailure(RuntimeError):
     """Something that training needs is out of reach: the store, the disk."""
 
 
+class DiskFull(InfrastructureFailure):
+    """There is no room on this machine; that does not pass by waiting."""
+
+
 class StoreAway(InfrastructureFailure):
     """The store does not answer, or not now; it may come back."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -11,10 +14,24 @@ from typing import TypeVar
 from pipeline.errors import InfrastructureFailure, StoreAway
 
 Answer = TypeVar("Answer")
+STORE_THREAD = "store"
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.5, 5.0
 _HURRY_SECONDS = 3.0
-"""For a store that does not answer, once somebody has asked for an end."""
+"""For a store that does not answer, once somebody has asked for an end: then it is not asked any more."""
 _GAP_SECONDS = 60.0
+
+
+def leave(code: int) -> int:
+    """The exit code; but where a thread still waits for the store, ends this process at once.
+
+    A thread that SQLite keeps waiting holds its connection, and Python would wait for that when it tidies up.
+    """
+    if any(thread.name == STORE_THREAD and thread.is_alive() for thread in threading.enumerate()):
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 class Stopwatch:
@@ -62,7 +79,7 @@ class Patience:
         wait = _FIRST_WAIT_SECONDS
         while True:
             try:
-                return self.once(call)
+                return self.once(call, _HURRY_SECONDS)
             except StoreAway as error:
                 if self._asked_to_stop.is_set():
                     self._gave_up = error
@@ -70,8 +87,8 @@ class Patience:
             self._asked_to_stop.wait(wait)
             wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
 
-    def once(self, call: Callable[[], Answer]) -> Answer:
-        """Asks once.
+    def once(self, call: Callable[[], Answer], hurry: float = 0.0) -> Answer:
+        """Asks once, and waits `hurry` seconds for the answer once somebody has asked for an end.
 
         Raises:
             StoreAway: no answer, and not away for good yet.
@@ -80,8 +97,10 @@ class Patience:
         if self._gave_up is not None:
             raise self._gave_up
         try:
-            answer = self._answer(call)
+            answer = self._answer(call, hurry)
         except StoreAway as error:
+            if self._asked_to_stop.is_set():
+                raise
             if self._away is None:
                 self._away = Stopwatch(_GAP_SECONDS)
                 self._tell(f"{error}; waiting for it, at most {self._seconds:g} s")
@@ -94,7 +113,7 @@ class Patience:
             self._away = None
         return answer
 
-    def _answer(self, call: Callable[[], Answer]) -> Answer:
+    def _answer(self, call: Callable[[], Answer], hurry: float) -> Answer:
         """In a thread of its own: a locked database holds whoever asks it for 20 s, and no signal ends that."""
         box: queue.SimpleQueue[tuple[Answer | None, BaseException | None]] = queue.SimpleQueue()
 
@@ -104,15 +123,15 @@ class Patience:
             except BaseException as error:
                 box.put((None, error))
 
-        threading.Thread(target=ask, name="store", daemon=True).start()
-        hurry = Stopwatch(_GAP_SECONDS)
+        threading.Thread(target=ask, name=STORE_THREAD, daemon=True).start()
+        asked = Stopwatch(_GAP_SECONDS)
         while True:
             try:
                 answer, error = box.get(timeout=0.2)
             except queue.Empty:
                 if not self._asked_to_stop.is_set():
-                    hurry.restart()
-                elif hurry.look() > _HURRY_SECONDS:
+                    asked.restart()
+                elif asked.look() > hurry:
                     raise StoreAway("the tracking store does not answer") from None
                 continue
             if error is not None:

@@ -56,9 +56,7 @@ class Spool:
         """Says that the store has everything up to this position."""
         self._delivered = position
         with contextlib.suppress(OSError):  # a full disk: somebody may deliver once more what has been delivered
-            temporary = self._mark.with_suffix(".tmp")
-            temporary.write_text(str(position))
-            temporary.replace(self._mark)
+            write_whole(self._mark, str(position))
 
     def remove(self) -> None:
         """Ends it: the store has everything, and nothing will be added."""
@@ -132,8 +130,11 @@ def finite(metrics: Mapping[str, float]) -> dict[str, float]:
 def write_whole(path: Path, text: str) -> None:
     """Replaces a file's content as a whole: a reader, or a power cut, finds the old one or the new one."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -19,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.attempt import URI_VARIABLE
 from pipeline.config import ExperimentConfig
-from pipeline.errors import InfrastructureFailure, StoreAway
+from pipeline.errors import DiskFull, InfrastructureFailure, StoreAway
 from pipeline.spool import Report
 
 OWN_WAITING = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
@@ -55,13 +56,15 @@ def default_uri(root: Path) -> str:
 
 @contextlib.contextmanager
 def reachable(uri: str) -> Iterator[None]:
-    """Raises: StoreAway, where it may come back by itself (locked, no connection, disk full), else its base class."""
+    """Raises: StoreAway, where it may come back by itself (locked, no connection), DiskFull, or their base class."""
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError, sqlite3.Error) as error:
         text = f"tracking store {uri}: {' '.join(str(error).split())[:300]}"
         code = getattr(error, "error_code", None)
         lasting = code not in _TEMPORARY if code else isinstance(error, FileNotFoundError)
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "database or disk is full" in text:
+            raise DiskFull(text) from error
         raise (InfrastructureFailure if lasting else StoreAway)(text) from error
 
 

@@ -24,7 +24,7 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.attempt import RUN_VARIABLE, URI_VARIABLE, WarmStart
 from pipeline.config import ExperimentConfig, flatten
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, DiskFull
 from pipeline.health.history import History
 from pipeline.health.verdict import MEANINGS, Verdict
 from pipeline.patience import Patience
@@ -224,7 +224,8 @@ class Store:
             },
         )
         text = json.dumps({"verdict": verdict.name, "evidence": evidence}, indent=2)
-        self._ask(partial(self.client.log_text, run_id, text, "verdict.json"))
+        with contextlib.suppress(DiskFull):  # tags and status say the same
+            self.log_text(run_id, text, "verdict.json")
         self._ask(partial(self.client.set_terminated, run_id, _status(verdict.name)))
 
     def end_parent(
@@ -237,7 +238,8 @@ class Store:
         self.set_tags(run_id, tags)
         if table is not None:
             # Not `log_table`, which adds to the table of an experiment that was interrupted before.
-            self.log_text(run_id, table.to_json(orient="split", index=False, date_format="iso"), "attempts.json")
+            with contextlib.suppress(DiskFull):  # the note has it too
+                self.log_text(run_id, table.to_json(orient="split", index=False, date_format="iso"), "attempts.json")
             self.set_tags(run_id, {"mlflow.loggedArtifacts": json.dumps([{"path": "attempts.json", "type": "table"}])})
         self._ask(partial(self.client.set_terminated, run_id, _status(outcome)))
 

@@ -23,11 +23,12 @@ from pipeline.attempt import (
     EXIT_OUT_OF_MEMORY,
     AttemptFile,
 )
+from pipeline.patience import leave
 from pipeline.training.report import Reporter
 from pipeline.training.trainer import run_attempt
 from pipeline.training.workers import WorkerGone
 
-_DELIVERY_SECONDS = 3.0
+_DELIVERY_SECONDS = 1.5
 """For the metrics that the store does not have yet; what it takes no longer is left to the orchestrator."""
 
 
@@ -66,4 +67,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(leave(main()))

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from pipeline.attempt import RUN_VARIABLE, URI_VARIABLE
+from pipeline.patience import STORE_THREAD
 from pipeline.spool import Spool, SpoolWriter
 
 log = logging.getLogger("trainer")
@@ -30,7 +31,7 @@ class Reporter:
         self._news = threading.Event()
         self._closing = threading.Event()
         self._news.set()  # an attempt that is continued may have something left
-        self._thread = threading.Thread(target=self._deliver, name="delivery", daemon=True)
+        self._thread = threading.Thread(target=self._deliver, name=STORE_THREAD, daemon=True)
         self._thread.start()
 
     def __call__(self, metrics: dict[str, float], step: int) -> None:

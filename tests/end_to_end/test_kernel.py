@@ -46,7 +46,7 @@ def little_memory(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("whom", ["trainer", "worker"])
 def test_killed_by_the_kernel_for_want_of_memory(whom: str, experiment: Any, little_memory: Path) -> None:
-    made = experiment(training__episodes=200, training__workers=2, ladder__rungs=["v3"])
+    made = experiment(training__episodes=60, training__workers=2, ladder__rungs=["v3"])
     process = made.start()
     made.wait_for_updates(3, process)
     trainers = made.trainers()

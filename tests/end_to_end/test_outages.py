@@ -81,7 +81,7 @@ def test_stop_while_the_store_is_locked(experiment: Any) -> None:
         kept = spooled(made)
     assert not made.trainers() and left_running(made)
     process = made.start(made.resume_command())
-    made.wait_for_updates(kept, process)
+    made.wait_for_updates(kept + 2, process)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=20) == 130
     (attempt,) = made.attempts
