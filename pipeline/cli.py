@@ -1,4 +1,4 @@
-"""The command line: `ladder run | check | status`."""
+"""The command line: `ladder run | tune | check | status`."""
 
 from __future__ import annotations
 
@@ -42,6 +42,20 @@ def run(config: ExperimentConfig) -> int:
     store = Store(tracking_uri(config), tracking_root(config))
     end = Orchestrator(config, store, LocalLauncher(), Display()).run()
     return EXIT_OF_OUTCOME[end.outcome]
+
+
+def tune(path: str, overrides: Sequence[str], validate_on: int | None) -> int:
+    """Tunes the coefficients that a study names, or validates the best of them on fresh seeds."""
+    from pipeline.study import load_study
+
+    plan = load_study(path, overrides)
+    if validate_on is not None and validate_on < 2:
+        raise BadInput(f"--validate: two fresh seeds at least, not {validate_on}")
+    from pipeline.tuning.display import StudyDisplay
+    from pipeline.tuning.tune import Tuning
+
+    tuning = Tuning(plan, StudyDisplay())
+    return tuning.tune() if validate_on is None else tuning.validate(validate_on)
 
 
 def check(config: ExperimentConfig) -> int:
@@ -131,6 +145,12 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("experiment", help="a YAML file, such as experiments/quickstart.yaml")
         command.add_argument("overrides", nargs="*", metavar="key.sub=value", help="replace values of the file")
+    text = "tune the coefficients that a study names; again: go on with it"
+    command = commands.add_parser("tune", help=text, description=text)
+    command.add_argument("study", help="a YAML file, such as experiments/study.yaml")
+    command.add_argument("overrides", nargs="*", metavar="key.sub=value", help="replace values of the file")
+    text = "instead: rerun the best trial and the default on N fresh seeds, and say whether the gain is real"
+    command.add_argument("--validate", type=int, metavar="N", help=text)
     command = commands.add_parser("status", help="experiments and attempts, newest first")
     command.add_argument("overrides", nargs="*", metavar="key.sub=value", help="such as tracking.root=DIR")
     return parser
@@ -145,6 +165,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed = _parser().parse_args(arguments)
         if parsed.command == "status":
             return status(validate(merge({}, parsed.overrides, "overrides"), "overrides"))
+        if parsed.command == "tune":
+            return tune(parsed.study, parsed.overrides, parsed.validate)
         config = load_experiment(parsed.experiment, parsed.overrides)
         return run(config) if parsed.command == "run" else check(config)
     except BadInput as error:

@@ -43,13 +43,21 @@ GRACE_SECONDS = 8.0
 class Orchestrator:
     """Runs one experiment down its ladder."""
 
-    def __init__(self, config: ExperimentConfig, store: Store, launcher: Launcher, display: Display) -> None:
+    def __init__(
+        self, config: ExperimentConfig, store: Store, launcher: Launcher, display: Display, parent: str | None = None
+    ) -> None:
+        """`parent`: somebody else's run, under which to nest the attempts; it is neither started nor ended here."""
         self.config, self.store, self.launcher, self.display = config, store, launcher, display
+        self._foreign_parent = parent
         self.ladder = Ladder(config)
         self.attempts: list[Attempt] = []
         self._rows: list[dict[str, Any]] = []
         self._random_score: dict[str, float] | None = None
-        self._asked_to_stop = threading.Event()
+        self.asked_to_stop: str | None = None
+
+    def stop(self, reason: str) -> None:
+        """Asks for an end in good order, from a signal or from the display: the attempt at work is `interrupted`."""
+        self.asked_to_stop = self.asked_to_stop or reason
 
     def run(self) -> End:
         """Everything, to the end.
@@ -59,7 +67,7 @@ class Orchestrator:
         """
         self._deadline = time.monotonic() + 3600 * self.config.budget.hours
         with self._signals():
-            self.parent = self.store.start_parent(self.config)
+            self.parent = self._foreign_parent or self.store.start_parent(self.config)
             try:
                 self.display.experiment_started(self.config, self.parent, self.store)
                 step: Plan | End = self.ladder.first()
@@ -77,8 +85,8 @@ class Orchestrator:
 
     def _ended(self) -> str | None:
         """Why nothing more is to be started, or None."""
-        if self._asked_to_stop.is_set():
-            return "asked to stop"
+        if self.asked_to_stop is not None:
+            return self.asked_to_stop
         spent = time.monotonic() > self._deadline
         return f"budget.hours={self.config.budget.hours:g} spent" if spent else None
 
@@ -244,10 +252,11 @@ class Orchestrator:
             metrics["best/score_window"] = max(scores)
         if settled_rung is not None and self._rows[-1]["score"] is not None:
             metrics["settled/score_window"] = self._rows[-1]["score"]
-        self.store.log_metrics(self.parent, metrics)
-        title = f"**{outcome}** – {reason}"
-        note = f"{title}\n\n{_markdown(self._rows)}" if self._rows else title
-        self.store.end_parent(self.parent, outcome, settled_rung, table, note)
+        if self._foreign_parent is None:
+            self.store.log_metrics(self.parent, metrics)
+            title = f"**{outcome}** – {reason}"
+            note = f"{title}\n\n{_markdown(self._rows)}" if self._rows else title
+            self.store.end_parent(self.parent, outcome, settled_rung, table, note)
         self.display.experiment_ended(outcome, reason, self._rows, self._random_score)
 
     # Signals
@@ -260,7 +269,7 @@ class Orchestrator:
             return
 
         def ask(_signal: int, _frame: FrameType | None) -> None:
-            self._asked_to_stop.set()
+            self.stop("asked to stop")
 
         # What somebody has asked to be ignored (`nohup`) stays ignored.
         asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
