@@ -162,7 +162,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot show α must not end a night's run
     try:
-        parsed = _parser().parse_args(arguments)
+        parser = _parser()
+        parsed, rest = parser.parse_known_args(arguments)
+        if any(word.startswith("-") for word in rest):
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        parsed.overrides += rest  # what stands behind an option, argparse leaves
         if parsed.command == "status":
             return status(validate(merge({}, parsed.overrides, "overrides"), "overrides"))
         if parsed.command == "tune":

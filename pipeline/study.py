@@ -6,6 +6,7 @@ ends of a range that it does not allow, samplers and pruners that cannot be buil
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -315,7 +316,14 @@ def _check_optuna(study: StudySection, path: Path) -> None:
     if backend == "sqlite" and url.database in (None, "", ":memory:"):
         raise BadInput(f"{where}: {shown}: a file is needed, such as sqlite:////data/optuna.db")
     try:
-        url.get_dialect().import_dbapi()
+        with_driver(study.storage).get_dialect().import_dbapi()
     except (ImportError, sqlalchemy.exc.NoSuchModuleError):
-        driver = "psycopg2" if url.drivername == "postgresql" else url.drivername
-        raise BadInput(f"{where}: {shown}: its driver is not installed: pip install {driver}-binary") from None
+        raise BadInput(f"{where}: {shown}: its driver is not installed: pip install psycopg2-binary") from None
+
+
+def with_driver(storage: str) -> sqlalchemy.URL:
+    """The URL with a driver that is there. SQLAlchemy 2.1 takes `postgresql:` for psycopg, and nothing else."""
+    url = sqlalchemy.make_url(storage)
+    if url.drivername == "postgresql" and importlib.util.find_spec("psycopg") is None:
+        return url.set(drivername="postgresql+psycopg2")
+    return url

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.config import ExperimentConfig
@@ -18,6 +17,9 @@ from pipeline.health.verdict import Evidence, Verdict
 from pipeline.tracking import Store
 from pipeline.tracking import _reachable as reachable
 from pipeline.tuning.trials import DEPTH, FINISHED, REASON, VALUES, cut_off, feasible
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RUN, LINK = "mlflow.run_id", "mlflow.link"
 """Attributes of a trial: its run, and where the UI shows it."""

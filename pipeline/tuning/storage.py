@@ -20,11 +20,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from pipeline.errors import InfrastructureFailure
+from pipeline.study import with_driver
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 # The heartbeat is "experimental", and "supposed to be used with Study.optimize", which does by itself what is done
 # here by hand: a thread that beats, and a look for stale trials before each new one.
-warnings.filterwarnings("ignore", category=ExperimentalWarning)
+warnings.filterwarnings("ignore", category=ExperimentalWarning, module=r"optuna|pipeline\.tuning")
 warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed to be used with")
 
 STALE_AFTER = 3
@@ -70,7 +71,7 @@ def turn(url: str) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
         return
-    engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    engine = create_engine(with_driver(url), poolclass=NullPool, isolation_level="AUTOCOMMIT")
     key = zlib.crc32(b"ladder tune")
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": key})
@@ -92,7 +93,7 @@ def open_storage(url: str, heartbeat_seconds: int) -> RDBStorage:
             with contextlib.closing(sqlite3.connect(file)) as connection:
                 connection.execute("PRAGMA journal_mode=wal")  # readers and writers do not wait for each other
         return RDBStorage(
-            url if file is None else f"sqlite:///{file}",
+            with_driver(url).render_as_string(hide_password=False) if file is None else f"sqlite:///{file}",
             engine_kwargs={"connect_args": {"timeout": _BUSY_SECONDS}} if file else {"pool_pre_ping": True},
             heartbeat_interval=heartbeat_seconds,
             grace_period=STALE_AFTER * heartbeat_seconds,

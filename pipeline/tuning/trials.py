@@ -66,11 +66,9 @@ class _Requeue(RetryHeartbeatStaleTrialCallback):
     """Optuna's own, but what the killed worker has said (its run, a constraint) is not the next one's."""
 
     def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        bare = copy.deepcopy(trial)
+        bare = copy.deepcopy(trial)  # Optuna's adds to the list of retries in place
         bare.user_attrs = {}
-        bare.system_attrs = {
-            key: value for key, value in trial.system_attrs.items() if not key.startswith("constraint")
-        }
+        bare.system_attrs = {key: value for key, value in bare.system_attrs.items() if not key.startswith("constraint")}
         super().__call__(study, bare)
 
 

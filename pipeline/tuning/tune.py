@@ -29,6 +29,7 @@ from pipeline.tracking import tracking_root, tracking_uri
 from pipeline.tuning import validation
 from pipeline.tuning.display import StudyDisplay
 from pipeline.tuning.figures import figures
+from pipeline.tuning.gain import compare
 from pipeline.tuning.results import Count, importance, intervals, note, ranked, table, tuned_yaml, with_interval
 from pipeline.tuning.runs import StudyStore, reconcile
 from pipeline.tuning.storage import open_storage, reachable, shown, turn
@@ -201,13 +202,18 @@ class Tuning:
         self.display.study_started(self.plan, "validation", 2 * count, where, self.folder / "study.log")
         finished = self._work(self._assignment("validation", name, best.params), again, 2 * count)
         direction = study.objective.direction
-        gain = validation.judge(again.get_trials(deepcopy=False), direction, count, self.plan)
-        if gain is not None:
-            text = json.dumps({"trial": best.number, **validation.described(gain, direction)}, indent=2)
-            self.store.publish(self.parent, {"validation.json": text}, {})
-            self.store.set_tags(self.parent, {"ladder.validation": gain.sentence})
-        self.display.study_ended([gain.sentence if gain else "too few runs came to their end to compare"])
-        return EXIT_INTERRUPTED if not finished else EXIT_HEALTHY if gain else EXIT_EXHAUSTED
+        found = validation.results(
+            again.get_trials(deepcopy=False), direction, validation.fresh_seeds(self.plan, count)
+        )
+        if min(map(len, found.values())) < 2:
+            self.display.study_ended(["too few runs came to their end to compare"])
+            return EXIT_EXHAUSTED if finished else EXIT_INTERRUPTED
+        gain = compare(found[validation.TUNED], found[validation.DEFAULT])
+        content = {"trial": best.number, **gain.described(1.0 if direction == "maximize" else -1.0)}
+        self.store.publish(self.parent, {"validation.json": json.dumps(content, indent=2)}, {})
+        self.store.set_tags(self.parent, {"ladder.validation": gain.sentence})
+        self.display.study_ended([gain.sentence])
+        return EXIT_HEALTHY if finished else EXIT_INTERRUPTED
 
     # Workers
 

@@ -8,23 +8,19 @@ recovery, runs in MLflow; and it can be continued, also with more seeds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
-from scipy import stats
 
 from pipeline.study import StudyPlan
-from pipeline.tuning.trials import ENDED, feasible, superseded
+from pipeline.tuning.trials import feasible, superseded
 
 CONFIGURATION, SEED = "configuration", "seed"
 TUNED, DEFAULT = "tuned", "default"
 FRESH = 10_000
 """Validation begins so many seeds after those of the study."""
-_RESAMPLES = 5000
 
 
 def distributions(plan: StudyPlan) -> dict[str, BaseDistribution]:
@@ -51,90 +47,16 @@ def enqueue(study: optuna.Study, plan: StudyPlan, count: int) -> None:
             study.enqueue_trial({CONFIGURATION: configuration, SEED: seed}, skip_if_exists=True)
 
 
-@dataclass(frozen=True)
-class Gain:
-    """The best against the default, a run the unit."""
-
-    tuned: tuple[float, ...]
-    default: tuple[float, ...]
-    """The objective of each run, higher is better; −inf where the training failed."""
-    probability: float
-    """That a run of the best is better than one of the default; a tie counts half."""
-    low: float
-    high: float
-    """Its 95 % percentile bootstrap interval over runs (rliable; Agarwal et al. 2021, arXiv:2108.13264)."""
-    p_value: float
-    """Of the exact one-sided Mann-Whitney test. The bootstrap of a few runs that do not overlap has no width at all."""
-
-    @property
-    def is_real(self) -> bool:
-        return self.low > 0.5 and self.p_value < 0.05
-
-    @property
-    def sentence(self) -> str:
-        said = "the gain is real" if self.is_real else "a gain is not shown"
-        failed = [
-            f"; {name} failed {sum(np.isneginf(runs))} of {len(runs)}"
-            for name, runs in (("the best", self.tuned), ("the default", self.default))
-            if any(np.isneginf(runs))
-        ]
-        return (
-            f"{said}: the best is better than the default with probability {self.probability:.2f} "
-            f"[{self.low:.2f}, {self.high:.2f}], p = {self.p_value:.3f}, "
-            f"{len(self.tuned)} and {len(self.default)} fresh seeds{''.join(failed)}"
-        )
-
-
-def compare(tuned: Sequence[float], default: Sequence[float], seed: int = 0) -> Gain:
-    """Of one objective per run, higher is better; −inf for a run whose training failed. Both (n,), n ≥ 2."""
-    x, y = np.asarray(tuned, dtype=float), np.asarray(default, dtype=float)
-    # (n, m): 1 where the tuned run wins, ½ at a tie. Resampling runs is resampling rows and columns.
-    wins = (x[:, None] > y[None, :]) + 0.5 * (x[:, None] == y[None, :])
-    rng = np.random.default_rng(seed)
-    rows = rng.integers(len(x), size=(_RESAMPLES, len(x)))
-    columns = rng.integers(len(y), size=(_RESAMPLES, len(y)))
-    drawn = wins[rows[:, :, None], columns[:, None, :]].mean(axis=(1, 2))
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    ranks = stats.rankdata(np.concatenate([x, y]))  # the test is of ranks; infinities have one too
-    exact = stats.permutation_test(
-        (ranks[: len(x)], ranks[len(x) :]),
-        lambda a, b, axis: np.sum(a, axis=axis),
-        alternative="greater",
-        vectorized=True,
-        n_resamples=20_000,
-        rng=np.random.default_rng(seed),
-    )
-    return Gain(tuple(x), tuple(y), float(wins.mean()), float(low), float(high), float(exact.pvalue))
-
-
-def results(trials: Sequence[FrozenTrial], direction: str) -> dict[str, dict[int, float]]:
-    """Configuration → seed → objective, higher is better; −inf where the training failed; without unfinished ones."""
+def results(trials: Sequence[FrozenTrial], direction: str, seeds: Sequence[int]) -> dict[str, list[float]]:
+    """Configuration → objective on each of the seeds that is done, higher is better; −inf where the training failed."""
     sign = 1.0 if direction == "maximize" else -1.0
-    found: dict[str, dict[int, float]] = {TUNED: {}, DEFAULT: {}}
+    found: dict[str, list[float]] = {TUNED: [], DEFAULT: []}
     again = superseded(list(trials))
     for trial in trials:
-        if trial.number in again or trial.user_attrs.get(ENDED) not in ("complete", "pruned"):
-            continue
-        good = trial.state == TrialState.COMPLETE and feasible(trial) and trial.value is not None
-        found[trial.params[CONFIGURATION]][trial.params[SEED]] = sign * trial.value if good else -np.inf  # type: ignore[operator]
+        over = trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and trial.number not in again
+        if over and trial.params[SEED] in seeds:
+            good = trial.state == TrialState.COMPLETE and feasible(trial) and trial.value is not None
+            found[trial.params[CONFIGURATION]].append(
+                sign * trial.value if good and trial.value is not None else -np.inf
+            )
     return found
-
-
-def judge(trials: Sequence[FrozenTrial], direction: str, count: int, plan: StudyPlan) -> Gain | None:
-    """None while fewer than two runs of either are done."""
-    found = results(trials, direction)
-    seeds = fresh_seeds(plan, count)
-    tuned, default = ([found[name][seed] for seed in seeds if seed in found[name]] for name in (TUNED, DEFAULT))
-    return compare(tuned, default) if min(len(tuned), len(default)) >= 2 else None
-
-
-def described(gain: Gain, direction: str) -> dict[str, Any]:
-    """For JSON; the objective in its own direction, None where the training failed."""
-    sign = 1.0 if direction == "maximize" else -1.0
-    own = {name: [None if np.isneginf(v) else sign * v for v in getattr(gain, name)] for name in (TUNED, DEFAULT)}
-    return {
-        **own,
-        "probability_of_improvement": [gain.probability, gain.low, gain.high],
-        "p_value": gain.p_value,
-        "real": gain.is_real,
-    }

@@ -1,4 +1,4 @@
-"""A worker: asks for a trial, evaluates it, tells how it ended, until nothing is left. One process, one at a time.
+"""A worker's process.
 
 `python -m pipeline.tuning.worker` reads its :class:`Assignment` as JSON from its standard input (a storage's URL may
 hold a password, which belongs on no disk and in no list of processes).
@@ -11,13 +11,10 @@ import os
 import signal
 import socket
 import sys
-import time
-from collections.abc import Callable
 from typing import Any, Literal
 
 import optuna
 from optuna.pruners import NopPruner
-from optuna.trial import FrozenTrial
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.config import ExperimentConfig
@@ -26,14 +23,10 @@ from pipeline.study import StudyPlan
 from pipeline.tracking import tracking_root, tracking_uri
 from pipeline.tuning.experiment import Experiments
 from pipeline.tuning.runs import StudyStore, reconcile
-from pipeline.tuning.storage import Heartbeat, open_storage, reachable, turn
-from pipeline.tuning.trials import ENDED, REASON, Evaluate, Outcome, Trials
+from pipeline.tuning.storage import open_storage, reachable, turn
+from pipeline.tuning.trials import Trials
 from pipeline.tuning.validation import CONFIGURATION, SEED, TUNED, distributions
-
-log = logging.getLogger("worker")
-GIVE_UP_AFTER = 3
-"""Trials that failed by no fault of their coefficients, and none that did not: the trainer or the metric is wrong."""
-_WAIT_SECONDS = 1.0
+from pipeline.tuning.work import Stop, log, work
 
 
 class Assignment(BaseModel):
@@ -64,63 +57,6 @@ class Assignment(BaseModel):
             return [params[SEED]]
         first = self.plan.config.training.seed
         return list(range(first, first + self.plan.study.seeds))
-
-
-class Stop:
-    """Whether somebody has asked this process to end. While an experiment runs, its orchestrator has the signals."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def ask(self, _signal: int = 0, _frame: object = None) -> None:
-        self.asked = True
-
-    def __call__(self) -> bool:
-        return self.asked
-
-
-def work(
-    trials: Trials,
-    evaluate: Evaluate,
-    deadline: float = float("inf"),
-    settle: Callable[[], None] = lambda: None,
-    stop: Callable[[], bool] = lambda: False,
-) -> bool:
-    """Works until nothing is left to be done, also by others; False if it was asked to stop.
-
-    `settle` is called when the states of trials may have changed.
-
-    Raises:
-        InfrastructureFailure: the storage is out of reach; or nothing but failures, so that more would be in vain.
-    """
-    while time.time() < deadline and not stop():
-        trial = trials.ask()
-        settle()
-        if trial is None:
-            if not trials.unfinished():
-                return True
-            time.sleep(_WAIT_SECONDS)  # somebody else is still at it, and may be gone
-            continue
-        log.info("trial %d: %s", trial.number, trial.params)
-        with Heartbeat(trials.storage, trial._trial_id):
-            try:
-                outcome = evaluate(trial)
-            except InfrastructureFailure as error:
-                trials.tell(trial, Outcome("interrupted", str(error)))
-                raise
-            mine = trials.tell(trial, outcome)
-        log.info("trial %d: %s – %s", trial.number, outcome.ended, outcome.reason)
-        settle()
-        if mine and outcome.ended == "interrupted":
-            return False
-        _give_up_if_all_fail(trials.all())
-    return not stop()
-
-
-def _give_up_if_all_fail(trials: list[FrozenTrial]) -> None:
-    ended = [trial for trial in trials if ENDED in trial.user_attrs]
-    if len(ended) >= GIVE_UP_AFTER and all(trial.user_attrs[ENDED] == "failed" for trial in ended):
-        raise InfrastructureFailure(f"all {len(ended)} trials failed, the last one: {ended[-1].user_attrs[REASON]}")
 
 
 def main() -> int:

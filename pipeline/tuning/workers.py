@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ class _Worker:
     code: int | None = None
     """Once it is done for good."""
     restarts: int = 0
+    due: float | None = None
+    """When it is to be started again."""
 
 
 class Workers:
@@ -80,6 +83,10 @@ class Workers:
         return LocalJob(process, log)
 
     def _look_after(self, worker: _Worker) -> None:
+        if worker.due is not None:
+            if time.monotonic() >= worker.due:
+                worker.due, worker.job = None, self._start(worker.number)
+            return
         if worker.code is not None or (code := worker.job.wait(0)) is None:
             return
         if code in (EXIT_HEALTHY, EXIT_INTERRUPTED):
@@ -91,7 +98,8 @@ class Workers:
             return
         worker.restarts += 1
         self._say(f"worker {worker.number} {how}; restart {worker.restarts} of {RESTARTS}")
-        worker.job = self._start(worker.number)
+        # One that was killed is replaced at once; one whose storage is away gives it about a minute in all.
+        worker.due = time.monotonic() + (0 if code < 0 else 2**worker.restarts)
 
     def _end_in_order(self) -> None:
         for worker in self._workers:
@@ -107,7 +115,10 @@ class Workers:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """Ctrl-C, SIGTERM and a closed terminal ask for an end in good order."""
+        """Ctrl-C, SIGTERM and a closed terminal ask for an end in good order; only in the main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
 
         def ask(_signal: int, _frame: object) -> None:
             self.asked_to_stop = True
