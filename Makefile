@@ -1,6 +1,7 @@
 # Everything sets itself up: a virtual environment in .venv, exactly as requirements.lock has it.
 
 EXPERIMENT ?= experiments/quickstart.yaml
+STUDY ?= experiments/study.yaml
 ARGS ?=
 ROOT ?= mlruns
 PORT ?= 5000
@@ -12,7 +13,7 @@ READY := .venv/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run drill test lint ui bench clean
+.PHONY: help setup run drill tune test lint ui bench clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##/make \1\t/p' Makefile | expand -t 14
@@ -35,6 +36,9 @@ run: $(READY)  ## the unattended experiment: make run [EXPERIMENT=experiments/ne
 drill: $(READY)  ## the ladder at work: a run that really fails, step by step
 	@$(BIN)/ladder run experiments/drill.yaml $(ARGS)
 
+tune: $(READY)  ## Optuna tunes the coefficients: make tune [STUDY=experiments/study.yaml] [ARGS="study.trials=60 --validate 5 …"]
+	@$(BIN)/ladder tune $(STUDY) $(ARGS)
+
 test: $(READY)  ## the test suite
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
@@ -51,7 +55,7 @@ ui: $(READY)  ## the MLflow UI on http://127.0.0.1:5000: make ui [PORT=…] [ROO
 	MLFLOW_DISABLE_TELEMETRY=true PYTHONWARNINGS=ignore exec $(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) \
 	  --workers 1 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(ROOT)/mlflow.db}"
 
-bench: $(READY)  ## a benchmark: make bench [NAME=throughput|learning] [ARGS="--seeds 3 …"]
+bench: $(READY)  ## a benchmark: make bench [NAME=throughput|learning|tuning] [ARGS="--seeds 3 …"]
 	@$(BIN)/python -m benchmarks.$(NAME) $(ARGS)
 
 clean:  ## removes the virtual environment and caches; never a result

@@ -8,6 +8,7 @@ settle what a kill has left undone; the last results
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -23,6 +24,7 @@ from pipeline.errors import (
     EXIT_HEALTHY,
     EXIT_INTERRUPTED,
     BadInput,
+    InfrastructureFailure,
 )
 from pipeline.study import StudyPlan
 from pipeline.tracking import tracking_root, tracking_uri
@@ -131,7 +133,12 @@ class Tuning:
         self.display.study_started(self.plan, "study", study.trials, where, self.folder / "study.log")
         if had := Count.of(self.trials()).done:
             self.display.say(f"goes on after {had} trials")
-        finished = self._work(self._assignment("trial", self.plan.name), self.study, study.trials)
+        try:
+            finished = self._work(self._assignment("trial", self.plan.name), self.study, study.trials)
+        except InfrastructureFailure:
+            with contextlib.suppress(InfrastructureFailure):
+                self.store.close(self.parent, "FAILED", {"ladder.outcome": "error"}, {})
+            raise
         best = self.publish()
         outcome = "interrupted" if not finished else "tuned" if best else "exhausted"
         status = "KILLED" if not finished else "FINISHED" if best else "FAILED"

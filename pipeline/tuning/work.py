@@ -18,6 +18,10 @@ GIVE_UP_AFTER = 3
 _WAIT_SECONDS = 1.0
 
 
+class NothingButFailures(InfrastructureFailure):
+    """Every trial failed, by no fault of its coefficients."""
+
+
 class Stop:
     """Whether somebody has asked this process to end. While an experiment runs, its orchestrator has the signals."""
 
@@ -43,7 +47,8 @@ def work(
     `settle` is called when the states of trials may have changed.
 
     Raises:
-        InfrastructureFailure: the storage is out of reach; or nothing but failures, so that more would be in vain.
+        InfrastructureFailure: the storage is out of reach.
+        NothingButFailures: more trials would be in vain.
     """
     while time.time() < deadline and not stop():
         trial = trials.ask()
@@ -72,4 +77,4 @@ def work(
 def _give_up_if_all_fail(trials: list[FrozenTrial]) -> None:
     ended = [trial for trial in trials if ENDED in trial.user_attrs]
     if len(ended) >= GIVE_UP_AFTER and all(trial.user_attrs[ENDED] == "failed" for trial in ended):
-        raise InfrastructureFailure(f"all {len(ended)} trials failed, the last one: {ended[-1].user_attrs[REASON]}")
+        raise NothingButFailures(f"all {len(ended)} trials failed, the last one: {ended[-1].user_attrs[REASON]}")

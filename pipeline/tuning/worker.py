@@ -18,7 +18,13 @@ from optuna.pruners import NopPruner
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.config import ExperimentConfig
-from pipeline.errors import EXIT_HEALTHY, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, InfrastructureFailure
+from pipeline.errors import (
+    EXIT_EXHAUSTED,
+    EXIT_HEALTHY,
+    EXIT_INFRASTRUCTURE,
+    EXIT_INTERRUPTED,
+    InfrastructureFailure,
+)
 from pipeline.study import StudyPlan
 from pipeline.tracking import tracking_root, tracking_uri
 from pipeline.tuning.experiment import Experiments
@@ -26,7 +32,7 @@ from pipeline.tuning.runs import StudyStore, reconcile
 from pipeline.tuning.storage import open_storage, reachable, turn
 from pipeline.tuning.trials import Trials
 from pipeline.tuning.validation import CONFIGURATION, SEED, TUNED, distributions
-from pipeline.tuning.work import Stop, log, work
+from pipeline.tuning.work import NothingButFailures, Stop, log, work
 
 
 class Assignment(BaseModel):
@@ -99,7 +105,7 @@ def main() -> int:
         return EXIT_HEALTHY if work(trials, evaluate, assigned.deadline, settle, stop) else EXIT_INTERRUPTED
     except InfrastructureFailure as error:
         print(f"worker: {error}", flush=True)
-        return EXIT_INFRASTRUCTURE
+        return EXIT_EXHAUSTED if isinstance(error, NothingButFailures) else EXIT_INFRASTRUCTURE
 
 
 if __name__ == "__main__":

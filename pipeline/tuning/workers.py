@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import EXIT_HEALTHY, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, InfrastructureFailure
+from pipeline.errors import EXIT_EXHAUSTED, EXIT_HEALTHY, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, InfrastructureFailure
 from pipeline.launchers.local import LEASH, LocalJob
 
 RESTARTS = 5
@@ -62,8 +62,9 @@ class Workers:
                 for worker in self._workers:
                     self._look_after(worker)
             self._end_in_order()
-        if not self.asked_to_stop and all(worker.code == EXIT_INFRASTRUCTURE for worker in self._workers):
-            raise InfrastructureFailure(_last_words(self._workers[-1].job.log))
+        gone = [worker for worker in self._workers if worker.code in (EXIT_INFRASTRUCTURE, EXIT_EXHAUSTED)]
+        if not self.asked_to_stop and len(gone) == len(self._workers):
+            raise InfrastructureFailure(_last_words(gone[-1].job.log))
         return not self.asked_to_stop and all(worker.code != EXIT_INTERRUPTED for worker in self._workers)
 
     def _start(self, number: int) -> LocalJob:
@@ -89,7 +90,7 @@ class Workers:
             return
         if worker.code is not None or (code := worker.job.wait(0)) is None:
             return
-        if code in (EXIT_HEALTHY, EXIT_INTERRUPTED):
+        if code in (EXIT_HEALTHY, EXIT_INTERRUPTED, EXIT_EXHAUSTED):
             worker.code = code
             return
         how = f"was killed by signal {-code}" if code < 0 else f"ended: {_last_words(worker.job.log)}"
