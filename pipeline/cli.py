@@ -87,7 +87,7 @@ def status(config: ExperimentConfig) -> int:
     for column in ("experiment / attempt", "status", "verdict", "episodes", "score", "from", "run"):
         table.add_column(column, overflow="fold")
     for experiment, runs in store.experiments():
-        for parent in (each for each in runs if each.data.tags["ladder.kind"] == "experiment"):
+        for parent in (each for each in runs if each.data.tags["ladder.kind"] in ("experiment", "study")):
             tags = parent.data.tags
             table.add_row(
                 f"[bold]{escape(experiment.name)}[/]",
@@ -99,7 +99,8 @@ def status(config: ExperimentConfig) -> int:
                 parent.info.run_id,
             )
             nested = [each for each in runs if each.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
-            for each in sorted(nested, key=lambda one: int(one.data.tags["ladder.attempt"])):
+            attempts = [each for each in nested if each.data.tags["ladder.kind"] == "attempt"]  # a study has trials
+            for each in sorted(attempts, key=lambda one: int(one.data.tags["ladder.attempt"])):
                 tags, metrics = each.data.tags, each.data.metrics
                 score = metrics.get("score_window")
                 table.add_row(

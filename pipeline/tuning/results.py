@@ -142,7 +142,8 @@ def table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
 def note(plan: StudyPlan, trials: Sequence[FrozenTrial], shares: dict[str, float]) -> str:
     """The study in Markdown: the parent run's description."""
     objective, known = plan.study.objective, intervals(trials)
-    best = ranked(trials, objective.direction)[:SHOWN]
+    best_of_all = ranked(trials, objective.direction)
+    best = best_of_all[:SHOWN]
     keys = list(plan.study.space)
     lines = [f"**{objective.metric}** ({objective.direction}): {Count.of(trials)} of {plan.study.trials} trials", ""]
     if not best:
@@ -151,7 +152,10 @@ def note(plan: StudyPlan, trials: Sequence[FrozenTrial], shares: dict[str, float
     for trial in best:
         cells = [_number(trial.params.get(key)) for key in keys]
         lines.append(f"| {trial.number} | {with_interval(trial, known)} | " + " | ".join(cells) + " |")
-    lines.append("| default | | " + " | ".join(_number(plan.default[key]) for key in keys) + " |")
+    default = next((trial for trial in best_of_all if trial.params == plan.default), None)
+    value = "" if default is None else f" (trial {default.number}) | {with_interval(default, known)}"
+    cells = [_number(plan.default[key]) for key in keys]
+    lines.append(f"| default{value or ' |'} | " + " | ".join(cells) + " |")
     lines += [
         "",
         f"Intervals: 95 %, {interval_of(plan)}. The best of many is partly the luckiest: `ladder tune --validate`.",

@@ -282,6 +282,9 @@ def test_finished_study_has_nothing_left_to_do_and_others_are_refused(
         said = capsys.readouterr()
         assert says in said.err and len(said.err.strip().splitlines()) == 1 and not said.out, said.err
     assert finished.trials() == before and finished.parent.info.status == "FINISHED"
+    assert main(["status", f"tracking.root={finished.root}"]) == 0
+    shown = capsys.readouterr().out
+    assert "synthetic" in shown and "tuned" in shown and finished.parent.info.run_id in shown
 
 
 def test_validation_on_fresh_seeds(finished: Study, capsys: pytest.CaptureFixture[str]) -> None:

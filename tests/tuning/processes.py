@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import warnings
 from typing import Any
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
 
 from benchmarks.synthetic import SPACE, healthy, score
 from pipeline.study import StudySection
@@ -24,8 +22,6 @@ def section(**values: Any) -> StudySection:
 def open_trials(url: str, name: str, worker: str = "test", heartbeat_seconds: int = 1, **values: Any) -> Trials:
     """What a worker has; the study is made where there is none."""
     settings = section(**values)
-    warnings.filterwarnings("ignore", category=ExperimentalWarning)  # pytest has undone what the module asked for
-    warnings.filterwarnings("ignore", message="Heartbeat of storage")
     with turn(url):
         storage = open_storage(url, heartbeat_seconds)
         study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
