@@ -1,6 +1,7 @@
 # Everything sets itself up: a virtual environment in .venv, exactly as requirements.lock has it.
 
 EXPERIMENT ?= experiments/quickstart.yaml
+STUDY ?= experiments/study.yaml
 ARGS ?=
 ROOT ?= mlruns
 PORT ?= 5000
@@ -13,7 +14,7 @@ READY := .venv/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run drill test lint ui compare bench clean
+.PHONY: help setup run drill tune test lint ui compare bench clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##/make \1\t/p' Makefile | expand -t 14
@@ -36,6 +37,9 @@ run: $(READY)  ## the unattended experiment: make run [EXPERIMENT=experiments/ne
 drill: $(READY)  ## the ladder at work: a run that really fails, step by step
 	@$(BIN)/ladder run experiments/drill.yaml $(ARGS)
 
+tune: $(READY)  ## Optuna tunes the coefficients: make tune [STUDY=experiments/study.yaml] [ARGS="study.trials=60 --validate 5 …"]
+	@$(BIN)/ladder tune $(STUDY) $(ARGS)
+
 test: $(READY)  ## the test suite
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
@@ -55,7 +59,7 @@ ui: $(READY)  ## the MLflow UI on http://127.0.0.1:5000: make ui [PORT=…] [ROO
 compare: $(READY)  ## what happened in the newest experiment, as a table and a page: make compare [ROOT=mlruns] [OUT=mlruns] [ARGS=PARENT_RUN_ID]
 	@$(BIN)/ladder compare $(ARGS) "tracking.root=$(ROOT)" --out "$(OUT)"
 
-bench: $(READY)  ## a benchmark: make bench [NAME=throughput|learning|detection|recovery|survival] [ARGS="--seeds 3 …"]
+bench: $(READY)  ## a benchmark: make bench [NAME=throughput|learning|detection|recovery|survival|tuning] [ARGS="--seeds 3 …"]
 	@$(BIN)/python -m benchmarks.$(NAME) $(ARGS)
 
 clean:  ## removes the virtual environment and caches; never a result

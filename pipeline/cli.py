@@ -1,4 +1,4 @@
-"""The command line: `ladder run | resume | check | diagnose | compare | watch | status`."""
+"""The command line: `ladder run | resume | tune | check | diagnose | compare | watch | status`."""
 
 from __future__ import annotations
 
@@ -117,6 +117,21 @@ def _has_store(config: ExperimentConfig) -> bool:
     return bool(os.environ.get(URI_VARIABLE) or config.tracking.uri or (tracking_root(config) / "mlflow.db").exists())
 
 
+def tune(path: str, overrides: Sequence[str], validate_on: int | None) -> int:
+    """Tunes the coefficients that a study names, or validates the best of them on fresh seeds."""
+    from pipeline.study import load_study
+
+    plan = load_study(path, overrides)
+    if validate_on is not None and validate_on < 2:
+        raise BadInput(f"--validate: two fresh seeds at least, not {validate_on}")
+    from pipeline.tuning.display import StudyDisplay
+    from pipeline.tuning.tune import Tuning
+
+    private_files()
+    tuning = Tuning(plan, StudyDisplay())
+    return tuning.tune() if validate_on is None else tuning.validate(validate_on)
+
+
 def check(config: ExperimentConfig) -> int:
     """Prints the pre-flight checklist; fails where an item is not true."""
     items = preflight(Ladder(config).configs[0])
@@ -228,6 +243,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PARENT_RUN_ID | key.sub=value",
         help="its parent run (default: the newest unfinished one); tracking.… and budget.… can be given",
     )
+    text = "tune the coefficients that a study names; again: go on with it"
+    command = commands.add_parser("tune", help=text, description=text)
+    command.add_argument("study", help="a YAML file, such as experiments/study.yaml")
+    command.add_argument("overrides", nargs="*", metavar="key.sub=value", help="replace values of the file")
+    text = "instead: rerun the best trial and the default on N fresh seeds, and say whether the gain is real"
+    command.add_argument("--validate", type=int, metavar="N", help=text)
     text = "what happened in an experiment: its attempts side by side"
     command = commands.add_parser("compare", help=text, description=text)
     what = "parent runs (default: the newest experiment, with its siblings of other seeds), tracking.root=DIR"
@@ -270,6 +291,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return status(validate(merge({}, parsed.overrides, "overrides"), "overrides"), follow=parsed.follow)
         if parsed.command == "diagnose":
             return diagnose(parsed.target, parsed.overrides, parsed.out)
+        if parsed.command == "tune":
+            return tune(parsed.study, parsed.overrides, parsed.validate)
         if parsed.command == "resume":
             return resume(parsed.words)
         configs = load_experiments(parsed.experiment, parsed.overrides)

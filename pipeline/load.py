@@ -113,8 +113,8 @@ def validate(data: dict[str, Any], source: str) -> ExperimentConfig:
     return config
 
 
-def explain(error: ValidationError) -> str:
-    """The first problem of a pydantic error as one line: key, value, what is allowed, nearest valid name."""
+def explain(error: ValidationError, model: type[BaseModel] = ExperimentConfig) -> str:
+    """The first problem of a pydantic error as one line: key, value, what is allowed, nearest name that there is."""
     problems = error.errors()
     first = problems[0]
     if first["loc"][:2] == ("ladder", "rungs") and isinstance(first["input"], dict):
@@ -128,7 +128,7 @@ def explain(error: ValidationError) -> str:
             f"{', '.join(BUILT_IN)}, or {{name: …, set: {{key: value}}}}"
         )
     if first["type"] == "extra_forbidden":
-        return f"{key}: unknown key{_nearest_key(key)}{more}"
+        return f"{key}: unknown key{nearest_key(key, model)}{more}"
     # A check across keys names its key itself, relative to the section.
     joint = "." if first["type"] == "value_error" and key else ": " if key else ""
     return f"{key}{joint}{_complaint(first)}{more}"
@@ -161,9 +161,9 @@ def _valid_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
     return keys
 
 
-def _nearest_key(key: str) -> str:
+def nearest_key(key: str, model: type[BaseModel] = ExperimentConfig) -> str:
     """The same last word in another section, else the nearest key."""
-    keys = _valid_keys(ExperimentConfig)
+    keys = _valid_keys(model)
     close = [each for each in keys if each.rpartition(".")[2] == key.rpartition(".")[2]]
     close = close or difflib.get_close_matches(key, keys, n=1, cutoff=0.0)
     return f"; nearest valid: {close[0]}"

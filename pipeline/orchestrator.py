@@ -51,7 +51,12 @@ GRACE_SECONDS = 8.0
 class Orchestrator:
     """Runs one experiment down its ladder."""
 
-    def __init__(self, config: ExperimentConfig, store: Store, launcher: Launcher, display: Display) -> None:
+    def __init__(
+        self, config: ExperimentConfig, store: Store, launcher: Launcher, display: Display, parent: str | None = None
+    ) -> None:
+        """`parent`: somebody else's run, under which to nest the attempts; it is neither started nor ended here."""
+        self._foreign_parent = parent
+        self._stop_reason = "asked to stop"
         self.config, self.store, self.launcher, self.display = config, store, launcher, display
         self.ladder = Ladder(config)
         self.attempts: list[Attempt] = []
@@ -84,6 +89,9 @@ class Orchestrator:
                 self.store.patience = None
 
     def _run(self, past: Past | None) -> End:
+        if self._foreign_parent is not None:
+            self.parent = self._foreign_parent
+            return self._go_down(None)
         owner = Owner.here(self.store.root)
         if past is None:
             self.parent = self.store.start_parent(self.config, owner.model_dump_json())
@@ -93,23 +101,27 @@ class Orchestrator:
         try:
             if past is not None:
                 self.store.reopen(self.parent, {"ladder.owner": owner.model_dump_json()})
-            self._sign_of_life(once=False)
-            self.display.experiment_started(self.config, self.parent, self.store)
-            step = self._go_on(past) if past else self.ladder.first()
-            while isinstance(step, Plan) and (ended := self._ended()) is None:
-                self.attempts.append(self._attempt(step))
-                self._sign_of_life(once=False)
-                step = self.ladder.after(self.attempts)
-            if isinstance(step, Plan):
-                step = End("interrupted", ended or "")
-            self._sum_up(step.outcome, step.reason, step.settled_rung)
-            return step
+            return self._go_down(past)
         except BaseException as error:
             with contextlib.suppress(InfrastructureFailure):
                 self._sum_up("error", f"{type(error).__name__}: {error}", None)
             raise
         finally:
             lock.release()
+
+    def _go_down(self, past: Past | None) -> End:
+        """Attempt after attempt, until nothing is left to try."""
+        self._sign_of_life(once=False)
+        self.display.experiment_started(self.config, self.parent, self.store)
+        step = self._go_on(past) if past else self.ladder.first()
+        while isinstance(step, Plan) and (ended := self._ended()) is None:
+            self.attempts.append(self._attempt(step))
+            self._sign_of_life(once=False)
+            step = self.ladder.after(self.attempts)
+        if isinstance(step, Plan):
+            step = End("interrupted", ended or "")
+        self._sum_up(step.outcome, step.reason, step.settled_rung)
+        return step
 
     def _go_on(self, past: Past) -> Plan | End:
         """Remembers what has happened so far, and asks the ladder what follows."""
@@ -127,15 +139,21 @@ class Orchestrator:
         """That the experiment has taken so far, without the time for which nobody ran it."""
         return time.monotonic() - self._began
 
+    def stop(self, reason: str) -> None:
+        """Asks for an end in good order: the attempt at work is `interrupted`."""
+        if not self._asked_to_stop.is_set():
+            self._stop_reason = reason
+            self._asked_to_stop.set()
+
     @property
-    def asked_to_stop(self) -> bool:
-        """Whether a person has asked for the end."""
-        return self._asked_to_stop.is_set()
+    def asked_to_stop(self) -> str | None:
+        """Why somebody has asked for the end, if somebody has."""
+        return self._stop_reason if self._asked_to_stop.is_set() else None
 
     def _ended(self) -> str | None:
         """Why nothing more is to be started, or None."""
-        if self._asked_to_stop.is_set():
-            return "asked to stop"
+        if self.asked_to_stop is not None:
+            return self.asked_to_stop
         spent = self._seconds() > 3600 * self.config.budget.hours
         return f"budget.hours={self.config.budget.hours:g} spent" if spent else None
 
@@ -309,7 +327,6 @@ class Orchestrator:
         self._notify("verdict", self._about() | self._rows[-1])
 
     def _sum_up(self, outcome: str, reason: str, settled_rung: str | None) -> None:
-        table = pd.DataFrame(self._rows)
         metrics = {
             "attempts": float(len(self._rows)),
             "cost/minutes": float(sum(row["minutes"] for row in self._rows)),
@@ -320,6 +337,16 @@ class Orchestrator:
             metrics["best/score_window"] = max(scores)
         if settled_rung is not None and self._rows[-1]["score"] is not None:
             metrics["settled/score_window"] = self._rows[-1]["score"]
+        if self._foreign_parent is None:
+            self._end_parent(outcome, reason, settled_rung, metrics)
+        self.display.experiment_ended(outcome, reason, self._rows, self._random_score)
+        if self._foreign_parent is None:
+            if outcome in ("healthy", "exhausted"):
+                log_page(self.store, self.parent, self.display.complain)
+            end = {"outcome": outcome, "reason": reason, "settled_rung": settled_rung}
+            self._notify("end", self._about() | end | metrics | {"attempts": self._rows})
+
+    def _end_parent(self, outcome: str, reason: str, settled_rung: str | None, metrics: dict[str, float]) -> None:
         self.store.log_metrics(self.parent, metrics)
         title = f"**{outcome}** – {reason}"
         if settled_rung is not None and self.config.trainer.command is None:
@@ -327,12 +354,7 @@ class Orchestrator:
         note = f"{title}\n\n{markdown_table(self._rows)}" if self._rows else title
         if settled_rung is not None:
             self.store.set_tags(self.parent, {"ladder.settled_run": self._rows[-1]["run_id"]})
-        self.store.end_parent(self.parent, outcome, settled_rung, table, note)
-        self.display.experiment_ended(outcome, reason, self._rows, self._random_score)
-        if outcome in ("healthy", "exhausted"):
-            log_page(self.store, self.parent, self.display.complain)
-        end = {"outcome": outcome, "reason": reason, "settled_rung": settled_rung}
-        self._notify("end", self._about() | end | metrics | {"attempts": self._rows})
+        self.store.end_parent(self.parent, outcome, settled_rung, pd.DataFrame(self._rows), note)
 
     def _about(self) -> dict[str, Any]:
         """Which experiment this is, for a person who is told of it."""

@@ -48,8 +48,13 @@ def _experiments(store: Store) -> list[_Experiment]:
     """Name, parent and attempts of each, newest first."""
     found = []
     for experiment, runs in store.experiments():
-        for parent in (each for each in runs if each.data.tags["ladder.kind"] == "experiment"):
-            nested = [each for each in runs if each.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+        for parent in (each for each in runs if each.data.tags["ladder.kind"] in ("experiment", "study")):
+            nested = [
+                each
+                for each in runs
+                if each.data.tags.get("mlflow.parentRunId") == parent.info.run_id
+                and each.data.tags["ladder.kind"] == "attempt"  # a study has trials
+            ]
             nested.sort(key=lambda each: int(each.data.tags["ladder.attempt"]))
             found.append((experiment.name, parent, nested))
     return found

@@ -21,12 +21,11 @@ LEASH, GUARDIAN = Path(leash.__file__), Path(guardian.__file__)
 _PATIENCE_SECONDS = 10.0
 
 
-class LocalJob:
-    """A process group on this machine."""
+class ProcessGroup:
+    """A process of this machine with all that has stayed in its group; `log` has its output."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path, marker: str, launcher: LocalLauncher) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         self._process, self.log = process, log
-        self._marker, self._launcher = marker, launcher
 
     def wait(self, seconds: float) -> int | None:
         try:
@@ -46,6 +45,17 @@ class LocalJob:
                 os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait()
                 time.sleep(0.02)
+
+
+class LocalJob(ProcessGroup):
+    """A trainer, and whatever it has started."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, marker: str, launcher: LocalLauncher) -> None:
+        super().__init__(process, log)
+        self._marker, self._launcher = marker, launcher
+
+    def kill(self) -> None:
+        super().kill()
         guardian.end_all(self._marker)  # and some leave the group
         self._launcher.tell_guardian("-", self._marker)
 

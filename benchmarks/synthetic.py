@@ -1,0 +1,77 @@
+"""A training that takes no time: a known function of the coefficients, part of whose region is unhealthy.
+
+    score = 100 − 12·(log₁₀(learning_rate) + 2)² − 4·((entropy_coef − 0.03)/0.01)² − 4·(ppo_epochs − 4)² − 15·[sample]
+
+and gradients explode above a learning rate of 1e-3. Without that constraint the best learning rate would be 1e-2 (score
+100); with it 1e-3, at the very border (score 88). As a command it is a trainer, which logs this with plain MLflow calls
+and knows nothing of this project: `python benchmarks/synthetic.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+BORDER = 1e-3
+"""Of the learning rate; above it gradients explode."""
+OPTIMUM = {
+    "training.learning_rate": BORDER,
+    "training.entropy_coef": 0.03,
+    "training.ppo_epochs": 4,
+    "training.alpha_entropy_of": "load",
+}
+SPACE: dict[str, Any] = {
+    "training.learning_rate": {"float": [1e-5, 1e-1], "log": True},
+    "training.entropy_coef": {"float": [0.0, 0.1]},
+    "training.ppo_epochs": {"int": [1, 10]},
+    "training.alpha_entropy_of": {"choices": ["load", "sample"]},
+}
+EXPLODES = {
+    "name": "explodes",
+    "verdict": "gradient_explosion",
+    "conditions": [{"metric": "gradient_norm", "above": 10.0}],
+    "window": 3,
+    "patience": 3,
+}
+"""The health rule."""
+
+
+def score(params: dict[str, Any]) -> float:
+    """Of the coefficients, by their keys."""
+    return (
+        100.0
+        - 12 * (math.log10(params["training.learning_rate"]) + 2) ** 2
+        - 4 * ((params["training.entropy_coef"] - 0.03) / 0.01) ** 2
+        - 4 * (params["training.ppo_epochs"] - 4) ** 2
+        - 15 * (params["training.alpha_entropy_of"] == "sample")
+    )
+
+
+def healthy(params: dict[str, Any]) -> bool:
+    return bool(params["training.learning_rate"] <= BORDER)
+
+
+def main() -> None:
+    import mlflow
+
+    config = json.loads(Path(os.environ["LADDER_ATTEMPT"]).read_text())["config"]
+    training, parameters = config["training"], config["trainer"]["parameters"]
+    params = {key: training[key.removeprefix("training.")] for key in OPTIMUM}
+    updates, seconds = parameters.get("updates", 20), parameters.get("seconds", 0.0)
+    with mlflow.start_run():  # the run that MLFLOW_RUN_ID names
+        for update in range(1, updates + 1):
+            metrics = {
+                "progress": update / updates,
+                "score_window": score(params) * update / updates + 0.1 * (training["seed"] % 7),
+                "gradient_norm": 1.0 if healthy(params) else 10.0 * 2**update,
+            }
+            mlflow.log_metrics(metrics, step=update)
+            time.sleep(seconds / updates)
+
+
+if __name__ == "__main__":
+    main()

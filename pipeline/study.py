@@ -1,0 +1,329 @@
+"""A study's YAML file: the section `study`, and beside it an experiment's configuration, whose coefficients are tuned.
+
+Everything is checked before anything starts: unknown keys, empty ranges, keys that the configuration does not have,
+ends of a range that it does not allow, samplers and pruners that cannot be built, a storage that cannot be spoken to.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import sqlalchemy
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.pruners import (
+    BasePruner,
+    HyperbandPruner,
+    MedianPruner,
+    NopPruner,
+    PercentilePruner,
+    SuccessiveHalvingPruner,
+)
+from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
+from pydantic import Field, ValidationError, model_validator
+
+from fallbacks.ladder import Ladder
+from pipeline.config import Count, ExperimentConfig, Positive, Section, difference, flatten
+from pipeline.errors import BadInput
+from pipeline.load import explain, merge, nearest_key, read_yaml, validate
+
+SAMPLERS: dict[str, type[BaseSampler]] = {"tpe": TPESampler, "random": RandomSampler, "qmc": QMCSampler}
+PRUNERS: dict[str, type[BasePruner]] = {
+    "median": MedianPruner,
+    "percentile": PercentilePruner,
+    "successive_halving": SuccessiveHalvingPruner,
+    "hyperband": HyperbandPruner,
+    "none": NopPruner,
+}
+_NOT_TUNED = ("experiment", "tracking", "faults")
+
+
+class Dimension(Section):
+    """The values that one coefficient may take: exactly one of `float`, `int` and `choices`."""
+
+    real: tuple[float, float] | None = Field(default=None, strict=False, alias="float")
+    """Lowest and highest, both included."""
+    whole: tuple[int, int] | None = Field(default=None, strict=False, alias="int")
+    choices: tuple[bool | int | float | str, ...] | None = Field(default=None, strict=False)
+    log: bool = False
+    """Uniform in the logarithm."""
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Dimension:
+        given = [name for name, value in self.named.items() if value is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"float: exactly one of float, int and choices is needed, not {', '.join(given) or 'none'}"
+            )
+        if self.choices is not None:
+            if len(set(self.choices)) < 2:
+                raise ValueError(f"choices: two different ones at least, not {list(self.choices)}")
+            if self.log:
+                raise ValueError("log: choices have no logarithm")
+            return self
+        low, high = self.real or self.whole or (0, 0)
+        if low >= high:
+            raise ValueError(f"{given[0]}: an empty range; the first must be below the second, not [{low:g}, {high:g}]")
+        if self.log and low <= 0:
+            raise ValueError(f"{given[0]}: a range with log must begin above 0, not at {low:g}")
+        return self
+
+    @property
+    def named(self) -> dict[str, tuple[Any, ...] | None]:
+        """By the names that the YAML has."""
+        return {"float": self.real, "int": self.whole, "choices": self.choices}
+
+    @property
+    def kind(self) -> str:
+        """`float`, `int` or `choices`, and whether in the logarithm."""
+        return next(name for name, value in self.named.items() if value is not None) + " log" * self.log
+
+    @property
+    def distribution(self) -> BaseDistribution:
+        if self.real is not None:
+            return FloatDistribution(*self.real, log=self.log)
+        if self.whole is not None:
+            return IntDistribution(*self.whole, log=self.log)
+        return CategoricalDistribution(self.choices or ())
+
+    @property
+    def extremes(self) -> tuple[Any, ...]:
+        """The values at which a configuration is most likely to refuse."""
+        return self.real or self.whole or self.choices or ()
+
+    def contains(self, value: Any) -> bool:
+        if self.choices is not None:
+            return value in self.choices
+        low, high = self.extremes
+        return isinstance(value, int | float) and not isinstance(value, bool) and bool(low <= value <= high)
+
+
+class Objective(Section):
+    """What is tuned: a logged metric's last value, averaged over the seeds."""
+
+    metric: Annotated[str, Field(min_length=1)] = "score_window"
+    direction: Literal["maximize", "minimize"] = "maximize"
+
+
+class StudySection(Section):
+    trials: Count = 20
+    """In all: a study that is continued does what is missing."""
+    hours: Positive = 12.0
+    """After this time no trial is begun, neither here nor by the workers started here; those at work are finished."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Trials at the same time on this machine, each in a process of its own. Another machine joins with the same file
+    and the same `study.storage`."""
+    storage: str | None = None
+    """`sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/DATABASE`; default: `optuna.db` under `tracking.root`."""
+    objective: Objective = Objective()
+    seeds: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Seeds of a trial: `training.seed` and the next ones, the same for every trial."""
+    sampler: Literal["tpe", "random", "qmc"] = "tpe"
+    sampler_options: dict[str, Any] = Field(default={})
+    """Arguments of Optuna's sampler of that name."""
+    pruner: Literal["median", "percentile", "successive_halving", "hyperband", "none"] = "median"
+    pruner_options: dict[str, Any] = Field(default={})
+    """Arguments of Optuna's pruner of that name. Its steps are per cent of a trial (5, 10, …, 100)."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
+    """Of the sampler."""
+    ladder: bool = False
+    """A trial whose training fails goes on down the experiment's ladder; else it is pruned at once. Infeasible both."""
+    heartbeat_seconds: Annotated[int, Field(ge=1, le=3600)] = 20
+    """A trial whose worker has not been heard of for three times as long is given to another."""
+    space: Annotated[dict[str, Dimension], Field(min_length=1)]
+    """Key of the configuration → the values that it may take."""
+
+    def make_sampler(self, number: int) -> BaseSampler:
+        """The sampler of the trial of this number.
+
+        Each trial has a seed of its own. With one seed for all, two workers, and a study that is continued, would draw
+        the same random trials again. QMC is one sequence, kept by the storage, and needs the same seed throughout.
+        """
+        seed = self.seed
+        if self.sampler != "qmc":
+            seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+        return SAMPLERS[self.sampler](**{"seed": seed, **self.sampler_options})  # type: ignore[call-arg]
+
+    def make_pruner(self) -> BasePruner:
+        return PRUNERS[self.pruner](**self.pruner_options)
+
+    @property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        return {key: dimension.distribution for key, dimension in self.space.items()}
+
+
+class _File(Section):
+    """For the messages: keys begin with `study`."""
+
+    study: StudySection
+
+
+class StudyPlan(Section):
+    """A study that can be run."""
+
+    study: StudySection
+    config: ExperimentConfig
+    """The default configuration: what the coefficients are tuned against."""
+
+    @property
+    def name(self) -> str:
+        """Of the study in Optuna, and of the experiment in MLflow."""
+        return self.config.experiment.name
+
+    @property
+    def default(self) -> dict[str, Any]:
+        """The values that the untuned configuration has."""
+        return {key: _value(self.config, key) for key in self.study.space}
+
+    def configured(self, params: dict[str, Any]) -> ExperimentConfig:
+        """The experiment with these coefficients. Raises ValueError where they do not go together."""
+        config = self.config.with_values(params)
+        Ladder(config)
+        return config
+
+    def incomparable(self, begun: StudyPlan) -> str | None:
+        """What makes trials of this plan incomparable with those of a study begun earlier, in words; None: nothing."""
+        for name in ("objective", "seeds", "ladder"):
+            before, now = getattr(begun.study, name), getattr(self.study, name)
+            if before != now:
+                return f"study.{name} was {before!s}, now {now!s}"
+        for key in {**begun.study.space, **self.study.space}:
+            old, new = begun.study.space.get(key), self.study.space.get(key)
+            if old is None or new is None or (old != new and (old.choices is not None or old.kind != new.kind)):
+                return f"study.space.{key} was {_shown(old)}, now {_shown(new)}"
+        for key, (then, at_present) in difference(begun.config, self.config).items():
+            if key.split(".")[0] not in ("tracking", "budget") and key != "experiment.description":
+                return f"{key} was {then!s}, now {at_present!s}"
+        return None
+
+
+def _shown(dimension: Dimension | None) -> str:
+    return "not tuned" if dimension is None else str(dimension.model_dump(by_alias=True, exclude_defaults=True))
+
+
+def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyPlan:
+    """The file with the overrides merged over it, wholly checked; nothing is written.
+
+    Raises:
+        BadInput: names the file or the key, the value, what is allowed and the nearest valid name.
+    """
+    path = Path(path)
+    file = read_yaml(path)
+    words = {own: [word for word in overrides if word.startswith("study.") == own] for own in (True, False)}
+    config = validate(merge({key: file[key] for key in file if key != "study"}, words[False], str(path)), str(path))
+    try:
+        # Keys with dots and nested ones mean the same, so that an override can reach a range of the file.
+        given = OmegaConf.to_container(OmegaConf.create({"study": file.get("study") or {}}), resolve=True)
+        if isinstance(given["study"], dict) and isinstance(given["study"].get("space"), dict):  # type: ignore[call-overload,index]
+            given["study"]["space"] = _nested(given["study"]["space"])  # type: ignore[call-overload,index]
+        merged = OmegaConf.to_container(OmegaConf.merge(given, OmegaConf.from_dotlist(words[True])), resolve=True)
+    except (yaml.YAMLError, OmegaConfBaseException, TypeError, ValueError) as error:
+        raise BadInput(f"{path}: study: {' '.join(str(error).split())}") from error
+    assert isinstance(merged, dict)
+    section = merged["study"]
+    if not section:
+        raise BadInput(f"{path}: study: is missing; it says what to tune, such as study.space and study.trials")
+    if isinstance(section, dict) and isinstance(section.get("space"), dict):
+        section["space"] = _dotted(section["space"])
+    try:
+        study = _File.model_validate(merged).study
+    except ValidationError as error:
+        raise BadInput(f"{path}: {explain(error, _File)}") from error
+    plan = StudyPlan(study=study, config=config)
+    _check_space(plan, path)
+    _check_optuna(study, path)
+    return plan
+
+
+def _nested(space: dict[str, Any]) -> dict[str, Any]:
+    """{"a.b": x} → {"a": {"b": x}}."""
+    tree: dict[str, Any] = {}
+    for key, value in space.items():
+        *path, last = str(key).split(".")
+        node = tree
+        for part in path:
+            node = node.setdefault(part, {})
+        node[last] = {**node.get(last, {}), **_nested(value)} if isinstance(value, dict) else value
+    return tree
+
+
+def _dotted(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The opposite; what holds anything but mappings is a dimension."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and value and all(isinstance(each, dict) for each in value.values()):
+            flat |= _dotted(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _value(config: ExperimentConfig, key: str) -> Any:
+    """Raises KeyError."""
+    prefix, _, name = key.rpartition(".")
+    if prefix == "trainer.parameters":
+        return config.trainer.parameters[name]
+    return flatten(config)[key]
+
+
+def _check_space(plan: StudyPlan, path: Path) -> None:
+    for key, dimension in plan.study.space.items():
+        where = f"{path}: study.space.{key}"
+        try:
+            _value(plan.config, key)
+        except KeyError:
+            if key.startswith("trainer.parameters."):
+                raise BadInput(f"{where}: trainer.parameters has no such key, so there is no default") from None
+            raise BadInput(f"{where}: unknown key{nearest_key(key)}") from None
+        if key == "training.seed":
+            raise BadInput(f"{where}: a seed is no coefficient; the seeds of a trial are study.seeds")
+        if key.split(".")[0] in _NOT_TUNED:
+            raise BadInput(f"{where}: cannot be tuned; not tuned are: {', '.join(_NOT_TUNED)}, training.seed")
+        for value in dimension.extremes:
+            try:
+                plan.configured({key: value})
+            except ValidationError as error:
+                raise BadInput(f"{where}: a value of the range is not allowed: {explain(error)}") from error
+            except (KeyError, ValueError) as error:
+                raise BadInput(f"{where}: the value {value!r} is not allowed: {error}") from error
+
+
+def _check_optuna(study: StudySection, path: Path) -> None:
+    if "seed" in study.sampler_options:
+        raise BadInput(f"{path}: study.sampler_options.seed: is study.seed")
+    for kind, make in (("sampler", lambda: study.make_sampler(0)), ("pruner", study.make_pruner)):
+        try:
+            make()
+        except (TypeError, ValueError) as error:
+            message = " ".join(str(error).split())
+            raise BadInput(f"{path}: study.{kind}_options: {message} (study.{kind}={getattr(study, kind)})") from error
+    if study.storage is None:
+        return
+    where = f"{path}: study.storage"
+    try:
+        url = sqlalchemy.make_url(study.storage)
+    except sqlalchemy.exc.ArgumentError:
+        raise BadInput(f"{where}: not a URL; allowed: sqlite:///FILE or postgresql://USER@HOST/DATABASE") from None
+    shown, backend = url.render_as_string(hide_password=True), url.get_backend_name()
+    if backend not in ("sqlite", "postgresql"):
+        raise BadInput(f"{where}: {shown}: allowed are sqlite:///FILE and postgresql://USER@HOST/DATABASE")
+    if backend == "sqlite" and url.database in (None, "", ":memory:"):
+        raise BadInput(f"{where}: {shown}: a file is needed, such as sqlite:////data/optuna.db")
+    try:
+        with_driver(study.storage).get_dialect().import_dbapi()
+    except (ImportError, sqlalchemy.exc.NoSuchModuleError):
+        raise BadInput(f"{where}: {shown}: its driver is not installed: pip install psycopg2-binary") from None
+
+
+def with_driver(storage: str) -> sqlalchemy.URL:
+    """The URL with a driver that is there. SQLAlchemy 2.1 takes `postgresql:` for psycopg, and nothing else."""
+    url = sqlalchemy.make_url(storage)
+    if url.drivername == "postgresql" and importlib.util.find_spec("psycopg") is None:
+        return url.set(drivername="postgresql+psycopg2")
+    return url

@@ -1,0 +1,238 @@
+"""A trial as it really is: the experiment with its coefficients, once for each seed, under the trial's own run."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import optuna
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from sqlalchemy.exc import SQLAlchemyError
+
+from fallbacks.ladder import Attempt, End, Plan
+from pipeline.config import ExperimentConfig
+from pipeline.display import Display
+from pipeline.health.history import History
+from pipeline.health.verdict import Evidence
+from pipeline.launchers.local import LocalLauncher
+from pipeline.orchestrator import Orchestrator
+from pipeline.study import StudySection
+from pipeline.tracking import Store
+from pipeline.tuning.runs import LINK, RUN, StudyStore, opening_tags
+from pipeline.tuning.trials import Outcome
+
+REPORT_EVERY = 5
+"""Per cent of a trial between two intermediate values. All trials report at the same points, whenever they are polled:
+a pruner compares what it finds at equal steps."""
+ASKED = "asked to stop"
+
+
+class Configure(Protocol):
+    """The configuration of a trial, without its seed. Raises ValueError where the coefficients do not go together."""
+
+    def __call__(self, params: dict[str, Any]) -> ExperimentConfig: ...
+
+
+class Experiments:
+    """Evaluates trials by running their experiments.
+
+    Raises:
+        InfrastructureFailure: the MLflow store is out of reach, or the trainer cannot be started.
+    """
+
+    def __init__(
+        self,
+        study: StudySection,
+        configure: Configure,
+        seeds: Callable[[dict[str, Any]], list[int]],
+        store: StudyStore,
+        parent: str,
+        kind: str,
+        study_id: int,
+        stop: Callable[[], bool],
+    ) -> None:
+        """`seeds`: those of a trial, by its params. `kind`: of its run, `trial` or `validation`. `stop`: whether this
+        process has been asked to end."""
+        self._study, self._configure, self._seeds, self._stop = study, configure, seeds, stop
+        self._store, self._parent, self._kind, self._study_id = store, parent, kind, study_id
+
+    def __call__(self, trial: optuna.Trial) -> Outcome:
+        try:
+            config = self._configure(trial.params)
+        except ValueError as refused:
+            return Outcome("pruned", f"not a valid configuration: {' '.join(str(refused).split())}", depth=1)
+        name = f"{self._kind} {trial.number}"
+        tags = opening_tags(self._study_id, trial.study.study_name, trial.number, trial.params)
+        run_id, link = self._store.start_trial(self._parent, config, name, self._kind, tags)
+        if not self._study.ladder:
+            config = config.with_values({"ladder.rungs": config.ladder.rungs[:1]})
+        values: list[float] = []
+        errors: list[float | None] = []
+        depth = 0
+        try:
+            trial.set_user_attr(RUN, run_id)
+            trial.set_user_attr(LINK, link)
+            seeds = self._seeds(trial.params)
+            for seed in seeds:
+                if self._stop():
+                    return Outcome("interrupted", ASKED)
+                told = Reporter(trial, self._store, self._study, values, len(seeds), self._stop)
+                seeded = config.with_values({"training.seed": seed})
+                orchestrator = Orchestrator(seeded, self._store, LocalLauncher(), told, parent=run_id)
+                told.stop = orchestrator.stop
+                end = orchestrator.run()
+                depth = max(depth, sum(each.verdict.is_training_failure for each in orchestrator.attempts))
+                how = self._how_it_ended(end, orchestrator, told)
+                if how is not None:
+                    ended, reason = how
+                    more = f", seed {seed}" if len(seeds) > 1 else ""
+                    return Outcome(ended, f"{reason}{more}", tuple(values), tuple(errors), depth)  # type: ignore[arg-type]
+                value, error = measured(self._store, self._study, orchestrator.attempts[-1])
+                if value is None:
+                    known = ", ".join(sorted(self._store.latest(orchestrator.attempts[-1].run_id))[:40])
+                    reason = (
+                        f"study.objective.metric: {self._study.objective.metric} has no finite value; logged: {known}"
+                    )
+                    return Outcome("failed", reason, tuple(values), tuple(errors), depth)
+                values.append(value)
+                errors.append(error)
+        except UpdateFinishedTrialError:
+            return Outcome("taken")
+        reason = "trained to the end" if not depth else f"needed the ladder: {depth} rungs down"
+        return Outcome("complete", reason, tuple(values), tuple(errors), depth)
+
+    def _how_it_ended(self, end: End, orchestrator: Orchestrator, told: Reporter) -> tuple[str, str] | None:
+        """(how, why) if the experiment did not train to its end."""
+        if end.outcome == "healthy":
+            return None
+        last = orchestrator.attempts[-1].verdict if orchestrator.attempts else None
+        if end.outcome == "exhausted" and last is not None:
+            if last.is_training_failure:
+                return "pruned", f"{last.name}: {last.sentence}"
+            return "failed", f"{last.name}: {last.sentence}"
+        if told.taken:
+            return "taken", ""
+        if told.pruned is not None:
+            return "pruned", told.pruned
+        if orchestrator.asked_to_stop is not None:
+            return "interrupted", orchestrator.asked_to_stop
+        return "pruned", end.reason  # budget.hours, which would be spent the next time too
+
+
+def measured(store: Store, study: StudySection, attempt: Attempt) -> tuple[float | None, float | None]:
+    """The objective at the end of an attempt, and its standard error within the run; None where there is none."""
+    metric = study.objective.metric
+    history = store.history(attempt.run_id, [metric, "score", "episodes"])
+    _, values = history.series(metric)
+    # MLflow's SQL store writes an infinity as the largest number that it can hold.
+    if not len(values) or not math.isfinite(values[-1]) or abs(values[-1]) > 1e300:
+        return None, None
+    window = attempt.config.training.score_window
+    return float(values[-1]), windowed_error(history, window) if metric == "score_window" else None
+
+
+def windowed_error(history: History, window: int) -> float | None:
+    """Standard error of the mean score over the last `window` episodes, from the means of the updates in it.
+
+    The updates are weighted by the episodes that ended in them. It says how well this run's score is known; it says
+    nothing of how much another seed's would differ.
+    """
+    _, both = history.aligned(["score", "episodes"])
+    score, episodes = both["score"], both["episodes"]
+    if not len(score):
+        return None
+    inside = episodes > episodes[-1] - window
+    weight = np.diff(episodes, prepend=0.0)[inside]
+    score = score[inside]
+    count = int(np.count_nonzero(weight))
+    if count < 2:
+        return None
+    mean = np.average(score, weights=weight)
+    spread = float((weight**2 * (score - mean) ** 2).sum())
+    return math.sqrt(spread * count / (count - 1)) / float(weight.sum())
+
+
+class Reporter(Display):
+    """The experiment's display, which also tells the trial its intermediate values and asks whether to prune.
+
+    The values come from the histories that the watchdog reads too. A trainer that does not log `progress` (0 – 1) is
+    not pruned early.
+    """
+
+    def __init__(
+        self,
+        trial: optuna.Trial,
+        store: Store,
+        study: StudySection,
+        before: list[float],
+        seeds: int,
+        asked: Callable[[], bool],
+    ) -> None:
+        """`before`: the objective of the seeds that are done, of `seeds` in all."""
+        super().__init__()
+        self._trial, self._store, self._metric = trial, store, study.objective.metric
+        self._before, self._seeds, self._asked = list(before), seeds, asked
+        self._run_id = ""
+        self._reported = 0
+        self.pruned: str | None = None
+        self.taken = False
+        self.stop: Callable[[str], None] = lambda reason: None
+
+    def attempt_started(self, plan: Plan, number: int, run_id: str) -> None:
+        super().attempt_started(plan, number, run_id)
+        self._run_id = run_id
+        self._store.set_tags(run_id, {"ladder.seed": str(plan.config.training.seed)})
+
+    def progress(self, latest: dict[str, float]) -> None:
+        super().progress(latest)
+        if self._asked():  # after the last look at it, and before the orchestrator had the signals
+            self.stop(ASKED)
+        due = 100 * latest.get("progress", 0.0) >= self._reported + REPORT_EVERY and self._metric in latest
+        if not due or self.pruned is not None:
+            return
+        try:
+            self._report()
+            if self._trial.should_prune():
+                self.pruned = f"pruned at {self._reported} %: unpromising"
+                self.stop(self.pruned)
+        except UpdateFinishedTrialError:
+            self.taken = True
+            self.stop("given to another worker")
+        except (StorageInternalError, SQLAlchemyError):
+            pass  # the storage is away for a moment; what is missing is reported at the next poll
+
+    def attempt_ended(self, attempt: Attempt, warnings: list[Evidence], row: dict[str, Any]) -> None:
+        super().attempt_ended(attempt, warnings, row)
+        if attempt.verdict.name == "healthy":  # the last values came after the last poll
+            with contextlib.suppress(UpdateFinishedTrialError, StorageInternalError, SQLAlchemyError):
+                self._report()  # if not, the end of the trial will say so
+
+    def experiment_ended(self, *arguments: Any) -> None:
+        super().experiment_ended(*arguments)
+        for handler in self._file.handlers:
+            handler.close()
+
+    def _report(self) -> None:
+        history = self._store.history(self._run_id, [self._metric, "progress"])
+        for percent, value in points(history, self._metric, self._reported):
+            seed, done = len(self._before), self._before
+            self._trial.report(float(np.mean([*done, value])), round((100 * seed + percent) / self._seeds))
+            self._reported = percent
+
+
+def points(history: History, metric: str, reported: int) -> list[tuple[int, float]]:
+    """(per cent, the metric's value there) of the points of a run that have been reached and are not reported yet."""
+    at, progress = history.series("progress")
+    steps, values = history.series(metric)
+    found = []
+    for percent in range(reported + REPORT_EVERY, 101, REPORT_EVERY):
+        reached = np.flatnonzero(progress >= percent / 100 - 1e-9)
+        if not len(reached):
+            break
+        until = int(np.searchsorted(steps, at[reached[0]], side="right"))
+        if until:
+            found.append((percent, float(values[until - 1])))
+    return found

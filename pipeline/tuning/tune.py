@@ -1,0 +1,263 @@
+"""`ladder tune`: reads like this:
+
+open the study, or go on with it; its parent run in MLflow likewise
+start the workers
+until they are done: show the progress, replace the killed, write down what has been found
+settle what a kill has left undone; the last results
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial
+from pydantic import ValidationError
+
+from pipeline.errors import (
+    EXIT_EXHAUSTED,
+    EXIT_HEALTHY,
+    EXIT_INTERRUPTED,
+    BadInput,
+    InfrastructureFailure,
+)
+from pipeline.study import StudyPlan
+from pipeline.tracking import tracking_root, tracking_uri
+from pipeline.tuning import validation
+from pipeline.tuning.display import StudyDisplay
+from pipeline.tuning.figures import figures
+from pipeline.tuning.gain import compare
+from pipeline.tuning.results import Count, importance, intervals, note, ranked, table, tuned_yaml, with_interval
+from pipeline.tuning.runs import StudyStore, reconcile
+from pipeline.tuning.storage import open_storage, reachable, shown, turn
+from pipeline.tuning.worker import Assignment
+from pipeline.tuning.workers import Workers
+
+PLAN, PARENT = "plan", "mlflow.run_id"
+"""Attributes of the study: what was begun, and its run."""
+_RESULTS_EVERY_SECONDS = 15.0
+
+
+class Tuning:
+    """One study, from this machine.
+
+    Raises:
+        BadInput: the study in the storage is another one.
+        InfrastructureFailure: storage or MLflow store are out of reach, or the workers are.
+    """
+
+    def __init__(self, plan: StudyPlan, display: StudyDisplay) -> None:
+        self.plan, self.display = plan, display
+        self.root = tracking_root(plan.config)
+        self.url = plan.study.storage or f"sqlite:///{self.root / 'optuna.db'}"
+        with reachable(self.url), turn(self.url):
+            self.storage: RDBStorage = open_storage(self.url, plan.study.heartbeat_seconds)
+            self.study = self._open(plan.name)
+            self._compare_with_what_was_begun()
+            self.store = StudyStore(tracking_uri(plan.config), self.root)
+            self.parent = self._parent_run()
+            if not self.study.get_trials(deepcopy=False) and self._default_is_inside():
+                self.study.enqueue_trial(plan.default)  # what everything is compared with
+            self.study.set_user_attr(PLAN, plan.model_dump_json(by_alias=True, exclude={"study": {"storage"}}))
+        self.folder = self.root / "studies" / self.parent
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    # What is there already
+
+    def _open(self, name: str) -> optuna.Study:
+        return optuna.create_study(
+            study_name=name,
+            storage=self.storage,
+            direction=self.plan.study.objective.direction,
+            load_if_exists=True,
+        )
+
+    def _compare_with_what_was_begun(self) -> None:
+        text = self.study.user_attrs.get(PLAN)
+        if text is None:
+            if self.study.get_trials(deepcopy=False):
+                raise BadInput(
+                    f"study {self.plan.name!r} in {shown(self.url)} is not of `ladder tune`: another name is needed"
+                )
+            return
+        try:
+            problem = self.plan.incomparable(StudyPlan.model_validate_json(text))
+        except ValidationError:
+            problem = "it was begun by another version"
+        if problem is not None:
+            raise BadInput(
+                f"study {self.plan.name!r} in {shown(self.url)} has been begun, and its trials could not be compared: "
+                f"{problem}; another study needs another experiment.name"
+            )
+
+    def _parent_run(self) -> str:
+        known = self.study.user_attrs.get(PARENT)
+        if known is not None:
+            if not self.store.has(known):
+                raise BadInput(
+                    f"study {self.plan.name!r} in {shown(self.url)} has its runs in another MLflow store than "
+                    f"{self.store.uri}: all who work on it need the same one (MLFLOW_TRACKING_URI or tracking.uri)"
+                )
+            return str(known)
+        tags = {"optuna.study": self.plan.name, "optuna.storage": shown(self.url)}
+        secret = self.plan.model_copy(update={"study": self.plan.study.model_copy(update={"storage": shown(self.url)})})
+        run_id = self.store.start_study(self.plan.config, tags, secret.model_dump_json(by_alias=True, indent=2))
+        self.study.set_user_attr(PARENT, run_id)
+        return run_id
+
+    def _default_is_inside(self) -> bool:
+        default = self.plan.default
+        return all(dimension.contains(default[key]) for key, dimension in self.plan.study.space.items())
+
+    def trials(self) -> list[FrozenTrial]:
+        with reachable(self.url):
+            return self.study.get_trials(deepcopy=False)
+
+    # Tuning
+
+    def tune(self) -> int:
+        """Tunes until the budget is spent; the exit code."""
+        study = self.plan.study
+        self.store.set_running(self.parent)
+        budget = f"{study.trials} trials or {study.hours:g} h, workers {study.workers}"
+        objective = f"{study.objective.direction} {study.objective.metric}, seeds a trial {study.seeds}"
+        where = (
+            f"{budget}; {objective}; sampler {study.sampler}, pruner {study.pruner}",
+            f"optuna {shown(self.url)}; MLflow {self.store.uri}, run {self.parent}",
+        )
+        self.display.study_started(self.plan, "study", study.trials, where, self.folder / "study.log")
+        if had := Count.of(self.trials()).done:
+            self.display.say(f"goes on after {had} trials")
+        try:
+            finished = self._work(self._assignment("trial", self.plan.name), self.study, study.trials)
+        except InfrastructureFailure:
+            with contextlib.suppress(InfrastructureFailure):
+                self.store.close(self.parent, "FAILED", {"ladder.outcome": "error"}, {})
+            raise
+        best = self.publish()
+        outcome = "interrupted" if not finished else "tuned" if best else "exhausted"
+        status = "KILLED" if not finished else "FINISHED" if best else "FAILED"
+        self.store.close(self.parent, status, {"ladder.outcome": outcome}, {})
+        self.display.study_ended(self._summary(best))
+        return EXIT_INTERRUPTED if not finished else EXIT_HEALTHY if best else EXIT_EXHAUSTED
+
+    def publish(self) -> FrozenTrial | None:
+        """Writes down what has been found so far; the best trial."""
+        trials = self.trials()
+        shares = importance(self.study)
+        best = next(iter(ranked(trials, self.plan.study.objective.direction)), None)
+        texts = {"trials.csv": table(trials).to_csv(index=False)}
+        if best is not None:
+            texts["tuned.yaml"] = tuned_yaml(self.plan, best, trials)
+            unfinished = self.tuned_file.with_suffix(".tmp")
+            unfinished.write_text(texts["tuned.yaml"])
+            unfinished.replace(self.tuned_file)
+        self.store.publish(self.parent, texts, figures(self.plan, trials, shares))
+        self.store.set_tags(self.parent, {"mlflow.note.content": note(self.plan, trials, shares)})
+        count = Count.of(trials)
+        metrics = {
+            f"trials/{name}": float(getattr(count, name)) for name in ("complete", "pruned", "unhealthy", "failed")
+        }
+        if best is not None and best.value is not None:
+            metrics["best/value"] = best.value
+            self.store.set_tags(self.parent, {"optuna.best": str(best.number)})
+        self.store.log_metrics(self.parent, metrics, step=count.done)
+        return best
+
+    @property
+    def tuned_file(self) -> Path:
+        return self.folder / "tuned.yaml"
+
+    def _summary(self, best: FrozenTrial | None) -> list[str]:
+        trials = self.trials()
+        if best is None:
+            return [f"{Count.of(trials)}; no healthy trial has come to its end, so there is no best one"]
+        known = intervals(trials)
+        lines = [f"{Count.of(trials)}", f"best: trial {best.number}, {with_interval(best, known)}"]
+        lines += [
+            f"  {key} = {value:.4g}" if isinstance(value, float) else f"  {key} = {value}"
+            for key, value in best.params.items()
+        ]
+        return [
+            *lines,
+            f"as an experiment: ladder run {self.tuned_file}",
+            "the best of many is partly the luckiest; on fresh seeds: ladder tune … --validate 5",
+        ]
+
+    # Validating
+
+    def validate(self, count: int) -> int:
+        """Reruns the best and the default on so many fresh seeds; the exit code."""
+        study = self.plan.study
+        best = next(iter(ranked(self.trials(), study.objective.direction)), None)
+        if best is None:
+            raise BadInput(
+                f"--validate: the study {self.plan.name!r} has no healthy trial to validate yet; `ladder tune` first"
+            )
+        name = validation.study_name(self.plan, best)
+        with reachable(self.url), turn(self.url):
+            again = self._open(name)
+            validation.enqueue(again, self.plan, count)
+        where = (
+            f"trial {best.number} and the default, {count} fresh seeds each; optuna {name!r} in {shown(self.url)}",
+        )
+        self.display.study_started(self.plan, "validation", 2 * count, where, self.folder / "study.log")
+        finished = self._work(self._assignment("validation", name, best.params), again, 2 * count)
+        direction = study.objective.direction
+        found = validation.results(
+            again.get_trials(deepcopy=False), direction, validation.fresh_seeds(self.plan, count)
+        )
+        if min(map(len, found.values())) < 2:
+            self.display.study_ended(["too few runs came to their end to compare"])
+            return EXIT_EXHAUSTED if finished else EXIT_INTERRUPTED
+        gain = compare(found[validation.TUNED], found[validation.DEFAULT])
+        content = {"trial": best.number, **gain.described(1.0 if direction == "maximize" else -1.0)}
+        self.store.publish(self.parent, {"validation.json": json.dumps(content, indent=2)}, {})
+        self.store.set_tags(self.parent, {"ladder.validation": gain.sentence})
+        self.display.study_ended([gain.sentence])
+        return EXIT_HEALTHY if finished else EXIT_INTERRUPTED
+
+    # Workers
+
+    def _assignment(
+        self, kind: Literal["trial", "validation"], name: str, best: dict[str, Any] | None = None
+    ) -> Assignment:
+        return Assignment(
+            plan=self.plan,
+            study_name=name,
+            url=self.url,
+            parent=self.parent,
+            kind=kind,
+            deadline=time.time() + 3600 * self.plan.study.hours,
+            best=best or {},
+        )
+
+    def _work(self, assigned: Assignment, study: optuna.Study, total: int) -> bool:
+        """Has the workers do what is left of so many trials; False if somebody has asked to stop."""
+        count = min(self.plan.study.workers, total)
+        workers = Workers(count, assigned.model_dump_json(by_alias=True), self.folder, self._say)
+        written, had = time.monotonic(), Count.of(study.get_trials(deepcopy=False)).done
+
+        def watch(at_work: int) -> None:
+            nonlocal written, had
+            with reachable(self.url):
+                trials = study.get_trials(deepcopy=False)
+            self.display.study_progress(trials, at_work, assigned.deadline)
+            done = Count.of(trials).done
+            due = done != had and time.monotonic() - written > _RESULTS_EVERY_SECONDS
+            if assigned.kind == "trial" and due:
+                self.publish()
+                written, had = time.monotonic(), done
+
+        try:
+            return workers.run(watch)
+        finally:
+            reconcile(self.store, self.parent, assigned.study_name, study.get_trials(deepcopy=False))
+
+    def _say(self, news: str) -> None:
+        self.display.say(news, markup=False)

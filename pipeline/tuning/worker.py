@@ -1,0 +1,112 @@
+"""A worker's process.
+
+`python -m pipeline.tuning.worker` reads its :class:`Assignment` as JSON from its standard input (a storage's URL may
+hold a password, which belongs on no disk and in no list of processes).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+from typing import Any, Literal
+
+import optuna
+from optuna.pruners import NopPruner
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.config import ExperimentConfig
+from pipeline.errors import (
+    EXIT_EXHAUSTED,
+    EXIT_HEALTHY,
+    EXIT_INFRASTRUCTURE,
+    EXIT_INTERRUPTED,
+    InfrastructureFailure,
+)
+from pipeline.study import StudyPlan
+from pipeline.tracking import tracking_root, tracking_uri
+from pipeline.tuning.experiment import Experiments
+from pipeline.tuning.runs import StudyStore, reconcile
+from pipeline.tuning.storage import open_storage, reachable, turn
+from pipeline.tuning.trials import Trials
+from pipeline.tuning.validation import CONFIGURATION, SEED, TUNED, distributions
+from pipeline.tuning.work import NothingButFailures, Stop, log, work
+
+
+class Assignment(BaseModel):
+    """What one worker is to do."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    plan: StudyPlan
+    study_name: str
+    """In Optuna's storage."""
+    url: str
+    parent: str
+    """The study's run in MLflow."""
+    kind: Literal["trial", "validation"]
+    deadline: float
+    """Seconds since the epoch; no trial is begun after it."""
+    best: dict[str, Any] = {}
+    """For a validation: the coefficients to be validated."""
+
+    def configure(self, params: dict[str, Any]) -> ExperimentConfig:
+        """The configuration of a trial, but for its seed. Raises ValueError."""
+        if self.kind == "trial":
+            return self.plan.configured(params)
+        return self.plan.configured(self.best if params[CONFIGURATION] == TUNED else {})
+
+    def seeds(self, params: dict[str, Any]) -> list[int]:
+        if self.kind == "validation":
+            return [params[SEED]]
+        first = self.plan.config.training.seed
+        return list(range(first, first + self.plan.study.seeds))
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stdout)
+    log.setLevel(logging.INFO)
+    assigned = Assignment.model_validate_json(sys.stdin.buffer.read())
+    stop = Stop()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, stop.ask)
+    plan, study = assigned.plan, assigned.plan.study
+    try:
+        with turn(assigned.url):
+            storage = open_storage(assigned.url, study.heartbeat_seconds)
+        with reachable(assigned.url):
+            pruner = study.make_pruner() if assigned.kind == "trial" else NopPruner()
+            loaded = optuna.load_study(study_name=assigned.study_name, storage=storage, pruner=pruner)
+        trials = Trials(
+            loaded,
+            storage,
+            budget=study.trials if assigned.kind == "trial" else 0,  # a validation has only what was queued
+            distributions=study.distributions if assigned.kind == "trial" else distributions(plan),
+            sampler=study.make_sampler,
+            worker=f"{socket.gethostname()}:{os.getpid()}",
+        )
+        store = StudyStore(tracking_uri(plan.config), tracking_root(plan.config))
+        evaluate = Experiments(
+            study,
+            assigned.configure,
+            assigned.seeds,
+            store,
+            assigned.parent,
+            assigned.kind,
+            storage.get_study_id_from_name(assigned.study_name),
+            stop,
+        )
+
+        def settle() -> None:
+            reconcile(store, assigned.parent, assigned.study_name, trials.all())
+
+        return EXIT_HEALTHY if work(trials, evaluate, assigned.deadline, settle, stop) else EXIT_INTERRUPTED
+    except InfrastructureFailure as error:
+        print(f"worker: {error}", flush=True)
+        return EXIT_EXHAUSTED if isinstance(error, NothingButFailures) else EXIT_INFRASTRUCTURE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

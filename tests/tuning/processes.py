@@ -1,0 +1,55 @@
+"""What a worker has and does, for tests and for the processes that they start: it loads neither MLflow nor torch."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import optuna
+
+from benchmarks.synthetic import SPACE, healthy, score
+from pipeline.study import StudySection
+from pipeline.tuning.storage import open_storage, turn
+from pipeline.tuning.trials import HEALTH, Outcome, Trials
+from pipeline.tuning.work import work
+
+
+def section(**values: Any) -> StudySection:
+    return StudySection.model_validate({"space": SPACE, **values})
+
+
+def open_trials(url: str, name: str, worker: str = "test", heartbeat_seconds: int = 1, **values: Any) -> Trials:
+    """What a worker has; the study is made where there is none."""
+    settings = section(**values)
+    with turn(url):
+        storage = open_storage(url, heartbeat_seconds)
+        study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
+    return Trials(
+        study,
+        storage,
+        budget=settings.trials,
+        distributions=settings.distributions,
+        sampler=settings.make_sampler,
+        worker=worker,
+    )
+
+
+def evaluate(trial: optuna.Trial) -> Outcome:
+    if not healthy(trial.params):
+        return Outcome("pruned", "gradient_explosion", depth=1)
+    return Outcome("complete", values=(score(trial.params),), errors=(None,))
+
+
+def work_in_a_process(url: str, name: str, number: int) -> None:
+    work(open_trials(url, name, f"worker {number}", trials=20, sampler="random"), evaluate)
+
+
+def kill_yourself_while_evaluating(url: str, name: str) -> None:
+    def die(trial: optuna.Trial) -> Outcome:
+        trial.set_user_attr("mlflow.run_id", "of the doomed")
+        trial.set_constraint(HEALTH, 1.0)
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError
+
+    work(open_trials(url, name, "doomed", trials=1), die)
