@@ -13,20 +13,21 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.attempt import EXIT_DISK_FULL, EXIT_KILLED, EXIT_OUT_OF_MEMORY
 from pipeline.checkpoint_files import Checkpoint
 from pipeline.errors import DiskFull
-from pipeline.health.plot import draw
 from pipeline.health.rules import AnyRule
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.spool import Spool, write_whole
 from pipeline.tracking import Store
 from pipeline.watch import Watch
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _log = logging.getLogger("ladder")
 LOG_LIMIT = 2**20
@@ -105,6 +106,8 @@ def conclude(
 
 def pictures(watch: Watch, findings: Iterable[Evidence]) -> Iterator[tuple[str, Figure]]:
     """A picture of each rule that fired, by its name; one that cannot be drawn ends nothing."""
+    from pipeline.health.plot import draw  # loads matplotlib, which a healthy experiment never needs
+
     rules = {rule.name: rule for rule in watch.rules}
     for each in findings:
         if each.rule not in rules:

@@ -233,8 +233,6 @@ class Orchestrator:
             ATTEMPT_VARIABLE: str(file.write()),
             "TMPDIR": str(scratch),
         }
-        if file.config.trainer.command is None:
-            environment["MPLCONFIGDIR"] = str(scratch)  # MLflow loads matplotlib, which writes to the home folder else
         scratch.mkdir(exist_ok=True)
         try:
             job = self.launcher.launch(command, environment, Path(file.folder))

@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import pandas as pd
 import yaml
-from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, Param, Run, RunStatus, RunTag, ViewType
 from mlflow.exceptions import MlflowException
@@ -39,6 +38,9 @@ from pipeline.store_access import (
     tracking_root,
     tracking_uri,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = [
     "RUN_VARIABLE",
@@ -85,6 +87,8 @@ class Store:
 
     def __init__(self, uri: str, root: Path) -> None:
         self.uri, self.root = uri, root
+        # Its cache of fonts, which it would write to the home folder; also for the processes that are started.
+        os.environ.setdefault("MPLCONFIGDIR", str(root / "matplotlib"))
         self.patience: Patience | None = None
         self._artifacts: str | None = None
         with reachable(uri):
