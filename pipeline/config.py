@@ -270,6 +270,8 @@ class TrackingSection(Section):
     """Everything that an experiment writes is under this folder."""
     uri: str | None = None
     """MLflow tracking URI; default: the SQLite file under the root. MLFLOW_TRACKING_URI, if set, wins."""
+    publish: bool = True
+    """A healthy attempt ends with its policy as a logged model, a film of its best game and its attention on the map."""
 
 
 class NotifySection(Section):

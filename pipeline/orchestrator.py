@@ -347,7 +347,7 @@ class Orchestrator:
     def _end_parent(self, outcome: str, reason: str, settled_rung: str | None, metrics: dict[str, float]) -> None:
         self.store.log_metrics(self.parent, metrics)
         title = f"**{outcome}** – {reason}"
-        if settled_rung is not None and self.config.trainer.command is None:
+        if settled_rung is not None and self.config.trainer.command is None and self.config.tracking.publish:
             title += f"\n\nThe policy: `runs:/{self._rows[-1]['run_id']}/player`. All of it: artifact `{PAGE}`."
         note = f"{title}\n\n{markdown_table(self._rows)}" if self._rows else title
         if settled_rung is not None:

@@ -30,6 +30,7 @@ SMALL: dict[str, Any] = {
     "training.ppo_epochs": 2,
     "training.warmup_steps": 4,
     "training.episodes": 12,
+    "tracking.publish": False,
     "training.checkpoint_every_episodes": 4,
     "training.score_window": 4,
     "phases.warmup_until": 4,

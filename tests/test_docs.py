@@ -77,7 +77,7 @@ def test_yaml_of_the_pages_is_accepted() -> None:
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     """A small experiment, finished."""
-    made = Experiment(tmp_path_factory.mktemp("docs"), {"ladder.rungs": ["v3"]})
+    made = Experiment(tmp_path_factory.mktemp("docs"), {"ladder.rungs": ["v3"], "tracking.publish": True})
     result = made.run()
     assert result.returncode == 0, result.stdout + result.stderr
     return made

@@ -55,9 +55,10 @@ def main() -> int:
     try:
         if not run_attempt(attempt, report):
             return EXIT_INTERRUPTED
-        from pipeline.training.publish import publish  # loads MLflow, which is not needed before
+        if attempt.config.tracking.publish:
+            from pipeline.training.publish import publish  # loads MLflow, which is not needed before
 
-        publish(attempt.config, Path(attempt.folder) / "checkpoints")
+            publish(attempt.config, Path(attempt.folder) / "checkpoints")
         return 0
     except Exception as error:
         logging.exception("the trainer ends with an error")

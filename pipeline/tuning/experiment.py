@@ -80,7 +80,7 @@ class Experiments:
                 if self._stop():
                     return Outcome("interrupted", ASKED)
                 told = Reporter(trial, self._store, self._study, values, len(seeds), self._stop)
-                seeded = config.with_values({"training.seed": seed})
+                seeded = config.with_values({"training.seed": seed, "tracking.publish": False})
                 orchestrator = Orchestrator(seeded, self._store, LocalLauncher(), told, parent=run_id)
                 told.stop = orchestrator.stop
                 end = orchestrator.run()
