@@ -13,7 +13,6 @@ from rich.table import Table
 from pipeline.errors import BadInput
 from pipeline.health.history import History
 from pipeline.health.monitor import judge
-from pipeline.health.plot import draw
 from pipeline.health.rules import AnyRule, Rule
 from pipeline.health.verdict import Verdict
 from pipeline.load import merge, validate
@@ -91,6 +90,8 @@ def report(case: Case, console: Console, out: Path | None = None) -> Verdict | N
         table.add_row(rule.name, rule.verdict, rule.action, outcome, escape(why), style=style)
         for evidence in rule.firings(case.history)[:1] if out is not None else []:
             assert out is not None
+            from pipeline.health.plot import draw  # loads matplotlib
+
             out.mkdir(parents=True, exist_ok=True)
             draw(case.history, rule, evidence).savefig(out / f"{case.name}-{rule.name}.png")
     console.print(f"[bold]{escape(case.title)}[/]")

@@ -31,7 +31,6 @@ from pipeline.attempt import ATTEMPT_VARIABLE, EXIT_OUT_OF_MEMORY, AttemptFile, 
 from pipeline.config import ExperimentConfig, difference
 from pipeline.display import Display
 from pipeline.errors import InfrastructureFailure
-from pipeline.health.plot import draw
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.base import Job, Launcher
 from pipeline.tracking import RUN_VARIABLE, URI_VARIABLE, Store
@@ -236,6 +235,8 @@ class Orchestrator:
 
     def _log_pictures(self, attempt: Attempt, watch: Watch, warnings: list[Evidence]) -> None:
         """A picture of each rule that fired, as `evidence/RULE.png`; one that cannot be drawn ends nothing."""
+        from pipeline.health.plot import draw  # loads matplotlib, which a healthy experiment never needs
+
         rules = {rule.name: rule for rule in watch.rules}
         for each in (*attempt.verdict.evidence, *warnings):
             if each.rule not in rules:

@@ -13,13 +13,12 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 import pandas as pd
 import yaml
-from matplotlib.figure import Figure
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, Metric, Param, Run, RunStatus, RunTag, ViewType
 from mlflow.exceptions import MlflowException
@@ -31,6 +30,9 @@ from pipeline.config import ExperimentConfig, flatten
 from pipeline.errors import InfrastructureFailure
 from pipeline.health.history import History
 from pipeline.health.verdict import Verdict
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 URI_VARIABLE, RUN_VARIABLE = "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"
 CONFIGURATION = "experiment.yaml"
@@ -100,6 +102,8 @@ class Store:
 
     def __init__(self, uri: str, root: Path) -> None:
         self.uri, self.root = uri, root
+        # Its cache of fonts, which it would write to the home folder; also for the processes that are started.
+        os.environ.setdefault("MPLCONFIGDIR", str(root / "matplotlib"))
         self._artifacts: str | None = None
         with _reachable(uri):
             if uri.startswith("sqlite:///"):
