@@ -51,7 +51,7 @@ ui: $(READY)  ## the MLflow UI on http://127.0.0.1:5000: make ui [PORT=…] [ROO
 	MLFLOW_DISABLE_TELEMETRY=true PYTHONWARNINGS=ignore exec $(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) \
 	  --workers 1 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(ROOT)/mlflow.db}"
 
-bench: $(READY)  ## a benchmark: make bench [NAME=throughput|learning] [ARGS="--seeds 3 …"]
+bench: $(READY)  ## a benchmark: make bench [NAME=throughput|learning|detection|recovery] [ARGS="--seeds 3 …"]
 	@$(BIN)/python -m benchmarks.$(NAME) $(ARGS)
 
 clean:  ## removes the virtual environment and caches; never a result
