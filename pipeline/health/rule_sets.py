@@ -160,8 +160,8 @@ V3: tuple[AnyRule, ...] = (
         phases=(WARMUP, TRANSITION),
         window=10,
         patience=10,
-        meaning="The updates do not change the policy at all, so the score cannot rise. A learning rate of 0, or weights "
-        "so saturated that no gradient is left. A small change may be healthy: with few steps an update, 2e-9.",
+        meaning="The updates do not change the policy at all, so the score cannot rise. A learning rate of 0, or "
+        "weights so saturated that no gradient is left. A small change may be healthy: with few steps an update, 2e-9.",
     ),
     Rule(
         name="stuck_policy",
