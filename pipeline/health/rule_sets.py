@@ -156,13 +156,12 @@ V3: tuple[AnyRule, ...] = (
     Rule(
         name="no_learning",
         verdict="reward_plateau",
-        conditions=(Condition(metric="approx_kl", below=1e-6),),
+        conditions=(Condition(metric="approx_kl", above=-1e-12, below=1e-12),),
         phases=(WARMUP, TRANSITION),
-        grace=10,
-        window=20,
-        patience=20,
-        meaning="The updates no longer change the policy: the score cannot rise. A learning rate of 0, or weights so "
-        "saturated that no gradient is left.",
+        window=10,
+        patience=10,
+        meaning="The updates do not change the policy at all, so the score cannot rise. A learning rate of 0, or "
+        "weights so saturated that no gradient is left. A small change may be healthy: with few steps an update, 2e-9.",
     ),
     Rule(
         name="stuck_policy",
