@@ -28,6 +28,7 @@ from pipeline.errors import (
 from pipeline.load import load_experiment, merge, validate
 from pipeline.patience import leave
 from pipeline.preflight import preflight
+from pipeline.signals import interruptible
 
 EXIT_OF_OUTCOME = {"healthy": EXIT_HEALTHY, "exhausted": EXIT_EXHAUSTED, "interrupted": EXIT_INTERRUPTED}
 
@@ -196,19 +197,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _command(arguments: Sequence[str] | None) -> int:
+    parsed = _parser().parse_args(arguments)
+    if parsed.command == "status":
+        return status(validate(merge({}, parsed.overrides, "overrides"), "overrides"))
+    if parsed.command == "resume":
+        return resume(parsed.words)
+    config = load_experiment(parsed.experiment, parsed.overrides)
+    return run(config) if parsed.command == "run" else check(config)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot show α must not end a night's run
     try:
-        parsed = _parser().parse_args(arguments)
-        if parsed.command == "status":
-            return status(validate(merge({}, parsed.overrides, "overrides"), "overrides"))
-        if parsed.command == "resume":
-            return resume(parsed.words)
-        config = load_experiment(parsed.experiment, parsed.overrides)
-        return run(config) if parsed.command == "run" else check(config)
+        with interruptible():
+            return _command(arguments)
     except BadInput as error:
         print(f"ladder: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
