@@ -225,8 +225,10 @@ class Store:
             self.set_tags(run_id, {"mlflow.loggedArtifacts": json.dumps([{"path": "attempts.json", "type": "table"}])})
         self._ask(partial(self.client.set_terminated, run_id, _status(outcome)))
 
-    def reopen(self, run_id: str, tags: Mapping[str, str]) -> None:
+    def reopen(self, run_id: str, config: ExperimentConfig, tags: Mapping[str, str]) -> None:
         """RUNNING again, with these tags, and without what was said at its end."""
+        if self.read_text(run_id, "experiment.yaml") is None:  # it was cut off before it was described
+            self.describe(run_id, config)
 
         def again() -> None:
             self.client.update_run(run_id, status=RunStatus.to_string(RunStatus.RUNNING))

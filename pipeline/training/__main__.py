@@ -51,7 +51,7 @@ def main() -> int:
     logging.getLogger("nle").setLevel(logging.WARNING)
     logging.getLogger("nle.env.base").setLevel(logging.WARNING)
     attempt = AttemptFile.read(os.environ[ATTEMPT_VARIABLE])
-    report = Reporter(Path(attempt.folder))
+    report = Reporter(Path(attempt.folder), attempt.reported_step)
     try:
         return 0 if run_attempt(attempt, report) else EXIT_INTERRUPTED
     except Exception as error:
