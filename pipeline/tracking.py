@@ -173,7 +173,8 @@ class Store:
         """The whole configuration, as params and as an artifact."""
         params = [Param(key, _param(value)) for key, value in flatten(config).items()]
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-        self._ask(partial(self.client.log_batch, run_id, params=params))
+        if not self._ask(partial(self.client.get_run, run_id)).data.params:  # a param is said once
+            self._ask(partial(self.client.log_batch, run_id, params=params))
         self._ask(partial(self.client.log_text, run_id, text, "experiment.yaml"))
 
     def set_tags(self, run_id: str, tags: Mapping[str, str], *, once: bool = False) -> None:
