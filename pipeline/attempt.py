@@ -76,6 +76,8 @@ class AttemptFile(BaseModel):
     warm_start: WarmStart | None = None
     resume_from: WarmStart | None = None
     """A checkpoint of this very attempt, which was interrupted and is continued; it comes before `warm_start`."""
+    reported_step: int | None = None
+    """What has been reported of it already, if it is continued: metrics up to these environment steps."""
     random_score: dict[str, float] | None = None
     """Random baseline as measured by an earlier attempt: metrics by name."""
     faults: tuple[PendingFault, ...] = ()

@@ -28,6 +28,7 @@ from pipeline.errors import (
 from pipeline.load import load_experiments, merge, validate
 from pipeline.patience import leave
 from pipeline.preflight import preflight
+from pipeline.signals import interruptible
 
 EXIT_OF_OUTCOME = {"healthy": EXIT_HEALTHY, "exhausted": EXIT_EXHAUSTED, "interrupted": EXIT_INTERRUPTED}
 
@@ -276,27 +277,33 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parsed
 
 
+def _command(arguments: Sequence[str] | None) -> int:
+    parsed = _parse(arguments)
+    match parsed.command:
+        case "watch":
+            return watch(parsed.run, parsed.overrides, parsed.seed, parsed.pace)
+        case "compare":
+            return compare(parsed.words, parsed.out)
+        case "status":
+            return status(validate(merge({}, parsed.overrides, "overrides"), "overrides"), follow=parsed.follow)
+        case "diagnose":
+            return diagnose(parsed.target, parsed.overrides, parsed.out)
+        case "tune":
+            return tune(parsed.study, parsed.overrides, parsed.validate)
+        case "resume":
+            return resume(parsed.words)
+    configs = load_experiments(parsed.experiment, parsed.overrides)
+    return run(configs) if parsed.command == "run" else check(configs[0])
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot show α must not end a night's run
     try:
-        parsed = _parse(arguments)
-        if parsed.command == "watch":
-            return watch(parsed.run, parsed.overrides, parsed.seed, parsed.pace)
-        if parsed.command == "compare":
-            return compare(parsed.words, parsed.out)
-        if parsed.command == "status":
-            return status(validate(merge({}, parsed.overrides, "overrides"), "overrides"), follow=parsed.follow)
-        if parsed.command == "diagnose":
-            return diagnose(parsed.target, parsed.overrides, parsed.out)
-        if parsed.command == "tune":
-            return tune(parsed.study, parsed.overrides, parsed.validate)
-        if parsed.command == "resume":
-            return resume(parsed.words)
-        configs = load_experiments(parsed.experiment, parsed.overrides)
-        return run(configs) if parsed.command == "run" else check(configs[0])
+        with interruptible():
+            return _command(arguments)
     except BadInput as error:
         print(f"ladder: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT

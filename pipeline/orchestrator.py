@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +77,16 @@ class Orchestrator:
         budget = self.config.budget
         self._began = time.monotonic() - (past.seconds if past else 0.0)
         with heeded(self._asked_to_stop):
-            self.store.patience = Patience(budget.store_away_seconds, self._asked_to_stop, self.display.say)
+            self.store.patience = Patience(
+                budget.store_away_seconds, self._asked_to_stop, partial(self.display.say, markup=False)
+            )
             try:
                 return self._run(past)
             except InfrastructureFailure as error:
                 # What could not be said to the store is on the disk.
-                self.display.say(f"[red]{escape(str(error))}[/]; when the cause is gone: ladder resume {self.parent}")
+                if self.parent:
+                    hint = f"when the cause is gone: ladder resume {self.parent}"
+                    self.display.say(f"[red]{escape(str(error))}[/]; {hint}")
                 if self._asked_to_stop.is_set():
                     return End("interrupted", "asked to stop")
                 raise
@@ -100,7 +105,7 @@ class Orchestrator:
             self.parent, lock = past.parent, past.lock
         try:
             if past is not None:
-                self.store.reopen(self.parent, {"ladder.owner": owner.model_dump_json()})
+                self.store.reopen(self.parent, self.config, {"ladder.owner": owner.model_dump_json()})
             return self._go_down(past)
         except BaseException as error:
             with contextlib.suppress(InfrastructureFailure):
@@ -128,7 +133,7 @@ class Orchestrator:
         self.attempts = list(past.attempts)
         self._rows = list(past.rows)
         for problem in past.problems:
-            self.display.say(problem)
+            self.display.say(problem, markup=False)
         self._remember_random_score(past.random_score)
         step = self.ladder.resume(self.attempts)
         if isinstance(step, Plan) and step.continues:
@@ -162,7 +167,7 @@ class Orchestrator:
     def _attempt(self, plan: Plan) -> Attempt:
         number, started = len(self.attempts), time.monotonic()
         diff = difference(self.config, plan.config)
-        warm_start, resume_from, before = plan.warm_start, None, 0.0
+        warm_start, resume_from, before, reported = plan.warm_start, None, 0.0, None
         if plan.continues is None:
             run_id = self.store.start_attempt(
                 self.parent,
@@ -175,11 +180,13 @@ class Orchestrator:
             )
         else:
             run_id = plan.continues
-            before = self.store.latest(run_id).get("cost/seconds", (0, 0.0, 0))[1]
+            latest = self.store.latest(run_id)
+            before = latest["cost/seconds"][1] if "cost/seconds" in latest else 0.0
+            reported = latest["update"][0] if "update" in latest else None
             if plan.warm_start is not None and plan.warm_start.run_id == run_id:
                 resume_from, warm_start = plan.warm_start, plan.began_from
             Ending.path(self.store.root / "attempts" / run_id).unlink(missing_ok=True)
-            self.store.reopen(run_id, {})
+            self.store.reopen(run_id, plan.config, {})
         file = AttemptFile(
             config=plan.config,
             run_id=run_id,
@@ -188,6 +195,7 @@ class Orchestrator:
             folder=str(self.store.root / "attempts" / run_id),
             warm_start=warm_start,
             resume_from=resume_from,
+            reported_step=reported,
             random_score=self._random_score,
             faults=self._pending_faults(),
         )
@@ -206,7 +214,7 @@ class Orchestrator:
             ending.write(folder)
         checkpoints, problems = usable(folder / "checkpoints", fingerprint(plan.config))
         for problem in problems:
-            self.display.say(f"passed over: checkpoint {problem}")
+            self.display.say(f"passed over: checkpoint {problem}", markup=False)
         attempt = Attempt(
             number=number,
             rung=plan.rung.name,
@@ -262,7 +270,7 @@ class Orchestrator:
                     return _interrupted(str(error))
                 killed = kernel_kills() - killed_before
                 return verdict or verdict_at_exit(code, job.log, killed, logged=bool(watch.latest))
-            silence = watch.silence()
+            watch.silence()  # a look at its folder
             if time.monotonic() - polled < health.poll_seconds:
                 continue
             polled = time.monotonic()
@@ -276,7 +284,7 @@ class Orchestrator:
             if verdict is not None:
                 return verdict
             self.display.progress(watch.latest)
-            if silence > budget.hang_after_seconds and watch.silence() > budget.hang_after_seconds:
+            if (silence := watch.silence()) > budget.hang_after_seconds:
                 detail = {"silent for seconds": round(silence), "log_tail": tail_of(job.log)}
                 return Verdict(name="hang", evidence=(Evidence(rule="hang", detail=detail),))
 

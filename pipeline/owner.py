@@ -85,14 +85,20 @@ class Lock:
             Held: somebody alive has it.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._path, self._file = path, path.open("a+")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.seek(0)
-            holder = Owner.read(self._file.read())
-            self._file.close()
-            raise Held(str(holder or "another process")) from None
+        self._path = path
+        while True:
+            self._file = path.open("a+")
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self._file.seek(0)
+                holder = Owner.read(self._file.read())
+                self._file.close()
+                raise Held(str(holder or "another process")) from None
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(self._file.fileno()), path.stat()):
+                    break
+            self._file.close()  # it was released, and removed, between our opening and our locking
         self._file.truncate(0)
         self._file.write(owner.model_dump_json())
         self._file.flush()

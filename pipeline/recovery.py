@@ -7,6 +7,7 @@ take_up      for `ladder resume`: the one experiment that is to go on
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -112,6 +113,7 @@ def _end(store: Store, launcher: Launcher, parent: Run, owner: Owner | None) -> 
             continue
         folder = store.root / "attempts" / run.info.run_id
         launcher.end_remains(folder / "attempt.json")
+        shutil.rmtree(folder / "tmp", ignore_errors=True)
         rules: tuple[AnyRule, ...] = ()
         checkpoints: tuple[Checkpoint, ...] = ()
         with contextlib.suppress(OSError, ValidationError):  # cut off before it was written: nothing has begun

@@ -5,26 +5,44 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
+
+_ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """While this lasts, each of them raises KeyboardInterrupt, as Ctrl-C does anyway."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    with _handled_by(interrupt):
+        yield
 
 
 @contextlib.contextmanager
 def heeded(asked_to_stop: threading.Event) -> Iterator[None]:
-    """While this lasts, they set the event instead of ending the process; only in the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+    """While this lasts, they set the event instead of ending the process."""
 
     def ask(_signal: int, _frame: FrameType | None) -> None:
         asked_to_stop.set()
 
-    # What somebody has asked to be ignored (`nohup`) stays ignored.
-    asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    names = [name for name in asked if signal.getsignal(name) is not signal.SIG_IGN]
-    before = {name: signal.signal(name, ask) for name in names}
+    with _handled_by(ask):
+        yield
+
+
+@contextlib.contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Only in the main thread. What somebody has asked to be ignored (`nohup`) stays ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    names = [name for name in _ASKING if signal.getsignal(name) is not signal.SIG_IGN]
+    before = {name: signal.signal(name, handler) for name in names}
     try:
         yield
     finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)
+        for name, earlier in before.items():
+            signal.signal(name, earlier)

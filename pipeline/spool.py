@@ -84,15 +84,16 @@ class SpoolWriter:
     """The trainer's end of a spool.
 
     An attempt that is continued repeats the updates between its last checkpoint and its end, bit for bit. They have
-    been reported, so they are not reported again.
+    been reported, so they are not reported again: neither what stands in the spool nor what the store has, up to
+    `reported_step`.
     """
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Spool, reported_step: int | None = None) -> None:
         spool.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = spool.path.open("ab", buffering=0)  # what could not be written is not kept to be tried again
-        reports, self._end = spool.read(0)
+        _, self._end = spool.read(0)
         self._file.truncate(self._end)  # half a line, if the power failed while it was written
-        self._last_step = reports[-1].step if reports else None
+        self._last_step = max((each for each in (reported_step, spool.last_step) if each is not None), default=None)
 
     def write(self, metrics: Mapping[str, float], step: int) -> bool:
         """Adds a report, and returns when it is on the disk; False if this step has been reported already.

@@ -191,7 +191,8 @@ class Store:
         """The whole configuration, as params and as an artifact."""
         params = [Param(key, _param(value)) for key, value in flatten(config).items()]
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-        self._ask(partial(self.client.log_batch, run_id, params=params))
+        if not self._ask(partial(self.client.get_run, run_id)).data.params:  # a param is said once
+            self._ask(partial(self.client.log_batch, run_id, params=params))
         self._ask(partial(self.client.log_text, run_id, text, "experiment.yaml"))
 
     def set_tags(self, run_id: str, tags: Mapping[str, str], *, once: bool = False) -> None:
@@ -247,8 +248,10 @@ class Store:
             self.set_tags(run_id, {"mlflow.loggedArtifacts": json.dumps([{"path": "attempts.json", "type": "table"}])})
         self._ask(partial(self.client.set_terminated, run_id, _status(outcome)))
 
-    def reopen(self, run_id: str, tags: Mapping[str, str]) -> None:
+    def reopen(self, run_id: str, config: ExperimentConfig, tags: Mapping[str, str]) -> None:
         """RUNNING again, with these tags, and without what was said at its end."""
+        if self.read_text(run_id, "experiment.yaml") is None:  # it was cut off before it was described
+            self.describe(run_id, config)
 
         def again() -> None:
             self.client.update_run(run_id, status=RunStatus.to_string(RunStatus.RUNNING))

@@ -64,3 +64,8 @@ def test_lost_mark_delivers_everything_once_more(tmp_path: Path) -> None:
     spool.mark(spool.pending()[1])
     (tmp_path / "metrics.delivered").write_text("")
     assert steps(Spool(tmp_path).pending()[0]) == [1]
+
+
+def test_what_the_store_has_is_not_reported_again_even_if_the_spool_is_lost(tmp_path: Path) -> None:
+    writer = SpoolWriter(Spool(tmp_path), reported_step=128)
+    assert not writer.write({"x": 1.0}, 128) and writer.write({"x": 1.0}, 192)

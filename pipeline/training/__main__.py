@@ -51,7 +51,7 @@ def main() -> int:
     logging.getLogger("nle").setLevel(logging.WARNING)
     logging.getLogger("nle.env.base").setLevel(logging.WARNING)
     attempt = AttemptFile.read(os.environ[ATTEMPT_VARIABLE])
-    report = Reporter(Path(attempt.folder))
+    report = Reporter(Path(attempt.folder), attempt.reported_step)
     try:
         if not run_attempt(attempt, report):
             return EXIT_INTERRUPTED

@@ -94,6 +94,8 @@ def prune(folder: Path, keep: int) -> None:
         kept_spans.add(span)
     for path in sorted(folder.glob("best-*.pt"))[:-1]:
         _remove(path)
+    for path in folder.glob("*.tmp"):  # of a trainer that was killed while it wrote
+        path.unlink(missing_ok=True)
 
 
 def _remove(path: Path) -> None:

@@ -24,9 +24,9 @@ class Reporter:
     seen. What is not delivered when this process ends is on the disk, and the orchestrator delivers it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, reported_step: int | None = None) -> None:
         self._spool = Spool(folder)
-        self._writer = SpoolWriter(self._spool)
+        self._writer = SpoolWriter(self._spool, reported_step)
         self._uri, self._run_id = os.environ[URI_VARIABLE], os.environ[RUN_VARIABLE]
         self._news = threading.Event()
         self._closing = threading.Event()

@@ -95,6 +95,7 @@ def test_a_checkpoint_every_n_episodes_and_only_so_many(tmp_path: Path) -> None:
 
 
 def test_old_checkpoints_are_kept_ever_more_thinly(tmp_path: Path) -> None:
+    (tmp_path / "00000000.tmp").write_bytes(b"half of one that was never finished")
     for update in range(1, 401):
         write_checkpoint(tmp_path, f"{update:08d}", {}, **INFO)
         prune(tmp_path, keep=3)
@@ -103,6 +104,7 @@ def test_old_checkpoints_are_kept_ever_more_thinly(tmp_path: Path) -> None:
     gaps = [400 - each for each in kept]
     assert max(gaps) > 128 and all(older <= 4 * newer + 4 for older, newer in pairwise(gaps))
     assert {path.stem for path in tmp_path.glob("*.pt")} == {path.stem for path in tmp_path.glob("*.json")}
+    assert not list(tmp_path.glob("*.tmp"))
 
 
 def test_damage_and_foreign_formats_are_recognised(tmp_path: Path) -> None:
