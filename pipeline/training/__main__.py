@@ -15,7 +15,6 @@ import torch
 
 from pipeline.attempt import ATTEMPT_VARIABLE, EXIT_INTERRUPTED, EXIT_OUT_OF_MEMORY, AttemptFile
 from pipeline.tracking import TrainerRun
-from pipeline.training.publish import publish
 from pipeline.training.trainer import run_attempt
 
 
@@ -33,6 +32,8 @@ def main() -> int:
     try:
         if not run_attempt(attempt, run.log):
             return EXIT_INTERRUPTED
+        from pipeline.training.publish import publish  # takes seconds to load, and is needed only at the end
+
         publish(run, attempt.config, Path(attempt.folder) / "checkpoints")
         return 0
     except Exception as error:
