@@ -348,7 +348,7 @@ def test_killed_worker_then_all_then_continued(tmp_path: Path) -> None:
 
 
 def test_told_to_stop_and_continued_on_postgresql_by_two_machines(tmp_path: Path) -> None:
-    """SIGTERM gives the trial back at once. Then two `ladder tune` on one storage: each trial is done by one of them."""
+    """SIGTERM gives the trial back at once. Then two `ladder tune` on one storage share the rest."""
     if binaries() is None:
         pytest.skip("no PostgreSQL on this machine (apt-get install postgresql)")
     with cluster() as url:
