@@ -258,7 +258,9 @@ class Tuning:
                 look(at_work)
 
         try:
-            return workers.run(watch)
+            finished = workers.run(watch)
+            watch(0)  # what came after the last look
+            return finished
         finally:
             reconcile(self.store, self.parent, assigned.study_name, study.get_trials(deepcopy=False))
 
