@@ -181,6 +181,14 @@ class StudyPlan(Section):
         """The values that the untuned configuration has."""
         return {key: _value(self.config, key) for key in self.study.space}
 
+    def to_yaml(self, storage: str) -> str:
+        """As a file that `ladder tune` takes, with another text for the storage (whose URL may hold a password)."""
+        study = self.study.model_copy(update={"storage": storage}).model_dump(
+            mode="json", by_alias=True, exclude_none=True
+        )
+        content = {"study": study, **self.config.model_dump(mode="json")}
+        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
     def configured(self, params: dict[str, Any]) -> ExperimentConfig:
         """The experiment with these coefficients. Raises ValueError where they do not go together."""
         config = self.config.with_values(params)

@@ -105,8 +105,7 @@ class Tuning:
                 )
             return str(known)
         tags = {"optuna.study": self.plan.name, "optuna.storage": shown(self.url)}
-        secret = self.plan.model_copy(update={"study": self.plan.study.model_copy(update={"storage": shown(self.url)})})
-        run_id = self.store.start_study(self.plan.config, tags, secret.model_dump_json(by_alias=True, indent=2))
+        run_id = self.store.start_study(self.plan.config, tags, self.plan.to_yaml(shown(self.url)))
         self.study.set_user_attr(PARENT, run_id)
         return run_id
 
@@ -243,7 +242,7 @@ class Tuning:
         workers = Workers(count, assigned.model_dump_json(by_alias=True), self.folder, self._say)
         written, had = time.monotonic(), Count.of(study.get_trials(deepcopy=False)).done
 
-        def watch(at_work: int) -> None:
+        def look(at_work: int) -> None:
             nonlocal written, had
             with reachable(self.url):
                 trials = study.get_trials(deepcopy=False)
@@ -254,8 +253,14 @@ class Tuning:
                 self.publish()
                 written, had = time.monotonic(), done
 
+        def watch(at_work: int) -> None:
+            with contextlib.suppress(InfrastructureFailure):  # how long to be patient, the workers decide
+                look(at_work)
+
         try:
-            return workers.run(watch)
+            finished = workers.run(watch)
+            watch(0)  # what came after the last look
+            return finished
         finally:
             reconcile(self.store, self.parent, assigned.study_name, study.get_trials(deepcopy=False))
 

@@ -143,6 +143,11 @@ def test_ranges_by_key_with_dots_and_by_override(tmp_path: Path) -> None:
     assert plan.config.training.gamma == 0.9 and plan.study.workers == 3
     assert plan.default == {"training.learning_rate": 1e-4, "training.ppo_epochs": 4, "training.device": "auto"}
     assert plan.configured({"training.ppo_epochs": 7}).training.ppo_epochs == 7
+    again = tmp_path / "again.yaml"
+    again.write_text(plan.to_yaml("sqlite:///somewhere.db"))
+    assert load_study(again) == plan.model_copy(
+        update={"study": plan.study.model_copy(update={"storage": "sqlite:///somewhere.db"})}
+    )
     assert StudyPlan.model_validate_json(plan.model_dump_json(by_alias=True)) == plan
 
 
