@@ -271,7 +271,7 @@ class TrackingSection(Section):
     uri: str | None = None
     """MLflow tracking URI; default: the SQLite file under the root. MLFLOW_TRACKING_URI, if set, wins."""
     publish: bool = True
-    """A healthy attempt ends with its policy as a logged model, a film of its best game and its attention on the map."""
+    """A healthy attempt leaves its policy as a logged model, a film of its best game, and its attention on the map."""
 
 
 class NotifySection(Section):

@@ -56,7 +56,7 @@ def main() -> int:
         if not run_attempt(attempt, report):
             return EXIT_INTERRUPTED
         if attempt.config.tracking.publish:
-            from pipeline.training.publish import publish  # loads MLflow, which is not needed before
+            from pipeline.training.publish import publish  # takes seconds to load, and is needed only at the end
 
             publish(attempt.config, Path(attempt.folder) / "checkpoints")
         return 0
