@@ -30,7 +30,7 @@ from pipeline.config import ExperimentConfig
 from pipeline.environments.vector import random_episodes
 from pipeline.health.rule_sets import RULE_SETS
 from pipeline.load import load_experiment
-from pipeline.tracking import Store, tracking_root, tracking_uri
+from pipeline.tracking.store import Store, tracking_root, tracking_uri
 
 EXPERIMENT = "experiments/score.yaml"
 LAST = 300

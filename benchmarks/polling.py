@@ -17,7 +17,7 @@ from benchmarks.recordings import path_of
 from benchmarks.report import interval, write
 from pipeline.config import ExperimentConfig
 from pipeline.health.history import History
-from pipeline.tracking import Store, default_uri
+from pipeline.tracking.store import Store, default_uri
 from pipeline.watch import Watch
 
 POLLS = 30

@@ -75,7 +75,7 @@ def record(fault: Fault, rung: str, seed: int) -> str:
 
 def export(run_id: str, root: Path, path: Path) -> None:
     """A run that is in a store, as one that was recorded."""
-    from pipeline.tracking import Store, default_uri
+    from pipeline.tracking.store import Store, default_uri
 
     store = Store(default_uri(root), root)
     history = store.history(run_id, store.latest(run_id))

@@ -50,12 +50,12 @@ from benchmarks.suite import FOLDER as FAULTS
 from benchmarks.suite import Fault, load_suite
 from fallbacks.ladder import Attempt, End, Ladder, Plan
 from pipeline.attempt import PendingFault
-from pipeline.checkpoint_files import fingerprint, usable
 from pipeline.config import RUNGS, ExperimentConfig
 from pipeline.health.history import History
 from pipeline.health.monitor import judge
 from pipeline.health.verdict import Verdict
 from pipeline.load import read_yaml
+from pipeline.survival.checkpoint_files import fingerprint, usable
 
 STRATEGIES = ("ladder", "guided", "restart", "random_order", "cold", "stacked")
 FOLDER = RESULTS / "recovery"
@@ -165,7 +165,7 @@ def go_down(laboratory: Laboratory, config: ExperimentConfig) -> dict[str, Any]:
 
 def run_infrastructure(fault: Fault, seed: int) -> dict[str, Any]:
     """`ladder run` on the fault's own file, in a folder of its own."""
-    from pipeline.tracking import Store, default_uri
+    from pipeline.tracking.store import Store, default_uri
 
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)

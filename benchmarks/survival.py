@@ -33,7 +33,7 @@ import yaml
 from benchmarks.report import interval, write
 from benchmarks.survival_faults import FAULTS, LADDER, Struck
 from pipeline.launchers.guardian import processes_of
-from pipeline.tracking import Store
+from pipeline.tracking.store import Store
 
 SETTINGS = """
 experiment: {name: survival}

@@ -39,7 +39,7 @@ from fallbacks.ladder import BUILT_IN
 from pipeline.config import ExperimentConfig
 from pipeline.environments.vector import Games, game_seeds
 from pipeline.policy.v3 import V3Policy
-from pipeline.tracking import RUN_VARIABLE, URI_VARIABLE, Store
+from pipeline.tracking.store import RUN_VARIABLE, URI_VARIABLE, Store
 from pipeline.training import rollout
 from pipeline.training.ppo import PPO
 from pipeline.training.report import Reporter

@@ -20,10 +20,10 @@ import optuna
 
 from benchmarks.report import interval, write
 from benchmarks.synthetic import BORDER, OPTIMUM, SPACE, healthy, score
-from pipeline.study import StudySection
 from pipeline.tuning.gain import compare
 from pipeline.tuning.results import ranked
 from pipeline.tuning.storage import open_storage, turn
+from pipeline.tuning.study import StudySection
 from pipeline.tuning.trials import Outcome, Trials, feasible
 from pipeline.tuning.work import log, work
 

@@ -15,9 +15,9 @@ from fallbacks.two_experts import TWO_EXPERTS
 from fallbacks.v2_router_gat import V2_ROUTER_GAT
 from fallbacks.v3 import V3
 from pipeline.attempt import WarmStart
-from pipeline.checkpoint_files import Checkpoint
 from pipeline.config import ExperimentConfig
 from pipeline.health.verdict import Verdict
+from pipeline.survival.checkpoint_files import Checkpoint
 
 BUILT_IN = {rung.name: rung for rung in (V3, FREEZE_GAT, SOFTMAX_ONLY, TWO_EXPERTS, V2_ROUTER_GAT)}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.config import ExperimentConfig, Fault
-from pipeline.spool import write_whole
+from pipeline.tracking.spool import write_whole
 
 ATTEMPT_VARIABLE = "LADDER_ATTEMPT"
 URI_VARIABLE, RUN_VARIABLE = "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fallbacks.ladder import Ladder
+from pipeline.commands.preflight import preflight
 from pipeline.config import ExperimentConfig
 from pipeline.errors import (
     EXIT_BAD_INPUT,
@@ -26,9 +27,8 @@ from pipeline.errors import (
     InfrastructureFailure,
 )
 from pipeline.load import load_experiments, merge, validate
-from pipeline.patience import leave
-from pipeline.preflight import preflight
-from pipeline.signals import interruptible
+from pipeline.survival.signals import interruptible
+from pipeline.tracking.patience import leave
 
 EXIT_OF_OUTCOME = {"healthy": EXIT_HEALTHY, "exhausted": EXIT_EXHAUSTED, "interrupted": EXIT_INTERRUPTED}
 
@@ -42,8 +42,8 @@ def run(configs: Sequence[ExperimentConfig]) -> int:
     from pipeline.display import Display
     from pipeline.launchers.local import LocalLauncher
     from pipeline.orchestrator import Orchestrator
-    from pipeline.recovery import reconcile
-    from pipeline.tracking import Store, tracking_root, tracking_uri
+    from pipeline.survival.recovery import reconcile
+    from pipeline.tracking.store import Store, tracking_root, tracking_uri
 
     private_files()
     store, worst, parents = Store(tracking_uri(configs[0]), tracking_root(configs[0])), EXIT_HEALTHY, []
@@ -84,8 +84,8 @@ def resume(words: Sequence[str]) -> int:
     from pipeline.display import Display
     from pipeline.launchers.local import LocalLauncher
     from pipeline.orchestrator import Orchestrator
-    from pipeline.recovery import reconcile, take_up
-    from pipeline.tracking import Store, tracking_root, tracking_uri
+    from pipeline.survival.recovery import reconcile, take_up
+    from pipeline.tracking.store import Store, tracking_root, tracking_uri
 
     if not _has_store(here):
         raise BadInput(f"tracking.root: nothing to resume, there are no experiments under {tracking_root(here)}")
@@ -113,14 +113,14 @@ def private_files() -> None:
 
 def _has_store(config: ExperimentConfig) -> bool:
     """Whether there can be anything in its store; asking an SQLite store would make one."""
-    from pipeline.tracking import URI_VARIABLE, tracking_root
+    from pipeline.tracking.store import URI_VARIABLE, tracking_root
 
     return bool(os.environ.get(URI_VARIABLE) or config.tracking.uri or (tracking_root(config) / "mlflow.db").exists())
 
 
 def tune(path: str, overrides: Sequence[str], validate_on: int | None) -> int:
     """Tunes the coefficients that a study names, or validates the best of them on fresh seeds."""
-    from pipeline.study import load_study
+    from pipeline.tuning.study import load_study
 
     plan = load_study(path, overrides)
     if validate_on is not None and validate_on < 2:
@@ -152,7 +152,7 @@ def check(config: ExperimentConfig) -> int:
 def compare(words: Sequence[str], out: str | None) -> int:
     """Compares experiments: run ids, and overrides such as tracking.root=DIR, in any order."""
     from pipeline.compare.command import compare as show
-    from pipeline.tracking import open_store
+    from pipeline.tracking.store import open_store
 
     config = validate(merge({}, [word for word in words if "=" in word], "overrides"), "overrides")
     parents = [word for word in words if "=" not in word]
@@ -162,16 +162,16 @@ def compare(words: Sequence[str], out: str | None) -> int:
 
 def watch(run: str, overrides: Sequence[str], seed: int, pace: float) -> int:
     """A checkpoint plays a game in the terminal."""
-    from pipeline.replaying import watch as play
-    from pipeline.tracking import open_store
+    from pipeline.commands.watch import watch as play
+    from pipeline.tracking.store import open_store
 
     return play(open_store(validate(merge({}, overrides, "overrides"), "overrides")), run, seed, pace)
 
 
 def status(config: ExperimentConfig, *, follow: bool) -> int:
     """Prints the experiments of the store with their attempts, newest first."""
-    from pipeline.status import status as show
-    from pipeline.tracking import Store, tracking_root, tracking_uri
+    from pipeline.commands.status import status as show
+    from pipeline.tracking.store import Store, tracking_root, tracking_uri
 
     root = tracking_root(config)
     if not _has_store(config):
@@ -183,7 +183,7 @@ def status(config: ExperimentConfig, *, follow: bool) -> int:
 
 def diagnose(target: str, overrides: Sequence[str], out: str | None) -> int:
     """Prints what each rule says of a run, of all attempts of an experiment, or of a CSV file."""
-    from pipeline.diagnose import cases_of_file, cases_of_run, report
+    from pipeline.commands.diagnose import cases_of_file, cases_of_run, report
 
     if target.endswith((".csv", ".csv.gz")):
         cases = cases_of_file(target, overrides)

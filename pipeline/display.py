@@ -20,11 +20,11 @@ from rich.table import Table
 from rich.text import Text
 
 from fallbacks.ladder import Attempt, Ladder, Plan
+from pipeline.commands.preflight import preflight
 from pipeline.config import PHASES, ExperimentConfig, difference
 from pipeline.health.rule_sets import BANDS, Band
 from pipeline.health.verdict import MEANINGS, Evidence
-from pipeline.preflight import preflight
-from pipeline.tracking import Store
+from pipeline.tracking.store import Store
 
 LINE_EVERY_SECONDS = 20.0
 _COLOURS = {"normal": "green", "between": "yellow", "abnormal": "red"}

@@ -27,22 +27,22 @@ from rich.markup import escape
 
 from fallbacks.ladder import Attempt, End, Ladder, Plan
 from pipeline.attempt import ATTEMPT_VARIABLE, AttemptFile, PendingFault
-from pipeline.checkpoint_files import fingerprint, usable
 from pipeline.compare.command import PAGE, log_page
 from pipeline.config import ExperimentConfig, difference
 from pipeline.display import Display
-from pipeline.ending import Ending, conclude, kernel_kills, tail_of, verdict_at_exit
 from pipeline.errors import InfrastructureFailure, StoreAway
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.base import Job, Launcher
 from pipeline.notes import attempt_summary, markdown_table
 from pipeline.notify import Notifier
-from pipeline.owner import LIFE_SIGN_SECONDS, Lock, Owner
-from pipeline.patience import Patience
-from pipeline.records import Past, lock_path, row
-from pipeline.signals import heeded
-from pipeline.spool import Spool
-from pipeline.tracking import RUN_VARIABLE, THEIR_WAITING, URI_VARIABLE, Store
+from pipeline.survival.checkpoint_files import fingerprint, usable
+from pipeline.survival.ending import Ending, conclude, kernel_kills, tail_of, verdict_at_exit
+from pipeline.survival.owner import LIFE_SIGN_SECONDS, Lock, Owner
+from pipeline.survival.records import Past, lock_path, row
+from pipeline.survival.signals import heeded
+from pipeline.tracking.patience import Patience
+from pipeline.tracking.spool import Spool
+from pipeline.tracking.store import RUN_VARIABLE, THEIR_WAITING, URI_VARIABLE, Store
 from pipeline.watch import Watch
 
 GRACE_SECONDS = 8.0

@@ -10,9 +10,9 @@ from pipeline.health.history import History
 from pipeline.health.monitor import judge, stirring, warnings
 from pipeline.health.rules import AnyRule
 from pipeline.health.verdict import Evidence, Verdict
-from pipeline.patience import Stopwatch
-from pipeline.spool import Spool
-from pipeline.tracking import Store
+from pipeline.tracking.patience import Stopwatch
+from pipeline.tracking.spool import Spool
+from pipeline.tracking.store import Store
 
 _GAP_SECONDS = 2.0
 """Between two looks, of which the silence is the sum: whoever watches looks twice a second, unless he was stopped."""

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pipeline.commands.preflight import preflight
 from pipeline.config import ExperimentConfig
-from pipeline.preflight import preflight
 
 ROOT = Path(__file__).parent.parent
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.owner import Held, Lock, Owner
+from pipeline.survival.owner import Held, Lock, Owner
 
 HERE = Owner.here(Path("/r"))
 
@@ -59,7 +59,7 @@ def test_a_second_lock_is_refused_and_names_the_first(tmp_path: Path) -> None:
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from pipeline.owner import Lock, Owner\n"
+        "import sys, time; from pathlib import Path; from pipeline.survival.owner import Lock, Owner\n"
         f"lock = Lock(Path({str(tmp_path / 'x.lock')!r}), Owner.here(Path('/')))\n"
         "print('held', flush=True); time.sleep(60)"
     )

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from pipeline.errors import InfrastructureFailure, StoreAway
-from pipeline.patience import Patience, Stopwatch
+from pipeline.tracking.patience import Patience, Stopwatch
 
 
 class Store:
@@ -60,7 +60,7 @@ def test_once_asked_to_stop_nobody_waits() -> None:
 
 def test_a_stopwatch_does_not_count_what_nobody_saw(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr("pipeline.patience.time.monotonic", lambda: now)
+    monkeypatch.setattr("pipeline.tracking.patience.time.monotonic", lambda: now)
     watch = Stopwatch(longest_gap=2.0)
     for now in (1.0, 2.0, 3.0):  # noqa: B007
         seen = watch.look()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.spool import Report, Spool, SpoolWriter
+from pipeline.tracking.spool import Report, Spool, SpoolWriter
 
 
 def steps(reports: list[Report]) -> list[int]:

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.health.monitor import judge
 from pipeline.health.rule_sets import RULE_SETS
-from pipeline.tracking import Store
+from pipeline.tracking.store import Store
 from pipeline.watch import Watch
 from tests.conftest import small_config
 

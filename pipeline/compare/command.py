@@ -15,7 +15,7 @@ from pipeline.compare.frames import Comparison
 from pipeline.compare.load import read
 from pipeline.compare.page import plain_interval, render, verdict_on_score
 from pipeline.compare.timeline import tone, words
-from pipeline.tracking import ATTENTION, BEST_EPISODE, Store
+from pipeline.tracking.store import ATTENTION, BEST_EPISODE, Store
 
 PAGE = "compare.html"
 _COLOURS = {"good": "green", "wait": "yellow", "bad": "red"}

@@ -17,7 +17,7 @@ from pipeline.config import ExperimentConfig
 from pipeline.errors import BadInput
 from pipeline.health.rule_sets import BANDS
 from pipeline.health.verdict import Evidence, Verdict
-from pipeline.tracking import Run, Store, open_store
+from pipeline.tracking.store import Run, Store, open_store
 
 SHOWN = (
     "score", "score_window", "best/score_window", "episodes", "update", "phase", "sparse_share", "gat_smoothing",

@@ -13,9 +13,9 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline import leash
 from pipeline.attempt import ATTEMPT_VARIABLE
 from pipeline.launchers import guardian
+from pipeline.survival import leash
 
 LEASH, GUARDIAN = Path(leash.__file__), Path(guardian.__file__)
 _PATIENCE_SECONDS = 10.0

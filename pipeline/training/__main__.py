@@ -23,7 +23,7 @@ from pipeline.attempt import (
     EXIT_OUT_OF_MEMORY,
     AttemptFile,
 )
-from pipeline.patience import leave
+from pipeline.tracking.patience import leave
 from pipeline.training.report import Reporter
 from pipeline.training.trainer import run_attempt
 from pipeline.training.workers import WorkerGone

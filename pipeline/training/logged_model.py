@@ -1,6 +1,6 @@
 """A policy as a logged model in MLflow: `mlflow.pytorch.load_model` gives it back, in any process.
 
-Not in `pipeline.tracking`, because `mlflow.pytorch` loads torch, which the orchestrator's process does without.
+Not in `pipeline.tracking.store`, because `mlflow.pytorch` loads torch, which the orchestrator's process does without.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mlflow.types import Schema, TensorSpec
 import pipeline
 from pipeline.environments.level import MAP_SHAPE
 from pipeline.environments.nethack import count_actions
-from pipeline.tracking import TrainerRun
+from pipeline.tracking.store import TrainerRun
 from pipeline.training.player import Player
 
 NAME = "player"

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 from pipeline.attempt import RUN_VARIABLE, URI_VARIABLE
-from pipeline.patience import STORE_THREAD
-from pipeline.spool import Spool, SpoolWriter
+from pipeline.tracking.patience import STORE_THREAD
+from pipeline.tracking.spool import Spool, SpoolWriter
 
 log = logging.getLogger("trainer")
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.5, 5.0
@@ -47,7 +47,7 @@ class Reporter:
 
     def _deliver(self) -> None:
         # MLflow takes seconds to import: meanwhile the first games are played.
-        from pipeline.tracking import TrainerRun
+        from pipeline.tracking.store import TrainerRun
 
         run, away_since, wait = TrainerRun(self._uri, self._run_id), None, _FIRST_WAIT_SECONDS
         while True:

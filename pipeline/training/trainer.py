@@ -25,11 +25,11 @@ import psutil
 import torch
 
 from pipeline.attempt import AttemptFile, Carry, PendingFault, WarmStart
-from pipeline.checkpoint_files import fingerprint
 from pipeline.config import ExperimentConfig
 from pipeline.environments.vector import random_episodes
 from pipeline.health.metrics import explained_variance
 from pipeline.policy.build import build_policy
+from pipeline.survival.checkpoint_files import fingerprint
 from pipeline.training.advantage import generalised_advantage
 from pipeline.training.checkpoint import prune, read_or_older, select_experts, write_checkpoint
 from pipeline.training.measure import bootstrap_mean, episode_metrics, main_phase, rollout_metrics, routing_by_situation

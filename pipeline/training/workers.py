@@ -24,8 +24,8 @@ from torch import Tensor, multiprocessing
 
 from pipeline.config import ExperimentConfig
 from pipeline.environments.vector import game_seeds
-from pipeline.leash import die_with_parent
 from pipeline.policy.interface import Policy
+from pipeline.survival.leash import die_with_parent
 from pipeline.training.worker import Worker, views
 
 _PATIENCE_SECONDS = 5.0

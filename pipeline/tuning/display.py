@@ -18,8 +18,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from pipeline.display import LINE_EVERY_SECONDS, Display
-from pipeline.study import StudyPlan
 from pipeline.tuning.results import Count, eta, intervals, ranked, with_interval
+from pipeline.tuning.study import StudyPlan
 
 
 class StudyDisplay(Display):

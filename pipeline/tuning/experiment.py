@@ -19,9 +19,9 @@ from pipeline.health.history import History
 from pipeline.health.verdict import Evidence
 from pipeline.launchers.local import LocalLauncher
 from pipeline.orchestrator import Orchestrator
-from pipeline.study import StudySection
-from pipeline.tracking import Store
+from pipeline.tracking.store import Store
 from pipeline.tuning.runs import LINK, RUN, StudyStore, opening_tags
+from pipeline.tuning.study import StudySection
 from pipeline.tuning.trials import Outcome
 
 REPORT_EVERY = 5

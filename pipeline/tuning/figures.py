@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline.study import StudyPlan
 from pipeline.tuning.results import intervals, ranked
+from pipeline.tuning.study import StudyPlan
 from pipeline.tuning.trials import feasible
 
 _KINDS = {

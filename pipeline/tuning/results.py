@@ -16,8 +16,8 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 
-from pipeline.study import StudyPlan
 from pipeline.tuning.runs import RUN
+from pipeline.tuning.study import StudyPlan
 from pipeline.tuning.trials import DEPTH, ERRORS, REASON, VALUES, cut_off, feasible, superseded
 
 SHOWN = 5

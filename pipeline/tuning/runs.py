@@ -14,8 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.config import ExperimentConfig
 from pipeline.health.verdict import Evidence, Verdict
-from pipeline.store_access import reachable
-from pipeline.tracking import Store
+from pipeline.tracking.access import reachable
+from pipeline.tracking.store import Store
 from pipeline.tuning.trials import DEPTH, FINISHED, REASON, VALUES, cut_off, feasible
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from pipeline.errors import InfrastructureFailure
-from pipeline.study import with_driver
+from pipeline.tuning.study import with_driver
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 # The heartbeat is "experimental", and "supposed to be used with Study.optimize", which does by itself what is done

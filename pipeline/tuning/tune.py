@@ -26,8 +26,7 @@ from pipeline.errors import (
     BadInput,
     InfrastructureFailure,
 )
-from pipeline.study import StudyPlan
-from pipeline.tracking import tracking_root, tracking_uri
+from pipeline.tracking.store import tracking_root, tracking_uri
 from pipeline.tuning import validation
 from pipeline.tuning.display import StudyDisplay
 from pipeline.tuning.figures import figures
@@ -35,6 +34,7 @@ from pipeline.tuning.gain import compare
 from pipeline.tuning.results import Count, importance, intervals, note, ranked, table, tuned_yaml, with_interval
 from pipeline.tuning.runs import StudyStore, reconcile
 from pipeline.tuning.storage import open_storage, reachable, shown, turn
+from pipeline.tuning.study import StudyPlan
 from pipeline.tuning.worker import Assignment
 from pipeline.tuning.workers import Workers
 

@@ -14,7 +14,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline.study import StudyPlan
+from pipeline.tuning.study import StudyPlan
 from pipeline.tuning.trials import feasible, superseded
 
 CONFIGURATION, SEED = "configuration", "seed"

@@ -25,11 +25,11 @@ from pipeline.errors import (
     EXIT_INTERRUPTED,
     InfrastructureFailure,
 )
-from pipeline.study import StudyPlan
-from pipeline.tracking import tracking_root, tracking_uri
+from pipeline.tracking.store import tracking_root, tracking_uri
 from pipeline.tuning.experiment import Experiments
 from pipeline.tuning.runs import StudyStore, reconcile
 from pipeline.tuning.storage import open_storage, reachable, turn
+from pipeline.tuning.study import StudyPlan
 from pipeline.tuning.trials import Trials
 from pipeline.tuning.validation import CONFIGURATION, SEED, TUNED, distributions
 from pipeline.tuning.work import NothingButFailures, Stop, log, work

@@ -15,7 +15,7 @@ from pipeline.attempt import WarmStart
 from pipeline.config import ExperimentConfig, difference
 from pipeline.health.rules import Condition, Rule
 from pipeline.health.verdict import Verdict
-from pipeline.tracking import Store
+from pipeline.tracking.store import Store
 from tests.conftest import small_config
 
 UPDATES = 30

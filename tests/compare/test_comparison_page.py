@@ -14,7 +14,7 @@ from rich.console import Console
 
 from pipeline.compare.command import compare, write_page
 from pipeline.compare.load import read
-from pipeline.tracking import ATTENTION, Store
+from pipeline.tracking.store import ATTENTION, Store
 from tests.compare.conftest import BEGINS_TO_FAIL
 from tests.end_to_end.test_ui import CHROMIUM, FLAGS
 

@@ -12,7 +12,7 @@ import pipeline.compare.frames as frames
 from pipeline.compare import load
 from pipeline.compare.load import read
 from pipeline.errors import BadInput
-from pipeline.tracking import Store
+from pipeline.tracking.store import Store
 from tests.compare.conftest import BEGINS_TO_FAIL, UPDATES
 
 Nights = tuple[Store, dict[str, tuple[str, list[str]]]]

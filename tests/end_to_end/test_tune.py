@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 from benchmarks.synthetic import EXPLODES, SPACE
 from pipeline.cli import main
 from pipeline.load import load_experiment
-from pipeline.study import with_driver
+from pipeline.tuning.study import with_driver
 from pipeline.tuning.trials import HEALTH, superseded
 from tests.conftest import SMALL
 from tests.end_to_end.conftest import REPOSITORY, nested

@@ -19,7 +19,7 @@ import pytest
 from fallbacks.ladder import BUILT_IN
 from pipeline.config import difference
 from pipeline.health.verdict import Evidence, Verdict
-from pipeline.tracking import Store
+from pipeline.tracking.store import Store
 from tests.conftest import small_config
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from fallbacks.ladder import Attempt, End, Ladder, Plan
-from pipeline.checkpoint_files import Checkpoint
 from pipeline.config import ExperimentConfig
 from pipeline.health.verdict import Evidence, Verdict
+from pipeline.survival.checkpoint_files import Checkpoint
 
 
 def ladder(**changes: Any) -> Ladder:

@@ -12,8 +12,8 @@ import torch
 
 from fallbacks.ladder import BUILT_IN
 from pipeline.attempt import Carry, WarmStart
-from pipeline.checkpoint_files import sha256, usable
 from pipeline.config import ExperimentConfig
+from pipeline.survival.checkpoint_files import sha256, usable
 from pipeline.training.checkpoint import (
     BadCheckpoint,
     prune,

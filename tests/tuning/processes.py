@@ -9,8 +9,8 @@ from typing import Any
 import optuna
 
 from benchmarks.synthetic import SPACE, healthy, score
-from pipeline.study import StudySection
 from pipeline.tuning.storage import open_storage, turn
+from pipeline.tuning.study import StudySection
 from pipeline.tuning.trials import HEALTH, Outcome, Trials
 from pipeline.tuning.work import work
 

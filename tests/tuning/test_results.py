@@ -19,11 +19,11 @@ from benchmarks.synthetic import SPACE
 from pipeline.config import ExperimentConfig
 from pipeline.health.history import History
 from pipeline.load import load_experiment
-from pipeline.study import StudyPlan, StudySection
 from pipeline.tuning.experiment import points, windowed_error
 from pipeline.tuning.figures import figures
 from pipeline.tuning.gain import compare
 from pipeline.tuning.results import Count, eta, importance, intervals, note, ranked, table, tuned_yaml
+from pipeline.tuning.study import StudyPlan, StudySection
 from pipeline.tuning.trials import DEPTH, ENDED, ERRORS, HEALTH, VALUES
 
 

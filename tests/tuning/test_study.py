@@ -11,8 +11,8 @@ import yaml
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from pipeline.cli import main
-from pipeline.study import StudyPlan, load_study
 from pipeline.tuning.storage import shown
+from pipeline.tuning.study import StudyPlan, load_study
 
 SHIPPED = Path(__file__).parent.parent.parent / "experiments" / "study.yaml"
 RATE = "study.space.training.learning_rate"

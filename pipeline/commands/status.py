@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.tracking import Run, Store
+from pipeline.tracking.store import Run, Store
 
 _EVERY_SECONDS = 2.0
 _SHOWN = 3

@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipeline.checkpoint_files import usable
 from pipeline.errors import BadInput
-from pipeline.tracking import Store
+from pipeline.survival.checkpoint_files import usable
+from pipeline.tracking.store import Store
 
 
 def watch(store: Store, word: str, seed: int, pace: float) -> int:

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.attempt import EXIT_DISK_FULL, EXIT_KILLED, EXIT_OUT_OF_MEMORY
-from pipeline.checkpoint_files import Checkpoint
 from pipeline.errors import DiskFull
 from pipeline.health.rules import AnyRule
 from pipeline.health.verdict import Evidence, Verdict
-from pipeline.spool import Spool, write_whole
-from pipeline.tracking import Store
+from pipeline.survival.checkpoint_files import Checkpoint
+from pipeline.tracking.spool import Spool, write_whole
+from pipeline.tracking.store import Store
 from pipeline.watch import Watch
 
 if TYPE_CHECKING:

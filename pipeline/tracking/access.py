@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from pipeline.attempt import URI_VARIABLE
 from pipeline.config import ExperimentConfig
 from pipeline.errors import DiskFull, InfrastructureFailure, StoreAway
-from pipeline.spool import Report
+from pipeline.tracking.spool import Report
 
 OWN_WAITING = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 """How this program speaks to a server: it waits itself, and makes no run twice. A trainer of somebody's own, which may

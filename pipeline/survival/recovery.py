@@ -15,16 +15,16 @@ from datetime import datetime
 from pydantic import ValidationError
 
 from pipeline.attempt import AttemptFile
-from pipeline.checkpoint_files import Checkpoint, fingerprint, usable
 from pipeline.config import ExperimentConfig
-from pipeline.ending import Ending, conclude
 from pipeline.errors import BadInput
 from pipeline.health.rules import AnyRule
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.base import Launcher
-from pipeline.owner import LIFE_SIGN_SECONDS, Held, Lock, Owner
-from pipeline.records import Past, lock_path, read_config, read_past
-from pipeline.tracking import Run, Store
+from pipeline.survival.checkpoint_files import Checkpoint, fingerprint, usable
+from pipeline.survival.ending import Ending, conclude
+from pipeline.survival.owner import LIFE_SIGN_SECONDS, Held, Lock, Owner
+from pipeline.survival.records import Past, lock_path, read_config, read_past
+from pipeline.tracking.store import Run, Store
 
 _SILENT_SECONDS = 4 * LIFE_SIGN_SECONDS
 """Without a sign of life for so long, somebody of whom nothing else is known gives way to a person who asks for it."""

@@ -26,9 +26,7 @@ from pipeline.config import ExperimentConfig, flatten
 from pipeline.errors import BadInput, DiskFull
 from pipeline.health.history import History
 from pipeline.health.verdict import MEANINGS, Verdict
-from pipeline.patience import Patience
-from pipeline.spool import Report, Spool, finite
-from pipeline.store_access import (
+from pipeline.tracking.access import (
     THEIR_WAITING,
     TrainerRun,
     create_database,
@@ -38,6 +36,8 @@ from pipeline.store_access import (
     tracking_root,
     tracking_uri,
 )
+from pipeline.tracking.patience import Patience
+from pipeline.tracking.spool import Report, Spool, finite
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -17,7 +17,7 @@ from pipeline.health.monitor import judge
 from pipeline.health.rules import AnyRule, Rule
 from pipeline.health.verdict import Verdict
 from pipeline.load import merge, validate
-from pipeline.tracking import Store, default_uri, tracking_root, tracking_uri
+from pipeline.tracking.store import Store, default_uri, tracking_root, tracking_uri
 
 
 @dataclass(frozen=True)

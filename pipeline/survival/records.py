@@ -13,13 +13,13 @@ from pydantic import ValidationError
 
 from fallbacks.ladder import Attempt, Ladder, Plan
 from pipeline.attempt import AttemptFile, WarmStart
-from pipeline.checkpoint_files import fingerprint, usable
 from pipeline.config import ExperimentConfig
-from pipeline.ending import Ending
 from pipeline.errors import BadInput
 from pipeline.health.verdict import Evidence, Verdict
-from pipeline.owner import Lock
-from pipeline.tracking import Run, Store
+from pipeline.survival.checkpoint_files import fingerprint, usable
+from pipeline.survival.ending import Ending
+from pipeline.survival.owner import Lock
+from pipeline.tracking.store import Run, Store
 from pipeline.watch import Watch
 
 

@@ -1,0 +1,1 @@
+"""What `ladder` does beside running an experiment; one command, one module."""
