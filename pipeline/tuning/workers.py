@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import EXIT_EXHAUSTED, EXIT_HEALTHY, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, InfrastructureFailure
 from pipeline.launchers.local import LEASH, ProcessGroup
+from pipeline.survival.signals import heeded
 
 RESTARTS = 5
 """Of each worker, when it was killed or lost its storage."""
@@ -41,7 +41,7 @@ class Workers:
         """`assignment`: what each finds in its standard input. Logs go to the folder; `say` takes news for a person."""
         self._count, self._assignment, self._folder, self._say = count, assignment, folder, say
         self._workers: list[_Worker] = []
-        self.asked_to_stop = False
+        self._asked_to_stop = threading.Event()
 
     def run(self, watch: Callable[[int], None]) -> bool:
         """Until all are done; False if somebody has asked to stop. `watch` is called with how many are at work.
@@ -51,21 +51,24 @@ class Workers:
         Raises:
             InfrastructureFailure: none of them could go on.
         """
-        with self._signals(), contextlib.ExitStack() as cleanup:
+        with heeded(self._asked_to_stop), contextlib.ExitStack() as cleanup:
             for number in range(self._count):
                 worker = _Worker(number, self._start(number))
                 self._workers.append(worker)
                 cleanup.callback(self._kill, worker)
-            while not self.asked_to_stop and (at_work := sum(worker.code is None for worker in self._workers)):
+            while not self._asked_to_stop.is_set() and (at_work := self._at_work()):
                 watch(at_work)
                 time.sleep(_POLL_SECONDS)
                 for worker in self._workers:
                     self._look_after(worker)
             self._end_in_order()
         gone = [worker for worker in self._workers if worker.code in (EXIT_INFRASTRUCTURE, EXIT_EXHAUSTED)]
-        if not self.asked_to_stop and len(gone) == len(self._workers):
+        if not self._asked_to_stop.is_set() and len(gone) == len(self._workers):
             raise InfrastructureFailure(_last_words(gone[-1].job.log))
-        return not self.asked_to_stop and all(worker.code != EXIT_INTERRUPTED for worker in self._workers)
+        return not self._asked_to_stop.is_set() and all(worker.code != EXIT_INTERRUPTED for worker in self._workers)
+
+    def _at_work(self) -> int:
+        return sum(worker.code is None for worker in self._workers)
 
     def _start(self, number: int) -> ProcessGroup:
         log = self._folder / f"worker-{number}.log"
@@ -113,26 +116,6 @@ class Workers:
 
     def _kill(self, worker: _Worker) -> None:
         worker.job.kill()
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Ctrl-C, SIGTERM and a closed terminal ask for an end in good order; only in the main thread."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def ask(_signal: int, _frame: object) -> None:
-            self.asked_to_stop = True
-
-        # What somebody has asked to be ignored (`nohup`) stays ignored.
-        asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        names = [name for name in asked if signal.getsignal(name) is not signal.SIG_IGN]
-        before = {name: signal.signal(name, ask) for name in names}
-        try:
-            yield
-        finally:
-            for name, handler in before.items():
-                signal.signal(name, handler)
 
 
 def _last_words(log: Path) -> str:

@@ -24,6 +24,7 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, subproc
     folder = tmp_path_factory.mktemp("night")
     values: dict[str, Any] = {
         "ladder.rungs": ["softmax_only"],
+        "tracking.publish": True,
         "notify.command": ["sh", "-c", f"cat >> {folder}/told; echo >> {folder}/told"],
     }
     made = Experiment(folder, values)
