@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import tempfile
 import time
 from collections import defaultdict
@@ -39,10 +38,10 @@ from fallbacks.ladder import BUILT_IN
 from pipeline.config import ExperimentConfig
 from pipeline.environments.vector import Games, game_seeds
 from pipeline.policy.v3 import V3Policy
-from pipeline.tracking.store import RUN_VARIABLE, URI_VARIABLE, Store
+from pipeline.tracking.spool import Spool, SpoolWriter
+from pipeline.tracking.store import Store
 from pipeline.training import rollout
 from pipeline.training.ppo import PPO
-from pipeline.training.report import Reporter
 from pipeline.training.trainer import Trainer
 from pipeline.training.worker import Worker
 from pipeline.watch import Watch
@@ -53,12 +52,11 @@ Measure = Callable[[], float]
 
 
 class Training:
-    """A trainer with a run in the store, as the pipeline has it."""
+    """A trainer with a run in the store and its metrics in the folder, as the pipeline has it."""
 
     def __init__(self, config: ExperimentConfig, store: Store, folder: Path) -> None:
         self.run_id = store.start_parent(config)
-        os.environ[URI_VARIABLE], os.environ[RUN_VARIABLE] = store.uri, self.run_id
-        self.trainer = Trainer(config, folder / self.run_id, Reporter(folder / self.run_id))
+        self.trainer = Trainer(config, folder / self.run_id, SpoolWriter(Spool(folder / self.run_id)).write)
 
     def measure(self, updates: int) -> float:
         """Steps per second over so many updates."""
@@ -130,7 +128,7 @@ def profile(store: Store, folder: Path, updates: int) -> dict[str, float]:
     spent["collecting, the rest"] = whole - sum(spent.values())
     shares = {name: seconds / whole for name, seconds in spent.items()}
 
-    watch, polls = Watch(store, training.run_id, BASE.health.build()), []
+    watch, polls = Watch(store, training.run_id, BASE.health.build(), Spool(folder / training.run_id)), []
     for _ in range(8):
         training.measure(1)
         began = time.perf_counter()

@@ -19,7 +19,7 @@ _GAP_SECONDS = 2.0
 
 
 class Watch:
-    """Follows a run's metrics in the store.
+    """Follows a run's metrics in the store, and takes there what a trainer has left in its spool.
 
     A poll is one call whose cost does not grow with the run. What it sees is judged by the rules; a rule that stirs
     gets the complete histories of its own metrics, and only those decide. The verdict is then that of all rules on the
@@ -36,13 +36,15 @@ class Watch:
         self._judged: dict[str, float] = {}
 
     def poll(self) -> Verdict | None:
-        """Looks once; a verdict if a failing rule has fired.
+        """Delivers, and looks once; a verdict if a failing rule has fired.
 
         Raises:
             StoreAway: the store does not answer now; nothing is lost by asking again later.
             InfrastructureFailure: it is away for good.
         """
         try:
+            if self.spool is not None:
+                self._store.deliver(self.run_id, self.spool, once=True)
             if not self._look(once=True):
                 return None
             verdict, stirred = None, stirring(self.latest, self._judged, self.rules)

@@ -89,15 +89,11 @@ def create_database(database: Path, artifacts: str) -> None:
 
 
 class TrainerRun:
-    """The run that an orchestrator has started for a trainer. Never ended from here."""
+    """The run that an orchestrator has started for a trainer, who logs artifacts to it. Never ended from here."""
 
     def __init__(self, uri: str, run_id: str) -> None:
         self.run_id = run_id
         self.client = MlflowClient(tracking_uri=uri)
-
-    def send(self, reports: Sequence[Report]) -> None:
-        """Returns when the store has them. Raises: whatever MLflow does where it cannot be reached."""
-        send_reports(self.client, self.run_id, reports)
 
     def log_bytes(self, content: bytes, path: str) -> None:
         """An artifact, such as a figure."""

@@ -3,9 +3,9 @@
     metrics.jsonl       one line per report: {"time": ms, "step": n, "metrics": {name: value}}
     metrics.delivered   how many bytes of it the store has
 
-A trainer writes a line, and goes on; whoever reaches the store delivers what is not there yet, in order: a thread of
-the trainer, the orchestrator when the trainer is gone, `ladder resume` when the orchestrator is gone too. A line may be
-delivered twice, which changes nothing: to the store the same value at the same step and time is the same point.
+A trainer writes a line and goes on: it neither waits for the store nor loads MLflow. The orchestrator delivers what is
+not there yet, in order, at each of its polls; where it was cut off, whoever comes next does. A line may be delivered
+twice, which changes nothing: to the store the same value at the same step and time is the same point.
 """
 
 from __future__ import annotations

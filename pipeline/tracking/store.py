@@ -204,14 +204,11 @@ class Store:
         report = Report(int(time.time() * 1000) if at is None else at, step, finite(metrics))
         self._ask(partial(send_reports, self.client, run_id, [report]))
 
-    def deliver(self, run_id: str, spool: Spool) -> int:
-        """What a trainer has reported and could not deliver; returns how many reports that were."""
-        count = 0
+    def deliver(self, run_id: str, spool: Spool, *, once: bool = False) -> None:
+        """What a trainer has reported and the store does not have, in order; the same once more changes nothing."""
         while (pending := spool.pending())[0]:
-            self._ask(partial(send_reports, self.client, run_id, pending[0]))
+            self._ask(partial(send_reports, self.client, run_id, pending[0]), once=once)
             spool.mark(pending[1])
-            count += len(pending[0])
-        return count
 
     def end_attempt(self, run_id: str, verdict: Verdict, summary: str = "") -> None:
         """Verdict, evidence, and the status that says the same: only a healthy attempt is FINISHED.

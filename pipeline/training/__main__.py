@@ -1,7 +1,7 @@
 """`python -m pipeline.training`: the trainer's process.
 
-Finds its attempt's file and its MLflow run in the environment. Exit codes: 0 done, 130 asked to stop, 12 out of
-memory, 28 disk full, 137 a worker was killed, 1 anything else.
+Finds its attempt's file in the environment, and writes its metrics to the attempt's folder. Exit codes: 0 done,
+130 asked to stop, 12 out of memory, 28 disk full, 137 a worker was killed, 1 anything else.
 """
 
 from __future__ import annotations
@@ -23,13 +23,9 @@ from pipeline.attempt import (
     EXIT_OUT_OF_MEMORY,
     AttemptFile,
 )
-from pipeline.tracking.patience import leave
-from pipeline.training.report import Reporter
+from pipeline.tracking.spool import Spool, SpoolWriter
 from pipeline.training.trainer import run_attempt
 from pipeline.training.workers import WorkerGone
-
-_DELIVERY_SECONDS = 1.5
-"""For the metrics that the store does not have yet; what it takes no longer is left to the orchestrator."""
 
 
 def _ran_out_of_memory(error: BaseException) -> bool:
@@ -51,21 +47,20 @@ def main() -> int:
     logging.getLogger("nle").setLevel(logging.WARNING)
     logging.getLogger("nle.env.base").setLevel(logging.WARNING)
     attempt = AttemptFile.read(os.environ[ATTEMPT_VARIABLE])
-    report = Reporter(Path(attempt.folder), attempt.reported_step)
+    folder = Path(attempt.folder)
+    metrics = SpoolWriter(Spool(folder), attempt.reported_step)  # whoever watches delivers them
     try:
-        if not run_attempt(attempt, report):
+        if not run_attempt(attempt, metrics.write):
             return EXIT_INTERRUPTED
         if attempt.config.tracking.publish:
             from pipeline.training.publish import publish  # takes seconds to load, and is needed only at the end
 
-            publish(attempt.config, Path(attempt.folder) / "checkpoints")
+            publish(attempt.config, folder / "checkpoints")
         return 0
     except Exception as error:
         logging.exception("the trainer ends with an error")
         return _exit_code(error)
-    finally:
-        report.close(_DELIVERY_SECONDS)
 
 
 if __name__ == "__main__":
-    sys.exit(leave(main()))
+    sys.exit(main())

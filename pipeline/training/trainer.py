@@ -43,7 +43,7 @@ log = logging.getLogger("trainer")
 _GRAPHS_INSPECTED = 256
 _SITUATIONS_EVERY = 10
 """Updates between two looks at the routing by situation: twenty more metrics cost a few milliseconds."""
-Log = Callable[[dict[str, float], int], None]
+Log = Callable[[dict[str, float], int], object]
 
 
 class Trainer:
