@@ -82,7 +82,7 @@ class TrackingServer:
         database = f"postgresql+psycopg2://ladder@127.0.0.1:{self._database_port}/mlflow"
         self._server = subprocess.Popen(
             [*command, "--workers", "1", "--backend-store-uri", database, "--artifacts-destination", str(artifacts)],
-            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+            env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             cwd="/",
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -169,6 +169,7 @@ def test_disk_full_while_a_checkpoint_is_written(experiment: Any, small_disk: Pa
         while process.poll() is None and time.monotonic() < until:  # old checkpoints that are removed make room again
             with contextlib.suppress(OSError):
                 file.write(bytes(2**16))
+            time.sleep(0.005)
     assert process.wait(timeout=20) == 4
     assert process.stderr is not None and "the disk is full" in process.stderr.read()
     (attempt,) = made.attempts
