@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from mlflow.entities import Metric
 
 from tests.end_to_end.conftest import Experiment, evidence
 from tests.end_to_end.test_resume import LONG, whole
@@ -63,14 +64,14 @@ def test_killed_by_the_kernel_for_want_of_memory(whom: str, experiment: Any, lit
 
 def test_frozen_and_thawed_is_no_hang(experiment: Any) -> None:
     """All of it stopped for longer than a hang takes, as by a laptop that sleeps or a container that is paused."""
-    made = experiment(training__episodes=LONG, budget__hang_after_seconds=20.0)
+    made = experiment(training__episodes=LONG, budget__hang_after_seconds=12.0)
     process = made.start()
     made.wait_for_updates(3, process)
     everything = [psutil.Process(process.pid), *made.trainers()]
     for each in everything:
         each.suspend()
-    time.sleep(24)
-    everything[0].resume()  # the orchestrator first: what it sees is a run that has been silent for 24 s
+    time.sleep(15)
+    everything[0].resume()  # the orchestrator first: what it sees is a run that has been silent for 15 s
     time.sleep(1)
     for each in everything[1:]:
         each.resume()
@@ -102,21 +103,24 @@ def test_clock_that_jumps_is_no_hang(experiment: Any) -> None:
     environment = made.environment
     environment["PYTHONPATH"] = f"{jumping}:{environment['PYTHONPATH']}"
     process = made.start(env=environment)
-    time.sleep(18)
     made.wait_for_updates(3, process)
-    updates = made.attempts[0].data.metrics["update"]
-    made.wait_for_updates(round(updates) + 4, process)
+
+    def seen() -> list[Metric]:
+        return made.client.get_metric_history(made.attempts[0].info.run_id, "update")
+
+    until = time.monotonic() + 60
+    while (times := [point.timestamp for point in seen()]) and max(times) - min(times) < 3600e3 * 23:
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.5)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=20) == 130
     (attempt,) = made.attempts
     assert attempt.data.tags["ladder.verdict"] == "interrupted"
-    points = made.client.get_metric_history(attempt.info.run_id, "update")
-    assert {point.step for point in points} == {64 * number for number in range(1, len(points) + 1)}
-    assert max(point.timestamp for point in points) - min(point.timestamp for point in points) > 3600e3 * 23
+    assert {point.step for point in seen()} == {64 * number for number in range(1, len(seen()) + 1)}
 
 
 def test_stopped_trainer_is_a_hang(experiment: Any) -> None:
-    made = experiment(training__episodes=60, training__workers=2, budget__hang_after_seconds=15.0)
+    made = experiment(training__episodes=60, training__workers=2, budget__hang_after_seconds=10.0)
     process = made.start()
     made.wait_for_updates(3, process)
     stopped = made.trainers()

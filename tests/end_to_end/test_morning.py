@@ -145,6 +145,11 @@ def test_status_follows_until_nothing_runs(experiment: Any) -> None:
     command = [*made.command[:3], "status", "--follow", f"tracking.root={made.root}"]
     result = subprocess.run(command, env=made.environment, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
-    assert "RUNNING" in result.stdout and "steps/s" in result.stdout
+    assert "RUNNING" in result.stdout and "steps/s" in result.stdout and "0 v3" in result.stdout
     assert result.stdout.rstrip().splitlines()[-1].split()[2:4] == ["FINISHED", "healthy"]
     assert process.wait(timeout=60) == 0
+    empty = made.folder / "nothing"
+    result = subprocess.run(
+        [*command[:-2], f"tracking.root={empty}"], env=made.environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0 and "no experiments yet" in result.stdout and not empty.exists()
