@@ -16,6 +16,7 @@ import yaml
 from pipeline.cli import _parse, main
 from pipeline.compare import load
 from pipeline.load import load_experiments, merge, validate
+from pipeline.tuning.study import load_study
 from tests.end_to_end.conftest import Experiment
 
 ROOT = Path(__file__).parent.parent
@@ -68,10 +69,14 @@ def test_pictures_are_small() -> None:
         assert picture.stat().st_size < 300_000, picture.name
 
 
-def test_yaml_of_the_pages_is_accepted() -> None:
-    assert len(blocks("yaml")) >= 4
+def test_yaml_of_the_pages_is_accepted(tmp_path: Path) -> None:
+    assert len(blocks("yaml")) >= 5
     for page, text in blocks("yaml"):
-        validate(merge(yaml.safe_load(text), [], page), page)
+        if "study" in (content := yaml.safe_load(text)):
+            (tmp_path / page).write_text(text)
+            load_study(tmp_path / page)
+        else:
+            validate(merge(content, [], page), page)
 
 
 @pytest.fixture(scope="module")
