@@ -56,6 +56,14 @@ DEFINITIONS: tuple[Definition, ...] = (
         "the names of the experts",
         "Survival above its share where hit points are low, once the router decides",
     ),
+    Definition(
+        "situation/…",
+        "moments with hit points low (below a third), a monster adjacent, new map seen, or none of these; "
+        "every tenth update",
+        "share of samples",
+        "–",
+        "–",
+    ),
     Definition("expert_usage_max", "maxₑ ᾱₑ", "share of samples", _BRIEF, "0.25 – 0.45"),
     Definition(
         "expert_usage_min",
@@ -180,10 +188,12 @@ DEFINITIONS: tuple[Definition, ...] = (
     Definition(
         "random/…", "a uniformly random policy under the same step cap, with its 95 % interval", "points", "–", "–"
     ),
-    Definition("task_return", "undiscounted return of the environment's own reward, mean", "reward", "Gymnasium", "–"),
-    Definition("episode_length", "mean of the episodes that ended", "environment steps", "–", "–"),
-    Definition("depth", "deepest dungeon level of an episode, mean", "levels", "NLE blstats[12]", "1.0 – 1.5"),
-    Definition("death_share", "episodes that ended in death, not at the cap", "share", "–", "0.2 – 0.6"),
+    Definition(
+        "episode/task_return", "undiscounted return of the environment's own reward, mean", "reward", "Gymnasium", "–"
+    ),
+    Definition("episode/length", "mean of the episodes that ended", "environment steps", "–", "–"),
+    Definition("episode/depth", "deepest dungeon level of an episode, mean", "levels", "NLE blstats[12]", "1.0 – 1.5"),
+    Definition("episode/death_share", "episodes that ended in death, not at the cap", "share", "–", "0.2 – 0.6"),
     Definition("episodes", "finished since the run began", "count", "–", "–"),
     Definition("progress", "how much of the run is done, by episodes or by steps", "share", "–", "–"),
     Definition("update", "PPO updates since the run began", "count", "–", "–"),
@@ -191,7 +201,9 @@ DEFINITIONS: tuple[Definition, ...] = (
     Definition("steps_per_second", "environment steps per second, learning and logging included", "1/s", "–", "–"),
     Definition("memory_mb", "resident memory of the trainer and its children", "MB", "–", "flat"),
     Definition("time/…", "wall clock of a part of the update", "s", "–", "–"),
-    Definition("cost/…", "wall clock of the attempt, in the unit of its name", "s or min", "–", "–"),
+    Definition("cost/…", "wall clock, in the unit of its name; of an attempt, logged at its end", "s or min", "–", "–"),
+    Definition("attempts", "of the whole experiment, on its parent run", "count", "–", "–"),
+    Definition("settled/…", "of the attempt on which the ladder settled, on the parent run", "as the metric", "–", "–"),
 )
 
 

@@ -54,7 +54,12 @@ def render() -> str:
         ]
         limits = f"{band.abnormal[0]:.3g} – {band.abnormal[1]:.3g}" + "".join(f"; {note}" for note in notes)
         parts.append(f"| {band.label} | `{band.metric}` | {band.normal[0]:.3g} – {band.normal[1]:.3g} | {limits} |")
-    parts += ["\n## Every metric\n", "Logged once per PPO update, step = environment steps.\n"]
+    parts += [
+        "\n## Every metric\n",
+        "Logged once per PPO update, in one batch, with the step = environment steps (of the training's schedule: a",
+        "warm-started attempt goes on counting where its checkpoint was). Names with a slash are grouped under their",
+        "prefix in the MLflow UI. E: experts, α: the router's distribution, ᾱ: its mean over the batch.\n",
+    ]
     parts += [
         "| metric | formula | unit | source | healthy | a bad value, and what to do |",
         "|---|---|---|---|---|---|",

@@ -139,7 +139,7 @@ def test_watching_a_policy_play(night: Night) -> None:
 
 
 def test_status_follows_until_nothing_runs(experiment: Any) -> None:
-    made = experiment(ladder__rungs=["v3"], training__episodes=16, tracking__publish=True)
+    made = experiment(ladder__rungs=["v3"], training__episodes=120)
     process = made.start()
     made.wait_for_updates(1, process)
     command = [*made.command[:3], "status", "--follow", f"tracking.root={made.root}"]
