@@ -13,6 +13,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import psutil
+
 from pipeline.attempt import ATTEMPT_VARIABLE
 from pipeline.launchers import guardian
 from pipeline.survival import leash
@@ -38,13 +40,25 @@ class ProcessGroup:
             os.killpg(self._process.pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        # The group outlives its leader as long as a grandchild is in it.
+        # The group outlives its leader as long as a grandchild is in it. One that is dead stays in it as a zombie until
+        # whoever has adopted it takes notice, which may last seconds: nobody needs to wait for that.
         until = time.monotonic() + _PATIENCE_SECONDS
         with contextlib.suppress(ProcessLookupError):
             while time.monotonic() < until:  # a process that is in the kernel's hands may take its time
                 os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait()
+                if not _has_living(self._process.pid):
+                    return
                 time.sleep(0.02)
+
+
+def _has_living(group: int) -> bool:
+    """Whether any process of this process group is more than a zombie."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                return True
+    return False
 
 
 class LocalJob(ProcessGroup):

@@ -106,12 +106,12 @@ def conclude(
 
 def pictures(watch: Watch, findings: Iterable[Evidence]) -> Iterator[tuple[str, Figure]]:
     """A picture of each rule that fired, by its name; one that cannot be drawn ends nothing."""
-    from pipeline.health.plot import draw  # loads matplotlib, which a healthy experiment never needs
-
     rules = {rule.name: rule for rule in watch.rules}
     for each in findings:
         if each.rule not in rules:
             continue  # a crash, a hang: its evidence is the log
+        from pipeline.health.plot import draw  # loads matplotlib, which a healthy experiment never needs
+
         try:
             yield each.rule, draw(watch.history([rules[each.rule]]), rules[each.rule], each)
         except (ValueError, ArithmeticError) as error:
