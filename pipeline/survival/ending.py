@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -33,6 +34,8 @@ _log = logging.getLogger("ladder")
 LOG_LIMIT = 2**20
 """Bytes of a trainer's log that are kept in the store; the whole of it stays in the attempt's folder."""
 _DISK_FULL = ("No space left on device", "Disk quota exceeded")
+_NO_ROOM = 2**16
+"""Bytes."""
 
 
 class Ending(BaseModel):
@@ -135,7 +138,7 @@ def verdict_at_exit(code: int, log: Path, kernel_kills: int, *, logged: bool) ->
     killed = code in (-signal.SIGKILL, EXIT_KILLED) and kernel_kills > 0
     if killed:
         how["by"] = "the kernel, for want of memory (oom_kill has risen)"
-    if ran_into_full_disk(code, tail):
+    if ran_into_full_disk(code, log, tail):
         how["disk"] = "full: a file could not be written; the checkpoints before it stand"
     out_of_memory = killed or code == EXIT_OUT_OF_MEMORY or any("MemoryError" in line for line in tail[-3:])
     last_line = {"last line": tail[-1]} if tail else {}
@@ -143,10 +146,10 @@ def verdict_at_exit(code: int, log: Path, kernel_kills: int, *, logged: bool) ->
     return Verdict(name="out_of_memory" if out_of_memory else "crash", evidence=(evidence,))
 
 
-def ran_into_full_disk(code: int, tail: list[str]) -> bool:
-    """A trainer says so by its exit code (errno's ENOSPC) or in its last words."""
+def ran_into_full_disk(code: int, log: Path, tail: list[str]) -> bool:
+    """A trainer says so by its exit code (errno's ENOSPC) or in its last words; or there is no room for these."""
     said = any(words in line for line in tail[-3:] for words in _DISK_FULL)
-    return code == EXIT_DISK_FULL or (code != 0 and said)
+    return code == EXIT_DISK_FULL or (code != 0 and (said or shutil.disk_usage(log.parent).free < _NO_ROOM))
 
 
 def kernel_kills() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -27,8 +28,10 @@ def write_checkpoint(folder: Path, name: str, state: dict[str, Any], **info: Any
     path = folder / f"{name}.pt"
     temporary, description = path.with_suffix(".tmp"), path.with_suffix(".json.tmp")
     try:
-        with temporary.open("wb") as file:  # given a path, torch would not say why it could not write
-            torch.save(state, file)
+        content = io.BytesIO()
+        torch.save(state, content)  # given a file, torch would not always say why it could not write
+        with temporary.open("wb") as file:
+            file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         text = json.dumps(asdict(CheckpointInfo(sha256=sha256(temporary), **info)))
