@@ -43,6 +43,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--store", choices=("sqlite", "server"), default="sqlite", help="of all end-to-end tests")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The groups that one worker has to run alone come first, so that none of them is what everybody waits for."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
 def small_config(**changes: Any) -> ExperimentConfig:
     """A small experiment; changes as `training__seed=3`."""
     return ExperimentConfig().with_values(SMALL | {key.replace("__", "."): value for key, value in changes.items()})
