@@ -41,7 +41,7 @@ tune: $(READY)  ## Optuna tunes the coefficients: make tune [STUDY=experiments/s
 	@$(BIN)/ladder tune $(STUDY) $(ARGS)
 
 test: $(READY)  ## the test suite
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
 
 lint: $(READY)  ## style, types, and who may import whom
 	$(BIN)/ruff check .
