@@ -104,7 +104,7 @@ class SpoolWriter:
             OSError: the disk is full; the reports before are untouched.
         """
         if self._last_step is not None and step <= self._last_step:
-            os.utime(self._file.fileno())  # a sign of life for whoever watches
+            self.sign_of_life()
             return False
         now = int(time.time() * 1000)
         line = json.dumps({"time": now, "step": step, "metrics": finite(metrics)}).encode() + b"\n"
@@ -118,6 +118,10 @@ class SpoolWriter:
             raise
         self._last_step, self._end = step, self._end + len(line)
         return True
+
+    def sign_of_life(self) -> None:
+        """There is nothing to report, but whoever watches shall know that somebody is at work."""
+        os.utime(self._file.fileno())
 
 
 def finite(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -55,7 +55,7 @@ def main() -> int:
         if attempt.config.tracking.publish:
             from pipeline.training.publish import publish  # takes seconds to load, and is needed only at the end
 
-            publish(attempt.config, folder / "checkpoints")
+            publish(attempt.config, folder / "checkpoints", metrics.sign_of_life)
         return 0
     except Exception as error:
         logging.exception("the trainer ends with an error")

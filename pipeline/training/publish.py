@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pipeline.attempt import RUN_VARIABLE, URI_VARIABLE
@@ -26,10 +26,10 @@ GAMES = 8
 """Played for the best episode."""
 
 
-def publish(config: ExperimentConfig, checkpoints: Path) -> None:
+def publish(config: ExperimentConfig, checkpoints: Path, sign_of_life: Callable[[], None]) -> None:
     """Logs the newest checkpoint of an attempt's folder as a model, its best game as a film, and its attention.
 
-    On the run that the environment names.
+    On the run that the environment names. It may take minutes: `sign_of_life` is called meanwhile.
     """
     run = TrainerRun(os.environ[URI_VARIABLE], os.environ[RUN_VARIABLE])
     with _harmless("the policy could not be made ready to play"):
@@ -39,7 +39,7 @@ def publish(config: ExperimentConfig, checkpoints: Path) -> None:
             log.info("the policy is %s", log_player(run, player, step=state["steps"]))
         with _harmless("no game could be recorded"):
             seed = config.training.seed
-            games = record(player, [seed + 1000 * number for number in range(1, GAMES + 1)])
+            games = record(player, [seed + 1000 * number for number in range(1, GAMES + 1)], sign_of_life)
             best = max(games, key=lambda each: each.score)
             title = f"score {best.score:.0f}, best of {GAMES}"
             run.log_bytes(film(best, player.experts, title), BEST_EPISODE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,7 +42,7 @@ class Recording:
         return self.episode.score if self.episode else float("-inf")
 
 
-def record(player: Player, seeds: list[int]) -> list[Recording]:
+def record(player: Player, seeds: list[int], sign_of_life: Callable[[], None] = lambda: None) -> list[Recording]:
     """One whole game for each seed, played side by side. Reproducible but for NLE's own clock."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds[0])
@@ -50,6 +50,7 @@ def record(player: Player, seeds: list[int]) -> list[Recording]:
         recordings = [Recording() for _ in seeds]
         current = {index: game.reset()[0] for index, game in enumerate(games)}
         for _ in range(LONGEST):
+            sign_of_life()
             output = player.look(player.batched(list(current.values())))
             chosen = torch.multinomial(output.logits.softmax(-1), 1).squeeze(-1).tolist()
             weights = output.weights.numpy()

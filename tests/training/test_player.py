@@ -77,7 +77,9 @@ def test_replay_where_there_is_no_terminal(trained: tuple[Trainer, Player]) -> N
 
 def test_pictures_open(trained: tuple[Trainer, Player]) -> None:
     _, player = trained
-    (recording,) = record(player, [3])
+    signs: list[int] = []
+    (recording,) = record(player, [3], lambda: signs.append(1))
+    assert len(signs) == len(recording.frames)
     picture = Image.open(io.BytesIO(film(recording, player.experts, "a game")))
     assert picture.n_frames > 1 and picture.size == (728, 336)
     seen = len(picture.convert("RGB").getcolors(maxcolors=100_000) or [])
