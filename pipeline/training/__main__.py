@@ -13,8 +13,6 @@ import signal
 import sys
 from pathlib import Path
 
-import torch
-
 from pipeline.attempt import (
     ATTEMPT_VARIABLE,
     EXIT_DISK_FULL,
@@ -24,11 +22,12 @@ from pipeline.attempt import (
     AttemptFile,
 )
 from pipeline.tracking.spool import Spool, SpoolWriter
-from pipeline.training.trainer import run_attempt
-from pipeline.training.workers import WorkerGone
+from pipeline.training.beside import WorkerGone, start_beside
 
 
 def _ran_out_of_memory(error: BaseException) -> bool:
+    import torch
+
     allocator = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or allocator
 
@@ -49,8 +48,11 @@ def main() -> int:
     attempt = AttemptFile.read(os.environ[ATTEMPT_VARIABLE])
     folder = Path(attempt.folder)
     metrics = SpoolWriter(Spool(folder), attempt.reported_step)  # whoever watches delivers them
+    beside = start_beside(attempt.config.training)
     try:
-        if not run_attempt(attempt, metrics.write):
+        from pipeline.training.trainer import run_attempt  # takes seconds, in the workers' processes at the same time
+
+        if not run_attempt(attempt, metrics.write, beside):
             return EXIT_INTERRUPTED
         if attempt.config.tracking.publish:
             from pipeline.training.publish import publish  # takes seconds to load, and is needed only at the end

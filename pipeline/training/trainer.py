@@ -31,6 +31,7 @@ from pipeline.health.metrics import explained_variance
 from pipeline.policy.build import build_policy
 from pipeline.survival.checkpoint_files import fingerprint
 from pipeline.training.advantage import generalised_advantage
+from pipeline.training.beside import Beside
 from pipeline.training.checkpoint import prune, read_or_older, select_experts, write_checkpoint
 from pipeline.training.measure import bootstrap_mean, episode_metrics, main_phase, rollout_metrics, routing_by_situation
 from pipeline.training.numerics import LastGoodState, RewardNormaliser
@@ -54,9 +55,12 @@ class Trainer:
         folder: the attempt's; checkpoints go to `folder/checkpoints`.
         report: called once per update with metrics and environment steps.
         salt: mixed into the seed, so that a warm-started attempt does not replay the games of the one before.
+        beside: workers' processes, if they have been started already.
     """
 
-    def __init__(self, config: ExperimentConfig, folder: Path, report: Log, salt: int = 0) -> None:
+    def __init__(
+        self, config: ExperimentConfig, folder: Path, report: Log, salt: int = 0, beside: list[Beside] | None = None
+    ) -> None:
         training = config.training
         torch.set_num_threads(training.threads)
         seeds = [int(each) for each in np.random.SeedSequence([training.seed, salt]).generate_state(3)]
@@ -66,7 +70,7 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds[1])
             self.policy = build_policy(spec, config.policy).to(device)
-        self.workers = Workers(config, self.policy, seeds[0], seeds[2], device)
+        self.workers = Workers(config, self.policy, seeds[0], seeds[2], device, beside)
         self.normaliser = RewardNormaliser(
             config.environment.num_envs, training.gamma, training.reward_clip, training.reward_centring
         )
@@ -326,9 +330,9 @@ def measure_random(config: ExperimentConfig) -> dict[str, float]:
     return {"random/score": float(scores.mean()), "random/score_low": low, "random/score_high": high}
 
 
-def run_attempt(attempt: AttemptFile, report: Log) -> bool:
+def run_attempt(attempt: AttemptFile, report: Log, beside: list[Beside] | None = None) -> bool:
     """Trains as an attempt's file says; False if it was asked to stop (SIGTERM, SIGINT) before the end."""
-    trainer = Trainer(attempt.config, Path(attempt.folder), report, salt=attempt.number)
+    trainer = Trainer(attempt.config, Path(attempt.folder), report, attempt.number, beside)
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: trainer.stop())
     trainer.faults = list(attempt.faults)

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from pipeline.config import ExperimentConfig
 from pipeline.environments.vector import Games
-from pipeline.policy.interface import Policy, PolicyOutput
+from pipeline.policy.interface import PolicyOutput
 from pipeline.training.losses import total_loss
 from pipeline.training.measure import inspect_graphs
 from pipeline.training.rollout import Collector, Played, Samples
+from pipeline.training.shared import Shared
 
 
 @dataclass(frozen=True)
@@ -39,32 +40,34 @@ class BatchStatistics:
         )
 
 
+@dataclass(frozen=True)
+class Part:
+    """A worker's part of a training."""
+
+    number: int
+    """From 0."""
+    config: ExperimentConfig
+    shared: Shared
+    """The policy, which is updated while the workers wait; the gradients, in the order of `trained`."""
+    games: list[np.random.SeedSequence]
+    """The seed of each of its games."""
+    seed: int
+    """Of its other random draws."""
+    device: torch.device
+
+
 class Worker:
-    """Plays its games, and computes the gradient on its part of each minibatch.
+    """Plays its games, and computes the gradient on its part of each minibatch."""
 
-    Args:
-        policy: shared by all workers; whoever calls them updates it while they wait.
-        seeds: of its games, one each.
-        seed: of its other random draws.
-        gradient: (parameters,) where it leaves the gradient, in the order of `trained`.
-    """
-
-    def __init__(
-        self,
-        config: ExperimentConfig,
-        policy: Policy,
-        seeds: list[np.random.SeedSequence],
-        seed: int,
-        gradient: Tensor,
-        device: torch.device,
-    ) -> None:
+    def __init__(self, part: Part) -> None:
+        config, policy = part.config, part.shared.policy
         torch.set_num_threads(config.training.threads)
-        self.config, self.policy, self.device = config, policy, device
-        self.generator = torch.Generator().manual_seed(seed)
-        games = Games(config.environment, seeds)
-        self.collector = Collector(games, policy, config, self.generator, device)
+        self.config, self.policy, self.device = config, policy, part.device
+        self.generator = torch.Generator().manual_seed(part.seed)
+        games = Games(config.environment, part.games)
+        self.collector = Collector(games, policy, config, self.generator, part.device)
         self.trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
-        self._gradient = views(gradient, self.trained)
+        self._gradient = views(part.shared.gradients[part.number], self.trained)
         self._size = -(-config.training.batch_size // config.training.workers)
 
     # Playing
