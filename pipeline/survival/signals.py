@@ -35,11 +35,15 @@ def heeded(asked_to_stop: threading.Event) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Only in the main thread. What somebody has asked to be ignored (`nohup`) stays ignored."""
+    """Only in the main thread.
+
+    A closed terminal stays ignored where somebody has asked for it (`nohup`). Shells have background jobs ignore Ctrl-C
+    too, but who sends SIGINT to one of these means it.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    names = [name for name in _ASKING if signal.getsignal(name) is not signal.SIG_IGN]
+    names = [each for each in _ASKING if each != signal.SIGHUP or signal.getsignal(each) is not signal.SIG_IGN]
     before = {name: signal.signal(name, handler) for name in names}
     try:
         yield
