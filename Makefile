@@ -37,7 +37,7 @@ run: $(READY)  ## the unattended experiment: make run [EXPERIMENT=experiments/ne
 drill: $(READY)  ## the ladder at work: a run that really fails, step by step
 	@$(BIN)/ladder run experiments/drill.yaml $(ARGS)
 
-tune: $(READY)  ## Optuna tunes the coefficients: make tune [STUDY=experiments/study.yaml] [ARGS="study.trials=60 --validate 5 …"]
+tune: $(READY)  ## Optuna tunes the coefficients: make tune [STUDY=experiments/study.yaml] [ARGS="study.trials=60"], then ARGS="--validate 5"
 	@$(BIN)/ladder tune $(STUDY) $(ARGS)
 
 test: $(READY)  ## the test suite
