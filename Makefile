@@ -41,6 +41,7 @@ tune: $(READY)  ## Optuna tunes the coefficients: make tune [STUDY=experiments/s
 	@$(BIN)/ladder tune $(STUDY) $(ARGS)
 
 test: $(READY)  ## the test suite
+	@$(BIN)/python -m compileall -q pipeline fallbacks tests  # the tests start hundreds of processes
 	@$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
 
 lint: $(READY)  ## style, types, and who may import whom

@@ -24,7 +24,7 @@ def test_infrastructure_failure_is_retried_on_the_same_rung(
         faults=[{"kind": kind, "at_update": 6, "times": 1}],
         training__checkpoint_every_episodes=2,
         training__workers=2 if kind == "crash" else 1,
-        budget__hang_after_seconds=12,
+        budget__hang_after_seconds=25,  # a start takes half of it where three tests share two cores
     )
     result = made.run()
     assert result.returncode == 0, result.stdout + result.stderr
@@ -169,7 +169,7 @@ def test_trainer_that_ignores_a_polite_request_is_killed(experiment: Any) -> Non
 def test_damaged_checkpoint_is_passed_over(experiment: Any) -> None:
     """While the trainer hangs, its newest checkpoint is damaged: the retry uses the one before."""
     made = experiment(training__checkpoint_every_episodes=2, faults=[{"kind": "hang", "at_update": 7, "times": 1}])
-    made.values["budget.hang_after_seconds"] = 10.0
+    made.values["budget.hang_after_seconds"] = 25.0
     made.__post_init__()
     process = made.start()
     made.wait_for_updates(6, process)

@@ -45,15 +45,12 @@ def little_memory(tmp_path: Path) -> Iterator[Path]:
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("whom", ["trainer", "worker"])
-def test_killed_by_the_kernel_for_want_of_memory(whom: str, experiment: Any, little_memory: Path) -> None:
+def test_killed_by_the_kernel_for_want_of_memory(experiment: Any, little_memory: Path) -> None:
+    """A worker, whose death the trainer reports; of the trainer's own the orchestrator learns at first hand."""
     made = experiment(training__episodes=60, training__workers=2, ladder__rungs=["v3"])
     process = made.start()
     made.wait_for_updates(3, process)
-    trainers = made.trainers()
-    worker = next(each for each in trainers if "spawn_main" in " ".join(each.cmdline()))
-    victim = worker if whom == "worker" else worker.parent()
-    assert victim is not None
+    victim = next(each for each in made.trainers() if "spawn_main" in " ".join(each.cmdline()))
     (little_memory / "cgroup.procs").write_text(str(victim.pid))
     assert process.wait(timeout=150) == 0, process.stdout and process.stdout.read()
     failed, retried = made.attempts
@@ -64,14 +61,14 @@ def test_killed_by_the_kernel_for_want_of_memory(whom: str, experiment: Any, lit
 
 def test_frozen_and_thawed_is_no_hang(experiment: Any) -> None:
     """All of it stopped for longer than a hang takes, as by a laptop that sleeps or a container that is paused."""
-    made = experiment(training__episodes=LONG, budget__hang_after_seconds=12.0)
+    made = experiment(training__episodes=LONG, budget__hang_after_seconds=25.0)
     process = made.start()
     made.wait_for_updates(3, process)
     everything = [psutil.Process(process.pid), *made.trainers()]
     for each in everything:
         each.suspend()
-    time.sleep(15)
-    everything[0].resume()  # the orchestrator first: what it sees is a run that has been silent for 15 s
+    time.sleep(29)
+    everything[0].resume()  # the orchestrator first: what it sees is a run that has been silent for 29 s
     time.sleep(1)
     for each in everything[1:]:
         each.resume()
@@ -120,7 +117,7 @@ def test_clock_that_jumps_is_no_hang(experiment: Any) -> None:
 
 
 def test_stopped_trainer_is_a_hang(experiment: Any) -> None:
-    made = experiment(training__episodes=60, training__workers=2, budget__hang_after_seconds=10.0)
+    made = experiment(training__episodes=60, training__workers=2, budget__hang_after_seconds=25.0)
     process = made.start()
     made.wait_for_updates(3, process)
     stopped = made.trainers()

@@ -48,7 +48,7 @@ def test_orchestrator_killed_at_any_moment(experiment: Any) -> None:
     made = experiment(training__episodes=40, training__checkpoint_every_episodes=4)
     chance = random.Random(1)
     process, killings = made.start(), 0
-    while killings < (2 if made.server else 4):
+    while killings < (2 if made.server else 3):
         time.sleep(chance.uniform(0, 2) if killings % 2 else 0)
         if killings:
             made.wait_for_updates(killings * 8, process)
@@ -202,7 +202,9 @@ def test_an_earlier_nights_runs_are_ended_but_not_those_of_the_living(plain: Exp
     alive.root = plain.root
     living = alive.start()
     until = time.monotonic() + 60
-    while len(plain.runs()) < 4 and time.monotonic() < until:
+    # Its trainer is at work: the orchestrator itself only reads now, and is not stopped while it holds the database.
+    while not any(run.data.metrics and run.info.run_id not in gone for run in plain.runs()):
+        assert time.monotonic() < until
         time.sleep(0.2)
     statuses = {run.info.run_id: run.info.status for run in plain.runs()}
     assert {run for run in statuses if statuses[run] == "KILLED"} == gone

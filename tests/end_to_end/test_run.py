@@ -222,7 +222,7 @@ def test_metrics_without_steps_are_news_and_are_judged(experiment: Any) -> None:
         "trainer.command": [made.command[0], str(script)],
         "health.extra": [LOSS_EXPLODES],
         "health.poll_seconds": 0.2,
-        "budget.hang_after_seconds": 12.0,
+        "budget.hang_after_seconds": 25.0,
         "budget.retries": 0,
         "ladder.rungs": ["v3"],
     }
