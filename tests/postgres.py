@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 PASSWORD = "not-to-be-shown"
 
@@ -30,50 +31,58 @@ def _user() -> str | None:
     return next((name for name in ("postgres", "nobody") if name in names), None)
 
 
+class Cluster:
+    """A server that can be taken away and brought back; `url` is that of an empty database."""
+
+    def __init__(self) -> None:
+        programs = binaries()
+        assert programs is not None
+        self._programs = programs
+        user = _user() if os.geteuid() == 0 else None
+        self._folder = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))
+        secret = self._folder / "password"
+        secret.write_text(PASSWORD)
+        if user is not None:
+            for path in (self._folder, secret):
+                shutil.chown(path, user)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self.url = f"postgresql://ladder:{PASSWORD}@127.0.0.1:{self._port}/postgres"
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self._options: dict[str, Any] = {"user": user, "cwd": self._folder, **quiet}
+        self._server: subprocess.Popen[bytes] | None = None
+        words = ["-D", "data", "-U", "ladder", "-A", "scram-sha-256", "--pwfile=password", "--no-sync", "-E", "UTF8"]
+        subprocess.run([programs / "initdb", *words], check=True, **self._options)
+        self.start()
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        words = ["-D", "data", "-h", "127.0.0.1", "-p", str(self._port), "-k", str(self._folder), "-c", "fsync=off"]
+        self._server = subprocess.Popen([self._programs / "postgres", *words], **self._options)
+        _wait_until_ready(self._programs, self._port, self._server)
+
+    def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
+        """At once, as if its machine had lost its power; or as the signal says."""
+        if self._server is None:
+            return
+        self._server.send_signal(how)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._server.wait(timeout=5)
+        self._server.kill()
+        self._server.wait()
+        self._server = None
+
+    def close(self) -> None:
+        self.stop(signal.SIGINT)  # a fast shutdown: it waits for no client
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def cluster() -> Iterator[str]:
     """Starts one and yields the URL of an empty database; ends it and removes all of it."""
-    programs = binaries()
-    assert programs is not None
-    user = _user() if os.geteuid() == 0 else None
-    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
-    secret = folder / "password"
-    secret.write_text(PASSWORD)
-    if user is not None:
-        for path in (folder, secret):
-            shutil.chown(path, user)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = {"user": user, "cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    make = [
-        "initdb",
-        "-D",
-        "data",
-        "-U",
-        "ladder",
-        "-A",
-        "scram-sha-256",
-        "--pwfile=password",
-        "--no-sync",
-        "-E",
-        "UTF8",
-    ]
-    serve = ["postgres", "-D", "data", "-h", "127.0.0.1", "-p", str(port), "-k", str(folder), "-c", "fsync=off"]
-    try:
-        subprocess.run([programs / make[0], *make[1:]], check=True, **options)  # type: ignore[call-overload]
-        server = subprocess.Popen([programs / serve[0], *serve[1:]], **options)  # type: ignore[call-overload]
-        try:
-            _wait_until_ready(programs, port, server)
-            yield f"postgresql://ladder:{PASSWORD}@127.0.0.1:{port}/postgres"
-        finally:
-            server.send_signal(signal.SIGINT)  # a fast shutdown: it waits for no client
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                server.wait(timeout=5)
-            server.kill()
-            server.wait()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.closing(Cluster()) as made:
+        yield made.url
 
 
 def _wait_until_ready(programs: Path, port: int, server: subprocess.Popen[bytes], seconds: float = 30) -> None:

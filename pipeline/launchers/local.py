@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -61,6 +62,21 @@ def _has_living(group: int) -> bool:
     return False
 
 
+def start_leashed(command: Sequence[str], log: Path, **options: Any) -> subprocess.Popen[bytes]:
+    """A process in a group of its own, whose output is added to the log, and which is killed when this one dies.
+
+    Ctrl-C reaches this process alone, which then ends the group in order. `options`: further ones of Popen.
+    """
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-I", str(LEASH), str(os.getpid()), *command],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            **options,
+        )
+
+
 class LocalJob(ProcessGroup):
     """A trainer, and whatever it has started."""
 
@@ -88,15 +104,7 @@ class LocalLauncher:
         marker = f"{ATTEMPT_VARIABLE}={environment.get(ATTEMPT_VARIABLE, folder)}"
         environment = {ATTEMPT_VARIABLE: str(folder), **environment}
         self.tell_guardian("+", marker)
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-I", str(LEASH), str(os.getpid()), *command],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **environment},
-                start_new_session=True,  # Ctrl-C reaches the orchestrator alone, which then ends the group in order
-            )
+        process = start_leashed(command, log, stdin=subprocess.DEVNULL, env={**os.environ, **environment})
         return LocalJob(process, log, marker, self)
 
     def end_remains(self, attempt: Path) -> int:

@@ -39,12 +39,6 @@ class Spool:
         self._mark = folder / "metrics.delivered"
         self._delivered = self._marked()
 
-    @property
-    def last_step(self) -> int | None:
-        """The step of the newest report."""
-        reports, _ = self.read(0)
-        return reports[-1].step if reports else None
-
     def pending(self, count: int = 20) -> tuple[list[Report], int]:
         """The oldest reports that the store does not have, and the position to `mark` when it has them.
 
@@ -91,9 +85,10 @@ class SpoolWriter:
     def __init__(self, spool: Spool, reported_step: int | None = None) -> None:
         spool.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = spool.path.open("ab", buffering=0)  # what could not be written is not kept to be tried again
-        _, self._end = spool.read(0)
+        reports, self._end = spool.read(0)
         self._file.truncate(self._end)  # half a line, if the power failed while it was written
-        self._last_step = max((each for each in (reported_step, spool.last_step) if each is not None), default=None)
+        spooled = reports[-1].step if reports else None
+        self._last_step = max((each for each in (reported_step, spooled) if each is not None), default=None)
 
     def write(self, metrics: Mapping[str, float], step: int) -> bool:
         """Adds a report, and returns when it is on the disk; False if this step has been reported already.

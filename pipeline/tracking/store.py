@@ -60,6 +60,7 @@ ATTENTION, BEST_EPISODE = "figures/attention.svg", "figures/best_episode.gif"
 _PARAM_LIMIT = 6000  # characters of a param's value, MLflow's own limit
 _TAG_LIMIT = 8000
 _SAID_AT_THE_END = {"ladder.verdict", "ladder.evidence", "ladder.outcome", "mlflow.note.content"}
+_SOURCE = {"mlflow.source.name": "ladder", "mlflow.source.type": "LOCAL"}
 _EXPERIMENT_TAGS = {
     # Which of its two faces the UI shows, and which metric its table shows first.
     "mlflow.experimentKind": "custom_model_development",
@@ -130,8 +131,6 @@ class Store:
     def start_parent(self, config: ExperimentConfig, owner: str = "") -> str:
         """The run of the whole experiment; its attempts are nested in it. `owner` says who runs it."""
         tags = {
-            "mlflow.source.name": "ladder",
-            "mlflow.source.type": "LOCAL",
             "ladder.kind": "experiment",
             "ladder.owner": owner,
             # The artifact says it too, but is written a moment later: what is cut off before can still be continued.
@@ -139,9 +138,7 @@ class Store:
         }
         if config.experiment.description:
             tags["mlflow.note.content"] = config.experiment.description
-        run_id = self._create_run(config, f"{config.experiment.name} seed {config.training.seed}", tags)
-        self.describe(run_id, config)
-        return run_id
+        return self.start_run(config, f"{config.experiment.name} seed {config.training.seed}", tags)
 
     def start_attempt(
         self,
@@ -158,8 +155,6 @@ class Store:
         start = {"run_id": warm_start.run_id, "episode": warm_start.episode} if warm_start else None
         tags = {
             "mlflow.parentRunId": parent,
-            "mlflow.source.name": "ladder",
-            "mlflow.source.type": "LOCAL",
             "ladder.kind": "attempt",
             "ladder.rung": rung,
             "ladder.attempt": str(number),
@@ -167,11 +162,15 @@ class Store:
             "ladder.diff": json.dumps(diff),
             "ladder.warm_start": json.dumps(start) if start else "scratch",
         }
-        run_id = self._create_run(config, f"{number} {rung}", tags)
+        return self.start_run(config, f"{number} {rung}", tags)
+
+    def start_run(self, config: ExperimentConfig, name: str, tags: Mapping[str, str]) -> str:
+        """A run of any kind, RUNNING, with its tags and its configuration."""
+        run_id = self._create_run(config, name, {**_SOURCE, **tags})
         self.describe(run_id, config)
         return run_id
 
-    def _create_run(self, config: ExperimentConfig, name: str, tags: dict[str, str]) -> str:
+    def _create_run(self, config: ExperimentConfig, name: str, tags: Mapping[str, str]) -> str:
         """A run, once: if the answer to the first call was lost with the connection, the run is found by its key."""
         experiment = self.experiment_id(config.experiment.name)
         tags = {key: _cut(value) for key, value in tags.items()} | {"ladder.key": uuid.uuid4().hex}
@@ -296,8 +295,7 @@ class Store:
 
     def left_running(self) -> list[Run]:
         """The experiments (parent runs) that are RUNNING, or have an attempt that is."""
-        every = [each.experiment_id for each in self._ask(partial(self.client.search_experiments))]
-        running = self._search(every, "attributes.status = 'RUNNING' and tags.`ladder.kind` LIKE '%'")
+        running = self._search(self._experiments(), "attributes.status = 'RUNNING' and tags.`ladder.kind` LIKE '%'")
         ids = dict.fromkeys(run.data.tags.get("mlflow.parentRunId", run.info.run_id) for run in running)
         return [run for run in map(self.run, ids) if run is not None]
 
@@ -353,6 +351,9 @@ class Store:
                 return Path(self.client.download_artifacts(run_id, name, folder)).read_text()
 
         return self._ask(ask)
+
+    def _experiments(self) -> list[str]:
+        return [each.experiment_id for each in self._ask(partial(self.client.search_experiments))]
 
     def _search(self, experiments: list[str], filter_string: str) -> list[Run]:
         order = ["attributes.start_time DESC"]

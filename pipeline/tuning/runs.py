@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.config import ExperimentConfig
 from pipeline.health.verdict import Evidence, Verdict
-from pipeline.tracking.access import reachable
 from pipeline.tracking.store import Store
 from pipeline.tuning.trials import DEPTH, FINISHED, REASON, VALUES, cut_off, feasible
 
@@ -35,70 +35,43 @@ class StudyStore(Store):
         """The study's parent run: the one that has these tags, RUNNING again, or a new one."""
         experiment = self.experiment_id(config.experiment.name)
         same = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        with reachable(self.uri):
-            found = self.client.search_runs([experiment], f"tags.`ladder.kind` = 'study' and {same}", max_results=1)
-            if found:
-                return str(found[0].info.run_id)
-            source = {"ladder.kind": "study", "mlflow.source.name": "ladder", "mlflow.source.type": "LOCAL"}
-        run_id = self._start(config, f"{config.experiment.name} study", {**source, **tags})
+        found = self._search([experiment], f"tags.`ladder.kind` = 'study' and {same}")
+        if found:
+            return str(found[0].info.run_id)
+        run_id = self.start_run(config, f"{config.experiment.name} study", {"ladder.kind": "study", **tags})
         self.publish(run_id, {"study.yaml": plan}, {})
         return run_id
 
-    def _start(self, config: ExperimentConfig, name: str, tags: dict[str, str]) -> str:
-        run_id = self._create_run(config, name, tags)
-        self.describe(run_id, config)
-        return run_id
-
     def has(self, run_id: str) -> bool:
-        with reachable(self.uri):
-            return bool(self.client.search_runs(self._experiments(), f"attributes.run_id = '{run_id}'", max_results=1))
+        return bool(self._search(self._experiments(), f"attributes.run_id = '{run_id}'"))
 
     def set_running(self, run_id: str) -> None:
-        with reachable(self.uri):
-            self.client.update_run(run_id, status="RUNNING")
+        self._ask(partial(self.client.update_run, run_id, status="RUNNING"))
 
     def start_trial(
         self, parent: str, config: ExperimentConfig, name: str, kind: str, tags: Mapping[str, str]
     ) -> tuple[str, str]:
         """A nested run for a trial: (its id, where the UI shows it)."""
-        own = {
-            "mlflow.parentRunId": parent,
-            "mlflow.source.name": "ladder",
-            "mlflow.source.type": "LOCAL",
-            "ladder.kind": kind,
-            **tags,
-        }
-        run_id = self._start(config, name, own)
+        run_id = self.start_run(config, name, {"mlflow.parentRunId": parent, "ladder.kind": kind, **tags})
         base = self.uri.rstrip("/") if self.uri.startswith("http") else UI
         return run_id, f"{base}/#/experiments/{self.experiment_id(config.experiment.name)}/runs/{run_id}"
 
     def close(self, run_id: str, status: str, tags: Mapping[str, str], metrics: Mapping[str, float]) -> None:
         self.log_metrics(run_id, metrics)
         self.set_tags(run_id, tags)
-        with reachable(self.uri):
-            self.client.set_terminated(run_id, status)
+        self._ask(partial(self.client.set_terminated, run_id, status))
 
     def running_under(self, parent: str) -> list[Any]:
         """Runs nested directly in this one that have not been closed."""
-        with reachable(self.uri):
-            return list(
-                self.client.search_runs(
-                    self._experiments(),
-                    f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'RUNNING'",
-                    max_results=1000,
-                )
-            )
+        nested = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'RUNNING'"
+        return self._search(self._experiments(), nested)
 
     def publish(self, run_id: str, texts: Mapping[str, str], figures: Mapping[str, Figure]) -> None:
         """Artifacts by name, in place of older ones."""
-        with reachable(self.uri):
-            for name, text in texts.items():
-                self.client.log_text(run_id, text, name)
-            for name, figure in figures.items():
-                self.client.log_figure(run_id, figure, name)
-
-    def _experiments(self) -> list[str]:
-        return [each.experiment_id for each in self.client.search_experiments()]
+        for name, text in texts.items():
+            self.log_text(run_id, text, name)
+        for name, figure in figures.items():
+            self.log_figure(run_id, figure, name)
 
 
 def opening_tags(study_id: int, study_name: str, number: int, params: Mapping[str, Any]) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
 import threading
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import EXIT_EXHAUSTED, EXIT_HEALTHY, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, InfrastructureFailure
-from pipeline.launchers.local import LEASH, ProcessGroup
+from pipeline.launchers.local import ProcessGroup, start_leashed
 from pipeline.survival.signals import heeded
 
 RESTARTS = 5
@@ -73,14 +72,7 @@ class Workers:
     def _start(self, number: int) -> ProcessGroup:
         log = self._folder / f"worker-{number}.log"
         command = [sys.executable, "-P", "-m", "pipeline.tuning.worker"]
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-I", str(LEASH), str(os.getpid()), *command],
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches this process alone, which then ends the workers in order
-            )
+        process = start_leashed(command, log, stdin=subprocess.PIPE)
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError), process.stdin:
             process.stdin.write(self._assignment.encode())

@@ -53,6 +53,14 @@ class Experiment:
         self.file = self.folder / "experiment.yaml"
         self.file.write_text(yaml.safe_dump(nested({"experiment.name": "small", **SMALL, **self.values})))
 
+    def train_with(self, name: str, script: str, **values: Any) -> None:
+        """A script of this name is the trainer, run by Python or, if it is named `.sh`, by bash; and other values."""
+        path = self.folder / name
+        path.write_text(script)
+        self.values["trainer.command"] = ["bash" if path.suffix == ".sh" else sys.executable, str(path)]
+        self.values |= {key.replace("__", "."): value for key, value in values.items()}
+        self.__post_init__()
+
     @property
     def command(self) -> list[str]:
         return [sys.executable, "-m", "pipeline", "run", str(self.file), f"tracking.root={self.root}"]

@@ -69,10 +69,7 @@ with mlflow.start_run():
 def test_spent_retries_step_down(experiment: Any) -> None:
     """A trainer that raises, until the configuration is another one."""
     made = experiment(budget__retries=1, ladder__rungs=["v3", "freeze_gat"])
-    script = made.folder / "train.py"
-    script.write_text(FRAGILE)
-    made.values["trainer.command"] = [made.command[0], str(script)]
-    made.__post_init__()
+    made.train_with("train.py", FRAGILE)
     result = made.run()
     assert result.returncode == 0, result.stdout + result.stderr
     assert "ZeroDivisionError" in json.dumps(evidence(made.attempts[0]))
@@ -92,9 +89,10 @@ def test_nan_gradients_are_survived(experiment: Any) -> None:
 def test_told_to_stop(name: signal.Signals, experiment: Any) -> None:
     """Ctrl-C, a polite kill, a closed terminal: checkpoint, KILLED, exit 130 within ten seconds."""
     # One that looks seldom is not slower to stop.
-    seconds = 20.0 if name == signal.SIGHUP else 1.0
+    seconds = 6.0 if name == signal.SIGHUP else 1.0
     made = experiment(training__episodes=100_000, training__workers=2, health__poll_seconds=seconds)
-    process = made.start()
+    # A shell has its background jobs ignore Ctrl-C; who sends it to one all the same is heeded.
+    process = made.start(preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
     made.wait_for_updates(3, process)
     began = time.monotonic()
     process.send_signal(name)
@@ -151,10 +149,7 @@ def test_nohup_and_a_closed_pipe_end_no_experiment(experiment: Any) -> None:
 
 def test_trainer_that_ignores_a_polite_request_is_killed(experiment: Any) -> None:
     made = experiment()
-    script = made.folder / "stubborn.sh"
-    script.write_text("trap '' TERM\nwhile true; do sleep 1; done\n")
-    made.values["trainer.command"] = ["bash", str(script)]
-    made.__post_init__()
+    made.train_with("stubborn.sh", "trap '' TERM\nwhile true; do sleep 1; done\n")
     process = made.start()
     until = time.monotonic() + 60
     while not made.trainers() and time.monotonic() < until:
@@ -168,9 +163,8 @@ def test_trainer_that_ignores_a_polite_request_is_killed(experiment: Any) -> Non
 
 def test_damaged_checkpoint_is_passed_over(experiment: Any) -> None:
     """While the trainer hangs, its newest checkpoint is damaged: the retry uses the one before."""
-    made = experiment(training__checkpoint_every_episodes=2, faults=[{"kind": "hang", "at_update": 7, "times": 1}])
-    made.values["budget.hang_after_seconds"] = 25.0
-    made.__post_init__()
+    fault = {"kind": "hang", "at_update": 7, "times": 1}
+    made = experiment(faults=[fault], training__checkpoint_every_episodes=2, budget__hang_after_seconds=25.0)
     process = made.start()
     made.wait_for_updates(6, process)
     folder = made.root / "attempts" / made.attempts[0].info.run_id / "checkpoints"
@@ -185,14 +179,8 @@ def test_damaged_checkpoint_is_passed_over(experiment: Any) -> None:
 
 def test_stopped_trainer_and_its_children_are_gone(experiment: Any) -> None:
     """A trainer that ignores SIGTERM and has a grandchild: the whole process group is ended."""
-    made = experiment()
-    script = made.folder / "stubborn.sh"
-    script.write_text("trap '' TERM\nsleep 1000 &\nsleep 1000\n")
-    made.values["trainer.command"] = ["bash", str(script)]
-    made.values["budget.hang_after_seconds"] = 3
-    made.values["budget.retries"] = 0
-    made.values["ladder.rungs"] = ["v3"]
-    made.__post_init__()
+    made = experiment(budget__hang_after_seconds=3, budget__retries=0, ladder__rungs=["v3"])
+    made.train_with("stubborn.sh", "trap '' TERM\nsleep 1000 &\nsleep 1000\n")
     result = made.run()
     assert result.returncode == 3, result.stdout + result.stderr
     assert made.attempts[0].data.tags["ladder.verdict"] == "hang"

@@ -102,9 +102,9 @@ def test_tracking_server_goes_away_and_comes_back(what: str, experiment: Any, tr
         time.sleep(5)
         tracking_server.start()
     else:
-        tracking_server.stop_database()
+        tracking_server.database.stop()
         wait_for_spooled(before + 5, made, process)
-        tracking_server.start_database()
+        tracking_server.database.start()
     assert process.wait(timeout=120) == 0, process.stdout and process.stdout.read()
     (attempt,) = made.attempts
     assert attempt.info.status == made.parent.info.status == "FINISHED"
@@ -115,9 +115,7 @@ def test_tracking_server_goes_away_and_comes_back(what: str, experiment: Any, tr
 @pytest.mark.xdist_group("server")
 @pytest.mark.parametrize("store", ["server"], indirect=True)
 def test_tracking_server_goes_away_for_good(experiment: Any, tracking_server: TrackingServer) -> None:
-    made = experiment(**SHORT, budget__store_away_seconds=4.0)
-    made.values["training.episodes"] = LONG
-    made.__post_init__()
+    made = experiment(**SHORT | {"training__episodes": LONG}, budget__store_away_seconds=4.0)
     process = made.start(stderr=subprocess.PIPE)
     made.wait_for_updates(3, process)
     tracking_server.stop()

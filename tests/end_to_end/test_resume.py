@@ -161,10 +161,7 @@ with mlflow.start_run():
 def plain(experiment: Any) -> Experiment:
     """An experiment with a trainer of somebody's own that knows no checkpoints."""
     made: Experiment = experiment()
-    script = made.folder / "train.py"
-    script.write_text(PLAIN)
-    made.values |= {"trainer.command": [made.command[0], str(script)], "health.poll_seconds": 0.2}
-    made.__post_init__()
+    made.train_with("train.py", PLAIN, health__poll_seconds=0.2)
     return made
 
 
@@ -222,10 +219,7 @@ def test_an_earlier_nights_runs_are_ended_but_not_those_of_the_living(plain: Exp
 def test_daemon_of_a_trainer_dies_with_the_orchestrator(experiment: Any) -> None:
     """A grandchild in a session of its own knows no leash and no process group."""
     made = experiment()
-    script = made.folder / "daemon.sh"
-    script.write_text("trap '' TERM\nsetsid sleep 1000 &\nsleep 1000\n")
-    made.values["trainer.command"] = ["bash", str(script)]
-    made.__post_init__()
+    made.train_with("daemon.sh", "trap '' TERM\nsetsid sleep 1000 &\nsleep 1000\n")
     process = made.start()
     until = time.monotonic() + 60
     while "setsid" not in str(daemons := [each.name() for each in made.trainers()]) and time.monotonic() < until:

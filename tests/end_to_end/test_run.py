@@ -215,18 +215,8 @@ with mlflow.start_run():
 
 
 def test_metrics_without_steps_are_news_and_are_judged(experiment: Any) -> None:
-    made = experiment()
-    script = made.folder / "train.py"
-    script.write_text(STEPLESS)
-    made.values |= {
-        "trainer.command": [made.command[0], str(script)],
-        "health.extra": [LOSS_EXPLODES],
-        "health.poll_seconds": 0.2,
-        "budget.hang_after_seconds": 25.0,
-        "budget.retries": 0,
-        "ladder.rungs": ["v3"],
-    }
-    made.__post_init__()
+    made = experiment(health__extra=[LOSS_EXPLODES], health__poll_seconds=0.2, ladder__rungs=["v3"])
+    made.train_with("train.py", STEPLESS, budget__hang_after_seconds=25.0, budget__retries=0)
     result = made.run()
     assert result.returncode == 3, result.stdout + result.stderr
     assert made.attempts[0].data.tags["ladder.verdict"] == "gradient_explosion"
@@ -235,10 +225,7 @@ def test_metrics_without_steps_are_news_and_are_judged(experiment: Any) -> None:
 def test_tracking_uri_in_the_environment_wins(experiment: Any) -> None:
     """The store is there, for orchestrator and trainer alike; everything else is under the root."""
     made = experiment(ladder__rungs=["v3"])
-    script = made.folder / "train.py"
-    script.write_text("import mlflow\nwith mlflow.start_run():\n    mlflow.log_metric('loss', 1.0, step=1)\n")
-    made.values["trainer.command"] = [made.command[0], str(script)]
-    made.__post_init__()
+    made.train_with("train.py", "import mlflow\nwith mlflow.start_run():\n    mlflow.log_metric('loss', 1.0, step=1)\n")
     elsewhere = made.folder / "elsewhere.db"
     result = made.run(MLFLOW_TRACKING_URI=f"sqlite:///{elsewhere}")
     assert result.returncode == 0, result.stdout + result.stderr
