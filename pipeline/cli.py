@@ -17,6 +17,7 @@ from rich.table import Table
 from fallbacks.ladder import Ladder
 from pipeline.commands.preflight import preflight
 from pipeline.config import ExperimentConfig
+from pipeline.console import complain
 from pipeline.errors import (
     EXIT_BAD_INPUT,
     EXIT_EXHAUSTED,
@@ -58,7 +59,7 @@ def run(configs: Sequence[ExperimentConfig]) -> int:
         except InfrastructureFailure as error:
             if config is configs[-1]:
                 raise
-            print(f"ladder: seed {config.training.seed}: {error}", file=sys.stderr)
+            complain(f"seed {config.training.seed}: {error}")
             worst = max(worst, EXIT_INFRASTRUCTURE)
         parents += [orchestrator.parent] if orchestrator.parent else []
         if orchestrator.asked_to_stop:
@@ -305,13 +306,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with interruptible():
             return _command(arguments)
     except BadInput as error:
-        print(f"ladder: {error}", file=sys.stderr)
+        complain(str(error))
         return EXIT_BAD_INPUT
     except (InfrastructureFailure, OSError) as error:
-        print(f"ladder: {error}", file=sys.stderr)
+        complain(str(error))
         return leave(EXIT_INFRASTRUCTURE)
     except KeyboardInterrupt:  # before anything was started
-        print("ladder: interrupted", file=sys.stderr)
+        complain("interrupted")
         return EXIT_INTERRUPTED
 
 

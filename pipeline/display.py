@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from rich.text import Text
 from fallbacks.ladder import Attempt, Ladder, Plan
 from pipeline.commands.preflight import preflight
 from pipeline.config import PHASES, ExperimentConfig, difference
+from pipeline.console import written
 from pipeline.health.rule_sets import BANDS, Band
 from pipeline.health.verdict import MEANINGS, Evidence
 from pipeline.tracking.store import Store
@@ -153,12 +153,7 @@ class Display:
 
     def _show(self, write: Callable[[], None]) -> None:
         """Writes to the console. One that is gone (a closed terminal or pipe) ends no experiment: the log goes on."""
-        try:
-            write()
-        except OSError:
-            nothing = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nothing, self.console.file.fileno())
-            os.close(nothing)
+        if not written(write, self.console.file):
             self._file.info("the terminal is gone; this log goes on")
 
     def _score(self, latest: dict[str, float]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,13 @@ def test_bad_file(text: str, expected: str, tmp_path: Path, capsys: pytest.Captu
 def test_missing_file_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(["run", str(EXPERIMENTS / "quikstart.yaml")], capsys)
     assert "no such file" in line and "quickstart.yaml" in line
+
+
+def test_exit_code_stands_where_nothing_can_be_written() -> None:
+    """Standard output and error on a full disk."""
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "pipeline", "run", "experiments/none.yaml"]
+        assert subprocess.run(command, stdout=full, stderr=full, check=False).returncode == 2
 
 
 def test_folder_instead_of_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

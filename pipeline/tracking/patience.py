@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from pipeline.console import written
 from pipeline.errors import InfrastructureFailure, StoreAway
 
 Answer = TypeVar("Answer")
@@ -28,8 +29,8 @@ def leave(code: int) -> int:
     """
     if any(thread.name == STORE_THREAD and thread.is_alive() for thread in threading.enumerate()):
         logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            written(stream.flush, stream)
         os._exit(code)
     return code
 

@@ -159,7 +159,8 @@ def test_disk_full_while_a_checkpoint_is_written(experiment: Any, small_disk: Pa
     made.root = small_disk / "root"
     elsewhere = {"MLFLOW_TRACKING_URI": f"sqlite:///{made.folder / 'elsewhere.db'}"}
     made.server = elsewhere["MLFLOW_TRACKING_URI"]
-    process = made.start(stderr=subprocess.PIPE)
+    with (small_disk / "said").open("w") as said:
+        process = made.start(stdout=said, stderr=subprocess.PIPE)
     made.wait_for_updates(6, process)
     filler = small_disk / "filler"
     until = time.monotonic() + 60
