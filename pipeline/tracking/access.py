@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import requests
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
@@ -29,6 +30,11 @@ know no better than to wait inside MLflow, gets what the environment had, or MLf
 MLFLOW_WAITING = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "7", "MLFLOW_HTTP_REQUEST_TIMEOUT": "120"}
 THEIR_WAITING = {name: os.environ.get(name, usual) for name, usual in MLFLOW_WAITING.items()}
 _TEMPORARY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "DEADLINE_EXCEEDED", "REQUEST_LIMIT_EXCEEDED")
+_NO_ANSWER = {
+    requests.Timeout: "no answer",
+    requests.ConnectionError: "no connection",
+    requests.exceptions.RetryError: "it answers that it has failed",
+}
 _METRICS_AT_ONCE = 1000
 
 os.environ.update(OWN_WAITING)  # MLflow looks at it at each call
@@ -60,12 +66,23 @@ def reachable(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError, sqlite3.Error) as error:
-        text = f"tracking store {uri}: {' '.join(str(error).split())[:300]}"
+        text = f"tracking store {uri}: {_in_short(error)}"
         code = getattr(error, "error_code", None)
         lasting = code not in _TEMPORARY if code else isinstance(error, FileNotFoundError)
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "database or disk is full" in text:
             raise DiskFull(text) from error
         raise (InfrastructureFailure if lasting else StoreAway)(text) from error
+
+
+def _in_short(error: BaseException) -> str:
+    """What a person needs to know of it, in one line."""
+    cause: BaseException | None = error
+    while cause is not None:
+        for kind, words in _NO_ANSWER.items():
+            if isinstance(cause, kind):
+                return words
+        cause = cause.__cause__ or cause.__context__
+    return " ".join(str(error).split())[:300]
 
 
 def create_database(database: Path, artifacts: str) -> None:
