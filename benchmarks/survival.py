@@ -2,10 +2,11 @@
 
     python -m benchmarks.survival [--seeds 10] [--budget 20]          budget: faults for each seed
 
-Each seed is a row of small experiments on real NetHack with two workers, in a folder of its own. Faults strike at
-random moments, also while something starts, ends, or has just been struck. Whatever ends is continued with
-`ladder resume`. An experiment has survived a fault if it is still at work afterwards, or ends healthy, with no help but
-that.
+Each seed is a row of small experiments on real NetHack with two workers, on a small disk of its own (where this process
+may mount one); every second seed has its store behind an MLflow server with PostgreSQL (where that is installed).
+Faults strike at random moments, also while something starts, ends, or has just been struck. Whatever ends is continued
+with `ladder resume`. An experiment has survived a fault if it is still at work afterwards, or ends healthy, with no
+help but that.
 
 Lost are points (updates without metrics, or with metrics twice) and episodes; left behind are processes, RUNNING runs,
 and temporary files. Measured too: from the death of a trainer to the next attempt's first environment step.
@@ -14,6 +15,7 @@ and temporary files. Measured too: from the death of a trainer to the next attem
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import re
 import signal
@@ -21,19 +23,20 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
 import yaml
 
 from benchmarks.report import interval, write
-from benchmarks.survival_faults import FAULTS, LADDER, Struck
+from benchmarks.survival_faults import FAULTS, LADDER, Scene, Struck
 from pipeline.launchers.guardian import processes_of
 from pipeline.tracking.store import Store
+from tests.end_to_end.server import TrackingServer, why_not
 
 SETTINGS = """
 experiment: {name: survival}
@@ -57,6 +60,8 @@ class Night:
 
     folder: Path
     chance: random.Random
+    server: TrackingServer | None = None
+    """In front of the store; None: it is a SQLite file."""
     injected: Counter[str] = field(default_factory=Counter)
     survived: Counter[str] = field(default_factory=Counter)
     lost_updates: int = 0
@@ -72,6 +77,7 @@ class Night:
 
     def __post_init__(self) -> None:
         self.root, self.file = self.folder / "root", self.folder / "experiment.yaml"
+        self.environment = {**os.environ, **({"MLFLOW_TRACKING_URI": self.server.uri} if self.server else {})}
         settings = yaml.safe_load(SETTINGS)
         settings["training"]["seed"] = self.chance.randrange(1000)
         self.file.write_text(yaml.safe_dump(settings))
@@ -90,9 +96,18 @@ class Night:
     def _start(self, *words: str) -> subprocess.Popen[bytes]:
         log = (self.folder / "ladder.log").open("ab")
         with closing(log):
-            return subprocess.Popen(
-                [*LADDER, *words, f"tracking.root={self.root}"], stdout=log, stderr=subprocess.STDOUT, cwd=self.folder
+            self._process = subprocess.Popen(
+                self._command(*words), stdout=log, stderr=subprocess.STDOUT, cwd=self.folder, env=self.environment
             )
+        return self._process
+
+    def end(self) -> None:
+        """Of what may still be at work; the trainers end with it."""
+        self._process.kill()
+        self._process.wait()
+
+    def _command(self, *words: str) -> tuple[str, ...]:
+        return (*LADDER, *words, f"tracking.root={self.root}")
 
     def _strike(self, process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
         """Waits, strikes, and sees to it that the experiment goes on."""
@@ -101,13 +116,14 @@ class Night:
             time.sleep(0.05)
         name = self.chance.choice(list(FAULTS))
         began = time.time()
-        struck = FAULTS[name](self.root, process, self.chance)
+        scene = Scene(self.root, process, self.chance, self._command("resume"), self.environment, self.server)
+        struck = FAULTS[name](scene)
         if struck is Struck.NOBODY:
             return process
         self.injected[name] += 1
         if struck is Struck.ORCHESTRATOR:
             code = process.wait()
-            if code not in (-signal.SIGKILL, 130, 0):
+            if code not in (-signal.SIGKILL, 130, 0) and (name, code) != ("disk full", 4):
                 self.remarks.append(f"{name}: exit code {code}")
             process = self._go_on()
         elif struck is Struck.TRAINER and (seconds := self._recovery(began, process)) is not None:
@@ -121,7 +137,7 @@ class Night:
     def _go_on(self) -> subprocess.Popen[bytes]:
         """`ladder resume`, or from the beginning if it was struck before it had begun."""
         store = self._store()
-        begun = store is not None and {run.info.status for run in self._parents(store)} & {"RUNNING", "KILLED"}
+        begun = store is not None and {run.info.status for run in self._parents(store)} - {"FINISHED"}
         return self._start("resume") if begun else self._start("run", str(self.file))
 
     def _let_end(self, process: subprocess.Popen[bytes]) -> None:
@@ -148,6 +164,8 @@ class Night:
     # What became of it
 
     def _store(self) -> Store | None:
+        if self.server is not None:
+            return Store(self.server.uri, self.root)
         return Store(f"sqlite:///{self.root / 'mlflow.db'}", self.root) if (self.root / "mlflow.db").exists() else None
 
     @staticmethod
@@ -194,6 +212,19 @@ class Night:
         }
 
 
+@contextmanager
+def own_disk(megabytes: int = 256) -> Iterator[Path]:
+    """A folder that is a file system of its own, if this process may mount one; else just a folder."""
+    with tempfile.TemporaryDirectory(prefix="survival-") as folder:
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder]
+        mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+        try:
+            yield Path(folder)
+        finally:
+            if mounted:
+                subprocess.run(["umount", "--lazy", folder], check=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
@@ -201,14 +232,14 @@ def main() -> None:
     asked = parser.parse_args()
     results = []
     for seed in range(1, asked.seeds + 1):
-        with tempfile.TemporaryDirectory(prefix="survival-") as folder:
-            night = Night(Path(folder), random.Random(seed))
+        behind_a_server = seed % 2 == 0 and why_not() is None
+        with own_disk() as folder, closing(TrackingServer()) if behind_a_server else nullcontext() as server:
+            night = Night(folder, random.Random(seed), server)
             try:
                 night.live_through(asked.budget)
             finally:
-                for child in psutil.Process().children(recursive=True):
-                    child.kill()
-            results.append({"seed": seed, **night.result()})
+                night.end()
+            results.append({"seed": seed, "store": "server" if behind_a_server else "SQLite", **night.result()})
         print(seed, results[-1], flush=True)
     total: Counter[str] = sum((Counter(each["injected"]) for each in results), Counter())
     survived: Counter[str] = sum((Counter(each["survived"]) for each in results), Counter())

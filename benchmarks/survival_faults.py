@@ -1,9 +1,10 @@
-"""The faults of a night, as they really happen: signals, a locked database, a damaged file, a second orchestrator."""
+"""The faults of a night, as they really happen: signals, a store locked or away, a full disk, a damaged file."""
 
 from __future__ import annotations
 
 import contextlib
 import enum
+import os
 import random
 import signal
 import sqlite3
@@ -11,11 +12,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from pipeline.launchers.guardian import processes_of
+from tests.end_to_end.server import TrackingServer
 
 LADDER = (sys.executable, "-W", "ignore", "-m", "pipeline")
 
@@ -33,7 +36,25 @@ class Struck(enum.Enum):
     """All go on by themselves."""
 
 
-Fault = Callable[[Path, subprocess.Popen[bytes], random.Random], Struck]
+@dataclass(frozen=True)
+class Scene:
+    """What a fault finds."""
+
+    root: Path
+    orchestrator: subprocess.Popen[bytes]
+    chance: random.Random
+    resume: tuple[str, ...]
+    """The command with which a person goes on."""
+    environment: dict[str, str]
+    server: TrackingServer | None
+    """The store, unless it is the SQLite file under the root."""
+
+    @property
+    def over(self) -> bool:
+        return self.orchestrator.poll() is not None
+
+
+Fault = Callable[[Scene], Struck]
 
 
 def _trainers(root: Path) -> list[psutil.Process]:
@@ -53,8 +74,8 @@ def _signal(processes: list[psutil.Process], name: signal.Signals) -> None:
 
 
 def trainer(name: signal.Signals) -> Fault:
-    def strike(root: Path, process: subprocess.Popen[bytes], chance: random.Random) -> Struck:
-        if process.poll() is not None or not (found := _trainers(root)):
+    def strike(scene: Scene) -> Struck:
+        if scene.over or not (found := _trainers(scene.root)):
             return Struck.NOBODY
         _signal(found if name == signal.SIGSTOP else found[:1], name)
         return Struck.PASSING if name == signal.SIGSTOP else Struck.TRAINER
@@ -62,8 +83,8 @@ def trainer(name: signal.Signals) -> Fault:
     return strike
 
 
-def worker_killed(root: Path, process: subprocess.Popen[bytes], chance: random.Random) -> Struck:
-    found = _trainers(root)
+def worker_killed(scene: Scene) -> Struck:
+    found = _trainers(scene.root)
     for each in found:
         with contextlib.suppress(psutil.Error):
             if "spawn_main" in " ".join(each.cmdline()):
@@ -73,64 +94,93 @@ def worker_killed(root: Path, process: subprocess.Popen[bytes], chance: random.R
 
 
 def orchestrator(name: signal.Signals) -> Fault:
-    def strike(root: Path, process: subprocess.Popen[bytes], chance: random.Random) -> Struck:
-        if process.poll() is not None:
+    def strike(scene: Scene) -> Struck:
+        if scene.over:
             return Struck.NOBODY
-        process.send_signal(name)
+        scene.orchestrator.send_signal(name)
         return Struck.ORCHESTRATOR
 
     return strike
 
 
-def power_cut(root: Path, process: subprocess.Popen[bytes], chance: random.Random) -> Struck:
-    if process.poll() is not None:
+def power_cut(scene: Scene) -> Struck:
+    if scene.over:
         return Struck.NOBODY
-    _signal([*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)], signal.SIGKILL)
+    _signal(
+        [*psutil.Process(scene.orchestrator.pid).children(recursive=True), psutil.Process(scene.orchestrator.pid)],
+        signal.SIGKILL,
+    )
     return Struck.ORCHESTRATOR
 
 
-def store_locked(root: Path, process: subprocess.Popen[bytes], chance: random.Random) -> Struck:
-    if not (root / "mlflow.db").exists():
+def store_locked(scene: Scene) -> Struck:
+    if scene.server is not None or not (scene.root / "mlflow.db").exists():
         return Struck.NOBODY
-    database = sqlite3.connect(root / "mlflow.db", isolation_level=None, timeout=20)
+    database = sqlite3.connect(scene.root / "mlflow.db", isolation_level=None, timeout=20)
     with contextlib.closing(database) as connection:
         connection.execute("BEGIN EXCLUSIVE")
-        time.sleep(chance.uniform(1, 6))
+        time.sleep(scene.chance.uniform(1, 6))
         connection.execute("ROLLBACK")
     return Struck.PASSING
 
 
-def checkpoint_damaged(root: Path, process: subprocess.Popen[bytes], chance: random.Random) -> Struck:
+def server_away(scene: Scene) -> Struck:
+    """It, or the database behind it, loses its power; one time in four for two minutes."""
+    if scene.server is None:
+        return Struck.NOBODY
+    lost = scene.chance.choice([scene.server, scene.server.database])
+    lost.stop()
+    time.sleep(scene.chance.choice([120, *(scene.chance.uniform(1, 20) for _ in range(3))]))
+    lost.start()
+    return Struck.PASSING
+
+
+def disk_full(scene: Scene) -> Struck:
+    """Until the experiment ends, or for twenty seconds; never where the disk is not the night's own."""
+    if scene.over or not os.path.ismount(scene.root.parent):
+        return Struck.NOBODY
+    filler, until = scene.root.parent / "filler", time.monotonic() + 20
+    with filler.open("wb", buffering=0) as file:
+        while not scene.over and time.monotonic() < until:  # old checkpoints that are removed make room again
+            with contextlib.suppress(OSError):
+                file.write(bytes(2**16))
+                continue
+            time.sleep(0.005)
+    filler.unlink()
+    return Struck.ORCHESTRATOR if scene.over else Struck.PASSING
+
+
+def checkpoint_damaged(scene: Scene) -> Struck:
     """The newest one, just before the trainer dies."""
-    found = sorted(root.glob("attempts/*/checkpoints/0*.pt"), key=lambda path: path.stat().st_mtime)
-    trainers = _trainers(root)
+    found = sorted(scene.root.glob("attempts/*/checkpoints/0*.pt"), key=lambda path: path.stat().st_mtime)
+    trainers = _trainers(scene.root)
     if not found or not trainers:
         return Struck.NOBODY
     _signal(trainers, signal.SIGSTOP)
     content = bytearray(found[-1].read_bytes())
-    content[chance.randrange(len(content))] ^= 0xFF
+    content[scene.chance.randrange(len(content))] ^= 0xFF
     found[-1].write_bytes(content)
     _signal(trainers, signal.SIGKILL)
     return Struck.TRAINER
 
 
-def second_orchestrator(root: Path, process: subprocess.Popen[bytes], chance: random.Random) -> Struck:
+def second_orchestrator(scene: Scene) -> Struck:
     """Refused, as long as the first is there: anything else would be two at once."""
-    if not list(root.glob("experiments/*.lock")):
+    if not list(scene.root.glob("experiments/*.lock")):
         return Struck.NOBODY
-    second = subprocess.run([*LADDER, "resume", f"tracking.root={root}"], capture_output=True, text=True, check=False)
-    if second.returncode != 2 and process.poll() is None:
+    second = subprocess.run(scene.resume, capture_output=True, text=True, check=False, env=scene.environment)
+    if second.returncode != 2 and not scene.over:
         raise AssertionError(f"a second orchestrator was let in: {second.stdout}")
     return Struck.PASSING
 
 
-def frozen(root: Path, process: subprocess.Popen[bytes], chance: random.Random) -> Struck:
+def frozen(scene: Scene) -> Struck:
     """All of it, as by a laptop that sleeps."""
-    if process.poll() is not None:
+    if scene.over:
         return Struck.NOBODY
-    everything = [psutil.Process(process.pid), *_trainers(root)]
+    everything = [psutil.Process(scene.orchestrator.pid), *_trainers(scene.root)]
     _signal(everything, signal.SIGSTOP)
-    time.sleep(chance.uniform(1, 25))
+    time.sleep(scene.chance.uniform(1, 25))
     _signal(everything, signal.SIGCONT)
     return Struck.PASSING
 
@@ -146,6 +196,8 @@ FAULTS: dict[str, Fault] = {
     "orchestrator SIGHUP": orchestrator(signal.SIGHUP),
     "power cut": power_cut,
     "store locked": store_locked,
+    "tracking server away": server_away,
+    "disk full": disk_full,
     "checkpoint damaged": checkpoint_damaged,
     "second orchestrator": second_orchestrator,
     "all frozen": frozen,
