@@ -183,4 +183,4 @@ def test_cartpole_example_goes_down_its_own_ladder(tmp_path: Path, monkeypatch: 
     assert main(["run", "examples/cartpole.yaml", f"tracking.root={tmp_path}"]) == 0
     attempts = load(root=tmp_path).attempts
     assert attempts.verdict.tolist() == ["gradient_explosion", "healthy"]
-    assert attempts.score[0] < 15 and attempts.score[1] > 50
+    assert attempts.score[0] < 30 and attempts.score[1] > 50  # a policy that plays at random: 22
