@@ -1,6 +1,7 @@
 """Does it survive the night? Random faults on short runs: what was injected, survived, lost, and left behind.
 
-    python -m benchmarks.survival [--seeds 10] [--budget 20]          budget: faults for each seed
+    python -m benchmarks.survival [--seeds 10] [--first-seed 1] [--budget 20]          budget: faults for each seed
+    python -m benchmarks.survival --report                                             only the page
 
 Each seed is a row of small experiments on real NetHack with two workers, on a small disk of its own (where this process
 may mount one); every second seed has its store behind an MLflow server with PostgreSQL (where that is installed).
@@ -9,12 +10,14 @@ with `ladder resume`. An experiment has survived a fault if it is still at work 
 help but that.
 
 Lost are points (updates without metrics, or with metrics twice) and episodes; left behind are processes, RUNNING runs,
-and temporary files. Measured too: from the death of a trainer to the next attempt's first environment step.
+and temporary files. Measured too: from the death of a trainer to the next attempt's first environment step (on an idle
+machine it says most). Each seed leaves a file of its own under `results/survival/`; what is there is not run again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import re
@@ -32,7 +35,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.report import interval, write
+from benchmarks.report import RESULTS, interval, write
 from benchmarks.survival_faults import FAULTS, LADDER, Scene, Struck
 from pipeline.launchers.guardian import processes_of
 from pipeline.tracking.store import Store
@@ -49,9 +52,12 @@ health: {poll_seconds: 0.5}
 ladder: {rungs: [v3]}
 budget: {retries: 1000, attempts: 1000, hang_after_seconds: 20}
 """
+FOLDER = RESULTS / "survival"
+PAGE = RESULTS.parent.parent / "docs" / "survival.md"
 LONGEST_WAIT_SECONDS = 12.0
 """Between two faults."""
 _END_SECONDS = 300.0
+LOSSES = ("updates", "updates twice", "episodes", "processes", "RUNNING runs", "files")
 
 
 @dataclass
@@ -225,38 +231,84 @@ def own_disk(megabytes: int = 256) -> Iterator[Path]:
                 subprocess.run(["umount", "--lazy", folder], check=True)
 
 
+def live(seed: int, budget: int) -> dict[str, Any]:
+    """A night, and what became of it."""
+    behind_a_server = seed % 2 == 0 and why_not() is None
+    with own_disk() as folder, closing(TrackingServer()) if behind_a_server else nullcontext() as server:
+        night = Night(folder, random.Random(seed), server)
+        try:
+            night.live_through(budget)
+        finally:
+            night.end()
+    return {"seed": seed, "store": "server" if behind_a_server else "SQLite", **night.result()}
+
+
+PAGE_TEXT = """# Surviving the night
+
+Made by `python -m benchmarks.survival`: {nights} short nights on real NetHack, on a small disk of their own, {servers}
+of them with the store behind an MLflow server with PostgreSQL; {attempts} attempts, {updates} updates. Faults strike at
+random moments, also while something starts, ends, or has just been struck. *Survived*: the experiment was still at
+work afterwards or ended healthy, with no help but `ladder resume`.
+
+| fault | injected | survived |
+|---|---|---|
+{table}
+
+| lost or left behind | |
+|---|---|
+{losses}
+
+From a trainer's death to the next attempt's first environment step: {median:.1f} s [{low:.1f}, {high:.1f}] in the
+median of {count}, {most:.1f} s at most.
+"""
+
+
+def report() -> None:
+    """The page, from all nights at hand."""
+    nights = [json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))]
+
+    def total(key: str) -> Counter[str]:
+        together: Counter[str] = Counter()
+        for night in nights:
+            together.update(night[key])  # a sum of counters would drop the zeros
+        return together
+
+    injected, survived, losses = total("injected"), total("survived"), total("lost") + total("left behind")
+    rows = [*((name, injected[name], survived[name]) for name in FAULTS), ("all", injected.total(), survived.total())]
+    recoveries = [seconds for night in nights for seconds in night["recovery_seconds"]]
+    median, low, high = interval(recoveries, "median")
+    text = PAGE_TEXT.format(
+        nights=len(nights),
+        servers=sum(night["store"] == "server" for night in nights),
+        attempts=sum(night["attempts"] for night in nights),
+        updates=sum(night["updates"] for night in nights),
+        table="\n".join(f"| {name} | {struck} | {stood} |" for name, struck, stood in rows),
+        losses="\n".join(f"| {name} | {losses[name]} |" for name in LOSSES),
+        median=median,
+        low=low,
+        high=high,
+        count=len(recoveries),
+        most=max(recoveries),
+    )
+    remarks = [f"- seed {night['seed']}: {remark}" for night in nights for remark in night["remarks"]]
+    PAGE.write_text("\n".join([text, "What was odd:", "", *remarks, ""]) if remarks else text)
+    print(f"{injected.total()} faults, {survived.total()} survived: {PAGE}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--budget", type=int, default=20, help="faults for each seed")
+    parser.add_argument("--report", action="store_true")
     asked = parser.parse_args()
-    results = []
-    for seed in range(1, asked.seeds + 1):
-        behind_a_server = seed % 2 == 0 and why_not() is None
-        with own_disk() as folder, closing(TrackingServer()) if behind_a_server else nullcontext() as server:
-            night = Night(folder, random.Random(seed), server)
-            try:
-                night.live_through(asked.budget)
-            finally:
-                night.end()
-            results.append({"seed": seed, "store": "server" if behind_a_server else "SQLite", **night.result()})
-        print(seed, results[-1], flush=True)
-    total: Counter[str] = sum((Counter(each["injected"]) for each in results), Counter())
-    survived: Counter[str] = sum((Counter(each["survived"]) for each in results), Counter())
-    recoveries = [second for each in results for second in each["recovery_seconds"]]
-    print(f"\n{'fault':24} {'injected':>9} {'survived':>9}")
-    for name in FAULTS:
-        print(f"{name:24} {total[name]:9} {survived[name]:9}")
-    print(f"{'all':24} {total.total():9} {survived.total():9}")
-    summary: dict[str, Any] = {"injected": total.total(), "survived": survived.total()}
-    for name in ("lost", "left behind"):
-        summary[name] = {key: sum(each[name].get(key, 0) for each in results) for key in results[0][name]}
-    if recoveries:
-        summary["recovery_seconds"] = interval(recoveries, "median")
-    for key, value in summary.items():
-        print(f"{key}: {value}")
-    path = write("survival", {"seeds": asked.seeds, "faults a seed": asked.budget, **summary, "runs": results})
-    print(f"written to {path}")
+    for seed in range(asked.first_seed, asked.first_seed + asked.seeds) if not asked.report else ():
+        path = FOLDER / f"seed{seed}.json"
+        if not path.exists():
+            result = live(seed, asked.budget)
+            print(result, flush=True)
+            write("survival", result, path)
+    report()
 
 
 if __name__ == "__main__":
