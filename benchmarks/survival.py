@@ -143,7 +143,7 @@ class Night:
     def _go_on(self) -> subprocess.Popen[bytes]:
         """`ladder resume`, or from the beginning if it was struck before it had begun."""
         store = self._store()
-        begun = store is not None and {run.info.status for run in self._parents(store)} - {"FINISHED"}
+        begun = store is not None and {run.info.status for run in store.parents()} - {"FINISHED"}
         return self._start("resume") if begun else self._start("run", str(self.file))
 
     def _let_end(self, process: subprocess.Popen[bytes]) -> None:
@@ -174,11 +174,6 @@ class Night:
             return Store(self.server.uri, self.root)
         return Store(f"sqlite:///{self.root / 'mlflow.db'}", self.root) if (self.root / "mlflow.db").exists() else None
 
-    @staticmethod
-    def _parents(store: Store) -> list[Any]:
-        runs = [run for _, found in store.experiments() for run in found]
-        return [run for run in runs if run.data.tags["ladder.kind"] == "experiment"]
-
     def _count(self) -> None:
         store = self._store()
         assert store is not None
@@ -188,7 +183,7 @@ class Night:
         )
         for pattern in ("attempts/*/tmp", "attempts/**/*.tmp", "experiments/*.lock"):
             self.left["files"] += len(list(self.root.glob(pattern)))
-        for parent in self._parents(store):
+        for parent in store.parents():
             reached, last = 0.0, 0
             for run in store.attempts(parent):
                 self.attempts += 1

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
 from rich.table import Table
@@ -31,6 +31,11 @@ from pipeline.load import load_experiments, merge, validate
 from pipeline.survival.signals import interruptible
 from pipeline.tracking.patience import leave
 
+if TYPE_CHECKING:
+    from pipeline.launchers.base import Launcher
+    from pipeline.survival.series import Series
+    from pipeline.tracking.store import Run, Store
+
 EXIT_OF_OUTCOME = {"healthy": EXIT_HEALTHY, "exhausted": EXIT_EXHAUSTED, "interrupted": EXIT_INTERRUPTED}
 
 
@@ -42,18 +47,26 @@ def run(configs: Sequence[ExperimentConfig]) -> int:
     # Imported here: MLflow takes seconds, and bad input should not.
     from pipeline.display import Display
     from pipeline.launchers.local import LocalLauncher
-    from pipeline.orchestrator import Orchestrator
     from pipeline.survival.recovery import reconcile
+    from pipeline.survival.series import Series
     from pipeline.tracking.store import Store, tracking_root, tracking_uri
 
     private_files()
-    store, worst, parents = Store(tracking_uri(configs[0]), tracking_root(configs[0])), EXIT_HEALTHY, []
-    launcher = LocalLauncher()
-    for number, config in enumerate(configs):
-        display = Display()
-        if number == 0:
-            reconcile(store, launcher, display.say)
-        orchestrator = Orchestrator(config, store, launcher, display)
+    store, launcher = Store(tracking_uri(configs[0]), tracking_root(configs[0])), LocalLauncher()
+    reconcile(store, launcher, Display().say)
+    series = Series.of([config.training.seed for config in configs])
+    return leave(_one_after_another(configs, series, store, launcher))
+
+
+def _one_after_another(
+    configs: Sequence[ExperimentConfig], series: Series, store: Store, launcher: Launcher, worst: int = EXIT_HEALTHY
+) -> int:
+    """The exit code of the worst; `worst`: that of those before."""
+    from pipeline.display import Display
+    from pipeline.orchestrator import Orchestrator
+
+    for config in configs:
+        orchestrator = Orchestrator(config, store, launcher, Display(), series=series)
         try:
             worst = max(worst, EXIT_OF_OUTCOME[orchestrator.run().outcome])
         except InfrastructureFailure as error:
@@ -61,14 +74,13 @@ def run(configs: Sequence[ExperimentConfig]) -> int:
                 raise
             complain(f"seed {config.training.seed}: {error}")
             worst = max(worst, EXIT_INFRASTRUCTURE)
-        parents += [orchestrator.parent] if orchestrator.parent else []
         if orchestrator.asked_to_stop:
             break
-    if len(parents) > 1:
+    if len(parents := series.parents(store)) > 1:
         from pipeline.compare.command import compare as show
 
-        show(store, parents, None, _console())
-    return leave(worst)
+        show(store, [run.info.run_id for run in parents], None, _console())
+    return worst
 
 
 def resume(words: Sequence[str]) -> int:
@@ -85,7 +97,9 @@ def resume(words: Sequence[str]) -> int:
     from pipeline.display import Display
     from pipeline.launchers.local import LocalLauncher
     from pipeline.orchestrator import Orchestrator
+    from pipeline.survival.records import read_config
     from pipeline.survival.recovery import reconcile, take_up
+    from pipeline.survival.series import Series, cut_between_seeds
     from pipeline.tracking.store import Store, tracking_root, tracking_uri
 
     if not _has_store(here):
@@ -98,13 +112,27 @@ def resume(words: Sequence[str]) -> int:
         budget = [word for word in overrides if word.startswith("budget.")]
         return validate(merge(data, budget, "overrides"), "overrides")
 
+    def remaining_seeds(parent: Run, worst: int) -> int:
+        """Goes on with the seeds that were to follow this experiment, if there are any."""
+        series = Series.read(parent)
+        if series is None:
+            return worst
+        data = adapted(read_config(store, parent)).model_dump(mode="json")
+        configs = [validate(merge(data, [f"training.seed={seed}"], ""), "") for seed in series.to_come(store)]
+        return _one_after_another(configs, series, store, launcher, worst)
+
+    if not named and (parent := cut_between_seeds(store)) is not None:
+        reconcile(store, launcher, display.say)
+        return leave(remaining_seeds(parent, EXIT_HEALTHY))
     past = take_up(store, launcher, named[0] if named else None, adapted)
     if past.seconds > 3600 * (hours := past.config.budget.hours):
         past.lock.release()
         raise BadInput(f"budget.hours: {hours:g} are spent; give it more: ladder resume {past.parent} budget.hours=…")
     reconcile(store, launcher, display.say)
-    end = Orchestrator(past.config, store, launcher, display).run(past)
-    return leave(EXIT_OF_OUTCOME[end.outcome])
+    orchestrator = Orchestrator(past.config, store, launcher, display)
+    code = EXIT_OF_OUTCOME[orchestrator.run(past).outcome]
+    own = None if orchestrator.asked_to_stop else store.run(past.parent)
+    return leave(code if own is None else remaining_seeds(own, code))
 
 
 def private_files() -> None:

@@ -39,6 +39,7 @@ from pipeline.survival.checkpoint_files import fingerprint, usable
 from pipeline.survival.ending import Ending, conclude, kernel_kills, tail_of, verdict_at_exit
 from pipeline.survival.owner import LIFE_SIGN_SECONDS, Lock, Owner
 from pipeline.survival.records import Past, lock_path, row
+from pipeline.survival.series import Series
 from pipeline.survival.signals import heeded
 from pipeline.tracking.patience import Patience
 from pipeline.tracking.spool import Spool
@@ -53,10 +54,16 @@ class Orchestrator:
     """Runs one experiment down its ladder."""
 
     def __init__(
-        self, config: ExperimentConfig, store: Store, launcher: Launcher, display: Display, parent: str | None = None
+        self,
+        config: ExperimentConfig,
+        store: Store,
+        launcher: Launcher,
+        display: Display,
+        parent: str | None = None,
+        series: Series | None = None,
     ) -> None:
         """`parent`: somebody else's run, under which to nest the attempts; it is neither started nor ended here."""
-        self._foreign_parent = parent
+        self._foreign_parent, self._series = parent, series
         self._stop_reason = "asked to stop"
         self.config, self.store, self.launcher, self.display = config, store, launcher, display
         self.ladder = Ladder(config)
@@ -99,7 +106,8 @@ class Orchestrator:
             return self._go_down(None)
         owner = Owner.here(self.store.root)
         if past is None:
-            self.parent = self.store.start_parent(self.config, owner.model_dump_json())
+            series = self._series.tags if self._series else {}
+            self.parent = self.store.start_parent(self.config, {"ladder.owner": owner.model_dump_json(), **series})
             lock = Lock(lock_path(self.store.root, self.parent), owner)
         else:
             self.parent, lock = past.parent, past.lock

@@ -177,7 +177,6 @@ def test_every_metric_is_described(played: Experiment) -> None:
 def test_cartpole_example_goes_down_its_own_ladder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it ships: the rule of its own fires on a training that is really broken, and the rung of its own cures it."""
     monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
     (config,) = load_experiments("examples/cartpole.yaml")
     assert config.trainer.command == ("python", "examples/cartpole.py")
     assert main(["run", "examples/cartpole.yaml", f"tracking.root={tmp_path}"]) == 0

@@ -97,12 +97,13 @@ class LocalLauncher:
         self._guardian: subprocess.Popen[str] | None = None
 
     def launch(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> LocalJob:
-        if shutil.which(command[0]) is None:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"  # `python` is this one
+        if shutil.which(command[0], path=path) is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), command[0])
         folder.mkdir(parents=True, exist_ok=True)
         log = folder / "trainer.log"
         marker = f"{ATTEMPT_VARIABLE}={environment.get(ATTEMPT_VARIABLE, folder)}"
-        environment = {ATTEMPT_VARIABLE: str(folder), **environment}
+        environment = {"PATH": path, ATTEMPT_VARIABLE: str(folder), **environment}
         self.tell_guardian("+", marker)
         process = start_leashed(command, log, stdin=subprocess.DEVNULL, env={**os.environ, **environment})
         return LocalJob(process, log, marker, self)

@@ -41,6 +41,14 @@ class Past:
     """What was found damaged, a sentence each."""
 
 
+RESUMABLE = (None, "interrupted", "error")
+"""Outcomes of experiments that can go on."""
+
+
+def outcome(parent: Run) -> str | None:
+    return parent.data.tags.get("ladder.outcome")
+
+
 def lock_path(root: Path, parent: str) -> Path:
     return root / "experiments" / f"{parent}.lock"
 

@@ -23,12 +23,11 @@ from pipeline.launchers.base import Launcher
 from pipeline.survival.checkpoint_files import Checkpoint, fingerprint, usable
 from pipeline.survival.ending import Ending, conclude
 from pipeline.survival.owner import LIFE_SIGN_SECONDS, Held, Lock, Owner
-from pipeline.survival.records import Past, lock_path, read_config, read_past
+from pipeline.survival.records import RESUMABLE, Past, lock_path, outcome, read_config, read_past
 from pipeline.tracking.store import Run, Store
 
 _SILENT_SECONDS = 4 * LIFE_SIGN_SECONDS
 """Without a sign of life for so long, somebody of whom nothing else is known gives way to a person who asks for it."""
-RESUMABLE = (None, "interrupted", "error")
 
 
 def reconcile(store: Store, launcher: Launcher, tell: Callable[[str], None]) -> None:
@@ -84,8 +83,8 @@ def take_up(
 
 
 def _choose(store: Store, wanted: str | None) -> Run:
-    parents = [run for _, runs in store.experiments() for run in runs if run.data.tags["ladder.kind"] == "experiment"]
-    unfinished = [run for run in parents if run.info.status == "RUNNING" or _outcome(run) in RESUMABLE]
+    parents = store.parents()
+    unfinished = [run for run in parents if run.info.status == "RUNNING" or outcome(run) in RESUMABLE]
     if wanted is None:
         if not unfinished:
             raise BadInput(f"nothing to resume: {len(parents)} experiments in {store.uri}, and all have ended")
@@ -97,8 +96,8 @@ def _choose(store: Store, wanted: str | None) -> Run:
         raise BadInput(f"{wanted}: no run of an experiment in {store.uri}; unfinished: {names}")
     if kind == "attempt":
         raise BadInput(f"{wanted}: is an attempt; resume its experiment {run.data.tags['mlflow.parentRunId']}")
-    if run.info.status != "RUNNING" and _outcome(run) not in RESUMABLE:
-        raise BadInput(f"{wanted}: has ended, {_outcome(run)}; there is nothing to resume")
+    if run.info.status != "RUNNING" and outcome(run) not in RESUMABLE:
+        raise BadInput(f"{wanted}: has ended, {outcome(run)}; there is nothing to resume")
     return run
 
 
@@ -128,13 +127,9 @@ def _end(store: Store, launcher: Launcher, parent: Run, owner: Owner | None) -> 
             ending.write(folder)
         conclude(store, run.info.run_id, ending, rules, checkpoints)
     if parent.info.status == "RUNNING":
-        said = _outcome(parent)  # with its note, a moment before it was cut off
+        said = outcome(parent)  # with its note, a moment before it was cut off
         note = parent.data.tags.get("mlflow.note.content", "") if said else f"**interrupted** – {reason}"
         store.end_parent(parent.info.run_id, said or "interrupted", None, None, note)
-
-
-def _outcome(parent: Run) -> str | None:
-    return parent.data.tags.get("ladder.outcome")
 
 
 def _last_sign(parent: Run) -> float | None:

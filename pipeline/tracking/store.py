@@ -128,11 +128,11 @@ class Store:
 
         return self._ask(found_or_made)
 
-    def start_parent(self, config: ExperimentConfig, owner: str = "") -> str:
-        """The run of the whole experiment; its attempts are nested in it. `owner` says who runs it."""
+    def start_parent(self, config: ExperimentConfig, tags: Mapping[str, str] | None = None) -> str:
+        """The run of the whole experiment; its attempts are nested in it."""
         tags = {
+            **(tags or {}),
             "ladder.kind": "experiment",
-            "ladder.owner": owner,
             # The artifact says it too, but is written a moment later: what is cut off before can still be continued.
             "ladder.settings": config.model_dump_json(exclude_defaults=True),
         }
@@ -292,6 +292,10 @@ class Store:
             if runs:
                 found.append((experiment, runs))
         return sorted(found, key=lambda each: each[1][0].info.start_time, reverse=True)
+
+    def parents(self) -> list[Run]:
+        """The run of every experiment, newest first."""
+        return self._search(self._experiments(), "tags.`ladder.kind` = 'experiment'")
 
     def left_running(self) -> list[Run]:
         """The experiments (parent runs) that are RUNNING, or have an attempt that is."""

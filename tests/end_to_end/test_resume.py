@@ -189,6 +189,20 @@ def test_trainer_of_somebody_else_starts_again_in_a_run_of_its_own(plain: Experi
     assert [point.step for point in history] == list(range(40))
 
 
+def test_seeds_that_were_to_follow_follow(plain: Experiment) -> None:
+    process = plain.start([*plain.command, "training.seed=[1,2]"])
+    wait_for_loss(plain, process)
+    kill(process, plain)
+    result = plain.resume()
+    assert result.returncode == 0, result.stdout + result.stderr
+    parents = [run for run in plain.runs() if run.data.tags["ladder.kind"] == "experiment"]
+    assert sorted((run.data.params["training.seed"], run.info.status) for run in parents) == [
+        ("1", "FINISHED"),
+        ("2", "FINISHED"),
+    ]
+    assert "over 2 experiments" in result.stdout
+
+
 def test_an_earlier_nights_runs_are_ended_but_not_those_of_the_living(plain: Experiment) -> None:
     dead = plain.start()
     wait_for_loss(plain, dead)
