@@ -1,6 +1,7 @@
 """Environment steps per second, end to end, with tracking; and where V3's time goes.
 
     python -m benchmarks.throughput [--rounds 5] [--updates 4] [--out FILE]
+    python -m benchmarks.throughput --report                                   only the page, from the results
 
 All in one run on the same machine, in turn, round by round; a ratio is the median of the rounds' own ratios, so that a
 machine whose speed drifts tells the same. 16 environments; batch and epochs as the rung has them (V3: 256 and 4).
@@ -19,6 +20,7 @@ machine whose speed drifts tells the same. 16 environments; batch and epochs as 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import tempfile
 import time
@@ -26,13 +28,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
 
-from benchmarks.report import interval, write
+from benchmarks.report import RESULTS, interval, write
 from benchmarks.sb3 import GamesVecEnv, build, dummy_games
 from fallbacks.ladder import BUILT_IN
 from pipeline.config import ExperimentConfig
@@ -49,6 +52,38 @@ from pipeline.watch import Watch
 # The routing of the transition from the first episode on: sparsemax costs more than softmax.
 BASE = ExperimentConfig().with_values({"phases.warmup_until": 0, "phases.transition_until": 4000})
 Measure = Callable[[], float]
+PAGE = RESULTS.parent.parent / "docs" / "speed.md"
+NAMES = {
+    "v3": "V3",
+    **{name: f"rung `{name}`" for name in BUILT_IN if name != "v3"},
+    "v3_serial": "V3 on one core (`training.parallel=false`)",
+    "ppo": "this project's trainer with a plain policy: no graph, no experts",
+    "sb3": "Stable-Baselines3's PPO with its small perceptron, in its own DummyVecEnv",
+    "sb3_batched": "the same in this project's vector environment, which encodes all games at once",
+    "sb3_v3": "the V3 network inside Stable-Baselines3, in DummyVecEnv",
+    "sb3_v3_batched": "the same in this project's vector environment",
+    "environment": "NetHack alone, random actions, one core",
+}
+PAGE_TEXT = """# Speed
+
+Made by `python -m benchmarks.throughput` (commit {commit:.9}, {cores} cores): environment steps per second end to end,
+metrics written, 16 environments; batch and epochs as each rung has them (V3: 256 and 4), all in the transition phase.
+The variants take turns in one run, so that a machine whose speed drifts tells the same ratios. Medians of {rounds}
+rounds with 95 % bootstrap intervals.
+
+| | steps/s | V3 is so many times as fast |
+|---|---|---|
+{table}
+
+Where V3's time goes on one core:
+
+| part | share |
+|---|---|
+{shares}
+
+Delivering the metrics to MLflow and judging them is another process's work, at one poll a second: {health:.1%} of
+one core.
+"""
 
 
 class Training:
@@ -138,12 +173,40 @@ def profile(store: Store, folder: Path, updates: int) -> dict[str, float]:
     return shares
 
 
+def write_page(result: dict[str, Any]) -> None:
+    speeds, limits = result["steps_per_second"], result["intervals"]
+    ratios, ratio_limits = result["ratios"], result["ratio_intervals"]
+    table = []
+    for name, words in NAMES.items():
+        least, most = limits[name]
+        ratio, low, high = ratios[f"v3_over_{name}"], *ratio_limits[f"v3_over_{name}"]
+        ours = "" if name == "v3" else f"{ratio:.2f} [{low:.2f}, {high:.2f}]"
+        table.append(f"| {words} | {speeds[name]:,.0f} [{least:,.0f}, {most:,.0f}] | {ours} |")
+    shares = dict(result["v3_shares"])
+    health = shares.pop("health")
+    text = PAGE_TEXT.format(
+        commit=result["commit"],
+        cores=result["machine"]["cores"],
+        rounds=len(result["rounds"]),
+        table="\n".join(table),
+        shares="\n".join(
+            f"| {name} | {share:.1%} |" for name, share in sorted(shares.items(), key=itemgetter(1), reverse=True)
+        ),
+        health=health,
+    )
+    PAGE.write_text(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--updates", type=int, default=4, help="of 2048 steps, per round and variant")
     parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--report", action="store_true")
     asked = parser.parse_args()
+    if asked.report:
+        write_page(json.loads((RESULTS / "throughput.json").read_text()))
+        return
     logging.getLogger("nle.env.base").setLevel(logging.WARNING)
     steps = asked.updates * BASE.training.rollout_steps * BASE.environment.num_envs
 
@@ -195,6 +258,8 @@ def main() -> None:
         asked.out,
     )
     print(f"written to {path}")
+    if asked.out is None:
+        write_page(json.loads(path.read_text()))
 
 
 if __name__ == "__main__":
