@@ -21,7 +21,6 @@ import json
 import os
 import random
 import re
-import signal
 import subprocess
 import tempfile
 import time
@@ -37,6 +36,7 @@ import yaml
 
 from benchmarks.report import RESULTS, interval, write
 from benchmarks.survival_faults import FAULTS, LADDER, Scene, Struck
+from pipeline.errors import EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED
 from pipeline.launchers.guardian import processes_of
 from pipeline.tracking.store import Store
 from tests.end_to_end.server import TrackingServer, why_not
@@ -126,10 +126,12 @@ class Night:
         struck = FAULTS[name](scene)
         if struck is Struck.NOBODY:
             return process
+        if struck is Struck.PASSING and process.poll() == EXIT_INFRASTRUCTURE and not self._begun():
+            return self._go_on()  # the store was not there when it started, and it said so
         self.injected[name] += 1
         if struck is Struck.ORCHESTRATOR:
             code = process.wait()
-            if code not in (-signal.SIGKILL, 130, 0) and (name, code) != ("disk full", 4):
+            if code > 0 and code != EXIT_INTERRUPTED and (name, code) != ("disk full", EXIT_INFRASTRUCTURE):
                 self.remarks.append(f"{name}: exit code {code}")
             process = self._go_on()
         elif struck is Struck.TRAINER and (seconds := self._recovery(began, process)) is not None:
@@ -142,9 +144,12 @@ class Night:
 
     def _go_on(self) -> subprocess.Popen[bytes]:
         """`ladder resume`, or from the beginning if it was struck before it had begun."""
+        return self._start("resume") if self._begun() else self._start("run", str(self.file))
+
+    def _begun(self) -> bool:
+        """Whether there is anything to resume."""
         store = self._store()
-        begun = store is not None and {run.info.status for run in store.parents()} - {"FINISHED"}
-        return self._start("resume") if begun else self._start("run", str(self.file))
+        return store is not None and any(run.info.status != "FINISHED" for run in store.parents())
 
     def _let_end(self, process: subprocess.Popen[bytes]) -> None:
         try:
@@ -257,6 +262,10 @@ From a trainer's death to the next attempt's first environment step: {median:.1f
 median of {count}, {most:.1f} s at most.
 """
 
+ODD_TEXT = """What was odd. A negative exit code: the signal came in the first second, before anything had begun.
+Exit code 4 of an experiment that had not begun: the store was away when it started, so it refused, and said so.
+"""
+
 
 def report() -> None:
     """The page, from all nights at hand."""
@@ -286,7 +295,7 @@ def report() -> None:
         most=max(recoveries),
     )
     remarks = [f"- seed {night['seed']}: {remark}" for night in nights for remark in night["remarks"]]
-    PAGE.write_text("\n".join([text, "What was odd:", "", *remarks, ""]) if remarks else text)
+    PAGE.write_text("\n".join([text, ODD_TEXT, *remarks, ""]) if remarks else text)
     print(f"{injected.total()} faults, {survived.total()} survived: {PAGE}")
 
 
