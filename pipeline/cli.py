@@ -75,6 +75,8 @@ def _one_after_another(
             complain(f"seed {config.training.seed}: {error}")
             worst = max(worst, EXIT_INFRASTRUCTURE)
         if orchestrator.asked_to_stop:
+            if rest := series.to_come(store):
+                print(f"not begun: seed {', '.join(map(str, rest))}; `ladder resume` goes on with that too")
             break
     if len(parents := series.parents(store)) > 1:
         from pipeline.compare.command import compare as show

@@ -66,7 +66,9 @@ class Display:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         self._file.addHandler(handler)
         rungs = " → ".join(rung if isinstance(rung, str) else rung.name for rung in config.ladder.rungs)
-        self.say(f"experiment [bold]{escape(config.experiment.name)}[/], parent run {parent}")
+        self.say(
+            f"experiment [bold]{escape(config.experiment.name)}[/] seed {config.training.seed}, parent run {parent}"
+        )
         self.say(f"ladder {rungs}; rules {config.health.rules}; at most {config.budget.hours:g} h")
         self.say(f"store {escape(store.uri)}; this log {escape(str(log))}")
         if config.trainer.command is None:
@@ -96,11 +98,13 @@ class Display:
         self._end_panel()
         verdict = attempt.verdict
         colour = "green" if verdict.name == "healthy" else "yellow" if verdict.name == "interrupted" else "red"
+        interrupted = verdict.name == "interrupted" and bool(verdict.evidence)
+        meaning = verdict.evidence[0].detail.get("reason", "") if interrupted else MEANINGS[verdict.name]
         self.say(
-            f"attempt {attempt.number}: [bold {colour}]{verdict.name}[/] – {MEANINGS[verdict.name]}; "
+            f"attempt {attempt.number}: [bold {colour}]{verdict.name}[/] – {escape(str(meaning))}; "
             f"episode {row['episodes']}, step {row['steps']}, {row['minutes']} min"
         )
-        if verdict.evidence:
+        if verdict.evidence and not interrupted:
             self.say(f"  evidence: {escape(verdict.sentence)}")
         for line in verdict.evidence[0].detail.get("log_tail", [])[-5:] if verdict.evidence else []:
             self.say(f"  | {escape(line)}")
@@ -183,10 +187,11 @@ class Display:
 
     def _line(self, latest: dict[str, float]) -> str:
         bands = ", ".join(_judged(band, latest) for band in BANDS if band.metric in latest)
+        speed = f"{latest['steps_per_second']:.0f} steps/s, " if "steps_per_second" in latest else ""
         return (
             f"attempt {self._number} {self._plan.rung.name}, {_phase(latest)}, episode {latest['episodes']:.0f} of "
             f"{self._plan.config.training.episodes}, ETA {self._eta(latest)}, "
-            f"{latest.get('steps_per_second', 0):.0f} steps/s, score {self._score(latest)}; {bands}"
+            f"{speed}score {self._score(latest)}{'; ' if bands else ''}{bands}"
         )
 
     def _panel(self, latest: dict[str, float]) -> RenderableType:
@@ -211,9 +216,8 @@ class Display:
 
 def _judged(band: Band, latest: dict[str, float]) -> str:
     word = band.judge(latest)
-    return f"{band.label} {latest[band.metric]:.2f} {word}" + (
-        "" if word == "normal" else f" ({band.describe(latest)})"
-    )
+    text = f"{band.label} {latest[band.metric]:.2f} {'tolerated' if word == 'between' else word}"
+    return text if word == "normal" else f"{text} ({band.describe(latest)})"
 
 
 def _phase(latest: dict[str, float]) -> str:

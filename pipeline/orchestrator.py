@@ -355,6 +355,10 @@ class Orchestrator:
             self._end_parent(outcome, reason, settled_rung, metrics)
         self.display.experiment_ended(outcome, reason, self._rows, self._random_score)
         if self._foreign_parent is None:
+            if outcome == "interrupted":
+                root = self.config.tracking.root
+                where = "" if root == "mlruns" else f" tracking.root={root}"
+                self.display.say(f"go on with it: .venv/bin/ladder resume {self.parent}{where}", markup=False)
             if outcome in ("healthy", "exhausted"):
                 log_page(self.store, self.parent, self.display.complain)
             end = {"outcome": outcome, "reason": reason, "settled_rung": settled_rung}

@@ -13,6 +13,10 @@ from rich.table import Table
 from pipeline.tracking.store import Run, Store
 
 _EVERY_SECONDS = 2.0
+_AGAIN_SECONDS = 60.0
+"""In a pipe."""
+_NARROW = 130
+"""Columns of a terminal on which not everything has room."""
 _SHOWN = 3
 """Experiments that are followed: a terminal has few lines."""
 
@@ -20,21 +24,23 @@ _SHOWN = 3
 def status(store: Store, console: Console, *, follow: bool = False) -> None:
     """Prints the experiments of a store with their attempts. `follow`: again as they change, until none is running.
 
-    On a terminal the table is drawn anew in place; in a pipe it is printed again when an attempt begins or ends.
+    On a terminal the table is drawn anew in place; in a pipe it is printed again when an attempt begins or ends,
+    and every minute.
     """
     parents = _experiments(store)
     if not follow:
-        console.print(_table(parents))
+        console.print(_table(parents, narrow=_narrow(console)))
         return
     said: list[tuple[str, str]] = []
+    at = 0.0
     with Live(console=console, auto_refresh=False) as live:
         while True:
             shown = parents[:_SHOWN]
             if console.is_terminal:
-                live.update(_table(shown), refresh=True)
-            elif (now := _state(shown)) != said:
-                said = now
-                console.print(_table(shown))
+                live.update(_table(shown, narrow=_narrow(console)), refresh=True)
+            elif (now := _state(shown)) != said or time.monotonic() > at + _AGAIN_SECONDS:
+                said, at = now, time.monotonic()
+                console.print(_table(shown, narrow=False))
             if not any(parent.info.status == "RUNNING" for _, parent, _ in shown):
                 return
             time.sleep(_EVERY_SECONDS)
@@ -64,10 +70,17 @@ def _state(parents: list[_Experiment]) -> list[tuple[str, str]]:
     return [(run.info.run_id, run.info.status) for _, parent, nested in parents for run in (parent, *nested)]
 
 
-def _table(parents: list[_Experiment]) -> Table:
+def _narrow(console: Console) -> bool:
+    return console.is_terminal and console.width < _NARROW
+
+
+def _table(parents: list[_Experiment], *, narrow: bool) -> Table:
+    """`narrow`: less of it, and only the first letters of the runs' ids, which all commands take."""
     table = Table(box=None, pad_edge=False)
-    for column in ("experiment / attempt", "status", "verdict", "episodes", "done", "steps/s", "score", "from", "run"):
+    columns = ("experiment / attempt", "status", "verdict", "episodes", "done", "score", "run", "steps/s", "from")
+    for column in columns[:-2] if narrow else columns:
         table.add_column(column, overflow="fold")
+    letters = 8 if narrow else None
     for name, parent, nested in parents:
         outcome = parent.data.tags.get("ladder.outcome", "–")
         row = (
@@ -75,21 +88,22 @@ def _table(parents: list[_Experiment]) -> Table:
             parent.info.status,
             outcome,
         )
-        table.add_row(*row, "", "", "", "", "", parent.info.run_id)
+        table.add_row(*row, "", "", "", parent.info.run_id[:letters])
         for each in nested:
             tags, metrics = each.data.tags, each.data.metrics
             running = each.info.status == "RUNNING"
-            table.add_row(
+            cells = (
                 f"  {tags['ladder.attempt']} {escape(tags['ladder.rung'])}",
                 each.info.status,
                 tags.get("ladder.verdict", "–"),
                 f"{metrics.get('episodes', 0):.0f}",
                 f"{metrics['progress']:.0%}" if running and "progress" in metrics else "",
-                f"{metrics['steps_per_second']:.0f}" if running and "steps_per_second" in metrics else "",
                 _score(metrics),
+                each.info.run_id[:letters],
+                f"{metrics['steps_per_second']:.0f}" if running and "steps_per_second" in metrics else "",
                 _source(tags["ladder.warm_start"]),
-                each.info.run_id,
             )
+            table.add_row(*cells[: len(table.columns)])
     return table
 
 

@@ -89,7 +89,8 @@ def _choose(store: Store, wanted: str | None) -> Run:
         if not unfinished:
             raise BadInput(f"nothing to resume: {len(parents)} experiments in {store.uri}, and all have ended")
         return max(unfinished, key=lambda run: run.info.start_time)
-    run = store.run(wanted)
+    begin_so = [each for each in parents if len(wanted) >= 4 and each.info.run_id.startswith(wanted)]
+    run = begin_so[0] if len(begin_so) == 1 else store.run(wanted)
     kind = run.data.tags.get("ladder.kind") if run is not None else None
     if run is None or kind is None:
         names = ", ".join(each.info.run_id for each in unfinished[:5]) or "none"

@@ -328,7 +328,7 @@ class Store:
         fit = [run_id for run_id in runs if run_id == word or (len(word) >= 4 and run_id.startswith(word))]
         if len(fit) != 1:
             known = [run_id for run_id, run in runs.items() if run.data.tags["ladder.kind"] == "experiment"]
-            problem = f"{len(fit)} runs begin so" if fit else "no such run"
+            problem = f"{len(fit)} runs begin so" if fit else f"no such run in {self.uri}"
             raise BadInput(f"{word}: {problem}; experiments, newest first: {', '.join(known[:5]) or 'none'}")
         return runs[fit[0]]
 
