@@ -21,6 +21,7 @@ import json
 import os
 import random
 import re
+import signal
 import subprocess
 import tempfile
 import time
@@ -36,7 +37,7 @@ import yaml
 
 from benchmarks.report import RESULTS, interval, write
 from benchmarks.survival_faults import FAULTS, LADDER, Scene, Struck
-from pipeline.errors import EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED
+from pipeline.errors import EXIT_HEALTHY, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED
 from pipeline.launchers.guardian import processes_of
 from pipeline.tracking.store import Store
 from tests.end_to_end.server import TrackingServer, why_not
@@ -126,12 +127,13 @@ class Night:
         struck = FAULTS[name](scene)
         if struck is Struck.NOBODY:
             return process
-        if struck is Struck.PASSING and process.poll() == EXIT_INFRASTRUCTURE and not self._begun():
-            return self._go_on()  # the store was not there when it started, and it said so
         self.injected[name] += 1
         if struck is Struck.ORCHESTRATOR:
             code = process.wait()
-            if code > 0 and code != EXIT_INTERRUPTED and (name, code) != ("disk full", EXIT_INFRASTRUCTURE):
+            if code not in (-signal.SIGKILL, EXIT_INTERRUPTED, EXIT_HEALTHY) and (name, code) != (
+                "disk full",
+                EXIT_INFRASTRUCTURE,
+            ):
                 self.remarks.append(f"{name}: exit code {code}")
             process = self._go_on()
         elif struck is Struck.TRAINER and (seconds := self._recovery(began, process)) is not None:
@@ -144,12 +146,9 @@ class Night:
 
     def _go_on(self) -> subprocess.Popen[bytes]:
         """`ladder resume`, or from the beginning if it was struck before it had begun."""
-        return self._start("resume") if self._begun() else self._start("run", str(self.file))
-
-    def _begun(self) -> bool:
-        """Whether there is anything to resume."""
         store = self._store()
-        return store is not None and any(run.info.status != "FINISHED" for run in store.parents())
+        begun = store is not None and any(run.info.status != "FINISHED" for run in store.parents())
+        return self._start("resume") if begun else self._start("run", str(self.file))
 
     def _let_end(self, process: subprocess.Popen[bytes]) -> None:
         try:
@@ -272,10 +271,7 @@ def report() -> None:
     nights = [json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))]
 
     def total(key: str) -> Counter[str]:
-        together: Counter[str] = Counter()
-        for night in nights:
-            together.update(night[key])  # a sum of counters would drop the zeros
-        return together
+        return sum((Counter(night[key]) for night in nights), Counter())
 
     injected, survived, losses = total("injected"), total("survived"), total("lost") + total("left behind")
     rows = [*((name, injected[name], survived[name]) for name in FAULTS), ("all", injected.total(), survived.total())]
