@@ -49,7 +49,9 @@ def test_chosen_experiments_by_parent_attempt_or_beginning(nights: Nights) -> No
     for word in (parent, only, parent[:12]):
         assert read(store, [word]).experiments.parent.tolist() == [parent]
     assert len(read(store, [made["second"][0], parent, parent]).experiments) == 2
-    with pytest.raises(BadInput, match=f"nonsense: no such run in .*; experiments, newest first: {made['second'][0]}"):
+    with pytest.raises(
+        BadInput, match=f"nonsense: no such run in {store.uri}; experiments, newest first: {made['second'][0]}"
+    ):
         read(store, ["nonsense"])
 
 

@@ -1,0 +1,31 @@
+"""`ladder status` fits on a terminal, and the short ids that it prints there are taken."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+from pipeline.commands.status import status
+from pipeline.survival.recovery import _choose
+from pipeline.tracking.store import Store
+from tests.conftest import small_config
+
+
+def test_narrow_terminal_has_short_ids(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path)
+    config = small_config()
+    parent = store.start_parent(config)
+    attempt = store.start_attempt(parent, config, rung="v3", number=0, diff={}, warm_start=None, reason="")
+
+    def said(width: int) -> str:
+        console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+        status(store, console)
+        assert isinstance(console.file, io.StringIO)
+        return console.file.getvalue()
+
+    assert parent in said(200) and attempt in said(200)
+    narrow = said(80)
+    assert parent[:8] in narrow and attempt[:8] in narrow and parent not in narrow
+    assert _choose(store, parent[:8]).info.run_id == parent
