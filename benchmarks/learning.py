@@ -19,10 +19,12 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mlflow.entities import Run
 
 from benchmarks.learning_page import HEADER, figure, table, write_page
 from benchmarks.report import RESULTS, circumstances
@@ -50,7 +52,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "two_experts": ("ladder.rungs=[two_experts]",),
     "v2_router_gat": ("ladder.rungs=[v2_router_gat]",),
 }  # fmt: skip
-JUDGED = ("score", "task_return", "depth")
+JUDGED = ("score", "episode/task_return", "episode/depth")
 ROUTING = ("alpha_entropy", "specialisation")
 
 
@@ -82,20 +84,24 @@ def run_pipeline(variant: str, overrides: list[str]) -> dict[str, Any]:
     store = Store(tracking_uri(config), tracking_root(config))
     runs = next(runs for experiment, runs in store.experiments() if experiment.name == config.experiment.name)
     attempt = next(run for run in runs if run.data.tags["ladder.kind"] == "attempt")
-    experts = [f"expert_usage/{name}" for name in config.policy.experts]
-    history = store.history(attempt.info.run_id, ["episodes", *JUDGED, *ROUTING, *experts])
+    return {"exit_code": done.returncode} | of_attempt(store, attempt, config.policy.experts)
+
+
+def of_attempt(store: Store, attempt: Run, experts: Sequence[str]) -> dict[str, Any]:
+    """What a finished attempt logged: the run's figures, its curve, and what its router did."""
+    usage = [f"expert_usage/{name}" for name in experts]
+    history = store.history(attempt.info.run_id, ["episodes", *JUDGED, *ROUTING, *usage])
     steps, counted = history.series("episodes")
     episodes = dict(zip(steps.tolist(), np.diff(counted, prepend=0.0).tolist(), strict=True))
     at, judged = history.aligned(JUDGED)
     rows = np.column_stack([at, [episodes[step] for step in at.tolist()], *judged.values()])
     tail = {}
-    for name in (*ROUTING, *experts):
+    for name in (*ROUTING, *usage):
         at, values = history.series(name)
         if len(at):
             tail[name] = float(np.median(values[at > 0.8 * steps[-1]]))
     return {
         "verdict": attempt.data.tags["ladder.verdict"],
-        "exit_code": done.returncode,
         **summary(rows),
         "last_fifth": tail,
         "specialisation": _thin(np.column_stack(history.series("specialisation"))),

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from benchmarks import learning_page
-from benchmarks.learning import VARIANTS, settings, summary
+from benchmarks.learning import JUDGED, ROUTING, VARIANTS, settings, summary
 from benchmarks.learning_page import routing, table, write_page
 from benchmarks.report import interval
+from pipeline.health.definitions import definition
 from pipeline.load import load_experiment
 
 
@@ -65,6 +66,11 @@ def test_page_ranks_variants_and_shows_the_routing(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(learning_page, "FOLDER", tmp_path)
     page = write_page({("NetHackScore-v0", 1000): runs}).read_text()
     assert "| v3 | 2 | 45.0" in page and (tmp_path / "learning.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("metric", [*JUDGED, *ROUTING])
+def test_what_it_reads_is_what_is_logged(metric: str) -> None:
+    assert definition(metric) is not None
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
