@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 
-from benchmarks.report import interval
+from benchmarks.report import difference, interval
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -66,6 +66,31 @@ def routing(runs: Runs) -> list[list[str]]:
     return rows
 
 
+PARTS = {
+    "v3_one_expert": "four experts, instead of one of the same size",
+    "v3_no_graph": "the graph",
+    "softmax_only": "sparsemax, instead of softmax throughout",
+    "v3_no_phases": "the phases, instead of the last one from the start",
+    "v3_centred_reward": "leaving the reward as it is, instead of centring it",
+    "freeze_gat": "training the encoder, instead of freezing it as it was drawn",
+    "ppo": "all of it, instead of a plain policy of the same size",
+}
+PARTS_HEADER = ["what V3 has", "against", "V3 is higher by", "runs", "so it"]
+
+
+def parts(runs: Runs) -> list[list[str]]:
+    """What each part of V3 brings: the difference to the variant without it, and whether its interval excludes 0."""
+    rows = []
+    for variant, words in PARTS.items():
+        if variant not in runs or "v3" not in runs:
+            continue
+        apart, low, high = difference(*([figure(run) for run in runs[name]] for name in ("v3", variant)))
+        found = "helps" if low > 0 else "harms" if high < 0 else "cannot be told to help"
+        shown = f"{apart:+.1f}" + ("" if np.isnan(low) else f" [{low:+.1f}, {high:+.1f}]")
+        rows.append([words, variant, shown, f"{len(runs['v3'])}, {len(runs[variant])}", found])
+    return rows
+
+
 ROUTING_HEADER = ["variant", "α-entropy (nats)", "load of the least and the most used", "specialisation", "verdicts"]
 
 
@@ -114,6 +139,9 @@ def write_page(everything: dict[tuple[str, int], Runs]) -> Path:
     ]
     for (environment, steps), runs in everything.items():
         lines += ["", f"## {environment}, {steps:,} steps", "", *_markdown(HEADER, table(runs))]
+        if found := parts(runs):
+            lines += ["", "What each part brings (difference of the means, bootstrapped over the seeds of both):", ""]
+            lines += _markdown(PARTS_HEADER, found)
         if found := routing(runs):
             lines += ["", "What the router did in the last fifth, medians over seeds:", ""]
             lines += _markdown(ROUTING_HEADER, found)

@@ -10,8 +10,8 @@ import pytest
 
 from benchmarks import learning_page
 from benchmarks.learning import JUDGED, ROUTING, VARIANTS, settings, summary
-from benchmarks.learning_page import routing, table, write_page
-from benchmarks.report import interval
+from benchmarks.learning_page import parts, routing, table, write_page
+from benchmarks.report import difference, interval
 from pipeline.health.definitions import definition
 from pipeline.load import load_experiment
 
@@ -51,6 +51,21 @@ def test_intervals_are_over_runs() -> None:
     assert interval(values, "iqm")[0] == pytest.approx(3.0)  # the middle half; the outlier does not count
     assert interval(values, "median")[0] == 3.0
     assert interval([5.0], "mean")[0] == 5.0 and np.isnan(interval([5.0], "mean")[1])
+
+
+def test_a_part_helps_only_where_the_interval_excludes_zero() -> None:
+    assert difference([3.0, 5.0, 4.0], [1.0, 2.0, 1.5])[0] == pytest.approx(2.5)
+    v3 = [run("v3", score, seed) for seed, score in enumerate([40, 44, 48])]
+    others = {
+        "v3_no_graph": [run("v3_no_graph", score, seed) for seed, score in enumerate([20, 22, 25])],
+        "v3_one_expert": [run("v3_one_expert", score, seed) for seed, score in enumerate([35, 44, 50])],
+        "ppo": [run("ppo", score, seed) for seed, score in enumerate([60, 62, 70])],
+        "v3_no_phases": [run("v3_no_phases", 10, 1)],
+    }
+    found = {row[1]: row for row in parts({"v3": v3, **others})}
+    assert found["v3_no_graph"][2].startswith("+21.7 [") and found["v3_no_graph"][4] == "helps"
+    assert found["v3_one_expert"][4] == found["v3_no_phases"][4] == "cannot be told to help"
+    assert found["ppo"][4] == "harms"
 
 
 def test_page_ranks_variants_and_shows_the_routing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
