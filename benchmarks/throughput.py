@@ -82,7 +82,7 @@ Where V3's time goes on one core:
 {shares}
 
 Delivering the metrics to MLflow and judging them is another process's work, at one poll a second: {health:.1%} of
-one core.
+one core, {share:.1%} of this machine.
 """
 
 
@@ -193,6 +193,7 @@ def write_page(result: dict[str, Any]) -> None:
             f"| {name} | {share:.1%} |" for name, share in sorted(shares.items(), key=itemgetter(1), reverse=True)
         ),
         health=health,
+        share=health / result["machine"]["cores"],
     )
     PAGE.write_text(text)
 
