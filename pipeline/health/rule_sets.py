@@ -128,9 +128,9 @@ V3: tuple[AnyRule, ...] = (
         name="dead_expert",
         verdict="expert_collapse",
         conditions=(Condition(metric="expert_usage_min", below=0.001),),
-        window=12,
-        patience=12,
-        meaning="One expert is never chosen any more; in healthy runs none falls below 4 % of the load.",
+        window=15,
+        patience=10,
+        meaning="One expert is hardly ever chosen any more; in no update of a healthy run has it been so.",
     ),
     Rule(
         name="indecision",
