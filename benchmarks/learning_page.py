@@ -75,6 +75,8 @@ PARTS = {
     "freeze_gat": "training the encoder, instead of freezing it as it was drawn",
     "ppo": "all of it, instead of a plain policy of the same size",
 }
+FEWEST = 3
+"""Runs of each, with which an interval says anything."""
 PARTS_HEADER = ["what V3 has", "against", "V3 is higher by", "runs", "so it"]
 
 
@@ -86,6 +88,8 @@ def parts(runs: Runs) -> list[list[str]]:
             continue
         apart, low, high = difference(*([figure(run) for run in runs[name]] for name in ("v3", variant)))
         found = "helps" if low > 0 else "harms" if high < 0 else "cannot be told to help"
+        if min(len(runs[name]) for name in ("v3", variant)) < FEWEST:
+            found = "too few runs to tell"
         shown = f"{apart:+.1f}" + ("" if np.isnan(low) else f" [{low:+.1f}, {high:+.1f}]")
         rows.append([words, variant, shown, f"{len(runs['v3'])}, {len(runs[variant])}", found])
     return rows

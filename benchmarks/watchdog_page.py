@@ -28,7 +28,8 @@ _DETECTION = """
 
 {faulty_runs} faulty and {healthy_runs} healthy runs with seeds on which nothing was calibrated, recorded once and
 replayed for each set of rules (`python -m benchmarks.detection`). Recall: an alarm at most five updates before the
-fault's own symptom, or after it. Delay: from the symptom to the verdict. All intervals 95 %.
+fault's own symptom, or after it. Delay: from the symptom to the verdict. In {did_not_strike} more runs the fault was
+there but its symptom never came; they do not count. All intervals 95 %.
 """
 _RULES = """
 `seed` is the brief to the letter; `threshold` has the bounds of `v3` but no persistence; `six_sigma` is mean + 6 σ of
