@@ -184,4 +184,5 @@ def test_cartpole_example_goes_down_its_own_ladder(tmp_path: Path, monkeypatch: 
     assert main(["run", "examples/cartpole.yaml", f"tracking.root={tmp_path}"]) == 0
     attempts = load(root=tmp_path).attempts
     assert attempts.verdict.tolist() == ["gradient_explosion", "healthy"]
-    assert attempts.score[0] < 30 and attempts.score[1] > 50  # a policy that plays at random: 22
+    # Its first fifteen episodes are lucky: the mean is 90 at the verdict and falls until the trainer is ended.
+    assert attempts.score[0] < 95 and attempts.score[1] > 150
