@@ -216,7 +216,8 @@ class Reporter(Display):
             handler.close()
 
     def _report(self) -> None:
-        history = self._store.history(self._run_id, [self._metric, "progress"])
+        # Progress first: what is read second has at least the updates of what was read before it.
+        history = self._store.history(self._run_id, ["progress", self._metric])
         for percent, value in points(history, self._metric, self._reported):
             seed, done = len(self._before), self._before
             self._trial.report(float(np.mean([*done, value])), round((100 * seed + percent) / self._seeds))
