@@ -141,7 +141,7 @@ def _graph(glyphs: np.ndarray, x: np.ndarray, y: np.ndarray, nodes: int, neighbo
     kinds = _KIND_OF_GLYPH[glyphs]
     kinds[every, y, x] = 0  # the hero's own square
 
-    game, row, column = np.nonzero(kinds)
+    game, row, column = np.unravel_index(np.flatnonzero(kinds), kinds.shape)  # np.nonzero, in half the time
     dx, dy = column - x[game], row - y[game]
     # Chebyshev distance (a diagonal step is one step), Euclidean and then map order between equals.
     order = np.lexsort((dx * dx + dy * dy, np.maximum(abs(dx), abs(dy)), game))
@@ -170,8 +170,8 @@ def _graph(glyphs: np.ndarray, x: np.ndarray, y: np.ndarray, nodes: int, neighbo
 
 def _adjacency(position: np.ndarray, exists: np.ndarray, neighbours: int) -> np.ndarray:
     n, nodes, _ = position.shape
-    gap = abs(position[:, :, None] - position[:, None, :])
-    distance = gap.max(axis=-1) + 0.01 * gap.min(axis=-1)
+    dx, dy = (abs(axis[:, :, None] - axis[:, None, :]) for axis in np.moveaxis(position, -1, 0))
+    distance = np.maximum(dx, dy) + np.float32(0.01) * np.minimum(dx, dy)
     distance[~(exists[:, :, None] & exists[:, None, :])] = np.inf
     diagonal = np.arange(nodes)
     distance[:, diagonal, diagonal] = np.inf
