@@ -28,7 +28,7 @@
 | begins, minutes | float | minutes from the parent's start; duration |
 | episodes, steps | int | of the training's schedule, so with what was carried over |
 | trained_steps | int | environment steps of this attempt alone |
-| score, score_low, score_high | float | mean of about the last `training.score_window` episodes, 95 % interval |
+| score, score_low, score_high | float | mean of the last `training.score_window` episodes, 95 % interval |
 | best_score | float | highest windowed score |
 | steps_per_second, memory_mb | float | median, maximum |
 | changed | dict | dotted key → [value of the experiment, value of this attempt] |

@@ -50,7 +50,9 @@ def probability_of_improvement(x: np.ndarray, y: np.ndarray, seed: int = 0) -> I
 
 
 def recent_mean(values: np.ndarray, episodes: np.ndarray, window: int, seed: int = 0) -> Interval:
-    """Mean score of about the last `window` episodes of one run, with its interval over updates.
+    """Mean score of the last `window` episodes of one run, with its interval over updates.
+
+    Of the update in which the window begins, as many episodes count as are inside, at that update's mean.
 
     Args:
         values: (n,) mean over the episodes that ended in each update.
@@ -63,7 +65,7 @@ def recent_mean(values: np.ndarray, episodes: np.ndarray, window: int, seed: int
         return Interval(np.nan, np.nan, np.nan)
     weight = np.maximum(np.diff(episodes, prepend=episodes[0] - 1), 1)
     recent = episodes > episodes[-1] - window
-    values, weight = values[recent], weight[recent]
+    values, weight = values[recent], np.minimum(weight, episodes - episodes[-1] + window)[recent]
     mean = float(np.average(values, weights=weight))
     if len(values) < 2:
         return Interval(mean, np.nan, np.nan)

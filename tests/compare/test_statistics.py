@@ -60,4 +60,5 @@ def test_recent_mean_is_that_of_the_episodes() -> None:
     found = recent_mean(values, episodes, window=6)
     assert found.value == pytest.approx(np.mean([1, 2, 3, 4, 5, 6]))
     assert found.low < found.value < found.high < 100
+    assert recent_mean(values, episodes, window=5).value == pytest.approx(np.mean([1.5, 3, 4, 5, 6]))
     assert recent_mean(values, episodes, window=1).value == pytest.approx(5.0)
