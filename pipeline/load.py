@@ -79,6 +79,10 @@ def merge(file: Any, overrides: Iterable[str], source: str) -> dict[str, Any]:
     for word in words:
         if not re.match(r"[^=.\s][^=\s]*=", word):
             raise BadInput(f"{word}: not an override; write key.sub=value")
+        try:
+            OmegaConf.from_dotlist([word])
+        except yaml.YAMLError as error:
+            raise BadInput(f"{word}: not readable as YAML: {_one_line(error)}") from error
     try:
         defaults = ExperimentConfig().model_dump(mode="json")
         # An empty section (`training:` with nothing under it) means its defaults.
@@ -175,4 +179,6 @@ def _nearest(name: str, names: Sequence[str]) -> str:
 
 
 def _one_line(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}: {error.problem}"
     return " ".join(str(error).split())

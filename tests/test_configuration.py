@@ -73,7 +73,7 @@ def test_bad_value(
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("training: [1\nb: {", "not readable as YAML"),
+        ("training: [1\nb: {", "not readable as YAML: line 2, column 2: did not find expected ',' or ']'"),
         ("- a\n- b\n", "mapping"),
         ("training:\n  seed: 1\n  seed: 2\n", "duplicate"),
     ],

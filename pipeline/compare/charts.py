@@ -18,11 +18,15 @@ from pipeline.svg import Chart, number
 
 Colours = Mapping[str, int]
 """Of each rung."""
+_FIRST_EPISODES = 10
 
 
 def score_curves(night: Comparison, attempts: pd.DataFrame, colours: Colours, over: str) -> str | None:
-    """Windowed score of every attempt over `step` or `minutes`, with the random baseline; None where there is none."""
-    curves = {run: night.history(run, "score_window") for run in attempts.run_id}
+    """Windowed score of every attempt over `step` or `minutes`, with the random baseline; None where there is none.
+
+    A curve begins with its tenth episode if it goes beyond it: a mean over two or three would set the axis.
+    """
+    curves = {run: _settled(night, run) for run in attempts.run_id}
     curves = {run: curve for run, curve in curves.items() if len(curve)}
     if not curves:
         return None
@@ -49,6 +53,13 @@ def score_curves(night: Comparison, attempts: pd.DataFrame, colours: Colours, ov
         else:
             chart.cross(*end, says)
     return chart.render()
+
+
+def _settled(night: Comparison, run: str) -> pd.DataFrame:
+    curve, episodes = night.history(run, "score_window"), night.history(run, "episodes")
+    early = set(episodes.step[episodes.value < _FIRST_EPISODES])
+    later = curve[~curve.step.isin(early)]
+    return curve if later.empty else later
 
 
 def monitored(night: Comparison, run: str, band: Band, steps: tuple[float, float], top: float) -> str | None:
