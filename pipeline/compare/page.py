@@ -182,7 +182,8 @@ def _across(night: Comparison, colours: dict[str, int]) -> str:
     """The summary of several experiments: runs are the unit."""
     settled, rungs, better = night.settled(), night.rungs(), night.improvement()
     count = len(night.experiments)
-    healthy = int((night.experiments.outcome == "healthy").sum())
+    ended = night.experiments[night.experiments.outcome == "healthy"]
+    healthy, above_random = len(ended), sum(row.score_low > row.random_high for row in ended.itertuples())
     rows = "".join(
         f'<tr><td><a href="#{row.parent}">{escape(row.experiment)}, seed {row.seed}</a></td>'
         f'<td class="{tone(row.outcome)}">{escape(words(row.outcome))}</td>'
@@ -207,8 +208,9 @@ def _across(night: Comparison, colours: dict[str, int]) -> str:
     drawn = "".join(f"<figure>{each}</figure>" for each in (figure, curves, chances) if each)
     return (
         f"<header><h1>{escape(', '.join(dict.fromkeys(night.experiments.experiment)))}: {count} experiments</h1>"
-        f'<p class="lead"><b class="{"good" if healthy == count else "wait"}">{healthy} of {count}</b> ended healthy; '
-        f"settled policies score {plain_interval(*settled.loc['settled', _SCORE])}, random ones "
+        f'<p class="lead"><b class="{"good" if healthy == count else "wait"}">{healthy} of {count}</b> ended healthy, '
+        f'<b class="{"good" if above_random == count else "wait"}">{above_random}</b> with a policy clearly '
+        f"better than random; settled policies score {plain_interval(*settled.loc['settled', _SCORE])}, random ones "
         f"{plain_interval(*settled.loc['random', _SCORE])} (interquartile means over experiments).</p></header>"
         "<section><div class='scroll'><table><tr><th>experiment</th><th>outcome</th><th>settled on</th>"
         f"<th class='n'>attempts</th><th class='n'>time</th><th class='n'>score</th><th class='n'>random</th></tr>"

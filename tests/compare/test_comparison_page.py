@@ -148,3 +148,13 @@ def test_other_metrics_than_the_monitored_ones_are_shown_as_evidence(nights: Nig
     drawn = charts.other_evidence(night, made["other"][1][0], evidence)
     assert drawn is not None and "update" in drawn and 'class="limit"' in drawn
     assert charts.other_evidence(night, made["other"][1][0], Evidence(rule="x", metric="gradient_norm")) is None
+
+
+def test_lead_counts_the_policies_that_are_better_than_random(nights: Nights, tmp_path: Path) -> None:
+    """The settled ones score about 20 and 26; random play is raised to 22."""
+    store, _ = nights
+    night = read(store)
+    for random_high, says in ((9.0, '<b class="good">2</b>'), (22.0, '<b class="wait">1</b>')):
+        night.experiments["random_high"] = random_high
+        text = write_page(night, store, tmp_path).read_text()
+        assert f'<b class="good">2 of 2</b> ended healthy, {says} with a policy clearly better than random' in text
