@@ -37,9 +37,16 @@ from pipeline.health.monitor import judge
 from pipeline.health.rule_sets import RULE_SETS
 from pipeline.health.rules import AnyRule, Rule
 
-HEALTHY = {name: Fault(name, "healthy", "none", "healthy", {}, None, {}) for name in ("base", "score", "nethack")}
+LONGER = ("nethack", *(f"{task}_{steps}k" for task in ("score", "scout") for steps in (300, 1000, 2000)))
+HEALTHY = {name: Fault(name, "healthy", "none", "healthy", {}, None, {}) for name in ("base", *LONGER)}
 """The suite's own healthy run, and longer ones; see `benchmarks.recordings`."""
-FIRST_REPORTED = {"score": 4, "nethack": 2, "learning_rate": 12, "gat_explodes": 13, "router_learning_rate": 13}
+FIRST_REPORTED = dict.fromkeys(LONGER, 1) | {
+    "score_1000k": 4,
+    "nethack": 2,
+    "learning_rate": 12,
+    "gat_explodes": 13,
+    "router_learning_rate": 13,
+}
 """Seeds below were looked at while the rules were calibrated; for all others 11."""
 EARLY = 5
 """Updates before the onset from which an alarm counts as seen: the symptom is not the only sign of a fault."""
@@ -163,6 +170,7 @@ def summary(faulty: list[Recording], healthy: list[Recording], detect: Detector)
     alarms = {
         f"{each.fault.name} {each.rung} seed {each.seed}": found for each in healthy if (found := detect(each.history))
     }
+    lengths = [len(each.history.series("update")[0]) for each in healthy]
     delays = [each["delay_updates"] for each in examined if each["delay_updates"] is not None]
     seconds = [each["delay_seconds"] for each in examined if each["delay_seconds"] is not None]
     return {
@@ -173,6 +181,8 @@ def summary(faulty: list[Recording], healthy: list[Recording], detect: Detector)
         "delay_updates": interval(delays, "median") if delays else None,
         "delay_seconds": interval(seconds, "median") if seconds else None,
         "healthy_runs": len(healthy),
+        "healthy_updates": sum(lengths),
+        "longest_healthy_run": max(lengths),
         "false_alarms": share(len(alarms), len(healthy)),
         "alarms": alarms,
         "faults": examined,
@@ -195,7 +205,8 @@ def main() -> None:
         parser.error("nothing recorded; first: python -m benchmarks.recordings")
     results = {name: summary(faulty, healthy, detect) for name, detect in DETECTORS.items()}
 
-    print(f"{len(faulty)} faulty and {len(healthy)} healthy runs, seeds: {asked.seeds}\n")
+    print(f"{len(faulty)} faulty and {len(healthy)} healthy runs, seeds: {asked.seeds}")
+    print("healthy: {healthy_updates:,} updates, up to {longest_healthy_run:,} in a run\n".format(**results["v3"]))
     print(f"{'rules':10} {'recall':18} {'right verdict':18} {'delay, updates':18} {'false alarms':18}")
     for name, found in results.items():
         delay = found["delay_updates"]

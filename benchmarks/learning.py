@@ -4,10 +4,10 @@
     python -m benchmarks.learning --report          only the page, from the results at hand
 
 Each run is an experiment of this pipeline (experiments/score.yaml; its failing rules only warn here, so that all runs
-have the same length), SB3's and random ones aside. Each leaves a file of its own under `results/learning/`; what is
-there is not computed again. The figure of a run is the mean over its last 300 episodes of the game's own score (for
-NetHackScout-v0: of the task's own return). Statistics are over runs, as in rliable (Agarwal et al. 2021,
-https://arxiv.org/abs/2108.13264).
+have the same length), SB3's and random ones aside. Each leaves a file of its own under `results/learning/`, and V3 and
+its rungs their histories for `benchmarks.detection`; what is there is not computed again. The figure of a run is the
+mean over its last 300 episodes of the game's own score (for NetHackScout-v0: of the task's own return). Statistics are
+over runs, as in rliable (Agarwal et al. 2021, https://arxiv.org/abs/2108.13264).
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ import numpy as np
 from mlflow.entities import Run
 
 from benchmarks.learning_page import HEADER, figure, table, write_page
+from benchmarks.recordings import export, path_of
 from benchmarks.report import RESULTS, circumstances
+from fallbacks.ladder import BUILT_IN
 from pipeline.config import ExperimentConfig
 from pipeline.environments.vector import random_episodes
 from pipeline.health.rule_sets import RULE_SETS
@@ -84,7 +86,15 @@ def run_pipeline(variant: str, overrides: list[str]) -> dict[str, Any]:
     store = Store(tracking_uri(config), tracking_root(config))
     runs = next(runs for experiment, runs in store.experiments() if experiment.name == config.experiment.name)
     attempt = next(run for run in runs if run.data.tags["ladder.kind"] == "attempt")
+    if variant in BUILT_IN:
+        export(store, attempt.info.run_id, history_path(variant, config))
     return {"exit_code": done.returncode} | of_attempt(store, attempt, config.policy.experts)
+
+
+def history_path(variant: str, config: ExperimentConfig) -> Path:
+    """`score_300k-v3-seed1.csv.gz` among the recordings."""
+    task = config.environment.id.removeprefix("NetHack").removesuffix("-v0").lower()
+    return path_of(f"{task}_{(config.training.steps or 0) // 1000}k", variant, config.training.seed)
 
 
 def of_attempt(store: Store, attempt: Run, experts: Sequence[str]) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
     python -m benchmarks.recordings [--seeds 3] [--first-seed 1] [--faults base,sharp_router] [--rungs v3] [--jobs 2]
 
-    python -m benchmarks.recordings --export RUN_ID --name score-v3-seed4 [--root mlruns]
+    python -m benchmarks.recordings --export RUN_ID --name nethack-v3-seed2 [--root mlruns]
 
 Each run is this project's own trainer on a configuration of the fault suite, to its end, without a watchdog; each
 leaves `results/histories/FAULT-RUNG-seedN.csv.gz`, and what is there is not run again. `--export` takes a run that is
-in a store: `score-…` are runs of `benchmarks.learning` (1 M steps, rules only warned), `nethack-…` of
-`experiments/nethack.yaml` (the brief's whole schedule).
+in a store: `nethack-…` are runs of `experiments/nethack.yaml` (the brief's whole schedule). Those of V3 and its rungs
+in `benchmarks.learning` leave theirs by themselves: `score_300k-…` is NetHackScore-v0 over 300,000 steps.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from benchmarks.suite import Fault, load_suite
 from fallbacks.ladder import BUILT_IN
 from pipeline.attempt import PendingFault
 from pipeline.config import ExperimentConfig
+from pipeline.tracking.store import Store, default_uri
 
 FOLDER = RESULTS / "histories"
 
@@ -73,11 +74,8 @@ def record(fault: Fault, rung: str, seed: int) -> str:
     return f"{fault.name} {rung} seed {seed}: {len(frame)} updates, {time.monotonic() - began:.0f} s"
 
 
-def export(run_id: str, root: Path, path: Path) -> None:
+def export(store: Store, run_id: str, path: Path) -> None:
     """A run that is in a store, as one that was recorded."""
-    from pipeline.tracking.store import Store, default_uri
-
-    store = Store(default_uri(root), root)
     history = store.history(run_id, store.latest(run_id))
     columns = {name: pd.Series(dict(zip(*history.series(name), strict=True))) for name in history.metrics}
     frame = pd.DataFrame(columns).rename_axis("step").sort_index()
@@ -97,7 +95,8 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("mlruns"))
     asked = parser.parse_args()
     if asked.export:
-        export(asked.export, asked.root.resolve(), FOLDER / f"{asked.name}.csv.gz")
+        root = asked.root.resolve()
+        export(Store(default_uri(root), root), asked.export, FOLDER / f"{asked.name}.csv.gz")
         return
     print(f"commit {circumstances()['commit']}")
     seeds = range(asked.first_seed, asked.first_seed + asked.seeds)

@@ -27,7 +27,8 @@ _DETECTION = """
 ## Detection
 
 {faulty_runs} faulty and {healthy_runs} healthy runs with seeds on which nothing was calibrated, recorded once and
-replayed for each set of rules (`python -m benchmarks.detection`). Recall: an alarm at most five updates before the
+replayed for each set of rules (`python -m benchmarks.detection`). The healthy ones are {healthy_updates:,} updates in
+all, up to {longest_healthy_run:,} in a run, over every rung. Recall: an alarm at most five updates before the
 fault's own symptom, or after it. Delay: from the symptom to the verdict. In {did_not_strike} more runs the fault was
 there but its symptom never came; they do not count. All intervals 95 %.
 """
