@@ -34,7 +34,9 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import pandas as pd
 
+from benchmarks.recordings import FOLDER
 from benchmarks.report import RESULTS, interval, write
 from benchmarks.sb3 import GamesVecEnv, build, dummy_games
 from fallbacks.ladder import BUILT_IN
@@ -83,6 +85,13 @@ Where V3's time goes on one core:
 
 Delivering the metrics to MLflow and judging them is another process's work, at one poll a second: {health:.1%} of
 one core, {share:.1%} of this machine.
+
+What a long run costs from its beginning to its end (V3 on NetHackScore-v0, `python -m benchmarks.learning`; medians;
+memory is that of the trainer and its worker):
+
+| environment steps | ms an update of 2048 steps | memory, MB |
+|---|---|---|
+{long_run}
 """
 
 
@@ -173,6 +182,19 @@ def profile(store: Store, folder: Path, updates: int) -> dict[str, float]:
     return shares
 
 
+def long_run() -> str:
+    """Whether a step costs the same at the end of a long run: fifths of the longest recording, as a table."""
+    paths = FOLDER.glob("score_*k-v3-seed*.csv.gz")
+    recorded = max((pd.read_csv(path, index_col="step") for path in paths), key=len)
+    spent = recorded["time/collect"] + recorded["time/update"]
+    rows = [
+        f"| {steps[0]:,} – {steps[-1]:,} | {1000 * spent[steps].median():,.0f} "
+        f"| {recorded.memory_mb[steps].median():,.0f} |"
+        for steps in np.array_split(recorded.index, 5)
+    ]
+    return "\n".join(rows)
+
+
 def write_page(result: dict[str, Any]) -> None:
     speeds, limits = result["steps_per_second"], result["intervals"]
     ratios, ratio_limits = result["ratios"], result["ratio_intervals"]
@@ -194,6 +216,7 @@ def write_page(result: dict[str, Any]) -> None:
         ),
         health=health,
         share=health / result["machine"]["cores"],
+        long_run=long_run(),
     )
     PAGE.write_text(text)
 

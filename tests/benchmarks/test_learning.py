@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from benchmarks import learning_page
-from benchmarks.learning import JUDGED, ROUTING, VARIANTS, settings, summary
+from benchmarks.detection import HEALTHY
+from benchmarks.learning import EXPERIMENT, JUDGED, ROUTING, VARIANTS, history_path, settings, summary
 from benchmarks.learning_page import parts, routing, table, write_page
 from benchmarks.report import difference, interval
 from pipeline.health.definitions import definition
@@ -95,3 +96,11 @@ def test_every_variant_is_a_valid_experiment(variant: str) -> None:
     assert config.training.steps == 400_000 and config.training.seed == 3
     assert config.phases.warmup_until <= config.phases.transition_until <= config.training.episodes
     assert all(rule.action == "warn" for rule in config.health.build())
+
+
+@pytest.mark.parametrize("budget", [300_000, 1_000_000, 2_000_000])
+@pytest.mark.parametrize("environment", ["NetHackScore-v0", "NetHackScout-v0"])
+def test_histories_are_found_among_the_healthy_recordings(environment: str, budget: int) -> None:
+    config = load_experiment(Path(EXPERIMENT), settings(environment, budget, seed=7))
+    fault, rung, seed = history_path("freeze_gat", config).name.split("-")
+    assert (fault in HEALTHY, rung, seed) == (True, "freeze_gat", "seed7.csv.gz")
