@@ -185,12 +185,12 @@ def measure(variant: str, environment: str, budget: int, seed: int) -> Path:
 
 
 def results() -> dict[tuple[str, int], dict[str, list[dict[str, Any]]]]:
-    """(environment, steps) → variant → its runs."""
+    """(environment, steps) → variant → its runs; the longest first."""
     found: dict[tuple[str, int], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for path in sorted((RESULTS / "learning").glob("*/*.json")):
         result = json.loads(path.read_text())
         found[result["environment"], result["steps"]][result["variant"]].append(result)
-    return found
+    return dict(sorted(found.items(), key=lambda each: (each[0][0], -each[0][1])))
 
 
 def main() -> None:

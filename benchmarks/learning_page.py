@@ -98,28 +98,44 @@ def parts(runs: Runs) -> list[list[str]]:
 ROUTING_HEADER = ["variant", "α-entropy (nats)", "load of the least and the most used", "specialisation", "verdicts"]
 
 
+COLOURS = {name: f"C{number}" for number, name in enumerate(dict.fromkeys(["v3", "ppo", "sb3", *PARTS]))}
+"""The same in every panel; of the others, black."""
+MANY = 4
+"""Curves in a panel; with more, only V3's range is shown."""
+
+
 def draw(everything: dict[tuple[str, int], Runs], path: Path) -> None:
-    """Curves: means over seeds, and their range, of the last 100 episodes."""
-    figure_, axes = pyplot.subplots(
-        len(everything), 1, figsize=(9, 4.2 * len(everything)), squeeze=False, layout="constrained"
-    )
-    for axis, ((environment, steps), runs) in zip(axes[:, 0], everything.items(), strict=True):
+    """Curves: means over seeds, and their range, of the last 100 episodes; a panel for each environment and length."""
+    panels = -(-len(everything) // 2)
+    figure_, axes = pyplot.subplots(panels, 2, figsize=(13, 4.4 * panels), squeeze=False, layout="constrained")
+    for axis in axes.flat[len(everything) :]:
+        axis.axis("off")
+    for axis, ((environment, steps), runs) in zip(axes.flat, everything.items(), strict=False):
         column = 2 if environment.startswith("NetHackScout") else 1
-        for number, (variant, found) in enumerate(sorted(runs.items())):
-            colour = f"C{number}"
-            if variant == "random":
-                axis.axhline(np.mean([figure(run) for run in found]), color="grey", ls="--", label="random")
-                continue
-            grid = np.linspace(steps / 20, steps, 60)
+        grid = np.linspace(steps / 10, steps, 60)
+        learning = {variant: found for variant, found in runs.items() if variant != "random"}
+        for variant, found in sorted(learning.items(), key=lambda each: -np.mean([figure(run) for run in each[1]])):
+            colour = COLOURS.get(variant, "black")
             curves = [np.interp(grid, *np.array(run["curve"])[:, [0, column]].T) for run in found]
-            axis.plot(grid, np.mean(curves, axis=0), color=colour, label=f"{variant} ({len(found)})")
-            axis.fill_between(grid, np.min(curves, axis=0), np.max(curves, axis=0), color=colour, alpha=0.12, lw=0)
-        axis.set_title(f"{environment}: {steps:,} steps", loc="left")
-        axis.set_xlabel("environment steps")
+            axis.plot(grid / 1000, np.mean(curves, axis=0), color=colour, label=f"{variant} ({len(found)})")
+            if len(found) > 1 and (variant == "v3" or len(learning) <= MANY):
+                low, high = np.min(curves, axis=0), np.max(curves, axis=0)
+                axis.fill_between(grid / 1000, low, high, color=colour, alpha=0.12, lw=0)
+        # The random policy's figure does not depend on how long the others are trained.
+        chance = [
+            figure(run)
+            for (where, _), each in everything.items()
+            if where == environment
+            for run in each.get("random", [])
+        ]
+        if chance:
+            axis.axhline(np.mean(chance), color="grey", ls="--", label="random")
+        axis.set_title(f"{environment}, {steps:,} steps", loc="left")
+        axis.set_xlabel("thousands of environment steps")
         axis.set_ylabel("return" if column == 2 else "the game's own score")
-        axis.legend(fontsize=8, ncols=2)
+        axis.legend(fontsize=8, ncols=2, loc="upper left")
         axis.grid(alpha=0.3)
-    figure_.savefig(path, dpi=110)
+    figure_.savefig(path, dpi=80)
     pyplot.close(figure_)
 
 
