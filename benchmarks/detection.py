@@ -37,17 +37,17 @@ from pipeline.health.monitor import judge
 from pipeline.health.rule_sets import RULE_SETS
 from pipeline.health.rules import AnyRule, Rule
 
-LONGER = ("nethack", *(f"{task}_{steps}k" for task in ("score", "scout") for steps in (300, 1000, 2000)))
-HEALTHY = {name: Fault(name, "healthy", "none", "healthy", {}, None, {}) for name in ("base", *LONGER)}
+HEALTHY = re.compile(r"base|nethack|(score|scout)_\d+k")
 """The suite's own healthy run, and longer ones; see `benchmarks.recordings`."""
-FIRST_REPORTED = dict.fromkeys(LONGER, 1) | {
+FIRST_REPORTED = {
     "score_1000k": 4,
     "nethack": 2,
     "learning_rate": 12,
     "gat_explodes": 13,
     "router_learning_rate": 13,
 }
-"""Seeds below were looked at while the rules were calibrated; for all others 11."""
+"""Seeds below were looked at while the rules were calibrated; for all others 11, and 1 for longer
+healthy runs."""
 EARLY = 5
 """Updates before the onset from which an alarm counts as seen: the symptom is not the only sign of a fault."""
 
@@ -64,17 +64,23 @@ class Recording:
 
 
 def recordings() -> list[Recording]:
-    suite = load_suite() | HEALTHY
+    suite = load_suite()
     found = []
     for path in sorted(FOLDER.glob("*.csv.gz")):
         match = re.fullmatch(r"(\w+)-(\w+)-seed(\d+)\.csv\.gz", path.name)
-        if match and match[1] in suite:
-            found.append(Recording(suite[match[1]], match[2], int(match[3]), History.read_csv(path)))
+        if match and HEALTHY.fullmatch(match[1]):
+            fault = Fault(match[1], "healthy", "none", "healthy", {}, None, {})
+        elif match and match[1] in suite:
+            fault = suite[match[1]]
+        else:
+            continue
+        found.append(Recording(fault, match[2], int(match[3]), History.read_csv(path)))
     return found
 
 
 def is_reported(recording: Recording) -> bool:
-    return recording.seed >= FIRST_REPORTED.get(recording.fault.name, 11)
+    longer = recording.fault.verdict == "healthy" and recording.fault.name != "base"
+    return recording.seed >= FIRST_REPORTED.get(recording.fault.name, 1 if longer else 11)
 
 
 def by_rules(rules: Iterable[AnyRule]) -> Detector:
@@ -176,6 +182,11 @@ def summary(faulty: list[Recording], healthy: list[Recording], detect: Detector)
     return {
         "faulty_runs": len(examined),
         "did_not_strike": len(faulty) - len(examined),
+        "said_of_those": {
+            f"{each.fault.name} seed {each.seed}": found[0] if (found := detect(each.history)) else None
+            for each in faulty
+            if examine(each, detect) is None
+        },
         "recall": share(sum(each["seen"] for each in examined), len(examined)),
         "right_verdict": share(sum(each["right"] for each in examined), len(examined)),
         "delay_updates": interval(delays, "median") if delays else None,
@@ -199,8 +210,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None)
     asked = parser.parse_args()
     chosen = [each for each in recordings() if asked.seeds == "all" or is_reported(each) == (asked.seeds == "reported")]
-    healthy = [each for each in chosen if each.fault.name in HEALTHY]
-    faulty = [each for each in chosen if each.fault.name not in HEALTHY]
+    healthy = [each for each in chosen if HEALTHY.fullmatch(each.fault.name)]
+    faulty = [each for each in chosen if not HEALTHY.fullmatch(each.fault.name)]
     if not healthy or not faulty:
         parser.error("nothing recorded; first: python -m benchmarks.recordings")
     results = {name: summary(faulty, healthy, detect) for name, detect in DETECTORS.items()}

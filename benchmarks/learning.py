@@ -86,7 +86,7 @@ def run_pipeline(variant: str, overrides: list[str]) -> dict[str, Any]:
     store = Store(tracking_uri(config), tracking_root(config))
     runs = next(runs for experiment, runs in store.experiments() if experiment.name == config.experiment.name)
     attempt = next(run for run in runs if run.data.tags["ladder.kind"] == "attempt")
-    if variant in BUILT_IN:
+    if variant in BUILT_IN and done.returncode == 0 and attempt.data.tags["ladder.verdict"] == "healthy":
         export(store, attempt.info.run_id, history_path(variant, config))
     return {"exit_code": done.returncode} | of_attempt(store, attempt, config.policy.experts)
 

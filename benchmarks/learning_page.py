@@ -7,6 +7,8 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib import colormaps
+from scipy import stats
 
 from benchmarks.report import difference, interval
 
@@ -75,37 +77,46 @@ PARTS = {
     "freeze_gat": "training the encoder, instead of freezing it as it was drawn",
     "ppo": "all of it, instead of a plain policy of the same size",
 }
-FEWEST = 3
-"""Runs of each, with which an interval says anything."""
-PARTS_HEADER = ["what V3 has", "against", "V3 is higher by", "runs", "so it"]
+FEWEST = 4
+"""Runs of each; with three, no exact test can reach 5 %."""
+PARTS_HEADER = ["what V3 has", "against", "V3 is higher by", "exact p", "runs", "so it"]
 
 
 def parts(runs: Runs) -> list[list[str]]:
-    """What each part of V3 brings: the difference to the variant without it, and whether its interval excludes 0."""
+    """What each part of V3 brings: the difference to the variant without it, and whether it is shown.
+
+    As in docs/tuning.md both must agree: the interval excludes 0, and so does the exact Mann-Whitney test (two-sided).
+    """
     rows = []
     for variant, words in PARTS.items():
         if variant not in runs or "v3" not in runs:
             continue
-        apart, low, high = difference(*([figure(run) for run in runs[name]] for name in ("v3", variant)))
-        found = "helps" if low > 0 else "harms" if high < 0 else "cannot be told to help"
-        if min(len(runs[name]) for name in ("v3", variant)) < FEWEST:
+        ours, others = ([figure(run) for run in runs[name]] for name in ("v3", variant))
+        apart, low, high = difference(ours, others)
+        p_value = float(stats.mannwhitneyu(ours, others, method="exact").pvalue)
+        found = "cannot be told to help"
+        if p_value < 0.05 and not low <= 0 <= high:
+            found = "helps" if apart > 0 else "harms"
+        if min(len(ours), len(others)) < FEWEST:
             found = "too few runs to tell"
         shown = f"{apart:+.1f}" + ("" if np.isnan(low) else f" [{low:+.1f}, {high:+.1f}]")
-        rows.append([words, variant, shown, f"{len(runs['v3'])}, {len(runs[variant])}", found])
+        rows.append([words, variant, shown, f"{p_value:.2g}", f"{len(ours)}, {len(others)}", found])
     return rows
 
 
 ROUTING_HEADER = ["variant", "α-entropy (nats)", "load of the least and the most used", "specialisation", "verdicts"]
 
 
-COLOURS = {name: f"C{number}" for number, name in enumerate(dict.fromkeys(["v3", "ppo", "sb3", *PARTS]))}
-"""The same in every panel; of the others, black."""
+_NAMES = ("v3", "ppo", "sb3", *(name for name in PARTS if name != "ppo"), "two_experts", "v2_router_gat")
+_NO_GREY = (0, 2, 4, 6, 8, 10, 12, 16, 18, 1, 5)
+COLOURS = {name: colormaps["tab20"](number) for name, number in zip(_NAMES, _NO_GREY, strict=True)}
+"""The same in every panel."""
 MANY = 4
 """Curves in a panel; with more, only V3's range is shown."""
 
 
 def draw(everything: dict[tuple[str, int], Runs], path: Path) -> None:
-    """Curves: means over seeds, and their range, of the last 100 episodes; a panel for each environment and length."""
+    """Curves: means over seeds of the last 100 episodes; shaded: the range. A panel for each environment and length."""
     panels = -(-len(everything) // 2)
     figure_, axes = pyplot.subplots(panels, 2, figsize=(13, 4.4 * panels), squeeze=False, layout="constrained")
     for axis in axes.flat[len(everything) :]:
@@ -115,7 +126,7 @@ def draw(everything: dict[tuple[str, int], Runs], path: Path) -> None:
         grid = np.linspace(steps / 10, steps, 60)
         learning = {variant: found for variant, found in runs.items() if variant != "random"}
         for variant, found in sorted(learning.items(), key=lambda each: -np.mean([figure(run) for run in each[1]])):
-            colour = COLOURS.get(variant, "black")
+            colour = COLOURS[variant]
             curves = [np.interp(grid, *np.array(run["curve"])[:, [0, column]].T) for run in found]
             axis.plot(grid / 1000, np.mean(curves, axis=0), color=colour, label=f"{variant} ({len(found)})")
             if len(found) > 1 and (variant == "v3" or len(learning) <= MANY):
@@ -155,7 +166,7 @@ def write_page(everything: dict[tuple[str, int], Runs]) -> Path:
         "",
         f"Commits: {', '.join(commits)}.",
         "",
-        "![Curves: mean over seeds and range, last 100 episodes](learning.png)",
+        "![Curves: mean over seeds of the last 100 episodes; shaded: the range, of V3 alone among many](learning.png)",
     ]
     for (environment, steps), runs in everything.items():
         lines += ["", f"## {environment}, {steps:,} steps", "", *_markdown(HEADER, table(runs))]

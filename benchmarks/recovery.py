@@ -235,13 +235,22 @@ def settles_mildly(fault: Fault, rung: str | None) -> bool:
     return rung is not None and (rung not in RUNGS or rung == next(each for each in RUNGS if each in fault.cured_by))
 
 
+def has_struck(strategies: dict[str, Any]) -> bool:
+    """Whether the first attempt failed, which all strategies share: where it did not, there was nothing to mend."""
+    return any(result["verdicts"][0] != "healthy" for result in strategies.values())
+
+
 def report() -> Path:
     """The table, and `results/recovery.json`."""
     suite = load_suite()
     files = [json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))]
     whole = suite["base"].config(*SHORTER).training.steps or 0
     rows: dict[str, dict[str, Any]] = {}
-    curable = [each for each in files if suite[each["fault"]].cured_by and suite[each["fault"]].of_training]
+    curable = [
+        each
+        for each in files
+        if suite[each["fault"]].cured_by and suite[each["fault"]].of_training and has_struck(each["strategies"])
+    ]
     heads = ("runs", "ends healthy", "at the mildest cure", "steps over the oracle", "more than the ladder")
     print("{:14} {:>5} {:18} {:19} {:21} {}".format("curable faults", *heads))
     for strategy in (*STRATEGIES, "no_watchdog"):

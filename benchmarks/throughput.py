@@ -86,8 +86,9 @@ Where V3's time goes on one core:
 Delivering the metrics to MLflow and judging them is another process's work, at one poll a second: {health:.1%} of
 one core, {share:.1%} of this machine.
 
-What a long run costs from its beginning to its end (V3 on NetHackScore-v0, `python -m benchmarks.learning`; medians;
-memory is that of the trainer and its worker):
+What a long run costs from its beginning to its end: one run of V3 on NetHackScore-v0 (`python -m
+benchmarks.learning`), medians, memory of the trainer and its worker. Others used the machine now and then, which the
+times show.
 
 | environment steps | ms an update of 2048 steps | memory, MB |
 |---|---|---|
@@ -185,7 +186,9 @@ def profile(store: Store, folder: Path, updates: int) -> dict[str, float]:
 def long_run() -> str:
     """Whether a step costs the same at the end of a long run: fifths of the longest recording, as a table."""
     paths = FOLDER.glob("score_*k-v3-seed*.csv.gz")
-    recorded = max((pd.read_csv(path, index_col="step") for path in paths), key=len)
+    recorded = max((pd.read_csv(path, index_col="step") for path in paths), key=len, default=pd.DataFrame())
+    if recorded.empty:
+        return ""
     spent = recorded["time/collect"] + recorded["time/update"]
     rows = [
         f"| {steps[0]:,} – {steps[-1]:,} | {1000 * spent[steps].median():,.0f} "

@@ -81,7 +81,7 @@ def merge(file: Any, overrides: Iterable[str], source: str) -> dict[str, Any]:
             raise BadInput(f"{word}: not an override; write key.sub=value")
         try:
             OmegaConf.from_dotlist([word])
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, OmegaConfBaseException, TypeError, ValueError) as error:
             raise BadInput(f"{word}: not readable as YAML: {_one_line(error)}") from error
     try:
         defaults = ExperimentConfig().model_dump(mode="json")

@@ -84,6 +84,11 @@ def test_bad_file(text: str, expected: str, tmp_path: Path, capsys: pytest.Captu
     assert expected in refused(["run", str(path)], capsys)
 
 
+@pytest.mark.parametrize("word", ["training.seed=[1", "training.seed=${x", "training.seed=!!int x"])
+def test_override_that_is_not_yaml(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"{word}: not readable as YAML" in refused(["run", QUICKSTART, word], capsys)
+
+
 def test_missing_file_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     line = refused(["run", str(EXPERIMENTS / "quikstart.yaml")], capsys)
     assert "no such file" in line and "quickstart.yaml" in line

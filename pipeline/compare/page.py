@@ -183,7 +183,14 @@ def _across(night: Comparison, colours: dict[str, int]) -> str:
     settled, rungs, better = night.settled(), night.rungs(), night.improvement()
     count = len(night.experiments)
     ended = night.experiments[night.experiments.outcome == "healthy"]
-    healthy, above_random = len(ended), sum(row.score_low > row.random_high for row in ended.itertuples())
+    healthy = len(ended)
+    above_random = sum(verdict_on_score(row)[1] == "good" for row in ended.itertuples())
+    against = ""
+    if night.experiments.random.notna().any():
+        against = (
+            f', <b class="{"good" if above_random == count else "wait"}">{above_random}</b> with a policy clearly '
+            f"better than random; random policies score {plain_interval(*settled.loc['random', _SCORE])}"
+        )
     rows = "".join(
         f'<tr><td><a href="#{row.parent}">{escape(row.experiment)}, seed {row.seed}</a></td>'
         f'<td class="{tone(row.outcome)}">{escape(words(row.outcome))}</td>'
@@ -208,10 +215,9 @@ def _across(night: Comparison, colours: dict[str, int]) -> str:
     drawn = "".join(f"<figure>{each}</figure>" for each in (figure, curves, chances) if each)
     return (
         f"<header><h1>{escape(', '.join(dict.fromkeys(night.experiments.experiment)))}: {count} experiments</h1>"
-        f'<p class="lead"><b class="{"good" if healthy == count else "wait"}">{healthy} of {count}</b> ended healthy, '
-        f'<b class="{"good" if above_random == count else "wait"}">{above_random}</b> with a policy clearly '
-        f"better than random; settled policies score {plain_interval(*settled.loc['settled', _SCORE])}, random ones "
-        f"{plain_interval(*settled.loc['random', _SCORE])} (interquartile means over experiments).</p></header>"
+        f'<p class="lead"><b class="{"good" if healthy == count else "wait"}">{healthy} of {count}</b> ended healthy'
+        f"{against}. Settled policies score {plain_interval(*settled.loc['settled', _SCORE])} (interquartile means "
+        "over experiments).</p></header>"
         "<section><div class='scroll'><table><tr><th>experiment</th><th>outcome</th><th>settled on</th>"
         f"<th class='n'>attempts</th><th class='n'>time</th><th class='n'>score</th><th class='n'>random</th></tr>"
         f'{rows}</table></div><p class="note" style="margin-top:14px">The unit is the run, not the episode. An attempt '

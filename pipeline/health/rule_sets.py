@@ -102,7 +102,7 @@ V3: tuple[AnyRule, ...] = (
         grace=3,
         window=10,
         patience=8,
-        meaning="Neighbours' features after the GAT are alike (mean cosine; at most 0.73 in healthy runs), and "
+        meaning="Neighbours' features after the GAT are alike (mean cosine; at most 0.78 in healthy runs), and "
         "attention says why: uniform, or saturated on one edge. Low variance alone is how a healthy encoder begins.",
     ),
     Rule(

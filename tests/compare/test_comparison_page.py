@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -158,3 +159,5 @@ def test_lead_counts_the_policies_that_are_better_than_random(nights: Nights, tm
         night.experiments["random_high"] = random_high
         text = write_page(night, store, tmp_path).read_text()
         assert f'<b class="good">2 of 2</b> ended healthy, {says} with a policy clearly better than random' in text
+    night.experiments[["random", "random_low", "random_high"]] = np.nan
+    assert '<b class="good">2 of 2</b> ended healthy. Settled' in write_page(night, store, tmp_path).read_text()
