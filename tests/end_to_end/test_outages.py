@@ -68,16 +68,14 @@ def test_locked_store(experiment: Any) -> None:
 
 
 def test_stop_while_the_store_is_locked(experiment: Any) -> None:
-    """Within ten seconds all the same; what could not be said is said by `ladder resume`."""
+    """It does not wait for the store, as it does for half an hour otherwise; what could not be said `resume` says."""
     made = experiment(training__episodes=LONG)
     process = made.start()
     made.wait_for_updates(3, process)
     with locked(made):
         time.sleep(2)
-        began = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 130
-        assert time.monotonic() - began < 10
         kept = spooled(made)
     assert not made.trainers() and left_running(made)
     process = made.start(made.resume_command())
