@@ -62,6 +62,10 @@ class Recording:
     seed: int
     history: History
 
+    @property
+    def is_healthy(self) -> bool:
+        return self.fault.verdict == "healthy"
+
 
 def recordings() -> list[Recording]:
     suite = load_suite()
@@ -79,7 +83,7 @@ def recordings() -> list[Recording]:
 
 
 def is_reported(recording: Recording) -> bool:
-    longer = recording.fault.verdict == "healthy" and recording.fault.name != "base"
+    longer = recording.is_healthy and recording.fault.name != "base"
     return recording.seed >= FIRST_REPORTED.get(recording.fault.name, 1 if longer else 11)
 
 
@@ -210,8 +214,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=None)
     asked = parser.parse_args()
     chosen = [each for each in recordings() if asked.seeds == "all" or is_reported(each) == (asked.seeds == "reported")]
-    healthy = [each for each in chosen if HEALTHY.fullmatch(each.fault.name)]
-    faulty = [each for each in chosen if not HEALTHY.fullmatch(each.fault.name)]
+    healthy = [each for each in chosen if each.is_healthy]
+    faulty = [each for each in chosen if not each.is_healthy]
     if not healthy or not faulty:
         parser.error("nothing recorded; first: python -m benchmarks.recordings")
     results = {name: summary(faulty, healthy, detect) for name, detect in DETECTORS.items()}

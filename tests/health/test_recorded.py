@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.detection import HEALTHY, Recording, onset, recordings
+from benchmarks.detection import Recording, onset, recordings
 from pipeline.health.monitor import judge
 from pipeline.health.rule_sets import RULE_SETS
 
 RECORDINGS = recordings()
 
 
-@pytest.mark.parametrize("rung", sorted({each.rung for each in RECORDINGS if each.fault.name in HEALTHY}))
+@pytest.mark.parametrize("rung", sorted({each.rung for each in RECORDINGS if each.is_healthy}))
 def test_healthy_runs_stay_quiet(rung: str) -> None:
-    runs = [each for each in RECORDINGS if each.fault.name in HEALTHY and each.rung == rung]
+    runs = [each for each in RECORDINGS if each.is_healthy and each.rung == rung]
     assert runs
     alarms = {f"{each.fault.name} {each.seed}": verdict for each in runs if (verdict := _judge(each))}
     assert alarms == {}
 
 
-@pytest.mark.parametrize("fault", sorted({each.fault.name for each in RECORDINGS if each.fault.name not in HEALTHY}))
+@pytest.mark.parametrize("fault", sorted({each.fault.name for each in RECORDINGS if not each.is_healthy}))
 def test_failures_are_seen_for_what_they_are(fault: str) -> None:
     runs = [each for each in RECORDINGS if each.fault.name == fault and _struck(each)]
     assert runs
