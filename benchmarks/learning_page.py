@@ -171,8 +171,8 @@ def write_page(everything: dict[tuple[str, int], Runs]) -> Path:
     for (environment, steps), runs in everything.items():
         lines += ["", f"## {environment}, {steps:,} steps", "", *_markdown(HEADER, table(runs))]
         if found := parts(runs):
-            lines += ["", "What each part brings (difference of the means, bootstrapped over the seeds of both, and the"]
-            lines += ["exact two-sided Mann-Whitney test; both have to show it):", ""]
+            lines += ["", "What each part brings (difference of the means, bootstrapped over the seeds of both, and"]
+            lines += ["the exact two-sided Mann-Whitney test; both have to show it):", ""]
             lines += _markdown(PARTS_HEADER, found)
         if found := routing(runs):
             lines += ["", "What the router did in the last fifth, medians over seeds:", ""]
