@@ -11,25 +11,39 @@ STAIRS_DOWN = (nethack.GLYPH_CMAP_OFF + 24, nethack.GLYPH_CMAP_OFF + 26)
 STONE = nethack.GLYPH_CMAP_OFF  # a square of which nothing is known
 _FEATURE = np.array([nethack.glyph_is_cmap(glyph) for glyph in range(nethack.MAX_GLYPH + 1)])
 _FEATURE[STONE] = False
+_STAIRS_DOWN = np.isin(np.arange(nethack.MAX_GLYPH + 1), STAIRS_DOWN)
 
 
 class Level:
     """What the hero has seen of one dungeon level, where it may be covered now: by himself, a monster, an object."""
 
     def __init__(self) -> None:
+        self._screen = np.full(MAP_SHAPE, STONE, dtype=np.int16)
         self.seen = np.zeros(MAP_SHAPE, dtype=bool)
         self.features = np.full(MAP_SHAPE, STONE, dtype=np.int16)
         """Floor, wall, door, stairs … of each square, as last seen."""
         self.visited = np.zeros(MAP_SHAPE, dtype=np.int8)
         self.nearest_stairs: int | None = None
         """The smallest distance to known stairs down so far, in squares."""
+        self._stairs: np.ndarray | None = np.empty((0, 2), dtype=np.int64)
+        """Rows and columns of all known stairs down; None: to be looked for among the features."""
         self._at: tuple[int, int] | None = None
 
     def look(self, glyphs: np.ndarray) -> int:
-        """Takes in what is on the screen; returns how many squares were seen for the first time."""
-        new = (glyphs != STONE) & ~self.seen
-        self.seen |= new
-        np.copyto(self.features, glyphs, where=_FEATURE[glyphs])
+        """Takes in what is on the screen (21, 79); returns how many squares were seen for the first time.
+
+        Only the squares that have changed since the last look are gone through: a step changes a handful of 1659.
+        """
+        changed = np.flatnonzero(glyphs != self._screen)
+        now = glyphs.take(changed)
+        self._screen.put(changed, now)
+        new = ~self.seen.take(changed) & (now != STONE)
+        self.seen.put(changed, new | self.seen.take(changed))
+        built = _FEATURE[now]
+        where, feature = changed[built], now[built]
+        if (_STAIRS_DOWN[feature] != _STAIRS_DOWN[self.features.take(where)]).any():
+            self._stairs = None
+        self.features.put(where, feature)
         return int(np.count_nonzero(new))
 
     def walk(self, x: int, y: int) -> None:
@@ -43,10 +57,11 @@ class Level:
 
     def nearer_to_stairs(self, x: int, y: int) -> int:
         """By how many squares (x, y) is nearer to known stairs down than ever before."""
-        rows, columns = np.nonzero((self.features == STAIRS_DOWN[0]) | (self.features == STAIRS_DOWN[1]))
-        if not rows.size:
+        if self._stairs is None:
+            self._stairs = np.argwhere(_STAIRS_DOWN[self.features])
+        if not len(self._stairs):
             return 0
-        distance = int(np.maximum(abs(rows - y), abs(columns - x)).min())
+        distance = int(abs(self._stairs - (y, x)).max(axis=1).min())
         before = distance if self.nearest_stairs is None else self.nearest_stairs
         self.nearest_stairs = min(before, distance)
         return before - self.nearest_stairs

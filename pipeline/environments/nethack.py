@@ -173,7 +173,9 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
         blstats, shaping = observation["blstats"], self._shaping
         key = int(blstats[nethack.NLE_BL_DNUM]), int(blstats[nethack.NLE_BL_DLEVEL])
         arrived = key not in self._levels
-        level = self._levels.setdefault(key, Level())
+        if arrived:
+            self._levels[key] = Level()
+        level = self._levels[key]
         self.new_squares = level.look(observation["glyphs"])
         seen = float(np.log1p(self.new_squares))
         reward = 0.0 if arrived else shaping.exploration * seen  # what arriving shows is no merit

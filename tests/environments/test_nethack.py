@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from nle import nethack
 
-from pipeline.environments.level import STONE, Level
+from pipeline.environments.level import STAIRS_DOWN, STONE, Level
 from pipeline.environments.nethack import (
     NetHackGame,
     StateMismatch,
@@ -158,6 +158,26 @@ def test_stairs_are_remembered_under_the_hero_monsters_and_objects() -> None:
         level.look(glyphs)
         assert level.features[7, 9] == stairs
     assert [level.nearer_to_stairs(x, 7) for x in (12, 10, 9)] == [0, 2, 1]  # the last step, too, is a step nearer
+
+
+def test_a_level_sees_as_if_it_went_through_the_whole_screen_each_time() -> None:
+    random, level = np.random.default_rng(0), Level()
+    some = [STONE, 2359 + 12, 2359 + 19, 2359 + 23, 2359 + 24, nethack.GLYPH_MON_OFF + 322, nethack.GLYPH_OBJ_OFF + 10]
+    glyphs = np.full((21, 79), STONE, dtype=np.int16)
+    seen, features = np.zeros((21, 79), dtype=bool), np.full((21, 79), STONE, dtype=np.int16)
+    for _ in range(300):
+        where = random.integers(0, 21 * 79, size=random.integers(0, 4))
+        glyphs.ravel()[where] = random.choice(some, size=len(where))
+        shown = glyphs != STONE
+        assert level.look(glyphs) == np.count_nonzero(shown & ~seen)
+        seen |= shown
+        built = shown & np.array([[nethack.glyph_is_cmap(int(glyph)) for glyph in row] for row in glyphs])
+        features[built] = glyphs[built]
+        assert (level.seen == seen).all() and (level.features == features).all()
+        rows, columns = np.nonzero(np.isin(features, STAIRS_DOWN))
+        level.nearest_stairs = 100
+        nearest = np.maximum(abs(rows - 7), abs(columns - 9)).min() if len(rows) else 100
+        assert level.nearer_to_stairs(9, 7) == 100 - nearest
 
 
 def test_a_long_move_visits_all_of_its_squares() -> None:
