@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.config import ExperimentConfig
 from pipeline.policy.interface import Policy
@@ -43,10 +43,6 @@ class PPO:
             eps=1e-5,
             fused=True,
         )
-        trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
-        for parameter, gradient in zip(trained, workers.gradient, strict=True):
-            parameter.grad = gradient
-        self._trained = trained
 
     def update(self, episode: int, phase: int, last_good: LastGoodState) -> dict[str, float]:
         """`ppo_epochs` passes over the workers' rollouts in minibatches; one optimiser step for each finite one.
@@ -105,14 +101,13 @@ class PPO:
         gradient = self.workers.average_gradient()
         if self.poison > 0:
             self.poison -= 1
-            for each in gradient:
-                each.fill_(float("nan"))
-        norm = nn.utils.clip_grad_norm_(self._trained, self.config.training.max_grad_norm)
-        if not torch.isfinite(norm):
+            gradient.fill_(float("nan"))
+        norm = clip_norm(gradient, self.config.training.max_grad_norm)
+        if not math.isfinite(norm):
             return None
         self.optimiser.step()
         self.optimiser_steps += 1
-        return numbers | {"gradient_norm": float(norm)}
+        return numbers | {"gradient_norm": norm}
 
     def state(self) -> dict[str, Any]:
         """Adam's moments by parameter name, so that they can be carried over to another shape of policy."""
@@ -132,3 +127,13 @@ class PPO:
                     key: value.clone().to(self.device) for key, value in state["moments"][name].items()
                 }
         self.optimiser_steps = state["optimiser_steps"]
+
+
+def clip_norm(gradient: Tensor, most: float) -> float:
+    """Scales a flat gradient, in place, to a norm of `most` if it is longer; returns the norm that it had.
+
+    As `torch.nn.utils.clip_grad_norm_` does it parameter by parameter, in three times the time.
+    """
+    norm = torch.linalg.vector_norm(gradient)
+    gradient.mul_((most / (norm + 1e-6)).clamp(max=1.0))
+    return float(norm)

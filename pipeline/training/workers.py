@@ -60,8 +60,8 @@ class Workers:
         if self._beside:
             atexit.register(self.close)  # runs before multiprocessing's own, which would wait for them
             self._begin_beside(parts[-len(self._beside) :], shared)
-        self.gradient = views(self._gradients[0], trained)
-        """Of each parameter that is trained; `average_gradient` puts the average of all workers here."""
+        for parameter, gradient in zip(trained, views(self._gradients[0], trained), strict=True):
+            parameter.grad = gradient
         self.here = [Worker(part) for part in parts[: count - len(self._beside)]]
 
     def _begin_beside(self, parts: list[Part], shared: Shared) -> None:
@@ -88,13 +88,12 @@ class Workers:
         answers = [getattr(worker, method)(*own) for worker, own in zip(self.here, here, strict=True)]
         return answers + [worker.answer() for worker in self._beside]
 
-    def average_gradient(self) -> list[Tensor]:
-        """The mean of the workers' gradients, in place, in the shapes of the parameters."""
+    def average_gradient(self) -> Tensor:
+        """The mean of the workers' gradients, in place: one flat tensor, of which each parameter's `grad` is a part."""
         first, *others = self._gradients
         for other in others:
             first.add_(other)
-        first.div_(len(self._gradients))
-        return self.gradient
+        return first.div_(len(self._gradients))
 
     def close(self) -> None:
         """Ends the processes and the games; nothing can be called any more."""

@@ -11,6 +11,7 @@ import torch
 
 from pipeline.training.losses import total_loss
 from pipeline.training.numerics import LastGoodState, RewardNormaliser, all_finite, parameters_finite
+from pipeline.training.ppo import clip_norm
 from pipeline.training.trainer import Trainer
 from tests.conftest import collect, small_config, update
 
@@ -27,6 +28,21 @@ def test_all_finite_looks_everywhere() -> None:
     assert all_finite({"a": [torch.ones(2), 1.0, "x", np.ones(2)], "b": None, "c": torch.tensor([1])})
     for poisoned in (torch.tensor([NAN]), np.array([np.inf]), NAN):
         assert not all_finite({"a": [1, {"b": poisoned}]})
+
+
+@pytest.mark.parametrize("length", [0.5, 1.0, 30.0, NAN])
+def test_the_gradient_is_clipped_as_torch_clips_it(length: float) -> None:
+    torch.manual_seed(0)
+    flat = torch.randn(1000)
+    flat *= length / flat.norm()
+    parameters = [torch.nn.Parameter(torch.zeros(500)) for _ in range(2)]
+    for parameter, part in zip(parameters, flat.clone().split(500), strict=True):
+        parameter.grad = part
+    expected = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+    norm = clip_norm(flat, 1.0)
+    assert norm == pytest.approx(float(expected), nan_ok=True)
+    clipped = torch.cat([parameter.grad for parameter in parameters if parameter.grad is not None])
+    assert torch.allclose(flat, clipped, equal_nan=True)
 
 
 def test_nan_gradients_are_skipped_before_the_step(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_gradients_are_clipped_before_the_step(tmp_path: Path, monkeypatch: pyte
     step = made.ppo.optimiser.step
 
     def measured() -> None:
-        grads = [parameter.grad for parameter in made.ppo._trained if parameter.grad is not None]
+        grads = [parameter.grad for parameter in made.policy.parameters() if parameter.grad is not None]
         norms.append(float(torch.nn.utils.get_total_norm(grads)))
         step()
 
