@@ -36,10 +36,11 @@ class GraphAttention(DenseGATConv):
         """
         batch, nodes, _ = x.shape
         heads, channels = self.heads, self.out_channels
-        h = self.lin(x).view(batch, nodes, heads, channels).transpose(1, 2)  # (B, heads, N, C)
-        att_src, att_dst = self._attention_vectors()
-        source = (h * att_src.view(1, heads, 1, channels)).sum(-1)  # (B, heads, N)
-        target = (h * att_dst.view(1, heads, 1, channels)).sum(-1)
+        # aₖ·(W x) = (aₖ W)·x: one product gives what each node passes on, and both parts of its scores.
+        weight = torch.cat([self.lin.weight, self._score_weight()])
+        h, source, target = (x @ weight.T).split([heads * channels, heads, heads], dim=-1)
+        h = h.view(batch, nodes, heads, channels).transpose(1, 2)  # (B, heads, N, C)
+        source, target = source.transpose(1, 2), target.transpose(1, 2)  # (B, heads, N)
         scores = functional.leaky_relu(target.unsqueeze(-1) + source.unsqueeze(-2), self.negative_slope)
         attention = (scores + mask[:, None]).softmax(dim=-1)
         out = (attention @ h).transpose(1, 2).flatten(2)
@@ -48,24 +49,28 @@ class GraphAttention(DenseGATConv):
     def first_node(self, x: Tensor, mask: Tensor) -> Tensor:
         """The features (B, heads·C) of node 0 alone: all that is read after the last layer.
 
-        The same sums in another order: aₖ·(W x) = (aₖ W)·x, and Σⱼ attentionⱼ W xⱼ = W Σⱼ attentionⱼ xⱼ, so that W is
-        applied to one node instead of N.
+        The same sums in another order: Σⱼ attentionⱼ W xⱼ = W Σⱼ attentionⱼ xⱼ, so that W is applied to one node
+        instead of N.
         """
-        heads, channels = self.heads, self.out_channels
-        weight = self.lin.weight.view(heads, channels, -1)
-        att_src, att_dst = self._attention_vectors()
-        source = x @ (att_src.view(heads, 1, channels) @ weight).squeeze(1).T  # (B, N, heads)
-        target = x[:, 0] @ (att_dst.view(heads, 1, channels) @ weight).squeeze(1).T  # (B, heads)
+        source_weight, target_weight = self._score_weight().chunk(2)
+        source = x @ source_weight.T  # (B, N, heads)
+        target = x[:, 0] @ target_weight.T  # (B, heads)
         scores = functional.leaky_relu(target.unsqueeze(1) + source, self.negative_slope)
         attention = (scores + mask[:, 0].unsqueeze(-1)).softmax(dim=1)
         gathered = attention.transpose(1, 2) @ x  # (B, heads, F)
-        return torch.einsum("bhf,hcf->bhc", gathered, weight).flatten(1) + self.bias
+        return torch.einsum("bhf,hcf->bhc", gathered, self._weight_by_head()).flatten(1) + self.bias
 
-    def _attention_vectors(self) -> tuple[Tensor, Tensor]:
-        """`att_src` and `att_dst` over the temperature: the leaky ReLU is homogeneous, so this divides the scores."""
-        if self.temperature == 1:
-            return self.att_src, self.att_dst
-        return self.att_src / self.temperature, self.att_dst / self.temperature
+    def _weight_by_head(self) -> Tensor:
+        """W as (heads, C, F)."""
+        return self.lin.weight.view(self.heads, self.out_channels, -1)
+
+    def _score_weight(self) -> Tensor:
+        """`att_src` W and below it `att_dst` W, (2·heads, F), over the temperature.
+
+        The leaky ReLU is homogeneous, so dividing here divides the scores.
+        """
+        vectors = torch.cat([self.att_src, self.att_dst]).view(2, self.heads, 1, self.out_channels)
+        return (vectors @ self._weight_by_head()).flatten(0, 2) / self.temperature
 
 
 class GraphEncoder(nn.Module):

@@ -15,6 +15,7 @@ from pipeline.environments.nethack import Episode
 from pipeline.environments.situations import situations
 from pipeline.environments.vector import Games
 from pipeline.policy.interface import Policy, Routing
+from pipeline.policy.traced import Traced
 from pipeline.training.phases import phase_at, phase_settings, temperature_at
 
 
@@ -114,6 +115,7 @@ class Collector:
         device: torch.device,
     ) -> None:
         self.games, self.policy, self.config = games, policy, config
+        self._act = Traced(policy)
         self.generator, self.device = generator, device
         self.poisoned_rollouts = 0  # a drill's fault: so many rollouts whose first game shows NaN
         self._observation = games.reset()
@@ -158,7 +160,7 @@ class Collector:
     def _play(self) -> tuple[list[dict[str, Any]], Tensor, list[Episode]]:
         """What each step saw, did and got; the critic's estimate (n,) of what follows; the episodes that ended.
 
-        Inference mode does without autograd's books: a step of eight games takes 0.90 ms instead of 1.01 ms.
+        Inference mode does without autograd's books.
         """
         n = self.games.num_envs
         steps: list[dict[str, Any]] = []
@@ -168,7 +170,7 @@ class Collector:
             routing = self._routing()
             new_map = self.games.new_map()
             noise = self.policy.draw_noise(n, self.generator, self.device)
-            output = self.policy(obs, routing, noise)
+            output = self._act(obs, routing, noise)
             log_probs = output.logits.log_softmax(-1)
             chosen = torch.multinomial(log_probs.exp().cpu(), 1, generator=self.generator)
             action = chosen.to(self.device)
