@@ -42,7 +42,7 @@ from benchmarks.sb3 import GamesVecEnv, build, dummy_games
 from fallbacks.ladder import BUILT_IN
 from pipeline.config import ExperimentConfig
 from pipeline.environments.vector import Games, game_seeds
-from pipeline.policy.v3 import V3Policy
+from pipeline.policy.traced import Traced
 from pipeline.tracking.spool import Spool, SpoolWriter
 from pipeline.tracking.store import Store
 from pipeline.training import rollout
@@ -160,7 +160,7 @@ def profile(store: Store, folder: Path, updates: int) -> dict[str, float]:
     with (
         timed(spent, "environment", Games, "step"),
         timed(spent, "graph building", rollout, "encode"),
-        timed(spent, "forward", V3Policy, "forward"),
+        timed(spent, "acting", Traced, "__call__"),
         timed(spent, "update, forward", Worker, "recompute"),
         timed(spent, "update, backward", Worker, "backward"),
         timed(spent, "update", PPO, "update"),
@@ -168,7 +168,6 @@ def profile(store: Store, folder: Path, updates: int) -> dict[str, float]:
     ):
         training.measure(updates)
     whole = time.perf_counter() - began
-    spent["acting"] = spent.pop("forward") - spent["update, forward"]
     spent["update, optimiser and the rest"] = spent.pop("update") - spent["update, forward"] - spent["update, backward"]
     spent["collecting, the rest"] = whole - sum(spent.values())
     shares = {name: seconds / whole for name, seconds in spent.items()}

@@ -68,6 +68,12 @@ def test_differences_are_the_briefs() -> None:
     assert {key: v2[key] for key in brief} == brief
 
 
+def test_v2_has_a_router_of_its_own() -> None:
+    """Whatever V3's router began with, or however fast it learnt."""
+    broken = BASE.with_values({"policy.router_bias": (0, -15, 0, 0), "training.router_learning_rate_factor": 300})
+    assert difference(BUILT_IN["v2_router_gat"].transform(BASE), BUILT_IN["v2_router_gat"].transform(broken)) == {}
+
+
 def test_defaults_are_the_briefs_v3() -> None:
     training, phases = BASE.training, BASE.phases
     assert (training.learning_rate, training.warmup_steps, training.clip_ratio) == (1e-4, 1000, 0.15)
