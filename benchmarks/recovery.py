@@ -232,7 +232,9 @@ def settles_mildly(fault: Fault, rung: str | None) -> bool:
 
     A restart that ends healthy has kept the whole model.
     """
-    return rung is not None and (rung not in RUNGS or rung == next(each for each in RUNGS if each in fault.cured_by))
+    return rung is not None and (
+        rung not in RUNGS or RUNGS.index(rung) <= min(RUNGS.index(each) for each in fault.cured_by)
+    )
 
 
 def has_struck(strategies: dict[str, Any]) -> bool:

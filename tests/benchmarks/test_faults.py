@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.detection import DETECTORS, Recording, examine, onset
-from benchmarks.recovery import STRATEGIES, configuration, full_cost
+from benchmarks.recovery import STRATEGIES, configuration, full_cost, settles_mildly
 from benchmarks.suite import Fault, Symptom, load_suite
 from fallbacks.ladder import BUILT_IN
 from pipeline.config import RUNGS
@@ -83,3 +83,13 @@ def test_strategies_have_the_same_number_of_attempts(strategy: str) -> None:
 def test_without_a_watchdog_every_failed_attempt_runs_to_its_end() -> None:
     result = {"verdicts": ["expert_collapse", "crash", "healthy"], "steps": [10, 20, 70]}
     assert full_cost(result, whole=100) == 270
+
+
+@pytest.mark.parametrize("rung", ["v3", "softmax_only", "seed_1021"])
+def test_the_mildest_cure_is_the_first_rung_that_cures_or_one_above(rung: str) -> None:
+    assert settles_mildly(SUITE["sharp_router"], rung)
+
+
+@pytest.mark.parametrize("rung", ["two_experts", "v2_router_gat", None])
+def test_no_mild_cure_is_further_down_or_none_at_all(rung: str | None) -> None:
+    assert not settles_mildly(SUITE["sharp_router"], rung)
