@@ -23,6 +23,6 @@ class Experts(nn.Module):
             nn.init.orthogonal_(self.weight_out.data[expert], gain=0.1)
 
     def forward(self, state: Tensor) -> Tensor:
-        everyone = state.expand(len(self.weight_in), -1, -1)
+        everyone = state.expand(self.weight_in.shape[0], -1, -1)
         h = functional.relu(torch.baddbmm(self.bias_in, everyone, self.weight_in))  # (E, B, hidden)
         return bound_logits(torch.baddbmm(self.bias_out, h, self.weight_out).transpose(0, 1))

@@ -79,7 +79,11 @@ class Policy(nn.Module):
         return {}
 
     def forward(self, obs: dict[str, Tensor], routing: Routing, noise: dict[str, Tensor]) -> PolicyOutput:
-        """One forward pass. `noise`: from `draw_noise`, or the `record` of an earlier output to recompute it."""
+        """One forward pass. `noise`: from `draw_noise`, or the `record` of an earlier output to recompute it.
+
+        Acting replays a recording of it (:class:`pipeline.policy.traced.Traced`), so a branch in here may depend on
+        names, on shapes, and on whether any sample is routed sparsely, but on no other value of a tensor.
+        """
         raise NotImplementedError
 
     def value(self, obs: dict[str, Tensor]) -> Tensor:

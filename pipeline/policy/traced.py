@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.policy.interface import Policy, PolicyOutput, Routing
+from pipeline.policy.router import route
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(PolicyOutput) if field.name != "record")
 Forward = Callable[[dict[str, Tensor], Routing, dict[str, Tensor]], PolicyOutput]
@@ -61,7 +62,9 @@ def _record(policy: Policy, obs: dict[str, Tensor], routing: Routing, noise: dic
     flat = _Flat(policy, list(obs), list(noise))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # deprecated without a successor that needs no compiler; and of branches
+            warnings.filterwarnings("ignore", category=DeprecationWarning)  # what is to replace it needs a compiler
+            of_branches = torch.jit.TracerWarning  # type: ignore[attr-defined]
+            warnings.filterwarnings("ignore", category=of_branches, module=route.__module__)  # whose branch is known
             recording = torch.jit.trace(
                 flat, (routing.sparse, routing.temperature, *obs.values(), *noise.values()), check_trace=False
             )

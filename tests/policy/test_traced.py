@@ -32,6 +32,7 @@ def played(config: ExperimentConfig, folder: Path) -> tuple[Trainer, Samples]:
     return trainer, collect(trainer)[0].samples
 
 
+@pytest.mark.filterwarnings("error::torch.jit.TracerWarning")  # a branch that depends on a value
 def test_a_recording_is_the_policy_bit_for_bit(rung_config: ExperimentConfig, tmp_path: Path) -> None:
     trainer, samples = played(rung_config, tmp_path)
     traced = Traced(trainer.policy)
