@@ -101,7 +101,7 @@ def main() -> None:
     print(f"commit {circumstances()['commit']}")
     seeds = range(asked.first_seed, asked.first_seed + asked.seeds)
     # Spawned: torch's threads do not survive a fork.
-    with ProcessPoolExecutor(asked.jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(asked.jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         runs = [
             pool.submit(record, suite[fault], rung, seed)
             for seed in seeds

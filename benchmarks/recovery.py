@@ -253,8 +253,8 @@ def report() -> Path:
         for each in files
         if suite[each["fault"]].cured_by and suite[each["fault"]].of_training and has_struck(each["strategies"])
     ]
-    heads = ("runs", "ends healthy", "at the mildest cure", "steps over the oracle", "more than the ladder")
-    print("{:14} {:>5} {:18} {:19} {:21} {}".format("curable faults", *heads))
+    heads = ("runs", "ends healthy", "mildest cure or above", "steps over the oracle", "more than the ladder")
+    print("{:14} {:>5} {:18} {:21} {:21} {}".format("curable faults", *heads))
     for strategy in (*STRATEGIES, "no_watchdog"):
         source = "ladder" if strategy == "no_watchdog" else strategy
         runs = [each for each in curable if {source, "ladder"} <= each["strategies"].keys()]
@@ -276,7 +276,7 @@ def report() -> Path:
         }
         print(
             f"{strategy:14} {len(runs):5} {percent(rows[strategy]['healthy']):18} "
-            f"{percent(rows[strategy]['mildest']):19} "
+            f"{percent(rows[strategy]['mildest']):21} "
             f"{over[0]:.2f} [{over[1]:.2f}, {over[2]:.2f}]     {more[0]:+.2f} [{more[1]:+.2f}, {more[2]:+.2f}]"
         )
     print("\nwith the ladder:")
@@ -302,7 +302,7 @@ def main() -> None:
     asked = parser.parse_args()
     if not asked.report:
         strategies = tuple(asked.strategies.split(","))
-        with ProcessPoolExecutor(asked.jobs, mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(asked.jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
             runs = [
                 pool.submit(examine, name, seed, strategies)
                 for seed in range(asked.first_seed, asked.first_seed + asked.seeds)

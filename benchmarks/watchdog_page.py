@@ -45,9 +45,11 @@ Each fault that a rung can cure, through the ladder and through what else one co
 benchmarks.recovery`, which says what the strategies are). Cost in environment steps over that of an oracle who knew
 the cure and trained once from scratch, and how much more than the ladder's on the same runs (means, bootstrapped
 over runs; those whose first attempt stayed healthy do not count). The mildest cure: the first rung of the ladder that
-removes the cause. Of {curable} such faults {last} are cured by the last rung alone, which a random order comes to
-sooner; with so many of them, order cannot save much. The two with NaN strike one attempt, which is why a restart cures
-them.
+removes the cause; some settle above it, where the fault happens not to strike again. Of {curable} such faults {last}
+are cured by the last rung alone, which a random order comes to sooner; with so many of them, order cannot save much.
+The two with NaN strike one attempt, which is why a restart cures them. Seed 22 of `starved_expert` showed that
+`v2_router_gat` took over how V3's router had begun; since that is mended, the four faults of the router that it cures
+are reported from seed 24 on, which nobody had seen before.
 """
 _COST = """
 ## Cost
@@ -108,7 +110,7 @@ def recovery(found: dict[str, Any]) -> list[str]:
     alone = [cures for cures in curable if list(cures) == [RUNGS[-1]]]
     lines = [
         _RECOVERY.format(curable=len(curable), last=len(alone)),
-        "| strategy | runs | ends healthy | at the mildest cure | cost over the oracle's | more than the ladder's |",
+        "| strategy | runs | ends healthy | mildest cure or above | cost over the oracle's | more than the ladder's |",
         "|---|---|---|---|---|---|",
     ]
     for name, row in found["curable"].items():

@@ -4,7 +4,7 @@ from fallbacks.rung import Rung, setting
 from pipeline.attempt import Carry
 
 V2_VALUES = {
-    # V3's router is gone: how it began, and how fast it learnt, are no setting of V2's.
+    # V2's router starts afresh, whatever V3's began with and however fast it learnt.
     "policy.router_bias": (),
     "training.router_learning_rate_factor": 1.0,
     "training.learning_rate": 3e-4,

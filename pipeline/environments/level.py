@@ -37,14 +37,14 @@ class Level:
         changed = np.flatnonzero(glyphs != self._screen)
         now = glyphs.take(changed)
         self._screen.put(changed, now)
-        new = ~self.seen.take(changed) & (now != STONE)
-        self.seen.put(changed, new | self.seen.take(changed))
+        new = changed[~self.seen.take(changed) & (now != STONE)]
+        self.seen.put(new, True)
         built = _FEATURE[now]
         where, feature = changed[built], now[built]
         if (_STAIRS_DOWN[feature] != _STAIRS_DOWN[self.features.take(where)]).any():
             self._stairs = None
         self.features.put(where, feature)
-        return int(np.count_nonzero(new))
+        return len(new)
 
     def walk(self, x: int, y: int) -> None:
         """The hero is at (x, y) now. One action may take him many squares along a line: he has been on all of them."""

@@ -39,6 +39,12 @@ class Routing:
     """(B,) bool: sparsemax instead of softmax."""
     temperature: Tensor
     """(B,) float."""
+    any_sparse: bool | None = None
+    """Whether any sample is routed sparsely; None: look."""
+
+    def __post_init__(self) -> None:
+        if self.any_sparse is None:
+            object.__setattr__(self, "any_sparse", bool(self.sparse.any()))
 
 
 @dataclass
@@ -82,7 +88,7 @@ class Policy(nn.Module):
         """One forward pass. `noise`: from `draw_noise`, or the `record` of an earlier output to recompute it.
 
         Acting replays a recording of it (:class:`pipeline.policy.traced.Traced`), so a branch in here may depend on
-        names, on shapes, and on whether any sample is routed sparsely, but on no other value of a tensor.
+        names, on shapes and on `routing.any_sparse`, but not on the values of a tensor.
         """
         raise NotImplementedError
 

@@ -17,7 +17,7 @@ def route(logits: Tensor, routing: Routing) -> tuple[Tensor, Tensor]:
     """
     scaled = logits / routing.temperature.unsqueeze(-1)
     soft = scaled.softmax(dim=-1)
-    if not routing.sparse.any():
+    if not routing.any_sparse:
         return soft, soft
     return torch.where(routing.sparse.unsqueeze(-1), sparsemax(scaled, dim=-1), soft), soft
 

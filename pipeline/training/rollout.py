@@ -150,6 +150,7 @@ class Collector:
         return Routing(
             sparse=torch.from_numpy(self._sparse.copy()).to(self.device),
             temperature=torch.from_numpy(self._temperature.copy()).to(self.device),
+            any_sparse=bool(self._sparse.any()),
         )
 
     def collect(self) -> tuple[Samples, Played]:

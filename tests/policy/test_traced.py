@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 
 import pytest
 import torch
 
+from fallbacks.ladder import BUILT_IN
 from pipeline.config import ExperimentConfig
 from pipeline.policy.interface import PolicyOutput, Routing
 from pipeline.policy.traced import Traced
@@ -15,16 +17,23 @@ from pipeline.training.rollout import Samples
 from pipeline.training.trainer import Trainer
 from tests.conftest import collect, small_config
 
+CONFIGS = {name: rung.transform(small_config()) for name, rung in BUILT_IN.items()} | {
+    "no graph": small_config(policy__graph=False),
+    "deep": small_config(policy__gat_layers=4, policy__gat_residual=False, policy__attention_temperature=3.0),
+    "one expert": small_config(policy__experts=("general",)),
+    "v2": small_config(policy__kind="v2"),
+    "ppo": small_config(policy__kind="ppo"),
+}
+
 
 def differences(one: PolicyOutput, other: PolicyOutput) -> list[str]:
     """The fields that are not the same bit for bit."""
-    found = []
+    assert one.record.keys() == other.record.keys()
+    pairs = {name: (value, other.record[name]) for name, value in one.record.items()}
     for field in dataclasses.fields(PolicyOutput):
-        a, b = getattr(one, field.name), getattr(other, field.name)
-        pairs = [(a[key], b[key]) for key in a] if isinstance(a, dict) else [(a, b)]
-        same = (not isinstance(a, dict) or a.keys() == b.keys()) and all(x is y or torch.equal(x, y) for x, y in pairs)
-        found += [] if same else [field.name]
-    return found
+        if field.name != "record":
+            pairs[field.name] = getattr(one, field.name), getattr(other, field.name)
+    return [name for name, (a, b) in pairs.items() if a is not b and not torch.equal(a, b)]
 
 
 def played(config: ExperimentConfig, folder: Path) -> tuple[Trainer, Samples]:
@@ -32,15 +41,14 @@ def played(config: ExperimentConfig, folder: Path) -> tuple[Trainer, Samples]:
     return trainer, collect(trainer)[0].samples
 
 
-@pytest.mark.filterwarnings("error::torch.jit.TracerWarning")  # a branch that depends on a value
-def test_a_recording_is_the_policy_bit_for_bit(rung_config: ExperimentConfig, tmp_path: Path) -> None:
-    trainer, samples = played(rung_config, tmp_path)
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_a_recording_is_the_policy_bit_for_bit(config: ExperimentConfig, tmp_path: Path) -> None:
+    trainer, samples = played(config, tmp_path)
     traced = Traced(trainer.policy)
     torch.manual_seed(0)
     for sparse in (torch.zeros(8, dtype=torch.bool), torch.arange(8) % 2 == 0, torch.ones(8, dtype=torch.bool)):
         for start in (0, 8):
-            some = samples[start : start + 8]
-            routing = Routing(sparse, torch.linspace(0.5, 1.0, 8))
+            some, routing = samples[start : start + 8], Routing(sparse, torch.rand(8) + 0.5)
             noise = trainer.policy.draw_noise(8, torch.default_generator, torch.device("cpu"))
             with torch.inference_mode():
                 expected = trainer.policy(some.obs, routing, noise)
@@ -48,10 +56,9 @@ def test_a_recording_is_the_policy_bit_for_bit(rung_config: ExperimentConfig, tm
         with torch.no_grad():
             for parameter in trainer.policy.parameters():
                 parameter.add_(torch.randn_like(parameter), alpha=0.05)  # as an optimiser's step does
-    few = samples[:3]
-    assert not differences(traced(few.obs, few.routing, few.noise), trainer.policy(few.obs, few.routing, few.noise)), (
-        "another number of samples, and with gradients"
-    )
+    few = samples[:3]  # another number of samples, with the draws of when they were played
+    assert not differences(traced(few.obs, few.routing, few.noise), trainer.policy(few.obs, few.routing, few.noise))
+    assert len(traced._recordings) == 3 and trainer.policy not in traced._recordings.values()
 
 
 def test_each_way_is_recorded_once_and_then_replayed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,11 +77,36 @@ def test_each_way_is_recorded_once_and_then_replayed(tmp_path: Path, monkeypatch
     assert calls == 1
 
 
-def test_where_torch_cannot_record_it_is_the_policy_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("why", ["no tracer", "a branch on a value"])
+def test_what_cannot_be_recorded_is_called_itself(
+    why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     trainer, samples = played(small_config(), tmp_path)
-    monkeypatch.delattr(torch.jit, "trace")
+    forward = trainer.policy.forward
+
+    def branching(obs: dict[str, torch.Tensor], *others: object) -> PolicyOutput:
+        output = forward(obs, *others)  # type: ignore[arg-type]
+        if obs["stats"][0, 0] > 0:
+            output.logits = output.logits + 1
+        return output
+
+    if why == "no tracer":
+        monkeypatch.delattr(torch.jit, "trace")
+    else:
+        monkeypatch.setattr(trainer.policy, "forward", branching)
     batch, traced = samples[:8], Traced(trainer.policy)
-    with torch.inference_mode():
-        for _ in range(2):
-            expected = trainer.policy(batch.obs, batch.routing, batch.noise)
-            assert not differences(traced(batch.obs, batch.routing, batch.noise), expected)
+    caplog.set_level(logging.WARNING)
+    for sign in (-1, 1):
+        batch.obs["stats"] = batch.obs["stats"].abs() * sign
+        expected = trainer.policy(batch.obs, batch.routing, batch.noise)
+        assert not differences(traced(batch.obs, batch.routing, batch.noise), expected)
+    assert caplog.text.count("cannot be recorded") == 1
+
+
+def test_an_error_in_a_replay_is_told_as_the_policy_tells_it(tmp_path: Path) -> None:
+    trainer, samples = played(small_config(), tmp_path)
+    batch, traced = samples[:8], Traced(trainer.policy)
+    traced(batch.obs, batch.routing, batch.noise)
+    batch.obs["crop"] = torch.full_like(batch.obs["crop"], 30000)  # no such glyph
+    with pytest.raises(IndexError):
+        traced(batch.obs, batch.routing, batch.noise)
