@@ -42,7 +42,9 @@ class Series:
         return sorted(found, key=lambda run: run.info.start_time)
 
     def to_come(self, store: Store) -> list[int]:
-        """The seeds of which no experiment has begun."""
+        """The seeds of which no experiment has begun; of a single one, which is no series, none."""
+        if not self.tags:
+            return []
         begun = {run.data.params.get("training.seed") for run in self.parents(store)}
         return [seed for seed in self.seeds if str(seed) not in begun]
 

@@ -31,3 +31,4 @@ def test_seeds_that_have_not_begun(tmp_path: Path) -> None:
     assert cut_between_seeds(store) is None and not series.to_come(store)
     end(start(3, Series.of([3]).tags), "healthy")  # a single one is no series
     assert cut_between_seeds(store) is None and len(series.parents(store)) == 2
+    assert Series.of([3]).to_come(store) == Series.of([4]).to_come(store) == []
