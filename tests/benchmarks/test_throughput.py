@@ -21,7 +21,7 @@ def test_names_ratios_and_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert {*RUNGS, "v3_serial", "ppo", "sb3", "sb3_v3", "sb3_batched", "sb3_v3_batched", "environment"} == set(speeds)
     assert all(speed > 0 for speed in speeds.values()) and speeds["environment"] > speeds["v3"]
     for name in ("sb3", "sb3_v3"):
-        paired = sorted(each["v3"] / each[name] for each in written["rounds"])
+        paired = sorted(each[name]["v3"] / each[name][name] for each in written["rounds"])
         assert paired[0] <= written[f"v3_over_{name}"] <= paired[-1]
     shares = written["v3_shares"]
     health = shares.pop("health")
