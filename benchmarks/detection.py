@@ -37,7 +37,7 @@ from pipeline.health.monitor import judge
 from pipeline.health.rule_sets import RULE_SETS
 from pipeline.health.rules import AnyRule, Rule
 
-HEALTHY = re.compile(r"base|nethack|(score|scout)_\d+k")
+HEALTHY = re.compile(r"base|nethack(_cap\d+)?|(score|scout)_\d+k")
 """The suite's own healthy run, and longer ones; see `benchmarks.recordings`."""
 FIRST_REPORTED = {
     "score_1000k": 4,

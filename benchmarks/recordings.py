@@ -6,8 +6,9 @@
 
 Each run is this project's own trainer on a configuration of the fault suite, to its end, without a watchdog; each
 leaves `results/histories/FAULT-RUNG-seedN.csv.gz`, and what is there is not run again. `--export` takes a run that is
-in a store: `nethack-…` are runs of `experiments/nethack.yaml` (the brief's whole schedule). Those of V3 and its rungs
-in `benchmarks.learning` leave theirs by themselves: `score_300k-…` is NetHackScore-v0 over 300,000 steps.
+in a store: `nethack-…` are runs of `experiments/nethack.yaml` (the brief's whole schedule), `nethack_cap300-…` with at
+most 300 steps an episode. Those of V3 and its rungs in `benchmarks.learning` leave theirs by themselves:
+`score_300k-…` is NetHackScore-v0 over 300,000 steps.
 """
 
 from __future__ import annotations

@@ -100,7 +100,8 @@ def test_told_to_stop(name: signal.Signals, experiment: Any) -> None:
     process.send_signal(name)
     assert process.wait(timeout=30) == 130
     said = process.stdout.read()
-    assert "go on with it" in said and "not begun" not in said  # no other seed was to follow
+    assert "interrupted: asked to stop" in said and "go on with it" in said
+    assert "not begun" not in said  # no other seed was to follow
     (attempt,) = made.attempts
     assert attempt.info.status == made.parent.info.status == "KILLED"
     assert attempt.data.tags["ladder.verdict"] == made.parent.data.tags["ladder.outcome"] == "interrupted"
