@@ -99,9 +99,9 @@ class Display:
         verdict = attempt.verdict
         colour = "green" if verdict.name == "healthy" else "yellow" if verdict.name == "interrupted" else "red"
         interrupted = verdict.name == "interrupted" and bool(verdict.evidence)
-        meaning = verdict.evidence[0].detail.get("reason", "") if interrupted else MEANINGS[verdict.name]
+        meaning = verdict.sentence if interrupted else MEANINGS[verdict.name]
         self.say(
-            f"attempt {attempt.number}: [bold {colour}]{verdict.name}[/] – {escape(str(meaning))}; "
+            f"attempt {attempt.number}: [bold {colour}]{verdict.name}[/] – {escape(meaning)}; "
             f"episode {row['episodes']}, step {row['steps']}, {row['minutes']} min"
         )
         if verdict.evidence and not interrupted:
