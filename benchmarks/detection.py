@@ -27,10 +27,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from benchmarks.recordings import FOLDER
-from benchmarks.report import interval, write
+from benchmarks.report import interval, percent, share, write
 from benchmarks.suite import Fault, Symptom, load_suite
 from pipeline.health.history import History
 from pipeline.health.monitor import judge
@@ -169,12 +168,6 @@ def examine(recording: Recording, detect: Detector) -> dict[str, Any] | None:
     }
 
 
-def share(hits: int, of: int) -> tuple[float, float, float]:
-    """A proportion with its 95 % interval (Clopper & Pearson 1934)."""
-    limits = stats.binomtest(hits, of).proportion_ci(method="exact")
-    return hits / of, float(limits.low), float(limits.high)
-
-
 def summary(faulty: list[Recording], healthy: list[Recording], detect: Detector) -> dict[str, Any]:
     examined = [found for each in faulty if (found := examine(each, detect)) is not None]
     alarms = {
@@ -202,10 +195,6 @@ def summary(faulty: list[Recording], healthy: list[Recording], detect: Detector)
         "alarms": alarms,
         "faults": examined,
     }
-
-
-def percent(figure: tuple[float, float, float]) -> str:
-    return f"{100 * figure[0]:.0f} % [{100 * figure[1]:.0f}, {100 * figure[2]:.0f}]"
 
 
 def main() -> None:

@@ -34,6 +34,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from itertools import pairwise
@@ -44,8 +45,7 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from benchmarks.detection import percent, share
-from benchmarks.report import RESULTS, circumstances, interval, write
+from benchmarks.report import RESULTS, circumstances, interval, percent, share, write
 from benchmarks.suite import FOLDER as FAULTS
 from benchmarks.suite import Fault, load_suite
 from fallbacks.ladder import Attempt, End, Ladder, Plan
@@ -128,7 +128,8 @@ def configuration(fault: Fault, strategy: str, seed: int) -> ExperimentConfig:
     below = list(RUNGS[1:])
     rungs: list[Any] = list(RUNGS)
     if strategy == "random_order":
-        rungs = ["v3", *np.random.default_rng(seed).permutation(below).tolist()]
+        drawn = np.random.default_rng([seed, zlib.crc32(fault.name.encode())])  # another order for each fault
+        rungs = ["v3", *drawn.permutation(below).tolist()]
     config = fault.config(*SHORTER, f"training.seed={seed}")
     if strategy == "restart":
         again = [{"name": f"seed_{seed + k * 1000}", "set": {"training.seed": seed + k * 1000}} for k in range(1, 5)]
@@ -237,6 +238,11 @@ def settles_mildly(fault: Fault, rung: str | None) -> bool:
     )
 
 
+def order_matters(fault: Fault) -> bool:
+    """Whether a rung above the last one removes the cause: only then can one settle too far down."""
+    return any(rung in RUNGS[:-1] for rung in fault.cured_by)
+
+
 def has_struck(strategies: dict[str, Any]) -> bool:
     """Whether the first attempt failed, which all strategies share: where it did not, there was nothing to mend."""
     return any(result["verdicts"][0] != "healthy" for result in strategies.values())
@@ -253,8 +259,8 @@ def report() -> Path:
         for each in files
         if suite[each["fault"]].cured_by and suite[each["fault"]].of_training and has_struck(each["strategies"])
     ]
-    heads = ("runs", "ends healthy", "mildest cure or above", "steps over the oracle", "more than the ladder")
-    print("{:14} {:>5} {:18} {:21} {:21} {}".format("curable faults", *heads))
+    heads = ("runs", "ends healthy", "mildest cure or above", "where order matters")
+    print("{:14} {:>5} {:18} {:21} {:21} {:21} {}".format("curable faults", *heads, *("steps over the oracle", "more")))
     for strategy in (*STRATEGIES, "no_watchdog"):
         source = "ladder" if strategy == "no_watchdog" else strategy
         runs = [each for each in curable if {source, "ladder"} <= each["strategies"].keys()]
@@ -264,6 +270,7 @@ def report() -> Path:
         cost = partial(full_cost, whole=whole) if strategy == "no_watchdog" else played
         costs = [cost(each["strategies"][source]) for each in runs]
         settled = [settles_mildly(suite[each["fault"]], each["strategies"][source]["settled_rung"]) for each in runs]
+        chosen = [mildly for each, mildly in zip(runs, settled, strict=True) if order_matters(suite[each["fault"]])]
         beside = [played(each["strategies"]["ladder"]) for each in runs]
         over = interval([each / whole for each in costs], "mean")
         more = interval([(its - ladders) / whole for its, ladders in zip(costs, beside, strict=True)], "mean")
@@ -271,12 +278,14 @@ def report() -> Path:
             "runs": len(runs),
             "healthy": share(sum(healthy), len(healthy)),
             "mildest": share(sum(settled), len(settled)),
+            "mildest_where_order_matters": share(sum(chosen), len(chosen)),
             "cost_over_oracle": over,
             "more_than_the_ladder": more,
         }
         print(
             f"{strategy:14} {len(runs):5} {percent(rows[strategy]['healthy']):18} "
             f"{percent(rows[strategy]['mildest']):21} "
+            f"{percent(rows[strategy]['mildest_where_order_matters']):21} "
             f"{over[0]:.2f} [{over[1]:.2f}, {over[2]:.2f}]     {more[0]:+.2f} [{more[1]:+.2f}, {more[2]:+.2f}]"
         )
     print("\nwith the ladder:")

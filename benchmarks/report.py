@@ -73,6 +73,17 @@ def difference(figures: Sequence[float], others: Sequence[float], seed: int = 0)
     return apart, float(drawn.low), float(drawn.high)
 
 
+def share(hits: int, of: int) -> tuple[float, float, float]:
+    """A proportion with its 95 % interval (Clopper & Pearson 1934)."""
+    limits = stats.binomtest(hits, of).proportion_ci(method="exact")
+    return hits / of, float(limits.low), float(limits.high)
+
+
+def percent(figure: Sequence[float]) -> str:
+    """`87 % [73, 96]`"""
+    return f"{100 * figure[0]:.0f} % [{100 * figure[1]:.0f}, {100 * figure[2]:.0f}]"
+
+
 def write(name: str, content: dict[str, Any], path: Path | None = None) -> Path:
     """Writes `results/NAME.json`, or `path`."""
     path = path or RESULTS / f"{name}.json"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.detection import DETECTORS, Recording, examine, onset
-from benchmarks.recovery import STRATEGIES, configuration, full_cost, settles_mildly
+from benchmarks.recovery import STRATEGIES, configuration, full_cost, order_matters, settles_mildly
 from benchmarks.suite import Fault, Symptom, load_suite
 from fallbacks.ladder import BUILT_IN
 from pipeline.config import RUNGS
@@ -93,3 +93,16 @@ def test_the_mildest_cure_is_the_first_rung_that_cures_or_one_above(rung: str) -
 @pytest.mark.parametrize("rung", ["two_experts", "v2_router_gat", None])
 def test_no_mild_cure_is_further_down_or_none_at_all(rung: str | None) -> None:
     assert not settles_mildly(SUITE["sharp_router"], rung)
+
+
+@pytest.mark.parametrize(("fault", "matters"), [("sharp_router", True), ("nan_gradients", True), ("no_balance", False)])
+def test_order_matters_where_a_rung_above_the_last_cures(fault: str, matters: bool) -> None:
+    assert order_matters(SUITE[fault]) == matters
+
+
+def test_each_fault_and_seed_draws_an_order_of_its_own() -> None:
+    def order(fault: str, seed: int) -> str:
+        return str(configuration(SUITE[fault], "random_order", seed).ladder.rungs)
+
+    assert len({order(fault, seed) for fault in SUITE for seed in (21, 22)}) > 12
+    assert order("sharp_router", 21) == order("sharp_router", 21)
