@@ -26,8 +26,9 @@ $(READY): requirements.lock pyproject.toml
 	  echo "Python 3.11, 3.12 or 3.13 is needed, found: $(BASE_PYTHON). Name another: make setup BASE_PYTHON=…" >&2; exit 1; }
 	@echo "setting up .venv (a few minutes, once)"
 	@$(BASE_PYTHON) -m venv .venv
-	@$(PIP) install "$$(grep -o '^torch==[0-9.]*' requirements.lock)"
-	@$(PIP) install --no-deps --require-hashes -r requirements.lock
+	@$(PIP) install --no-compile "$$(grep -o '^torch==[0-9.]*' requirements.lock)"
+	@$(PIP) install --no-compile --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true  # on all cores, pip takes one; a few files are no Python
 	@PYTHONWARNINGS=ignore $(PIP) install --no-deps --no-build-isolation -e .
 	@touch $(READY)
 

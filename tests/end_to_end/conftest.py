@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from pipeline.tracking.access import create_database
 from tests.conftest import SMALL
 from tests.end_to_end.server import TrackingServer, why_not
 
@@ -200,14 +202,25 @@ ON_BOTH = pytest.mark.parametrize(
 )
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite store with nothing in it. To make one takes 70 migrations: as long as all that a test itself does."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    create_database(path, (path.parent / "artifacts").as_uri())
+    return path
+
+
 @pytest.fixture
-def experiment(tmp_path: Path, store: str | None) -> Iterator[Any]:
+def experiment(tmp_path: Path, store: str | None, empty_database: Path) -> Iterator[Any]:
     """Makes experiments in this test's folder; ends what they may have left running."""
     made: list[Experiment] = []
 
-    def make(**values: Any) -> Experiment:
+    def make(*, root_there: bool = True, **values: Any) -> Experiment:
         each = Experiment(tmp_path, {key.replace("__", "."): value for key, value in values.items()}, store)
         made.append(each)
+        if root_there and store is None and not each.root.exists():
+            each.root.mkdir()
+            shutil.copy(empty_database, each.root)
         return each
 
     yield make

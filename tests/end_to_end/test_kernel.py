@@ -132,7 +132,9 @@ def test_stopped_trainer_is_a_hang(experiment: Any) -> None:
 
 def test_nothing_is_open_to_everybody_and_the_log_is_kept(experiment: Any) -> None:
     """Whatever the umask; and a name from YAML is only ever a name."""
-    made: Experiment = experiment(ladder__rungs=["v3"], experiment__name="$(touch pwned); `touch pwned` ../../x")
+    made: Experiment = experiment(
+        root_there=False, ladder__rungs=["v3"], experiment__name="$(touch pwned); `touch pwned` ../../x"
+    )
     process = made.start(preexec_fn=lambda: os.umask(0))
     assert process.wait(timeout=120) == 0
     everything = [made.root, *made.root.rglob("*")]

@@ -246,7 +246,7 @@ def test_daemon_of_a_trainer_dies_with_the_orchestrator(experiment: Any) -> None
 
 
 def test_bad_requests_are_one_clear_line(experiment: Any) -> None:
-    made = experiment()
+    made = experiment(root_there=False)
     nothing = made.resume()
     assert nothing.returncode == 2 and "nothing to resume" in nothing.stderr and not made.root.exists()
     assert made.resume("one", "two").returncode == 2

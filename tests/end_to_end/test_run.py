@@ -224,7 +224,7 @@ def test_metrics_without_steps_are_news_and_are_judged(experiment: Any) -> None:
 
 def test_tracking_uri_in_the_environment_wins(experiment: Any) -> None:
     """The store is there, for orchestrator and trainer alike; everything else is under the root."""
-    made = experiment(ladder__rungs=["v3"])
+    made = experiment(root_there=False, ladder__rungs=["v3"])
     made.train_with("train.py", "import mlflow\nwith mlflow.start_run():\n    mlflow.log_metric('loss', 1.0, step=1)\n")
     elsewhere = made.folder / "elsewhere.db"
     result = made.run(MLFLOW_TRACKING_URI=f"sqlite:///{elsewhere}")
@@ -237,8 +237,8 @@ def test_tracking_uri_in_the_environment_wins(experiment: Any) -> None:
 
 
 def test_store_out_of_reach_is_exit_4(experiment: Any) -> None:
-    made = experiment()
-    (made.root).mkdir()
+    made = experiment(root_there=False)
+    made.root.mkdir()
     (made.root / "mlflow.db").write_text("this is no database, but somebody's file")
     result = made.run()
     assert result.returncode == 4
