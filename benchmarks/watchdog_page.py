@@ -50,8 +50,8 @@ are cured by the last rung alone, which a random order comes to sooner; with so 
 and it matters for what is kept of the model only in the others (a column of its own).
 The two with NaN strike one attempt, which is why a restart cures them. Seed 22 of `starved_expert` showed that
 `v2_router_gat` took over how V3's router had begun; since that is mended, the four faults of the router that it cures
-are reported from seed 24 on, which nobody had seen before. Seeds 27 – 31 were run to tell the ladder's order from a random
-one, which the three seeds before could not (intervals overlapped), and with these two strategies alone.
+are reported from seed 24 on, which nobody had seen before. Three seeds each could not tell the ladder's order from a
+random one (the intervals overlapped), so five more, 27 – 31, were run with these two strategies alone.
 """
 _COST = """
 ## Cost
