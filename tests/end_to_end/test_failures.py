@@ -94,8 +94,12 @@ def test_told_to_stop(name: signal.Signals, experiment: Any) -> None:
     # One that looks seldom is not slower to stop.
     seconds = 6.0 if name == signal.SIGHUP else 1.0
     made = experiment(training__episodes=100_000, training__workers=2, health__poll_seconds=seconds)
-    # A shell has its background jobs ignore Ctrl-C; who sends it to one all the same is heeded.
-    process = made.start(preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+
+    def as_in_the_background() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # who sends it to a shell's background job all the same is heeded
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where these tests themselves run under nohup
+
+    process = made.start(preexec_fn=as_in_the_background)
     made.wait_for_updates(3, process)
     process.send_signal(name)
     assert process.wait(timeout=30) == 130
