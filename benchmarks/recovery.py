@@ -10,7 +10,7 @@ Every fault of the suite is trained with the watchdog on, and what follows a ver
 | ladder | the rungs in their order, warm-started (the default) |
 | guided | likewise, without the rungs that cannot remove the cause of the verdict (`ladder.guided`) |
 | restart | the same configuration with a new seed, from scratch, as often as the ladder has rungs |
-| random_order | the rungs below v3 in a random order, warm-started |
+| random_order | the rungs below v3 in a random order, warm-started (up to seed 26 all faults of a seed shared one) |
 | cold | the rungs in their order, each from scratch |
 | stacked | the rungs in their order, each on top of those before (`ladder.cumulative`) |
 | no_watchdog | the attempts of `ladder`, but each runs to its end before it is judged (computed, not run again) |
@@ -259,8 +259,8 @@ def report() -> Path:
         for each in files
         if suite[each["fault"]].cured_by and suite[each["fault"]].of_training and has_struck(each["strategies"])
     ]
-    heads = ("runs", "ends healthy", "mildest cure or above", "where order matters")
-    print("{:14} {:>5} {:18} {:21} {:21} {:21} {}".format("curable faults", *heads, *("steps over the oracle", "more")))
+    heads = ("curable faults", "runs", "ends healthy", "mildest cure or above", "where order matters", "cost", "more")
+    print("{:14} {:>5} {:18} {:21} {:21} {:21} {}".format(*heads))
     for strategy in (*STRATEGIES, "no_watchdog"):
         source = "ladder" if strategy == "no_watchdog" else strategy
         runs = [each for each in curable if {source, "ladder"} <= each["strategies"].keys()]
