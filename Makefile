@@ -28,7 +28,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(BASE_PYTHON) -m venv .venv
 	@$(PIP) install --no-compile "$$(grep -o '^torch==[0-9.]*' requirements.lock)"
 	@$(PIP) install --no-compile --no-deps --require-hashes -r requirements.lock
-	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true  # on all cores, pip takes one; a few files are no Python
+	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true  # on all cores, pip takes one; some are for a later Python
 	@PYTHONWARNINGS=ignore $(PIP) install --no-deps --no-build-isolation -e .
 	@touch $(READY)
 

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks.recovery import order_matters
 from benchmarks.report import RESULTS, percent
 from benchmarks.suite import Fault, load_suite
-from pipeline.config import RUNGS
 
 PAGE = Path(__file__).parent.parent / "docs" / "watchdog.md"
 
@@ -104,10 +104,9 @@ def detection(found: dict[str, Any]) -> list[str]:
 
 
 def recovery(found: dict[str, Any]) -> list[str]:
-    curable = [each.cured_by for each in load_suite().values() if each.of_training and each.cured_by]
-    alone = [cures for cures in curable if list(cures) == [RUNGS[-1]]]
+    curable = [each for each in load_suite().values() if each.of_training and each.cured_by]
     lines = [
-        _RECOVERY.format(curable=len(curable), last=len(alone)),
+        _RECOVERY.format(curable=len(curable), last=sum(not order_matters(each) for each in curable)),
         "| strategy | runs | ends healthy | mildest cure or above | where order matters | cost | over the ladder's |",
         "|---|---|---|---|---|---|---|",
     ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, get_args
 
 import numpy as np
 import pytest
 
 from benchmarks.detection import DETECTORS, Recording, examine, onset
-from benchmarks.recovery import STRATEGIES, configuration, full_cost, order_matters, settles_mildly
+from benchmarks.recovery import FOLDER, STRATEGIES, configuration, full_cost, order_matters, settles_mildly
 from benchmarks.suite import Fault, Symptom, load_suite
 from fallbacks.ladder import BUILT_IN
 from pipeline.config import RUNGS
@@ -106,3 +107,14 @@ def test_each_fault_and_seed_draws_an_order_of_its_own() -> None:
 
     assert len({order(fault, seed) for fault in SUITE for seed in (21, 22)}) > 12
     assert order("sharp_router", 21) == order("sharp_router", 21)
+
+
+def test_a_random_order_is_the_one_with_which_the_results_were_made() -> None:
+    """In another process, too."""
+    paths = list(FOLDER.glob("*-seed27.json"))
+    assert len(paths) == 14
+    for path in paths:
+        result = json.loads(path.read_text())
+        tried = result["strategies"]["random_order"]["rungs"]
+        rungs = configuration(SUITE[result["fault"]], "random_order", 27).ladder.rungs
+        assert list(rungs[: len(tried)]) == tried
