@@ -34,27 +34,26 @@ class GraphAttention(DenseGATConv):
 
         Returns: features (B, N, heads·C) and attention (B, heads, N, N).
         """
-        batch, nodes, _ = x.shape
-        heads, channels = self.heads, self.out_channels
-        # aₖ·(W x) = (aₖ W)·x: one product gives what each node passes on, and both parts of its scores.
-        weight = torch.cat([self.lin.weight, self._score_weight()])
-        h, source, target = (x @ weight.T).split([heads * channels, heads, heads], dim=-1)
-        h = h.view(batch, nodes, heads, channels).transpose(1, 2)  # (B, heads, N, C)
-        source, target = source.transpose(1, 2), target.transpose(1, 2)  # (B, heads, N)
+        batch, nodes, features = x.shape
+        rows = x.reshape(batch * nodes, features)
+        # Attention adds up to one, so the bias may as well be added before the sum.
+        h = functional.linear(rows, self.lin.weight, self.bias)
+        h = h.view(batch, nodes, self.heads, self.out_channels).transpose(1, 2)  # (B, heads, N, C)
+        # aₖ·(W x) = (aₖ W)·x
+        source, target = (self._score_weight() @ rows.T).view(2, self.heads, batch, nodes).transpose(1, 2)
         scores = functional.leaky_relu(target.unsqueeze(-1) + source.unsqueeze(-2), self.negative_slope)
         attention = (scores + mask[:, None]).softmax(dim=-1)
-        out = (attention @ h).transpose(1, 2).flatten(2)
-        return out + self.bias, attention
+        return (attention @ h).transpose(1, 2).flatten(2), attention
 
-    def first_node(self, x: Tensor, mask: Tensor) -> Tensor:
-        """The features (B, heads·C) of node 0 alone: all that is read after the last layer.
+    def first_node(self, x: Tensor, first: Tensor, mask: Tensor) -> Tensor:
+        """The features (B, heads·C) of node 0 alone: all that is read after the last layer. `first` is x[:, 0].
 
         The same sums in another order: Σⱼ attentionⱼ W xⱼ = W Σⱼ attentionⱼ xⱼ, so that W is applied to one node
         instead of N.
         """
         source_weight, target_weight = self._score_weight().chunk(2)
         source = x @ source_weight.T  # (B, N, heads)
-        target = x[:, 0] @ target_weight.T  # (B, heads)
+        target = first @ target_weight.T  # (B, heads)
         scores = functional.leaky_relu(target.unsqueeze(1) + source, self.negative_slope)
         attention = (scores + mask[:, 0].unsqueeze(-1)).softmax(dim=1)
         gathered = attention.transpose(1, 2) @ x  # (B, heads, F)
@@ -142,7 +141,8 @@ class GraphEncoder(nn.Module):
             if layer is not last:
                 h = self._finish(index, layer(h, mask)[0], h, None if kept is None else kept.unsqueeze(1))
             elif isinstance(layer, GraphAttention):
-                h = self._finish(index, layer.first_node(h, mask), h[:, 0], kept)
+                hero = h[:, 0]
+                h = self._finish(index, layer.first_node(h, hero, mask), hero, kept)
         return h
 
     @torch.no_grad()

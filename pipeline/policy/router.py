@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from entmax import sparsemax
 from torch import Tensor
-from torch.nn import functional
 
 from pipeline.policy.interface import Routing
 
@@ -45,5 +44,5 @@ def gumbel_route(
     relaxed = ((logits + gumbel) / temperature).softmax(dim=-1)
     if choice is None:
         choice = relaxed.argmax(dim=-1)
-    one_hot = functional.one_hot(choice.long(), logits.shape[-1]).to(relaxed.dtype)
+    one_hot = torch.zeros_like(relaxed).scatter_(-1, choice.long().unsqueeze(-1), 1.0)
     return logits.softmax(dim=-1), one_hot + relaxed - relaxed.detach(), choice

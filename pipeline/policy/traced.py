@@ -1,8 +1,9 @@
 """A policy without Python between its operations: each kind of forward pass is recorded once, then only replayed.
 
-With eight games a pass is some 150 operations of a few microseconds each, and half of its time is Python's. The replay
-calls the same kernels in the same order (entmax's sparsemax as the Python that it is), so its numbers are those of the
-policy bit for bit.
+With eight games a pass is some 150 operations of a few microseconds each, and more than half of its time is Python's.
+The replay calls the same kernels in the same order, so its numbers are those of the policy bit for bit. It is recorded
+in two steps: `make_fx` takes down the kernels that are called (also those in entmax's sparsemax, which is Python) and
+every shape as a number; `torch.jit.trace` makes of them something that runs without Python.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from pipeline.policy.interface import Policy, PolicyOutput, Routing
 
@@ -24,7 +26,9 @@ Forward = Callable[[dict[str, Tensor], Routing, dict[str, Tensor]], PolicyOutput
 
 
 class Traced:
-    """Called like the policy. Weights may change in place, or through `.data`; other attributes must stay as they are.
+    """Called like the policy, to act: a gradient through a replay is not the policy's.
+
+    Weights may change in place, or through `.data`; other attributes must stay as they are.
 
     A recording holds for inputs of the same names and shapes and the same `routing.any_sparse`; for others there is
     another one (3.5 MB each, for as long as the process lives). Where torch cannot record, it is the policy itself.
@@ -61,19 +65,16 @@ class _Flat(nn.Module):
 
 
 def _record(policy: Policy, obs: dict[str, Tensor], routing: Routing, noise: dict[str, Tensor]) -> Forward | None:
-    """None where torch cannot record, or would record only one way through a branch on a tensor's values."""
+    """None where torch cannot record, as in a branch on a tensor's values."""
     flat = _Flat(policy, routing.any_sparse, list(obs), list(noise))
     inputs = (routing.sparse, routing.temperature, *obs.values(), *noise.values())
     try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", torch.jit.TracerWarning)  # type: ignore[attr-defined]
-            recording = torch.jit.trace(flat, inputs, check_trace=False)  # deprecated; its successors need a compiler
+        kernels = make_fx(flat)(*inputs)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # its successors need a compiler
+            recording = torch.jit.trace(kernels, inputs, check_trace=False)
     except (RuntimeError, AttributeError) as problem:
-        problems = [str(problem)]
-    else:
-        problems = [str(each.message) for each in caught if not issubclass(each.category, DeprecationWarning)]
-    if problems:
-        log.warning("the policy cannot be recorded, acting is slower: %s", problems[0])
+        log.warning("the policy cannot be recorded, acting is slower: %s", problem)
         return None
 
     def replay(obs: dict[str, Tensor], routing: Routing, noise: dict[str, Tensor]) -> PolicyOutput:

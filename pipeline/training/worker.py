@@ -12,6 +12,7 @@ from torch import Tensor
 from pipeline.config import ExperimentConfig
 from pipeline.environments.vector import Games
 from pipeline.policy.interface import PolicyOutput
+from pipeline.training.allocator import keep_freed_memory
 from pipeline.training.losses import total_loss
 from pipeline.training.measure import inspect_graphs
 from pipeline.training.rollout import Collector, Played, Samples
@@ -62,6 +63,7 @@ class Worker:
     def __init__(self, part: Part) -> None:
         config, policy = part.config, part.shared.policy
         torch.set_num_threads(config.training.threads)
+        keep_freed_memory()
         self.config, self.policy, self.device = config, policy, part.device
         self.generator = torch.Generator().manual_seed(part.seed)
         games = Games(config.environment, part.games)

@@ -34,13 +34,14 @@ def encoder() -> GraphEncoder:
 def test_attention_layer_equals_torch_geometric() -> None:
     torch.manual_seed(0)
     layer = GraphAttention(8, 4, heads=2)
+    torch.nn.init.normal_(layer.bias)
     x, adjacency = torch.randn(3, 6, 8), graphs()["adjacency"]
     mask = torch.zeros(adjacency.shape).masked_fill(~adjacency, float("-inf"))
     ours, attention = layer(x, mask)
     assert torch.allclose(ours, DenseGATConv.forward(layer, x, adjacency.float()), atol=1e-5)
     assert torch.allclose(attention.sum(-1), torch.ones(3, 2, 6))
     assert not attention[~adjacency[:, None].expand_as(attention)].any()
-    assert torch.allclose(layer.first_node(x, mask), ours[:, 0], atol=1e-6)
+    assert torch.allclose(layer.first_node(x, x[:, 0], mask), ours[:, 0], atol=1e-6)
 
 
 @pytest.mark.parametrize("temperature", [0.1, 10.0])
@@ -54,7 +55,7 @@ def test_temperature_divides_the_attention_scores(temperature: float) -> None:
     features, attention = layer(x, mask)
     power = at_one ** (1 / temperature)
     assert torch.allclose(attention, power / power.sum(-1, keepdim=True), atol=1e-5)
-    assert torch.allclose(layer.first_node(x, mask), features[:, 0], atol=1e-6)
+    assert torch.allclose(layer.first_node(x, x[:, 0], mask), features[:, 0], atol=1e-6)
 
 
 def test_h_logic_does_not_depend_on_the_order_of_the_entities() -> None:
