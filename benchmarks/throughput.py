@@ -155,7 +155,7 @@ def timed(seconds: dict[str, float], name: str, owner: Any, attribute: str) -> I
 def profile(store: Store, folder: Path, updates: int) -> dict[str, float]:
     """Shares of V3's time on one core (its workers one after another); and what a poll of its health costs a second."""
     training = Training(BASE.with_values({"training.parallel": False}), store, folder)
-    training.measure(1)
+    training.measure(3)  # until acting is recorded
     spent: dict[str, float] = defaultdict(float)
     began = time.perf_counter()
     with (
