@@ -155,7 +155,7 @@ def timed(seconds: dict[str, float], name: str, owner: Any, attribute: str) -> I
 def profile(store: Store, folder: Path, updates: int) -> dict[str, float]:
     """Shares of V3's time on one core (its workers one after another); and what a poll of its health costs a second."""
     training = Training(BASE.with_values({"training.parallel": False}), store, folder)
-    training.measure(3)  # until acting is recorded
+    training.measure(3)
     spent: dict[str, float] = defaultdict(float)
     began = time.perf_counter()
     with (
@@ -244,6 +244,8 @@ def main() -> None:
         configs["v3_serial"] = BASE.with_values({"training.parallel": False})
         configs["ppo"] = BASE.with_values({"policy.kind": "ppo"})
         trainings = {name: Training(config, store, folder) for name, config in configs.items()}
+        for training in trainings.values():
+            training.measure(3)  # until acting is recorded
         variants: dict[str, Measure] = {
             name: partial(training.measure, asked.updates) for name, training in trainings.items()
         }

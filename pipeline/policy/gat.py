@@ -40,13 +40,16 @@ class GraphAttention(DenseGATConv):
         h = functional.linear(rows, self.lin.weight, self.bias)
         h = h.view(batch, nodes, self.heads, self.out_channels).transpose(1, 2)  # (B, heads, N, C)
         # aₖ·(W x) = (aₖ W)·x
-        source, target = (self._score_weight() @ rows.T).view(2, self.heads, batch, nodes).transpose(1, 2)
+        scored = (self._score_weight() @ rows.T).view(2, self.heads, batch, nodes)
+        source, target = scored.transpose(1, 2).unbind()  # (B, heads, N)
         scores = functional.leaky_relu(target.unsqueeze(-1) + source.unsqueeze(-2), self.negative_slope)
         attention = (scores + mask[:, None]).softmax(dim=-1)
         return (attention @ h).transpose(1, 2).flatten(2), attention
 
     def first_node(self, x: Tensor, first: Tensor, mask: Tensor) -> Tensor:
-        """The features (B, heads·C) of node 0 alone: all that is read after the last layer. `first` is x[:, 0].
+        """The features (B, heads·C) of node 0 alone: all that is read after the last layer.
+
+        `first` is x[:, 0], which the caller needs as well: the backward pass fills a zero tensor each time it is taken.
 
         The same sums in another order: Σⱼ attentionⱼ W xⱼ = W Σⱼ attentionⱼ xⱼ, so that W is applied to one node
         instead of N.

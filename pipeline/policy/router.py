@@ -44,5 +44,6 @@ def gumbel_route(
     relaxed = ((logits + gumbel) / temperature).softmax(dim=-1)
     if choice is None:
         choice = relaxed.argmax(dim=-1)
+    # Not `functional.one_hot`, which looks at the values: what does cannot be recorded (`pipeline.policy.traced`).
     one_hot = torch.zeros_like(relaxed).scatter_(-1, choice.long().unsqueeze(-1), 1.0)
     return logits.softmax(dim=-1), one_hot + relaxed - relaxed.detach(), choice

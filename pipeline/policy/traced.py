@@ -31,8 +31,8 @@ class Traced:
 
     Weights may change in place, or through `.data`; other attributes must stay as they are.
 
-    A recording holds for inputs of the same names and shapes and the same `routing.any_sparse`; for others there is
-    another one (3.5 MB each, for as long as the process lives). Where torch cannot record, it is the policy itself.
+    A recording holds for inputs of the same names, shapes and types and the same `routing.any_sparse`; for others there
+    is another one (3.5 MB each, for as long as the process lives). Where torch cannot record, it is the policy itself.
 
     Args:
         policy: what is recorded.
@@ -46,8 +46,8 @@ class Traced:
         self._recordings: dict[object, Forward] = {}
 
     def __call__(self, obs: dict[str, Tensor], routing: Routing, noise: dict[str, Tensor]) -> PolicyOutput:
-        shapes = [(name, tensor.shape) for part in (obs, noise) for name, tensor in part.items()]
-        key = (*shapes, routing.any_sparse, torch.is_grad_enabled(), torch.is_inference_mode_enabled())
+        inputs = [(name, tensor.shape, tensor.dtype) for part in (obs, noise) for name, tensor in part.items()]
+        key = (*inputs, routing.any_sparse, torch.is_grad_enabled(), torch.is_inference_mode_enabled())
         if key not in self._recordings:
             self._called[key] += 1
             if self._called[key] <= self._calls:
@@ -75,16 +75,20 @@ class _Flat(nn.Module):
 
 
 def _record(policy: Policy, obs: dict[str, Tensor], routing: Routing, noise: dict[str, Tensor]) -> Forward | None:
-    """None where torch cannot record, as in a branch on a tensor's values."""
+    """None where torch cannot record: where values leave it, as in a branch on them."""
     flat = _Flat(policy, routing.any_sparse, list(obs), list(noise))
     inputs = (routing.sparse, routing.temperature, *obs.values(), *noise.values())
     try:
-        kernels = make_fx(flat)(*inputs)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # its successors need a compiler
-            recording = torch.jit.trace(kernels, inputs, check_trace=False)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            torch.jit.trace(flat, inputs, check_trace=False)  # warns of a `tolist()`, which `make_fx` would not
+            recording = torch.jit.trace(make_fx(flat)(*inputs), inputs, check_trace=False)
+        # That `trace` is deprecated is known: what is to follow on it needs a compiler.
+        problems = [str(each.message) for each in caught if not issubclass(each.category, DeprecationWarning)]
     except (RuntimeError, AttributeError) as problem:
-        log.warning("the policy cannot be recorded, acting is slower: %s", problem)
+        problems = [str(problem)]
+    if problems:
+        log.warning("the policy cannot be recorded, acting is slower: %s", problems[0])
         return None
 
     def replay(obs: dict[str, Tensor], routing: Routing, noise: dict[str, Tensor]) -> PolicyOutput:

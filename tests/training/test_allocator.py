@@ -18,7 +18,7 @@ if sys.argv[1] == "kept":
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    arrays = [np.ones(100_000, dtype=np.int8) for _ in range(100)]
+    arrays = [np.ones(500_000, dtype=np.int8) for _ in range(100)]
     while arrays:
         arrays.pop()
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
