@@ -80,11 +80,11 @@ def _record(policy: Policy, obs: dict[str, Tensor], routing: Routing, noise: dic
     inputs = (routing.sparse, routing.temperature, *obs.values(), *noise.values())
     try:
         with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+            warnings.simplefilter("always", torch.jit.TracerWarning)  # type: ignore[attr-defined]
             torch.jit.trace(flat, inputs, check_trace=False)  # warns of a `tolist()`, which `make_fx` would not
             recording = torch.jit.trace(make_fx(flat)(*inputs), inputs, check_trace=False)
-        # That `trace` is deprecated is known: what is to follow on it needs a compiler.
-        problems = [str(each.message) for each in caught if not issubclass(each.category, DeprecationWarning)]
+        # Another warning says that `trace` is deprecated: what is to follow on it needs a compiler.
+        problems = [str(each.message) for each in caught if each.category is torch.jit.TracerWarning]  # type: ignore[attr-defined]
     except (RuntimeError, AttributeError) as problem:
         problems = [str(problem)]
     if problems:
