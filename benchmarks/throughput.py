@@ -98,11 +98,12 @@ times show.
 
 
 class Training:
-    """A trainer with a run in the store and its metrics in the folder, as the pipeline has it."""
+    """A trainer, warmed up, with a run in the store and its metrics in the folder, as the pipeline has it."""
 
     def __init__(self, config: ExperimentConfig, store: Store, folder: Path) -> None:
         self.run_id = store.start_parent(config)
         self.trainer = Trainer(config, folder / self.run_id, SpoolWriter(Spool(folder / self.run_id)).write)
+        self.measure(3)  # until acting is recorded
 
     def measure(self, updates: int) -> float:
         """Steps per second over so many updates."""
@@ -155,7 +156,6 @@ def timed(seconds: dict[str, float], name: str, owner: Any, attribute: str) -> I
 def profile(store: Store, folder: Path, updates: int) -> dict[str, float]:
     """Shares of V3's time on one core (its workers one after another); and what a poll of its health costs a second."""
     training = Training(BASE.with_values({"training.parallel": False}), store, folder)
-    training.measure(3)
     spent: dict[str, float] = defaultdict(float)
     began = time.perf_counter()
     with (
@@ -244,18 +244,18 @@ def main() -> None:
         configs["v3_serial"] = BASE.with_values({"training.parallel": False})
         configs["ppo"] = BASE.with_values({"policy.kind": "ppo"})
         trainings = {name: Training(config, store, folder) for name, config in configs.items()}
-        for training in trainings.values():
-            training.measure(3)  # until acting is recorded
         variants: dict[str, Measure] = {
             name: partial(training.measure, asked.updates) for name, training in trainings.items()
         }
-        for v3 in (False, True):
-            for batched in (False, True):
-                name = "sb3" + "_v3" * v3 + "_batched" * batched
-                variants[name] = sb3(BASE, v3, batched, steps)
-        variants["environment"] = environment(BASE, steps)
-        for measure in variants.values():
+        others: dict[str, Measure] = {
+            "sb3" + "_v3" * v3 + "_batched" * batched: sb3(BASE, v3, batched, steps)
+            for v3 in (False, True)
+            for batched in (False, True)
+        }
+        others["environment"] = environment(BASE, steps)
+        for measure in others.values():
             measure()  # warm-up
+        variants |= others
         ours = variants.pop("v3")
         rounds = [
             {name: {"v3": ours(), name: measure()} for name, measure in variants.items()} for _ in range(asked.rounds)

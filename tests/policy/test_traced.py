@@ -15,7 +15,7 @@ from pipeline.policy.interface import PolicyOutput, Routing
 from pipeline.policy.traced import Traced
 from pipeline.training.rollout import Samples
 from pipeline.training.trainer import Trainer
-from tests.conftest import collect, small_config
+from tests.conftest import collect, small_config, update
 
 CONFIGS = {name: rung.transform(small_config()) for name, rung in BUILT_IN.items()} | {
     "no graph": small_config(policy__graph=False),
@@ -44,19 +44,19 @@ def played(config: ExperimentConfig, folder: Path) -> tuple[Trainer, Samples]:
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_a_recording_is_the_policy_bit_for_bit(config: ExperimentConfig, tmp_path: Path) -> None:
     trainer, samples = played(config, tmp_path)
-    traced = Traced(trainer.policy, calls=0)
+    traced, known = Traced(trainer.policy, calls=0), set()
     torch.manual_seed(0)
     for sparse in (torch.zeros(8, dtype=torch.bool), torch.arange(8) % 2 == 0, torch.ones(8, dtype=torch.bool)):
-        recorded = len(traced._recordings)
         for start in (0, 8):
             some, routing = samples[start : start + 8], Routing(sparse, torch.rand(8) + 0.5)
             noise = trainer.policy.draw_noise(8, torch.default_generator, torch.device("cpu"))
             with torch.inference_mode():
                 expected = trainer.policy(some.obs, routing, noise)
                 with pytest.MonkeyPatch.context() as patch:
-                    if len(traced._recordings) > recorded:
+                    if routing.any_sparse in known:
                         patch.setattr(trainer.policy, "forward", None)  # it must be the recording that answers
                     assert not differences(traced(some.obs, routing, noise), expected)
+            known.add(routing.any_sparse)
         with torch.no_grad():
             for parameter in trainer.policy.parameters():
                 parameter.add_(torch.randn_like(parameter), alpha=0.05)  # as an optimiser's step does
@@ -66,22 +66,41 @@ def test_a_recording_is_the_policy_bit_for_bit(config: ExperimentConfig, tmp_pat
     assert len(traced._recordings) == 3 and trainer.policy not in traced._recordings.values()
 
 
+def count_passes(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """A list that grows by one each time that the policy itself is called."""
+    passes: list[None] = []
+    forward = trainer.policy.forward
+
+    def counted(*arguments: object) -> PolicyOutput:
+        passes.append(None)
+        return forward(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trainer.policy, "forward", counted)
+    return passes
+
+
+def test_training_on_games_played_from_recordings_is_the_same(
+    rung_config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called, recorded = played(rung_config, tmp_path / "called")[0], played(rung_config, tmp_path / "recorded")[0]
+    traced = Traced(recorded.policy, calls=0)
+    monkeypatch.setattr(recorded.workers.here[0].collector, "_act", traced)
+    all_passes, passes = (count_passes(trainer, monkeypatch) for trainer in (called, recorded))
+    for _ in range(2):
+        assert update(recorded) == update(called)
+    replayed = 2 * rung_config.training.rollout_steps
+    assert len(passes) == len(all_passes) - replayed + 2 * len(traced._recordings)  # each is recorded in two steps
+
+
 def test_what_is_often_called_is_recorded_once_and_then_replayed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer, samples = played(small_config(), tmp_path)
-    calls, forward = 0, trainer.policy.forward
-
-    def counted(*arguments: object) -> PolicyOutput:
-        nonlocal calls
-        calls += 1
-        return forward(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(trainer.policy, "forward", counted)
+    passes = count_passes(trainer, monkeypatch)
     traced, batch = Traced(trainer.policy, calls=3), samples[:8]
     for _ in range(8):
         traced(batch.obs, batch.routing, batch.noise)
-    assert calls == 3 + 2  # recorded in two steps
+    assert len(passes) == 3 + 2  # recorded in two steps
 
 
 @pytest.mark.parametrize("why", ["no tracer", "a branch on a value", "a value that leaves torch"])
