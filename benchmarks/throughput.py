@@ -27,10 +27,12 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
+from threading import Event
 from typing import Any
 from unittest import mock
 
@@ -84,8 +86,8 @@ Where V3's time goes on one core:
 |---|---|
 {shares}
 
-Delivering the metrics to MLflow and judging them is another process's work, at one poll a second: {health:.1%} of
-one core, {share:.1%} of this machine.
+Delivering the metrics to MLflow and judging them is another process's work: while V3 trains on both cores, with one
+poll every {every:g} s, it takes {health:.1%} of one core's time, {share:.1%} of this machine's.
 
 What a long run costs from its beginning to its end: one run of V3 on NetHackScore-v0 (`python -m
 benchmarks.learning`), medians, memory of the trainer and its worker. Others used the machine now and then, which the
@@ -154,7 +156,7 @@ def timed(seconds: dict[str, float], name: str, owner: Any, attribute: str) -> I
 
 
 def profile(store: Store, folder: Path, updates: int) -> dict[str, float]:
-    """Shares of V3's time on one core (its workers one after another); and what a poll of its health costs a second."""
+    """Shares of V3's time on one core: its workers one after another."""
     training = Training(BASE.with_values({"training.parallel": False}), store, folder)
     spent: dict[str, float] = defaultdict(float)
     began = time.perf_counter()
@@ -171,16 +173,26 @@ def profile(store: Store, folder: Path, updates: int) -> dict[str, float]:
     whole = time.perf_counter() - began
     spent["update, optimiser and the rest"] = spent.pop("update") - spent["update, forward"] - spent["update, backward"]
     spent["collecting, the rest"] = whole - sum(spent.values())
-    shares = {name: seconds / whole for name, seconds in spent.items()}
+    return {name: seconds / whole for name, seconds in spent.items()}
 
-    watch, polls = Watch(store, training.run_id, BASE.health.build(), Spool(folder / training.run_id)), []
-    for _ in range(8):
-        training.measure(1)
-        began = time.perf_counter()
-        watch.poll()
-        polls.append(time.perf_counter() - began)
-    shares["health"] = float(np.median(polls)) / BASE.health.poll_seconds
-    return shares
+
+def watching(store: Store, folder: Path, updates: int) -> float:
+    """Seconds of CPU that delivering and judging the metrics takes while V3 trains for a second."""
+    training = Training(BASE, store, folder)
+    watch = Watch(store, training.run_id, BASE.health.build(), Spool(folder / training.run_id))
+    trained = Event()
+
+    def look() -> float:
+        while not trained.wait(BASE.health.poll_seconds):
+            watch.poll()
+        return time.thread_time()
+
+    with ThreadPoolExecutor(1) as pool:
+        watched, began = pool.submit(look), time.perf_counter()
+        training.measure(updates)
+        lasted = time.perf_counter() - began
+        trained.set()
+        return watched.result() / lasted
 
 
 def long_run() -> str:
@@ -207,8 +219,7 @@ def write_page(result: dict[str, Any]) -> None:
         of_v3 = f"v3_over_{name}"
         ours = "" if name == "v3" else "{:.2f} [{:.2f}, {:.2f}]".format(ratios[of_v3], *ratio_limits[of_v3])
         table.append(f"| {words} | {speeds[name]:,.0f} [{least:,.0f}, {most:,.0f}] | {ours} |")
-    shares = dict(result["v3_shares"])
-    health = shares.pop("health")
+    shares, health = result["v3_shares"], result["health"]
     text = PAGE_TEXT.format(
         commit=result["commit"],
         cores=result["machine"]["cores"],
@@ -217,6 +228,7 @@ def write_page(result: dict[str, Any]) -> None:
         shares="\n".join(
             f"| {name} | {share:.1%} |" for name, share in sorted(shares.items(), key=itemgetter(1), reverse=True)
         ),
+        every=BASE.health.poll_seconds,
         health=health,
         share=health / result["machine"]["cores"],
         long_run=long_run(),
@@ -261,6 +273,7 @@ def main() -> None:
             {name: {"v3": ours(), name: measure()} for name, measure in variants.items()} for _ in range(asked.rounds)
         ]
         shares = profile(store, folder, asked.updates)
+        health = watching(store, folder, 10 * asked.updates)
         parallel = trainings["v3"].trainer.workers.parallel
         for training in trainings.values():
             training.trainer.close()
@@ -278,6 +291,7 @@ def main() -> None:
     print("\nV3 on one core, shares of the time:")
     for name, share in shares.items():
         print(f"  {name:32} {100 * share:5.1f} %")
+    print(f"  beside it, delivering and judging the metrics: {health:.1%} of a core")
     path = write(
         "throughput",
         {
@@ -289,6 +303,7 @@ def main() -> None:
             "ratios": {f"v3_over_{name}": median for name, (median, _, _) in ratios.items()},
             "ratio_intervals": {f"v3_over_{name}": limits for name, (_, *limits) in ratios.items()},
             "v3_shares": shares,
+            "health": health,
             "rounds": rounds,
         },
         asked.out,
