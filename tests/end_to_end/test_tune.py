@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +44,13 @@ class Study:
     """A study's file in a folder, and everything that it leaves behind."""
 
     folder: Path
-    values: dict[str, Any] = field(default_factory=dict)
+    empty_database: Path
+    values: dict[str, Any]
 
     def __post_init__(self) -> None:
         self.root, self.file = self.folder / "root", self.folder / "study.yaml"
+        self.root.mkdir()
+        shutil.copy(self.empty_database, self.root)
         self.url = self.values.get("study.storage", f"sqlite:///{self.root / 'optuna.db'}")
         space = self.values.pop("study.space", SPACE)
         script = str(REPOSITORY / "benchmarks" / "synthetic.py")
@@ -181,13 +186,21 @@ def assert_nothing_lost_or_doubled(study: Study, total: int) -> None:
     assert len(kept) == len(set(kept))
 
 
+MakeStudy = Callable[[dict[str, Any]], Study]
+
+
+@pytest.fixture
+def make_study(tmp_path: Path, empty_database: Path) -> MakeStudy:
+    return partial(Study, tmp_path, empty_database)
+
+
 # A study from beginning to end
 
 TRIALS = 6
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Study:
+def finished(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Study:
     """Six trials, two workers. Of this seed, the third is the best, and two are unhealthy. The default has −24."""
     values = {
         "study.trials": TRIALS,
@@ -196,7 +209,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Study:
         "training.learning_rate": 1e-5,
         "seconds": 1.0,
     }
-    made = Study(tmp_path_factory.mktemp("finished"), values)
+    made = Study(tmp_path_factory.mktemp("finished"), empty_database, values)
     result = made.run()
     assert result.returncode == 0, result.stdout + result.stderr
     assert f"{TRIALS} of {TRIALS} trials" in result.stdout and "Traceback" not in result.stdout + result.stderr
@@ -314,9 +327,9 @@ def test_validation_on_fresh_seeds(finished: Study, capsys: pytest.CaptureFixtur
 COEFFICIENTS = {"training.entropy_coef": {"float": [0.0, 0.1]}, "training.learning_rate": {"float": [1e-5, 1e-3]}}
 
 
-def test_killed_worker_then_all_then_continued(tmp_path: Path) -> None:
+def test_killed_worker_then_all_then_continued(make_study: MakeStudy) -> None:
     """-9 for a worker, which is replaced; -9 for everything; then the same command once more."""
-    made = Study(tmp_path, {"study.space": COEFFICIENTS, "study.trials": 4, "study.workers": 2, "seconds": 6.0})
+    made = make_study({"study.space": COEFFICIENTS, "study.trials": 4, "study.workers": 2, "seconds": 6.0})
     process = made.start()
     made.wait_until(lambda: len(made.processes("synthetic.py")) == 2, process)
     victim, spared = made.processes("pipeline.tuning.worker")
@@ -347,13 +360,13 @@ def test_killed_worker_then_all_then_continued(tmp_path: Path) -> None:
     assert ended and {run.data.tags["ladder.verdict"] for run in ended} == {"interrupted"}
 
 
-def test_told_to_stop_and_continued_on_postgresql_by_two_machines(tmp_path: Path) -> None:
+def test_told_to_stop_and_continued_on_postgresql_by_two_machines(make_study: MakeStudy) -> None:
     """SIGTERM gives the trial back at once. Then two `ladder tune` on one storage share the rest."""
     if binaries() is None:
         pytest.skip("no PostgreSQL on this machine (apt-get install postgresql)")
     with cluster() as url:
         values = {"study.space": COEFFICIENTS, "study.storage": url, "study.trials": 3, "seconds": 2.0}
-        made = Study(tmp_path, values)
+        made = make_study(values)
         process = made.start()
         made.wait_until(lambda: made.processes("synthetic.py"), process)
         process.send_signal(signal.SIGTERM)
@@ -377,14 +390,13 @@ def test_told_to_stop_and_continued_on_postgresql_by_two_machines(tmp_path: Path
         assert PASSWORD not in said and not any(PASSWORD.encode() in path.read_bytes() for path in written)
 
 
-def test_seeds_and_the_ladder_of_a_trial(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_seeds_and_the_ladder_of_a_trial(make_study: MakeStudy, capsys: pytest.CaptureFixture[str]) -> None:
     """With `study.ladder` a trial goes on down the ladder, on every seed; it is infeasible by how deep it went.
 
     On a terminal, with its panel.
     """
     cure = {"name": "slower", "set": {"training.learning_rate": 1e-4}}
-    made = Study(
-        tmp_path,
+    made = make_study(
         {
             "study.space": {"training.learning_rate": {"float": [2e-3, 1e-1]}},
             "training.learning_rate": 1e-2,
@@ -411,10 +423,9 @@ def test_seeds_and_the_ladder_of_a_trial(tmp_path: Path, capsys: pytest.CaptureF
     assert main(made.command("--validate", "4")[3:]) == 2 and "no healthy trial to validate" in capsys.readouterr().err
 
 
-def test_unpromising_trial_is_pruned_early(tmp_path: Path) -> None:
+def test_unpromising_trial_is_pruned_early(make_study: MakeStudy) -> None:
     """The default first, with a score of 52; then one that is known to be worse at every point."""
-    made = Study(
-        tmp_path,
+    made = make_study(
         {
             "study.space": {"training.entropy_coef": {"float": [0.0299, 0.5]}},
             "training.entropy_coef": 0.03,
@@ -435,8 +446,8 @@ def test_unpromising_trial_is_pruned_early(tmp_path: Path) -> None:
     assert_both_sides_agree(made)
 
 
-def test_misspelt_metric_ends_the_study_with_its_name(tmp_path: Path) -> None:
-    made = Study(tmp_path, {"study.objective": {"metric": "scroe"}, "study.trials": 50})
+def test_misspelt_metric_ends_the_study_with_its_name(make_study: MakeStudy) -> None:
+    made = make_study({"study.objective": {"metric": "scroe"}, "study.trials": 50})
     result = made.run("study.space.training.learning_rate.float=[1e-5,1e-3]")
     assert result.returncode == 4, result.stdout + result.stderr
     assert "scroe has no finite value" in result.stderr and "score_window" in result.stderr
