@@ -49,6 +49,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "v3_no_graph": ("policy.graph=false",),
     "v3_no_phases": ("phases.warmup_until=0", "phases.transition_until=0", "phases.finetune.learning_rate_factor=0.5"),
     "v3_centred_reward": ("training.reward_centring=true",),
+    "v3_little_diversity": ("training.diversity_coef=0.001",),
     "freeze_gat": ("ladder.rungs=[freeze_gat]",),
     "softmax_only": ("ladder.rungs=[softmax_only]",),
     "two_experts": ("ladder.rungs=[two_experts]",),

@@ -74,6 +74,7 @@ PARTS = {
     "softmax_only": "sparsemax, instead of softmax throughout",
     "v3_no_phases": "the phases, instead of the last one from the start",
     "v3_centred_reward": "leaving the reward as it is, instead of centring it",
+    "v3_little_diversity": "the brief's diversity term, instead of a tenth of it",
     "freeze_gat": "training the encoder, instead of freezing it as it was drawn",
     "ppo": "all of it, instead of a plain policy of the same size",
 }
@@ -108,7 +109,7 @@ ROUTING_HEADER = ["variant", "α-entropy (nats)", "load of the least and the mos
 
 
 _NAMES = ("v3", "ppo", "sb3", *(name for name in PARTS if name != "ppo"), "two_experts", "v2_router_gat")
-_NO_GREY = (0, 2, 4, 6, 8, 10, 12, 16, 18, 1, 5)
+_NO_GREY = (0, 2, 4, 6, 8, 10, 12, 16, 18, 1, 5, 3)
 COLOURS = {name: colormaps["tab20"](number) for name, number in zip(_NAMES, _NO_GREY, strict=True)}
 """The same in every panel."""
 MANY = 4
