@@ -209,7 +209,7 @@ class HealthSection(Section):
     """Fields of rules to change, by the rule's name: `{reward_plateau: {window_episodes: 400}}`."""
     extra: tuple[Rule, ...] = _sequence(())
     """Rules of your own, of any logged metric."""
-    poll_seconds: Positive = 2.0
+    poll_seconds: Positive = 3.0
 
     @model_validator(mode="after")
     def _buildable(self) -> HealthSection:
