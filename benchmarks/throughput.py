@@ -171,15 +171,16 @@ def profile(store: Store, folder: Path, updates: int) -> dict[str, float]:
     ):
         training.measure(updates)
     whole = time.perf_counter() - began
+    training.trainer.close()
     spent["update, optimiser and the rest"] = spent.pop("update") - spent["update, forward"] - spent["update, backward"]
     spent["collecting, the rest"] = whole - sum(spent.values())
     return {name: seconds / whole for name, seconds in spent.items()}
 
 
-def watching(store: Store, folder: Path, updates: int) -> float:
-    """Seconds of CPU that delivering and judging the metrics takes while V3 trains for a second."""
-    training = Training(BASE, store, folder)
+def watching(training: Training, store: Store, folder: Path, updates: int) -> float:
+    """Seconds of CPU that delivering and judging its metrics takes while a training goes on for a second."""
     watch = Watch(store, training.run_id, BASE.health.build(), Spool(folder / training.run_id))
+    watch.poll()  # what it has reported so far
     trained = Event()
 
     def look() -> float:
@@ -189,9 +190,11 @@ def watching(store: Store, folder: Path, updates: int) -> float:
 
     with ThreadPoolExecutor(1) as pool:
         watched, began = pool.submit(look), time.perf_counter()
-        training.measure(updates)
-        lasted = time.perf_counter() - began
-        trained.set()
+        try:
+            training.measure(updates)
+        finally:
+            lasted = time.perf_counter() - began
+            trained.set()
         return watched.result() / lasted
 
 
@@ -273,7 +276,7 @@ def main() -> None:
             {name: {"v3": ours(), name: measure()} for name, measure in variants.items()} for _ in range(asked.rounds)
         ]
         shares = profile(store, folder, asked.updates)
-        health = watching(store, folder, 10 * asked.updates)
+        health = watching(trainings["v3"], store, folder, 10 * asked.updates)
         parallel = trainings["v3"].trainer.workers.parallel
         for training in trainings.values():
             training.trainer.close()

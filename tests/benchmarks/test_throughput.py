@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from benchmarks import throughput
+from pipeline.health.verdict import Verdict
+from pipeline.tracking.store import Store, default_uri
+from pipeline.watch import Watch
 from tests.conftest import RUNGS, small_config
 
 
@@ -27,3 +32,24 @@ def test_names_ratios_and_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     shares = written["v3_shares"]
     assert sum(shares.values()) == pytest.approx(1.0) and all(share > 0 for share in shares.values())
     assert 0 < written["health"] < 1
+
+
+def test_what_watching_takes_is_what_its_polls_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = small_config(training__parallel=False, training__episodes=10**6, health__poll_seconds=0.02)
+    monkeypatch.setattr(throughput, "BASE", base)
+    store, spent, poll = Store(default_uri(tmp_path), tmp_path), [0.0], Watch.poll
+
+    def timed(watch: Watch) -> Verdict | None:
+        began = time.thread_time()
+        verdict = poll(watch)
+        if threading.current_thread() is not threading.main_thread():
+            spent.append(time.thread_time() - began)
+        return verdict
+
+    monkeypatch.setattr(Watch, "poll", timed)
+    training = throughput.Training(base, store, tmp_path)
+    began = time.perf_counter()
+    share = throughput.watching(training, store, tmp_path, 20)
+    assert 0 < sum(spent) / (time.perf_counter() - began) <= share < 1
+    assert store.latest(training.run_id)["update"][1] > 3  # one that came after those of the warm-up
+    training.trainer.close()
