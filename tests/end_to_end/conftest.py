@@ -19,11 +19,19 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from fallbacks.ladder import End
+from pipeline.display import Display
+from pipeline.load import load_experiment
+from pipeline.orchestrator import Orchestrator
 from pipeline.tracking.access import create_database
+from pipeline.tracking.store import Store, tracking_root, tracking_uri
 from tests.conftest import SMALL
+from tests.end_to_end.here import HereLauncher
 from tests.end_to_end.server import TrackingServer, why_not
 
 REPOSITORY = Path(__file__).parent.parent.parent
+LIGHT = [sys.executable, str(Path(__file__).parent / "light.py")]
+"""`trainer.command`: a trainer that takes no time."""
 
 
 def nested(values: dict[str, Any]) -> dict[str, Any]:
@@ -86,6 +94,12 @@ class Experiment:
 
     def run(self, timeout: float = 200, **environment: str) -> subprocess.CompletedProcess[str]:
         return self._complete(self.command, timeout, environment)
+
+    def run_here(self) -> End:
+        """In this process, trainer and all."""
+        config = load_experiment(self.file, [f"tracking.root={self.root}"])
+        store = Store(tracking_uri(config), tracking_root(config))
+        return Orchestrator(config, store, HereLauncher(), Display()).run()
 
     def resume(self, *words: str, timeout: float = 200, **environment: str) -> subprocess.CompletedProcess[str]:
         return self._complete(self.resume_command(*words), timeout, environment)

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.end_to_end.conftest import evidence
+from tests.end_to_end.conftest import LIGHT, evidence
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_spent_retries_step_down(experiment: Any) -> None:
 
 def test_nan_gradients_are_survived(experiment: Any) -> None:
     made = experiment(faults=[{"kind": "nan_gradient", "at_update": 2, "times": 3}], ladder__rungs=["v3"])
-    assert made.run().returncode == 0
+    assert made.run_here().outcome == "healthy"
     (attempt,) = made.attempts
     skipped = made.client.get_metric_history(attempt.info.run_id, "nonfinite_batches")
     assert [point.value for point in skipped][:3] == [0.0, 3.0, 0.0]
@@ -93,7 +93,8 @@ def test_told_to_stop(name: signal.Signals, experiment: Any) -> None:
     """
     # One that looks seldom is not slower to stop.
     seconds = 6.0 if name == signal.SIGHUP else 1.0
-    made = experiment(training__episodes=100_000, training__workers=2, health__poll_seconds=seconds)
+    workers = 2 if name == signal.SIGTERM else 1
+    made = experiment(training__episodes=100_000, training__workers=workers, health__poll_seconds=seconds)
 
     def as_in_the_background() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # who sends it to a shell's background job all the same is heeded
@@ -142,7 +143,7 @@ def test_orchestrator_killed_while_the_trainer_starts_leaves_none_behind(experim
 
 def test_nohup_and_a_closed_pipe_end_no_experiment(experiment: Any) -> None:
     """`nohup ladder run … | head -1`: the reader goes, then the terminal; the run goes on, and its log is whole."""
-    made = experiment(ladder__rungs=["v3"], training__episodes=60)
+    made = experiment(trainer__command=LIGHT, trainer__parameters={"updates": 60})
     process = made.start(preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
     assert process.stdout is not None
     process.stdout.readline()

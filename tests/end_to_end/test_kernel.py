@@ -16,7 +16,7 @@ import psutil
 import pytest
 from mlflow.entities import Metric
 
-from tests.end_to_end.conftest import Experiment, evidence
+from tests.end_to_end.conftest import LIGHT, Experiment, evidence
 from tests.end_to_end.test_resume import LONG, whole
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -61,14 +61,14 @@ def test_killed_by_the_kernel_for_want_of_memory(experiment: Any, little_memory:
 
 def test_frozen_and_thawed_is_no_hang(experiment: Any) -> None:
     """All of it stopped for longer than a hang takes, as by a laptop that sleeps or a container that is paused."""
-    made = experiment(training__episodes=LONG, budget__hang_after_seconds=25.0)
+    made = experiment(trainer__command=LIGHT, budget__hang_after_seconds=8.0)
     process = made.start()
     made.wait_for_updates(3, process)
     everything = [psutil.Process(process.pid), *made.trainers()]
     for each in everything:
         each.suspend()
-    time.sleep(29)
-    everything[0].resume()  # the orchestrator first: what it sees is a run that has been silent for 29 s
+    time.sleep(10)
+    everything[0].resume()  # the orchestrator first: what it sees is a run that has been silent for 10 s
     time.sleep(1)
     for each in everything[1:]:
         each.resume()
@@ -117,7 +117,8 @@ def test_clock_that_jumps_is_no_hang(experiment: Any) -> None:
 
 
 def test_stopped_trainer_is_a_hang(experiment: Any) -> None:
-    made = experiment(training__episodes=60, training__workers=2, budget__hang_after_seconds=25.0)
+    """One that really hangs in the middle of its training is in test_failures.py."""
+    made = experiment(trainer__command=LIGHT, trainer__parameters={"updates": 100}, budget__hang_after_seconds=8.0)
     process = made.start()
     made.wait_for_updates(3, process)
     stopped = made.trainers()

@@ -13,7 +13,7 @@ import yaml
 
 from pipeline.compare import load
 from pipeline.environments.names import SITUATIONS
-from tests.end_to_end.conftest import REPOSITORY, Experiment
+from tests.end_to_end.conftest import LIGHT, REPOSITORY, Experiment
 from tests.end_to_end.test_terminal import on_a_terminal
 
 pytestmark = pytest.mark.xdist_group("morning")  # one night for all of them
@@ -139,7 +139,7 @@ def test_watching_a_policy_play(night: Night) -> None:
 
 
 def test_status_follows_until_nothing_runs(experiment: Any) -> None:
-    made = experiment(ladder__rungs=["v3"], training__episodes=120)
+    made = experiment(trainer__command=LIGHT, trainer__parameters={"updates": 150})
     process = made.start()
     made.wait_for_updates(1, process)
     command = [*made.command[:3], "status", "--follow", f"tracking.root={made.root}"]

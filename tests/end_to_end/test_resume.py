@@ -14,7 +14,7 @@ import psutil
 import pytest
 from mlflow.entities import Run
 
-from tests.end_to_end.conftest import ON_BOTH, Experiment, evidence
+from tests.end_to_end.conftest import LIGHT, ON_BOTH, Experiment, evidence
 
 LONG = 100_000
 
@@ -189,13 +189,14 @@ def test_trainer_of_somebody_else_starts_again_in_a_run_of_its_own(plain: Experi
     assert [point.step for point in history] == list(range(40))
 
 
-def test_seeds_that_were_to_follow_follow(plain: Experiment) -> None:
-    process = plain.start([*plain.command, "training.seed=[1,2]"])
-    wait_for_loss(plain, process)
-    kill(process, plain)
-    result = plain.resume()
+def test_seeds_that_were_to_follow_follow(experiment: Any) -> None:
+    made = experiment(trainer__command=LIGHT, trainer__parameters={"updates": 40})
+    process = made.start([*made.command, "training.seed=[1,2]"])
+    made.wait_for_updates(1, process)
+    kill(process, made)
+    result = made.resume()
     assert result.returncode == 0, result.stdout + result.stderr
-    parents = [run for run in plain.runs() if run.data.tags["ladder.kind"] == "experiment"]
+    parents = [run for run in made.runs() if run.data.tags["ladder.kind"] == "experiment"]
     assert sorted((run.data.params["training.seed"], run.info.status) for run in parents) == [
         ("1", "FINISHED"),
         ("2", "FINISHED"),

@@ -27,10 +27,15 @@ MONITORED = (
 
 @pytest.mark.parametrize("rung", RUNGS)
 def test_each_rung_ends_healthy(rung: str, experiment: Any) -> None:
+    """V3 as a person starts it; the others without the processes, which are the same."""
     made = experiment(ladder__rungs=[rung])
-    result = made.run()
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "Traceback" not in result.stdout + result.stderr
+    if rung == "v3":
+        result = made.run()
+        assert result.returncode == 0, result.stdout + result.stderr
+        assert "Traceback" not in result.stdout + result.stderr
+        assert not list(made.scratch.iterdir())
+    else:
+        assert made.run_here().outcome == "healthy"
 
     parent, (attempt,) = made.parent, made.attempts
     assert parent.info.status == attempt.info.status == "FINISHED"
@@ -60,8 +65,7 @@ def test_each_rung_ends_healthy(rung: str, experiment: Any) -> None:
     assert load_experiment(local).training == BUILT_IN[rung].transform(config).training
 
     # Nothing outside of the root.
-    assert {path.name for path in made.folder.iterdir()} == {"root", "experiment.yaml", "scratch"}
-    assert not list(made.scratch.iterdir())
+    assert {path.name for path in made.folder.iterdir()} <= {"root", "experiment.yaml", "scratch"}
     assert not (made.root / "attempts" / attempt.info.run_id / "tmp").exists()
     checkpoints = list((made.root / "attempts" / attempt.info.run_id / "checkpoints").glob("*.pt"))
     assert checkpoints and tags["ladder.policy"] in map(str, checkpoints)
@@ -148,12 +152,11 @@ def test_a_failing_training_goes_down_the_ladder(experiment: Any) -> None:
 def test_seed_rules_cry_wolf_until_the_ladder_is_exhausted(experiment: Any) -> None:
     """The brief, literally: α-entropy > 1.2 is abnormal, and softmax warm-up begins at ln 4."""
     made = experiment(health__rules="seed", ladder__rungs=["v3"])
-    result = made.run()
-    assert result.returncode == 3, result.stdout + result.stderr
+    end = made.run_here()
+    assert end.outcome == "exhausted" and "no rung is left" in end.reason
     assert made.attempts[0].data.tags["ladder.verdict"] == "router_indecision"
     assert made.parent.data.tags["ladder.outcome"] == "exhausted" and made.parent.info.status == "FAILED"
     assert "ladder.settled_rung" not in made.parent.data.tags
-    assert "no rung is left" in result.stdout
 
 
 LOSS_EXPLODES = {

@@ -1,0 +1,47 @@
+"""A launcher whose place is this very process, where torch is loaded already: another engine beside `LocalLauncher`."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from pipeline.training.__main__ import main
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A trainer that has come to its end before anybody could watch it."""
+
+    log: Path
+    code: int
+
+    def wait(self, seconds: float) -> int:
+        return self.code
+
+    def terminate(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+class HereLauncher:
+    """Returns when the trainer, V3's, has come to its end."""
+
+    def launch(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> Ended:
+        assert command[-1] == "pipeline.training"
+        log = folder / "trainer.log"
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        with pytest.MonkeyPatch.context() as patch, log.open("w") as file, contextlib.redirect_stdout(file):
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            code = main()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        return Ended(log, code)
+
+    def end_remains(self, attempt: Path) -> int:
+        return 0
