@@ -29,6 +29,8 @@ from tests.conftest import SMALL
 from tests.end_to_end.here import HereLauncher
 from tests.end_to_end.server import TrackingServer, why_not
 
+pytest.register_assert_rewrite("tests.end_to_end.study")  # it asserts for others, who want to read what was compared
+
 REPOSITORY = Path(__file__).parent.parent.parent
 LIGHT = [sys.executable, str(Path(__file__).parent / "light.py")]
 """`trainer.command`: a trainer that takes no time."""
