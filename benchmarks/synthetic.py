@@ -4,7 +4,7 @@
 
 and gradients explode above a learning rate of 1e-3. Without that constraint the best learning rate would be 1e-2 (score
 100); with it 1e-3, at the very border (score 88). As a command it is a trainer (`python benchmarks/synthetic.py`),
-which reports this in its attempt's spool, as V3 does: it needs no MLflow, which takes longer to load than all the rest.
+which reports this in its attempt's spool, as V3 does, or with `trainer.parameters.plain_mlflow` as anybody's does.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,20 +58,27 @@ def healthy(params: dict[str, Any]) -> bool:
     return bool(params["training.learning_rate"] <= BORDER)
 
 
+def _to_mlflow() -> Callable[[dict[str, float], int], object]:
+    import mlflow  # takes longer to load than all the rest
+
+    mlflow.start_run()  # the run that MLFLOW_RUN_ID names
+    return mlflow.log_metrics
+
+
 def main() -> None:
     attempt = Path(os.environ["LADDER_ATTEMPT"])
     config = json.loads(attempt.read_text())["config"]
     training, parameters = config["training"], config["trainer"]["parameters"]
     params = {key: training[key.removeprefix("training.")] for key in OPTIMUM}
     updates, seconds = parameters.get("updates", 20), parameters.get("seconds", 0.0)
-    spool = SpoolWriter(Spool(attempt.parent))
+    report = _to_mlflow() if parameters.get("plain_mlflow") else SpoolWriter(Spool(attempt.parent)).write
     for update in range(1, updates + 1):
         metrics = {
             "progress": update / updates,
             "score_window": score(params) * update / updates + 0.1 * (training["seed"] % 7),
             "gradient_norm": 1.0 if healthy(params) else 10.0 * 2**update,
         }
-        spool.write(metrics, step=update)
+        report(metrics, update)
         time.sleep(seconds / updates)
 
 

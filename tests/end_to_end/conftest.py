@@ -24,7 +24,7 @@ from pipeline.display import Display
 from pipeline.load import load_experiment
 from pipeline.orchestrator import Orchestrator
 from pipeline.tracking.access import create_database
-from pipeline.tracking.store import Store, tracking_root, tracking_uri
+from pipeline.tracking.store import Store, default_uri
 from tests.conftest import SMALL
 from tests.end_to_end.here import HereLauncher
 from tests.end_to_end.server import TrackingServer, why_not
@@ -33,7 +33,7 @@ pytest.register_assert_rewrite("tests.end_to_end.study")  # it asserts for other
 
 REPOSITORY = Path(__file__).parent.parent.parent
 LIGHT = [sys.executable, str(Path(__file__).parent / "light.py")]
-"""`trainer.command`: a trainer that takes no time."""
+"""`trainer.command`: a trainer that loads nothing."""
 
 
 def nested(values: dict[str, Any]) -> dict[str, Any]:
@@ -100,8 +100,13 @@ class Experiment:
     def run_here(self) -> End:
         """In this process, trainer and all."""
         config = load_experiment(self.file, [f"tracking.root={self.root}"])
-        store = Store(tracking_uri(config), tracking_root(config))
-        return Orchestrator(config, store, HereLauncher(), Display()).run()
+        with pytest.MonkeyPatch.context() as patch:
+            for name in os.environ:
+                if name.startswith("MLFLOW"):
+                    patch.delenv(name)
+            patch.setenv("MPLCONFIGDIR", str(self.root / "matplotlib"))
+            store = Store(self.server or default_uri(self.root), self.root)
+            return Orchestrator(config, store, HereLauncher(), Display()).run()
 
     def resume(self, *words: str, timeout: float = 200, **environment: str) -> subprocess.CompletedProcess[str]:
         return self._complete(self.resume_command(*words), timeout, environment)

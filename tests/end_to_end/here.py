@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.attempt import EXIT_INTERRUPTED
 from pipeline.training.__main__ import main
 
 
@@ -33,15 +34,24 @@ class HereLauncher:
 
     def launch(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> Ended:
         assert command[-1] == "pipeline.training"
-        log = folder / "trainer.log"
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-        with pytest.MonkeyPatch.context() as patch, log.open("w") as file, contextlib.redirect_stdout(file):
-            for name, value in environment.items():
-                patch.setenv(name, value)
-            code = main()
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        return Ended(log, code)
+        path, said = folder / "trainer.log", logging.getLogger("trainer")
+        theirs = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+        log = logging.FileHandler(path)
+        said.addHandler(log)
+        said.setLevel(logging.INFO)
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                for name, value in environment.items():
+                    patch.setenv(name, value)
+                code = main()
+        finally:
+            for number, handler in theirs.items():
+                signal.signal(number, handler)
+            said.removeHandler(log)
+            log.close()
+        if code == EXIT_INTERRUPTED:  # these tests were
+            raise KeyboardInterrupt
+        return Ended(path, code)
 
     def end_remains(self, attempt: Path) -> int:
         return 0

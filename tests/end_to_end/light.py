@@ -1,7 +1,8 @@
 """A trainer for the tests whose subject is the orchestrator: no torch to load, no NetHack to play.
 
 It reports an update every tenth of a second in its attempt's spool, as V3 does, and ends in good order when it is asked
-to: `python light.py`. `trainer.parameters.updates`: how many, by default more than anybody waits for.
+to: `python light.py`. Of itself it ends after `trainer.parameters.updates`, or when the file
+`trainer.parameters.until` is there; a test that writes that file knows that the trainer was at work until then.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from itertools import count
 from pathlib import Path
 
 from pipeline.tracking.spool import Spool, SpoolWriter
@@ -18,12 +20,14 @@ from pipeline.tracking.spool import Spool, SpoolWriter
 
 def main() -> None:
     attempt = Path(os.environ["LADDER_ATTEMPT"])
-    updates = json.loads(attempt.read_text())["config"]["trainer"]["parameters"].get("updates", 100_000)
+    parameters = json.loads(attempt.read_text())["config"]["trainer"]["parameters"]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
     spool = SpoolWriter(Spool(attempt.parent))
-    for update in range(1, updates + 1):
+    for update in count(1):
         metrics = {"update": update, "episodes": update, "alpha_entropy": 1.0, "steps_per_second": 640.0}
         spool.write(metrics, step=64 * update)
+        if update == parameters.get("updates") or Path(parameters.get("until", "/never")).exists():
+            return
         time.sleep(0.1)
 
 

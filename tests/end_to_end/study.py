@@ -44,7 +44,9 @@ class Study:
         self.url = self.values.get("study.storage", f"sqlite:///{self.root / 'optuna.db'}")
         space = self.values.pop("study.space", SPACE)
         script = str(REPOSITORY / "benchmarks" / "synthetic.py")
-        parameters = {"updates": 20, "seconds": self.values.pop("seconds", 0.0)}
+        parameters = {"updates": 20} | {
+            name: self.values.pop(name) for name in ("seconds", "plain_mlflow") if name in self.values
+        }
         content = nested(
             {
                 "experiment.name": "synthetic",

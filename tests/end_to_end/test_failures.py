@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -141,15 +142,18 @@ def test_orchestrator_killed_while_the_trainer_starts_leaves_none_behind(experim
     assert not alive
 
 
-def test_nohup_and_a_closed_pipe_end_no_experiment(experiment: Any) -> None:
+def test_nohup_and_a_closed_pipe_end_no_experiment(experiment: Any, tmp_path: Path) -> None:
     """`nohup ladder run … | head -1`: the reader goes, then the terminal; the run goes on, and its log is whole."""
-    made = experiment(trainer__command=LIGHT, trainer__parameters={"updates": 60})
+    done = tmp_path / "done"
+    made = experiment(trainer__command=LIGHT, trainer__parameters={"until": str(done)})
     process = made.start(preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
     assert process.stdout is not None
     process.stdout.readline()
     process.stdout.close()
     made.wait_for_updates(2, process)
     process.send_signal(signal.SIGHUP)
+    made.wait_for_updates(round(made.attempts[0].data.metrics["update"]) + 3, process)  # it goes on
+    done.touch()
     assert process.wait(timeout=120) == 0
     assert made.parent.info.status == "FINISHED"
     (log,) = (made.root / "experiments").glob("*.log")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import stat
 import time
@@ -61,16 +62,18 @@ def test_killed_by_the_kernel_for_want_of_memory(experiment: Any, little_memory:
 
 def test_frozen_and_thawed_is_no_hang(experiment: Any) -> None:
     """All of it stopped for longer than a hang takes, as by a laptop that sleeps or a container that is paused."""
-    made = experiment(trainer__command=LIGHT, budget__hang_after_seconds=8.0)
+    made = experiment(trainer__command=LIGHT, health__poll_seconds=0.2, budget__hang_after_seconds=8.0)
     process = made.start()
     made.wait_for_updates(3, process)
-    everything = [psutil.Process(process.pid), *made.trainers()]
-    for each in everything:
+    orchestrator, trainers = psutil.Process(process.pid), made.trainers()
+    for each in trainers:
         each.suspend()
+    time.sleep(1.5)  # now the orchestrator has seen all that they said
+    orchestrator.suspend()
     time.sleep(10)
-    everything[0].resume()  # the orchestrator first: what it sees is a run that has been silent for 10 s
+    orchestrator.resume()  # before them: what it sees is a run that has been silent for longer than a hang takes
     time.sleep(1)
-    for each in everything[1:]:
+    for each in trainers:
         each.resume()
     (attempt,) = made.attempts
     made.wait_for_updates(round(attempt.data.metrics["update"]) + 3, process)
@@ -116,14 +119,22 @@ def test_clock_that_jumps_is_no_hang(experiment: Any) -> None:
     assert {point.step for point in seen()} == {64 * number for number in range(1, len(seen()) + 1)}
 
 
-def test_stopped_trainer_is_a_hang(experiment: Any) -> None:
-    """One that really hangs in the middle of its training is in test_failures.py."""
-    made = experiment(trainer__command=LIGHT, trainer__parameters={"updates": 100}, budget__hang_after_seconds=8.0)
+def test_stopped_trainer_is_a_hang(experiment: Any, tmp_path: Path) -> None:
+    """With a child, which is stopped as well. V3 that hangs in the middle of its training is in test_failures.py."""
+    done = tmp_path / "done"
+    made = experiment(
+        trainer__command=["bash", "-c", f"sleep 1000 & exec {shlex.join(LIGHT)}"],
+        trainer__parameters={"until": str(done)},
+        health__poll_seconds=0.2,
+        budget__hang_after_seconds=8.0,
+    )
     process = made.start()
     made.wait_for_updates(3, process)
     stopped = made.trainers()
+    assert len(stopped) == 2
     for each in stopped:
         each.send_signal(signal.SIGSTOP)
+    done.touch()  # the next attempt ends at once
     assert process.wait(timeout=150) == 0, process.stdout and process.stdout.read()
     failed, retried = made.attempts
     assert failed.data.tags["ladder.verdict"] == "hang" and retried.info.status == "FINISHED"

@@ -138,15 +138,21 @@ def test_watching_a_policy_play(night: Night) -> None:
     assert code == 0 and shown.count("Dlvl:") > 10 and "general" in shown
 
 
-def test_status_follows_until_nothing_runs(experiment: Any) -> None:
-    made = experiment(trainer__command=LIGHT, trainer__parameters={"updates": 150})
+def test_status_follows_until_nothing_runs(experiment: Any, tmp_path: Path) -> None:
+    done = tmp_path / "done"
+    made = experiment(trainer__command=LIGHT, trainer__parameters={"until": str(done)})
     process = made.start()
     made.wait_for_updates(1, process)
     command = [*made.command[:3], "status", "--follow", f"tracking.root={made.root}"]
-    result = subprocess.run(command, env=made.environment, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stderr
-    assert "RUNNING" in result.stdout and "steps/s" in result.stdout and "0 v3" in result.stdout
-    assert result.stdout.rstrip().splitlines()[-1].split()[2:4] == ["FINISHED", "healthy"]
+    follower = made.start(command)
+    assert follower.stdout is not None
+    while "0 v3" not in (said := follower.stdout.readline()):  # the attempt's row
+        assert said, "it said nothing of the attempt"
+    assert "RUNNING" in said and "640" in said  # steps/s
+    done.touch()
+    rest = follower.communicate(timeout=120)[0]
+    assert follower.returncode == 0, rest
+    assert rest.rstrip().splitlines()[-1].split()[2:4] == ["FINISHED", "healthy"]
     assert process.wait(timeout=60) == 0
     empty = made.folder / "nothing"
     result = subprocess.run(

@@ -189,11 +189,14 @@ def test_trainer_of_somebody_else_starts_again_in_a_run_of_its_own(plain: Experi
     assert [point.step for point in history] == list(range(40))
 
 
-def test_seeds_that_were_to_follow_follow(experiment: Any) -> None:
-    made = experiment(trainer__command=LIGHT, trainer__parameters={"updates": 40})
+def test_seeds_that_were_to_follow_follow(experiment: Any, tmp_path: Path) -> None:
+    done = tmp_path / "done"
+    made = experiment(trainer__command=LIGHT, trainer__parameters={"until": str(done)}, health__poll_seconds=0.2)
     process = made.start([*made.command, "training.seed=[1,2]"])
     made.wait_for_updates(1, process)
     kill(process, made)
+    assert made.parent.info.status == "RUNNING"  # of the second seed there is nothing yet
+    done.touch()
     result = made.resume()
     assert result.returncode == 0, result.stdout + result.stderr
     parents = [run for run in made.runs() if run.data.tags["ladder.kind"] == "experiment"]

@@ -50,6 +50,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> 
         "study.seed": 9,
         "training.learning_rate": 1e-5,
         "seconds": 1.0,
+        "plain_mlflow": True,
     }
     made = Study(tmp_path_factory.mktemp("finished"), empty_database, values)
     result = made.run()
@@ -171,7 +172,7 @@ COEFFICIENTS = {"training.entropy_coef": {"float": [0.0, 0.1]}, "training.learni
 
 def test_killed_worker_then_all_then_continued(make_study: MakeStudy) -> None:
     """-9 for a worker, which is replaced; -9 for everything; then the same command once more."""
-    made = make_study({"study.space": COEFFICIENTS, "study.trials": 4, "study.workers": 2, "seconds": 6.0})
+    made = make_study({"study.space": COEFFICIENTS, "study.trials": 4, "study.workers": 2, "seconds": 8.0})
     process = made.start()
     made.wait_until(lambda: len(made.processes("synthetic.py")) == 2, process)
     victim, spared = made.processes("pipeline.tuning.worker")
@@ -207,7 +208,7 @@ def test_told_to_stop_and_continued_on_postgresql_by_two_machines(make_study: Ma
     if binaries() is None:
         pytest.skip("no PostgreSQL on this machine (apt-get install postgresql)")
     with cluster() as url:
-        values = {"study.space": COEFFICIENTS, "study.storage": url, "study.trials": 3, "seconds": 2.0}
+        values = {"study.space": COEFFICIENTS, "study.storage": url, "study.trials": 3, "seconds": 5.0}
         made = make_study(values)
         process = made.start()
         made.wait_until(lambda: made.processes("synthetic.py"), process)
