@@ -28,7 +28,6 @@ from pipeline.errors import (
     InfrastructureFailure,
 )
 from pipeline.load import load_experiments, merge, validate
-from pipeline.starting import start_quickly
 from pipeline.survival.signals import interruptible
 from pipeline.tracking.patience import leave
 
@@ -330,7 +329,6 @@ def _command(arguments: Sequence[str] | None) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code."""
-    start_quickly()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot show α must not end a night's run

@@ -21,7 +21,6 @@ from pipeline.attempt import (
     EXIT_OUT_OF_MEMORY,
     AttemptFile,
 )
-from pipeline.starting import start_quickly
 from pipeline.tracking.spool import Spool, SpoolWriter
 from pipeline.training.beside import WorkerGone, start_beside
 
@@ -43,7 +42,6 @@ def _exit_code(error: BaseException) -> int:
 
 
 def main() -> int:
-    start_quickly()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", stream=sys.stdout)
     logging.getLogger("nle").setLevel(logging.WARNING)
     logging.getLogger("nle.env.base").setLevel(logging.WARNING)

@@ -17,7 +17,6 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import TrainingSection
-from pipeline.starting import start_quickly
 from pipeline.survival.leash import die_with_parent
 
 if TYPE_CHECKING:
@@ -98,7 +97,6 @@ def _serve(owner: int, connection: Connection) -> None:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_THE_TRAINER)
     die_with_parent(owner)
-    start_quickly()
     from pipeline.training.worker import Worker  # takes seconds
 
     logging.getLogger("nle.env.base").setLevel(logging.WARNING)
