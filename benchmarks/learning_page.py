@@ -145,7 +145,7 @@ def draw(everything: dict[tuple[str, int], Runs], path: Path) -> None:
         axis.set_title(f"{environment}, {steps:,} steps", loc="left")
         axis.set_xlabel("thousands of environment steps")
         axis.set_ylabel("return" if column == 2 else "the game's own score")
-        axis.legend(fontsize=8, ncols=2, loc="upper left")
+        axis.legend(fontsize=8, ncols=2, loc="best")
         axis.grid(alpha=0.3)
     figure_.savefig(path, dpi=80)
     pyplot.close(figure_)
