@@ -36,6 +36,11 @@ LIGHT = [sys.executable, str(Path(__file__).parent / "light.py")]
 """`trainer.command`: a trainer that loads nothing."""
 
 
+def own_environment() -> dict[str, str]:
+    """This process's, without what MLflow would read there: a person's store is not for tests."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW")}
+
+
 def nested(values: dict[str, Any]) -> dict[str, Any]:
     """{"a.b": 1} → {"a": {"b": 1}}."""
     tree: dict[str, Any] = {}
@@ -82,11 +87,10 @@ class Experiment:
 
     @property
     def environment(self) -> dict[str, str]:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
         self.scratch.mkdir(exist_ok=True)
         where = {"MLFLOW_TRACKING_URI": self.server} if self.server else {}
         return {
-            **kept,
+            **own_environment(),
             **where,
             "PYTHONPATH": str(REPOSITORY),
             "PYTHONWARNINGS": "ignore",
@@ -101,9 +105,8 @@ class Experiment:
         """In this process, trainer and all."""
         config = load_experiment(self.file, [f"tracking.root={self.root}"])
         with pytest.MonkeyPatch.context() as patch:
-            for name in os.environ:
-                if name.startswith("MLFLOW"):
-                    patch.delenv(name)
+            for name in os.environ.keys() - own_environment().keys():
+                patch.delenv(name)
             patch.setenv("MPLCONFIGDIR", str(self.root / "matplotlib"))
             store = Store(self.server or default_uri(self.root), self.root)
             return Orchestrator(config, store, HereLauncher(), Display()).run()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from benchmarks.synthetic import EXPLODES, SPACE
 from pipeline.tuning.study import with_driver
 from pipeline.tuning.trials import superseded
-from tests.end_to_end.conftest import REPOSITORY, nested
+from tests.end_to_end.conftest import REPOSITORY, nested, own_environment
 
 STATUSES = {"COMPLETE": {"FINISHED"}, "PRUNED": {"FAILED", "KILLED"}, "FAIL": {"FAILED", "KILLED"}}
 
@@ -68,8 +67,7 @@ class Study:
 
     @property
     def environment(self) -> dict[str, str]:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
-        return {**kept, "PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "ignore"}
+        return {**own_environment(), "PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "ignore"}
 
     def run(self, *words: str, timeout: float = 150) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -146,8 +147,9 @@ def test_status_follows_until_nothing_runs(experiment: Any, tmp_path: Path) -> N
     command = [*made.command[:3], "status", "--follow", f"tracking.root={made.root}"]
     follower = made.start(command)
     assert follower.stdout is not None
-    while "0 v3" not in (said := follower.stdout.readline()):  # the attempt's row
-        assert said, "it said nothing of the attempt"
+    until = time.monotonic() + 100
+    while "0 v3" not in (said := follower.stdout.readline()):  # the attempt's row; it speaks once a minute
+        assert said and time.monotonic() < until, "it said nothing of the attempt"
     assert "RUNNING" in said and "640" in said  # steps/s
     done.touch()
     rest = follower.communicate(timeout=120)[0]

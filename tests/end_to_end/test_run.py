@@ -38,6 +38,8 @@ def test_each_rung_ends_healthy(rung: str, experiment: Any) -> None:
         assert not list(made.scratch.iterdir()) and not made.trainers()
     else:
         assert made.run_here().outcome == "healthy"
+    (log,) = (made.root / "experiments").glob("*.log")
+    assert "Traceback" not in log.read_text()
 
     parent, (attempt,) = made.parent, made.attempts
     assert parent.info.status == attempt.info.status == "FINISHED"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from pipeline.cli import main
 from pipeline.load import load_experiment
 from pipeline.tuning.trials import HEALTH, superseded
 from tests.conftest import SMALL
-from tests.end_to_end.conftest import REPOSITORY
+from tests.end_to_end.conftest import REPOSITORY, own_environment
 from tests.end_to_end.study import Study, assert_both_sides_agree, assert_nothing_lost_or_doubled
 from tests.end_to_end.test_terminal import on_a_terminal
 from tests.postgres import PASSWORD, binaries, cluster
@@ -305,9 +304,8 @@ def test_shipped_study_works_on_nethack(tmp_path: Path) -> None:
     tiny = {**SMALL, "study.trials": 2, "environment.random_episodes": 2, "training.steps": 400}
     words = [f"{key}={value}" for key, value in tiny.items()]
     command = [sys.executable, "-m", "pipeline", "tune", "experiments/study.yaml", f"tracking.root={tmp_path}", *words]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
     result = subprocess.run(
-        command, cwd=REPOSITORY, env=environment | {"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True
+        command, cwd=REPOSITORY, env=own_environment() | {"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stderr == "" and "2 of 2 trials (2 complete" in result.stdout
