@@ -27,6 +27,7 @@ from pipeline.errors import (
     BadInput,
     InfrastructureFailure,
 )
+from pipeline.launchers.gpu import require_device
 from pipeline.load import load_experiments, merge, validate
 from pipeline.survival.signals import interruptible
 from pipeline.tracking.patience import leave
@@ -44,6 +45,7 @@ def run(configs: Sequence[ExperimentConfig]) -> int:
 
     Each has its own budget, so that what becomes of a seed does not depend on those before it. Only a person ends all.
     """
+    require_device(configs)
     # Imported here: MLflow takes seconds, and bad input should not.
     from pipeline.display import Display
     from pipeline.launchers.local import LocalLauncher
@@ -112,7 +114,9 @@ def resume(words: Sequence[str]) -> int:
     def adapted(config: ExperimentConfig) -> ExperimentConfig:
         data = config.model_dump(mode="json") | {"tracking": here.tracking.model_dump(mode="json")}
         budget = [word for word in overrides if word.startswith("budget.")]
-        return validate(merge(data, budget, "overrides"), "overrides")
+        adapted = validate(merge(data, budget, "overrides"), "overrides")
+        require_device([adapted])
+        return adapted
 
     def remaining_seeds(parent: Run, worst: int) -> int:
         """Goes on with the seeds that were to follow this experiment, if there are any."""
@@ -156,6 +160,7 @@ def tune(path: str, overrides: Sequence[str], validate_on: int | None) -> int:
     plan = load_study(path, overrides)
     if validate_on is not None and validate_on < 2:
         raise BadInput(f"--validate: two fresh seeds at least, not {validate_on}")
+    require_device([plan.config])
     from pipeline.tuning.display import StudyDisplay
     from pipeline.tuning.tune import Tuning
 
@@ -166,6 +171,7 @@ def tune(path: str, overrides: Sequence[str], validate_on: int | None) -> int:
 
 def check(config: ExperimentConfig) -> int:
     """Prints the pre-flight checklist; fails where an item is not true."""
+    require_device([config])
     items = preflight(Ladder(config).configs[0])
     table = Table(box=None, pad_edge=False)
     for column in ("", "item", "this experiment", "where"):

@@ -71,6 +71,28 @@ def test_bad_value(
 
 
 @pytest.mark.parametrize(
+    ("command", "file", "word"),
+    [
+        ("run", "quickstart.yaml", "training.device=cuda"),
+        ("check", "quickstart.yaml", "ladder.rungs=[v3,{name: x, set: {training.device: cuda}}]"),
+        ("tune", "study.yaml", "training.device=cuda"),
+    ],
+)
+def test_a_gpu_that_is_not_there(
+    command: str,
+    file: str,
+    word: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    line = refused([command, str(EXPERIMENTS / file), word, f"tracking.root={tmp_path / 'root'}"], capsys)
+    assert all(part in line for part in ("training.device: cuda", "no GPU", "allowed: auto, cpu")), line
+    assert not (tmp_path / "root").exists()
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("training: [1\nb: {", "not readable as YAML: line 2, column 2: did not find expected ',' or ']'"),

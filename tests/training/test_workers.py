@@ -15,7 +15,7 @@ from fallbacks.ladder import BUILT_IN
 from pipeline.attempt import WarmStart
 from pipeline.config import ExperimentConfig
 from pipeline.training.losses import total_loss
-from pipeline.training.trainer import Trainer
+from pipeline.training.trainer import Trainer, choose_device
 from pipeline.training.worker import BatchStatistics
 from tests.conftest import collect_all, small_config
 
@@ -54,6 +54,19 @@ def test_workers_beside_and_one_after_another_are_the_same_run(rung: str, tmp_pa
     resumed, told_later = trained(base, tmp_path / "resumed", start)
     assert told_later == told[int(first.stem) :] and told_later
     assert all(torch.equal(serial[name], resumed[name]) for name in serial)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_auto_takes_a_gpu_where_it_pays(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    chosen = {size: choose_device(small_config(policy__hidden_size=size)).type for size in (64, 256, 512)}
+    assert chosen == {64: "cpu", 256: "cpu", 512: "cuda" if there else "cpu"}
+    assert choose_device(small_config(policy__hidden_size=512, training__device="cpu")).type == "cpu"
+    if there:
+        assert choose_device(small_config(training__device="cuda")).type == "cuda"
+    else:
+        with pytest.raises(RuntimeError, match=r"training\.device"):
+            choose_device(small_config(training__device="cuda"))
 
 
 def test_the_average_gradient_is_that_of_the_whole_minibatch(rung_config: ExperimentConfig, tmp_path: Path) -> None:
