@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 
 class History:
@@ -28,6 +27,8 @@ class History:
             OSError: it cannot be read.
             ValueError: it is no such table; the message says what is missing.
         """
+        import pandas as pd  # takes half a second, and trainers, which import this file too, read no tables
+
         table = pd.read_csv(path, comment="#")
         if "step" not in table:
             raise ValueError(f"needs a column `step`, has: {', '.join(map(str, table.columns))}")

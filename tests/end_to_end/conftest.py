@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -20,6 +22,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from fallbacks.ladder import End
+from pipeline.cli import main
 from pipeline.display import Display
 from pipeline.load import load_experiment
 from pipeline.orchestrator import Orchestrator
@@ -104,12 +107,28 @@ class Experiment:
     def run_here(self) -> End:
         """In this process, trainer and all."""
         config = load_experiment(self.file, [f"tracking.root={self.root}"])
-        with pytest.MonkeyPatch.context() as patch:
-            for name in os.environ.keys() - own_environment().keys():
-                patch.delenv(name)
-            patch.setenv("MPLCONFIGDIR", str(self.root / "matplotlib"))
+        with self._environment_here():
             store = Store(self.server or default_uri(self.root), self.root)
             return Orchestrator(config, store, HereLauncher(), Display()).run()
+
+    def refusal(self, *words: str) -> str:
+        """The one line with which `ladder resume` refuses to do anything, said by this process."""
+        with self._environment_here(), contextlib.redirect_stderr(io.StringIO()) as said:
+            assert main([*self.resume_command(*words)[3:]]) == 2
+        lines = said.getvalue().splitlines()
+        assert len(lines) == 1, lines
+        return lines[0]
+
+    @contextlib.contextmanager
+    def _environment_here(self) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            for name in list(os.environ):
+                if name.startswith("MLFLOW_TRACKING"):  # others this program has set, of which it reads only once
+                    patch.delenv(name)
+            if self.server:
+                patch.setenv("MLFLOW_TRACKING_URI", self.server)
+            patch.setenv("MPLCONFIGDIR", str(self.scratch / "matplotlib"))
+            yield
 
     def resume(self, *words: str, timeout: float = 200, **environment: str) -> subprocess.CompletedProcess[str]:
         return self._complete(self.resume_command(*words), timeout, environment)

@@ -60,10 +60,11 @@ def test_killed_worker_is_a_crash_that_says_so(experiment: Any) -> None:
 
 FRAGILE = """
 import json, os
-import mlflow
 config = json.load(open(os.environ["LADDER_ATTEMPT"]))["config"]
+loss = 1 / config["policy"]["gat_frozen"]
+import mlflow
 with mlflow.start_run():
-    mlflow.log_metric("loss", 1 / config["policy"]["gat_frozen"], step=1)
+    mlflow.log_metric("loss", loss, step=1)
 """
 
 

@@ -11,6 +11,8 @@ import sys
 import time
 from typing import Any
 
+from tests.end_to_end.conftest import LIGHT
+
 
 def on_a_terminal(command: list[str], environment: dict[str, str], folder: str, seconds: float) -> tuple[int, str]:
     """Runs a command on a pseudo-terminal; its exit code and everything that it showed."""
@@ -48,7 +50,7 @@ def test_live_panel_on_a_terminal(experiment: Any) -> None:
 
 
 def test_locale_without_greek_letters(experiment: Any) -> None:
-    made = experiment(ladder__rungs=["v3"])
+    made = experiment(trainer__command=LIGHT, trainer__parameters={"updates": 3}, ladder__rungs=["v3"])
     environment = made.environment | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     result = subprocess.run(made.command, cwd=made.folder, env=environment, capture_output=True, timeout=200)
     assert result.returncode == 0, result.stderr

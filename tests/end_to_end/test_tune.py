@@ -49,7 +49,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> 
         "study.seed": 9,
         "training.learning_rate": 1e-5,
         "seconds": 1.0,
-        "plain_mlflow": True,
     }
     made = Study(tmp_path_factory.mktemp("finished"), empty_database, values)
     result = made.run()
@@ -266,7 +265,10 @@ def test_seeds_and_the_ladder_of_a_trial(make_study: MakeStudy, capsys: pytest.C
 
 
 def test_unpromising_trial_is_pruned_early(make_study: MakeStudy) -> None:
-    """The default first, with a score of 52; then one that is known to be worse at every point."""
+    """The default first, with a score of 52; then one that is known to be worse at every point.
+
+    The trainer knows nothing but MLflow.
+    """
     made = make_study(
         {
             "study.space": {"training.entropy_coef": {"float": [0.0299, 0.5]}},
@@ -275,6 +277,7 @@ def test_unpromising_trial_is_pruned_early(make_study: MakeStudy) -> None:
             "study.pruner_options": {"n_startup_trials": 1, "n_warmup_steps": 20},
             "study.seed": 3,
             "seconds": 6.0,
+            "plain_mlflow": True,
         },
     )
     result = made.run()
