@@ -48,7 +48,7 @@ class Checkpoint:
 def fingerprint(config: ExperimentConfig) -> str:
     """Of what decides the numbers of a training. A key that a later version adds, with its default, changes nothing."""
     sections = {"environment", "policy", "training", "phases", "trainer"}
-    decides_nothing = {"training": {"parallel"}}  # processes of their own or one after another: the same, bit for bit
+    decides_nothing = {"training": {"parallel", "device"}}  # the same numbers bit for bit, or but for rounding
     text = config.model_dump_json(include=sections, exclude=decides_nothing, exclude_defaults=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

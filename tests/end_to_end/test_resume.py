@@ -110,7 +110,7 @@ def test_interrupted_experiment_goes_on(experiment: Any) -> None:
     assert before.info.status == made.parent.info.status == "KILLED"
 
     assert "goes on as it began" in made.refusal("training.episodes=10")
-    process = made.start(made.resume_command(made.parent.info.run_id))
+    process = made.start(made.resume_command(made.parent.info.run_id, "training.device=cpu"))  # as if a GPU were gone
     made.wait_for_updates(round(before.data.metrics["update"]) + 3, process)
     (during,) = made.attempts
     assert during.info.status == "RUNNING" and "ladder.verdict" not in during.data.tags
