@@ -92,9 +92,8 @@ def resume(words: Sequence[str]) -> int:
     named = [word for word in words if "=" not in word]
     overrides = [word for word in words if "=" in word]
     for word in overrides:
-        if not word.startswith(("tracking.", "budget.", "training.device=")):
-            allowed = "only tracking.…, budget.… and training.device can be given here"
-            raise BadInput(f"{word}: an experiment goes on as it began; {allowed}")
+        if not word.startswith(("tracking.", "budget.")):
+            raise BadInput(f"{word}: an experiment goes on as it began; only tracking.… and budget.… can be given here")
     if len(named) > 1:
         raise BadInput(f"{' '.join(named)}: one experiment at a time")
     here = validate(merge({}, overrides, "overrides"), "overrides")
@@ -114,10 +113,10 @@ def resume(words: Sequence[str]) -> int:
 
     def adapted(config: ExperimentConfig) -> ExperimentConfig:
         data = config.model_dump(mode="json") | {"tracking": here.tracking.model_dump(mode="json")}
-        others = [word for word in overrides if not word.startswith("tracking.")]
-        changed = validate(merge(data, others, "overrides"), "overrides")
-        require_device([changed])
-        return changed
+        budget = [word for word in overrides if word.startswith("budget.")]
+        later = validate(merge(data, budget, "overrides"), "overrides")
+        require_device([later], begun=True)
+        return later
 
     def remaining_seeds(parent: Run, worst: int) -> int:
         """Goes on with the seeds that were to follow this experiment, if there are any."""
@@ -280,7 +279,7 @@ def _parser() -> argparse.ArgumentParser:
         "words",
         nargs="*",
         metavar="PARENT_RUN_ID | key.sub=value",
-        help="its parent run (default: the newest unfinished one); tracking.…, budget.…, training.device can be given",
+        help="its parent run (default: the newest unfinished one); tracking.… and budget.… can be given",
     )
     text = "tune the coefficients that a study names; again: go on with it"
     command = commands.add_parser("tune", help=text, description=text)

@@ -132,7 +132,7 @@ class TrainingSection(Section):
     """The run is done after this many environment steps, if that is earlier."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto`: the CPU, unless the policy is so large (`policy.hidden_size` above 256) that a GPU is faster."""
+    """`auto`: a GPU only for a policy so large (`policy.hidden_size` above 256) that it should be faster there."""
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     """Threads of one tensor operation; more than one seldom pays at these sizes."""
     workers: Annotated[int, Field(ge=1, le=64)] = 2

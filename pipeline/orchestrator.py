@@ -302,7 +302,7 @@ class Orchestrator:
             return
         signs = {
             "ladder.alive": datetime.now(UTC).isoformat(timespec="seconds"),
-            "ladder.seconds": f"{self._seconds():.0f}",
+            "ladder.seconds": f"{self._seconds():.2f}",
         }
         self.store.set_tags(self.parent, signs, once=once)
         self._last_sign = time.monotonic()

@@ -46,7 +46,7 @@ _SITUATIONS_EVERY = 10
 """Updates between two looks at the routing by situation: twenty more metrics cost a few milliseconds."""
 _GPU_PAYS_ABOVE = 256
 """Hidden units. A GPU spends its time on starting kernels, as many for a small policy as for a large one: with 64 units
-two cores train twice as fast as an H100, with 256 about as fast (docs/decisions.md)."""
+two cores train twice as fast as an H100; with 256 they should be equal (docs/decisions.md)."""
 Log = Callable[[dict[str, float], int], object]
 
 

@@ -41,7 +41,7 @@ PRUNERS: dict[str, type[BasePruner]] = {
     "hyperband": HyperbandPruner,
     "none": NopPruner,
 }
-_NOT_TUNED = ("experiment", "tracking", "faults")
+_NOT_TUNED = ("experiment", "tracking", "faults", "training.device")
 
 
 class Dimension(Section):
@@ -291,7 +291,7 @@ def _check_space(plan: StudyPlan, path: Path) -> None:
             raise BadInput(f"{where}: unknown key{nearest_key(key)}") from None
         if key == "training.seed":
             raise BadInput(f"{where}: a seed is no coefficient; the seeds of a trial are study.seeds")
-        if key.split(".")[0] in _NOT_TUNED:
+        if key in _NOT_TUNED or key.split(".")[0] in _NOT_TUNED:
             raise BadInput(f"{where}: cannot be tuned; not tuned are: {', '.join(_NOT_TUNED)}, training.seed")
         for value in dimension.extremes:
             try:

@@ -110,7 +110,7 @@ def test_interrupted_experiment_goes_on(experiment: Any) -> None:
     assert before.info.status == made.parent.info.status == "KILLED"
 
     assert "goes on as it began" in made.refusal("training.episodes=10")
-    process = made.start(made.resume_command(made.parent.info.run_id, "training.device=cpu"))  # as if a GPU were gone
+    process = made.start(made.resume_command(made.parent.info.run_id))
     made.wait_for_updates(round(before.data.metrics["update"]) + 3, process)
     (during,) = made.attempts
     assert during.info.status == "RUNNING" and "ladder.verdict" not in during.data.tags
@@ -128,16 +128,15 @@ def test_interrupted_experiment_goes_on(experiment: Any) -> None:
 
 
 def test_budget_of_hours_counts_on(experiment: Any) -> None:
-    made = experiment(trainer__command=LIGHT, budget__hours=4 / 3600)
+    made = experiment(trainer__command=LIGHT, budget__hours=8 / 3600)
     result = made.run()
     assert result.returncode == 130 and "budget.hours" in result.stdout
     assert "budget.hours" in made.refusal()
-    began = time.monotonic()
-    result = made.resume("budget.hours=0.0025")  # 5 s more
-    assert result.returncode == 130 and time.monotonic() - began < 45, result.stdout + result.stderr
+    result = made.resume(f"budget.hours={22 / 3600}")
+    assert result.returncode == 130, result.stdout + result.stderr
     first, second = made.attempts  # such a trainer knows no checkpoints
     assert first.info.status == second.info.status == "KILLED"
-    assert first.data.metrics["cost/seconds"] + second.data.metrics["cost/seconds"] == pytest.approx(9, abs=5)
+    assert second.data.metrics["cost/seconds"] < 17  # of the 22
 
 
 PLAIN = """

@@ -13,7 +13,7 @@ import torch
 from fallbacks.ladder import BUILT_IN
 from pipeline.attempt import Carry, WarmStart
 from pipeline.config import ExperimentConfig
-from pipeline.survival.checkpoint_files import sha256, usable
+from pipeline.survival.checkpoint_files import fingerprint, sha256, usable
 from pipeline.training.checkpoint import (
     BadCheckpoint,
     prune,
@@ -105,6 +105,12 @@ def test_old_checkpoints_are_kept_ever_more_thinly(tmp_path: Path) -> None:
     assert max(gaps) > 128 and all(older <= 4 * newer + 4 for older, newer in pairwise(gaps))
     assert {path.stem for path in tmp_path.glob("*.pt")} == {path.stem for path in tmp_path.glob("*.json")}
     assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_where_workers_run_makes_no_other_configuration(rung_config: ExperimentConfig) -> None:
+    for config in (rung_config, BUILT_IN["freeze_gat"].transform(ExperimentConfig())):  # its training is the default
+        serial, other = config.with_values({"training.parallel": False}), config.with_values({"training.gamma": 0.9})
+        assert fingerprint(serial) == fingerprint(config) != fingerprint(other)
 
 
 def test_damage_and_foreign_formats_are_recognised(tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ BAD = {
         ["training.ppo_epochs", "integer"],
     ),
     "the seed": ({}, ["study.space.training.seed.int=[1,5]"], ["training.seed", "study.seeds"]),
+    "the device": ({}, ["study.space.training.device.choices=[cpu,cuda]"], ["training.device", "cannot be tuned"]),
     "the root": ({}, ["study.space.tracking.root.choices=[a,b]"], ["tracking.root", "cannot be tuned"]),
     "no trial": ({}, ["study.trials=0"], ["study.trials", "greater than or equal to 1"]),
     "unknown sampler": ({}, ["study.sampler=tep"], ["study.sampler", "'tep'", "nearest: tpe", "qmc"]),
