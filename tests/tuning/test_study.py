@@ -134,15 +134,22 @@ def test_ranges_by_key_with_dots_and_by_override(tmp_path: Path) -> None:
         "training": {"ppo_epochs": {"int": [1, 9]}},
     }
     path.write_text(yaml.safe_dump({"study": {"space": space}}))
-    words = ["study.space.training.learning_rate.float=[1e-4,1e-2]", "study.space.training.device.choices=[auto,cpu]"]
+    words = [
+        "study.space.training.learning_rate.float=[1e-4,1e-2]",
+        "study.space.training.alpha_entropy_of.choices=[load,sample]",
+    ]
     plan = load_study(path, [*words, "training.gamma=0.9", "study.workers=3"])
     assert plan.study.distributions == {
         "training.learning_rate": FloatDistribution(1e-4, 1e-2, log=True),
         "training.ppo_epochs": IntDistribution(1, 9),
-        "training.device": CategoricalDistribution(("auto", "cpu")),
+        "training.alpha_entropy_of": CategoricalDistribution(("load", "sample")),
     }
     assert plan.config.training.gamma == 0.9 and plan.study.workers == 3
-    assert plan.default == {"training.learning_rate": 1e-4, "training.ppo_epochs": 4, "training.device": "auto"}
+    assert plan.default == {
+        "training.learning_rate": 1e-4,
+        "training.ppo_epochs": 4,
+        "training.alpha_entropy_of": "load",
+    }
     assert plan.configured({"training.ppo_epochs": 7}).training.ppo_epochs == 7
     again = tmp_path / "again.yaml"
     again.write_text(plan.to_yaml("sqlite:///somewhere.db"))
