@@ -114,7 +114,7 @@ class Experiment:
     def refusal(self, *words: str) -> str:
         """The one line with which `ladder resume` refuses to do anything, said by this process."""
         with self._environment_here(), contextlib.redirect_stderr(io.StringIO()) as said:
-            assert main([*self.resume_command(*words)[3:]]) == 2
+            assert main(self.resume_command(*words)[3:]) == 2
         lines = said.getvalue().splitlines()
         assert len(lines) == 1, lines
         return lines[0]

@@ -14,6 +14,10 @@ import psutil
 import pytest
 from mlflow.entities import Run
 
+from pipeline.config import ExperimentConfig
+from pipeline.survival import recovery
+from pipeline.survival.records import read_config
+from pipeline.tracking.store import Store
 from tests.end_to_end.conftest import LIGHT, ON_BOTH, Experiment, evidence
 
 LONG = 100_000
@@ -99,6 +103,10 @@ def test_power_cut(experiment: Any) -> None:
     assert not left_running(made) and not made.trainers()
 
 
+def begun_on_a_gpu(store: Store, parent: Run) -> ExperimentConfig:
+    return read_config(store, parent).with_values({"training.device": "cuda"})
+
+
 @ON_BOTH
 def test_interrupted_experiment_goes_on(experiment: Any) -> None:
     made = experiment(training__episodes=LONG)
@@ -110,6 +118,10 @@ def test_interrupted_experiment_goes_on(experiment: Any) -> None:
     assert before.info.status == made.parent.info.status == "KILLED"
 
     assert "goes on as it began" in made.refusal("training.episodes=10")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        patch.setattr(recovery, "read_config", begun_on_a_gpu)
+        assert "what was begun on a GPU goes on where there is one" in made.refusal()
     process = made.start(made.resume_command(made.parent.info.run_id))
     made.wait_for_updates(round(before.data.metrics["update"]) + 3, process)
     (during,) = made.attempts

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.attempt import Carry, WarmStart
+from pipeline.attempt import WarmStart
 from pipeline.config import ExperimentConfig
 from pipeline.policy.traced import Traced
 from pipeline.training.__main__ import _exit_code
@@ -69,8 +69,7 @@ def test_a_checkpoint_goes_on_elsewhere(first: str, then: str, rung_config: Expe
     trainer.train(2)
     checkpoint = max((tmp_path / "1" / "checkpoints").glob("0*.pt"))
     again, metrics = on(then, rung_config, tmp_path / "2")
-    carry = Carry(modules=None, optimiser=True, schedule=True)
-    again.start_from(WarmStart(checkpoint=str(checkpoint), run_id="x", episode=0, carry=carry))
+    again.start_from(WarmStart(checkpoint=str(checkpoint), run_id="x", episode=0))
     for name, tensor in weights(trainer).items():
         assert torch.equal(weights(again)[name].cpu(), tensor.cpu()), name
     again.train(1)
