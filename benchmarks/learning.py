@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from mlflow.entities import Run
 
-from benchmarks.learning_page import HEADER, figure, table, write_page
+from benchmarks.learning_page import HEADER, PAGE, PICTURE, draw, figure, render, table
 from benchmarks.recordings import export, path_of
 from benchmarks.report import RESULTS, circumstances
 from fallbacks.ladder import BUILT_IN
@@ -215,7 +215,9 @@ def main() -> None:
         print(f"\n{environment}, {steps:,} steps: mean of the last {LAST} episodes")
         for row in (HEADER, *table(runs)):
             print("  {:16} {:>5}  {:18} {:18} {:18} {:12} {}".format(*row))
-    print(f"written to {write_page(everything)}")
+    draw(everything, PICTURE)
+    PAGE.write_text(render(everything))
+    print(f"written to {PAGE}")
 
 
 if __name__ == "__main__":

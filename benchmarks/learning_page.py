@@ -18,7 +18,8 @@ from matplotlib import pyplot
 Runs = dict[str, list[dict[str, Any]]]
 """Variant → its runs."""
 
-FOLDER = Path(__file__).parent.parent / "docs"
+PAGE = Path(__file__).parent.parent / "docs" / "learning.md"
+PICTURE = PAGE.with_suffix(".png")
 _EXPERTS = "expert_usage/"
 
 
@@ -151,9 +152,8 @@ def draw(everything: dict[tuple[str, int], Runs], path: Path) -> None:
     pyplot.close(figure_)
 
 
-def write_page(everything: dict[tuple[str, int], Runs]) -> Path:
-    """Writes the page; returns its path."""
-    draw(everything, FOLDER / "learning.png")
+def render(everything: dict[tuple[str, int], Runs]) -> str:
+    """The page as Markdown."""
     commits = sorted({run["commit"][:9] for runs in everything.values() for found in runs.values() for run in found})
     lines = [
         "# Does V3 learn, and what helps?",
@@ -178,9 +178,7 @@ def write_page(everything: dict[tuple[str, int], Runs]) -> Path:
         if found := routing(runs):
             lines += ["", "What the router did in the last fifth, medians over seeds:", ""]
             lines += _markdown(ROUTING_HEADER, found)
-    path = FOLDER / "learning.md"
-    path.write_text("\n".join(lines) + "\n")
-    return path
+    return "\n".join(lines) + "\n"
 
 
 def _markdown(header: list[str], rows: list[list[str]]) -> list[str]:

@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--updates", type=int, default=2000)
     asked = parser.parse_args()
-    recorded = History.read_csv(path_of("score", "v3", 1))
+    recorded = History.read_csv(path_of("score_1000k", "v3", 1))
     rows = [dict(zip(*(each.tolist() for each in recorded.series(name)), strict=True)) for name in recorded.metrics]
     steps = recorded.series("update")[0].tolist()
     config = ExperimentConfig()

@@ -266,8 +266,8 @@ Exit code 4 of an experiment that had not begun: the store was away when it star
 """
 
 
-def report() -> None:
-    """The page, from all nights at hand."""
+def render() -> str:
+    """The page as Markdown, from all nights at hand."""
     nights = [json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))]
 
     def total(key: str) -> Counter[str]:
@@ -291,8 +291,7 @@ def report() -> None:
         most=max(recoveries),
     )
     remarks = [f"- seed {night['seed']}: {remark}" for night in nights for remark in night["remarks"]]
-    PAGE.write_text("\n".join([text, ODD_TEXT, *remarks, ""]) if remarks else text)
-    print(f"{injected.total()} faults, {survived.total()} survived: {PAGE}")
+    return "\n".join([text, ODD_TEXT, *remarks, ""]) if remarks else text
 
 
 def main() -> None:
@@ -308,7 +307,8 @@ def main() -> None:
             result = live(seed, asked.budget)
             print(result, flush=True)
             write("survival", result, path)
-    report()
+    PAGE.write_text(render())
+    print(f"written to {PAGE}")
 
 
 if __name__ == "__main__":

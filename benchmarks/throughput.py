@@ -213,7 +213,7 @@ def long_run() -> str:
     return "\n".join(rows)
 
 
-def write_page(result: dict[str, Any]) -> None:
+def render(result: dict[str, Any]) -> str:
     speeds, limits = result["steps_per_second"], result["intervals"]
     ratios, ratio_limits = result["ratios"], result["ratio_intervals"]
     table = []
@@ -223,7 +223,7 @@ def write_page(result: dict[str, Any]) -> None:
         ours = "" if name == "v3" else "{:.2f} [{:.2f}, {:.2f}]".format(ratios[of_v3], *ratio_limits[of_v3])
         table.append(f"| {words} | {speeds[name]:,.0f} [{least:,.0f}, {most:,.0f}] | {ours} |")
     shares, health = result["v3_shares"], result["health"]
-    text = PAGE_TEXT.format(
+    return PAGE_TEXT.format(
         commit=result["commit"],
         cores=result["machine"]["cores"],
         rounds=len(result["rounds"]),
@@ -236,7 +236,6 @@ def write_page(result: dict[str, Any]) -> None:
         share=health / result["machine"]["cores"],
         long_run=long_run(),
     )
-    PAGE.write_text(text)
 
 
 def main() -> None:
@@ -247,7 +246,7 @@ def main() -> None:
     parser.add_argument("--report", action="store_true")
     asked = parser.parse_args()
     if asked.report:
-        write_page(json.loads((RESULTS / "throughput.json").read_text()))
+        PAGE.write_text(render(json.loads((RESULTS / "throughput.json").read_text())))
         return
     logging.getLogger("nle.env.base").setLevel(logging.WARNING)
     steps = asked.updates * BASE.training.rollout_steps * BASE.environment.num_envs
@@ -313,7 +312,7 @@ def main() -> None:
     )
     print(f"written to {path}")
     if asked.out is None:
-        write_page(json.loads(path.read_text()))
+        PAGE.write_text(render(json.loads(path.read_text())))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fallbacks.ladder import Ladder
-from pipeline.commands.preflight import preflight
+from pipeline.commands.preflight import preflight, too_short
 from pipeline.config import ExperimentConfig
 from pipeline.console import complain
 from pipeline.errors import (
@@ -183,6 +183,8 @@ def check(config: ExperimentConfig) -> int:
     console.print(table)
     failed = sum(not item.true for item in items)
     console.print(f"{len(items) - failed} of {len(items)} items true")
+    if rules := too_short(config):
+        console.print(f"too short to tell that the score stands still, by the rules: {rules}", soft_wrap=True)
     return EXIT_BAD_INPUT if failed else EXIT_HEALTHY
 
 

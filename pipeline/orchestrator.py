@@ -359,7 +359,7 @@ class Orchestrator:
                 root = self.config.tracking.root
                 where = "" if root == "mlruns" else f" tracking.root={root}"
                 self.display.say(f"go on with it: .venv/bin/ladder resume {self.parent}{where}", markup=False)
-            if outcome in ("healthy", "exhausted"):
+            if self._rows and outcome != "error" and self.asked_to_stop is None:  # who stops it does not want to wait
                 log_page(self.store, self.parent, self.display.complain)
             end = {"outcome": outcome, "reason": reason, "settled_rung": settled_rung}
             self._notify("end", self._about() | end | metrics | {"attempts": self._rows})

@@ -193,6 +193,23 @@ UNTRUE = {
 }
 
 
+def test_of_a_trainer_of_ones_own_only_the_monitor_is_known() -> None:
+    items = preflight(load_experiment(EXPERIMENTS.parent / "examples" / "cartpole.yaml"))
+    assert [each.name for each in items if each.true] == ["TrainingMonitor"]
+
+
+@pytest.mark.parametrize("changes", [{"policy.kind": "ppo"}, {"policy.experts": ["general"]}])
+def test_terms_that_are_constant_do_not_count(changes: dict[str, object]) -> None:
+    false = {each.name for each in preflight(ExperimentConfig().with_values(changes)) if not each.true}
+    assert {"load-balance loss", "diversity loss"} <= false
+
+
+@pytest.mark.parametrize("key", ["phases.warmup.learning_rate_factor", "training.router_learning_rate_factor"])
+def test_the_rate_is_what_is_learnt_with(key: str) -> None:
+    changed = preflight(ExperimentConfig().with_values({key: 3.0}))
+    assert [each.name for each in changed if not each.true] == ["learning rate 1e-4"]
+
+
 @pytest.mark.parametrize("item", UNTRUE)
 def test_each_item_of_the_checklist_can_be_untrue(item: str) -> None:
     items = {each.name: each.true for each in preflight(ExperimentConfig())}

@@ -11,7 +11,6 @@ from pipeline.compare import charts
 from pipeline.compare.frames import Comparison
 from pipeline.compare.style import EXPERT_COLOURS
 from pipeline.compare.timeline import tone, words
-from pipeline.health.rule_sets import BANDS
 from pipeline.health.verdict import MEANINGS, Evidence
 
 
@@ -19,7 +18,8 @@ def attempt_cards(night: Comparison, attempts: pd.DataFrame) -> str:
     """HTML; the axes of one metric are the same in all of them."""
     steps = _range(night, attempts)
     tops = {
-        band.metric: float(night.metrics[night.metrics.metric == band.metric].value.max(skipna=True)) for band in BANDS
+        band.metric: float(night.metrics[night.metrics.metric == band.metric].value.max(skipna=True))
+        for band in charts.MONITORED
     }
     experts = list(dict.fromkeys(name for run in attempts.run_id for name in charts.experts_of(night, run)))
     return "".join(_card(night, row, steps, tops, experts) for row in attempts.itertuples())
@@ -30,7 +30,7 @@ def _card(night: Comparison, row: Any, steps: tuple[float, float], tops: dict[st
     evidence = verdict.evidence if verdict else ()
     failing = {each.metric for each in evidence}
     figures = []
-    for band in BANDS:
+    for band in charts.MONITORED:
         if (chart := charts.monitored(night, row.run_id, band, steps, tops[band.metric])) is not None:
             kind = ' class="failing"' if band.metric in failing else ""
             figures.append(f"<figure{kind}>{chart}</figure>")

@@ -19,6 +19,8 @@ from pipeline.svg import Chart, number
 Colours = Mapping[str, int]
 """Of each rung."""
 _FIRST_EPISODES = 10
+MONITORED = tuple(band for band in BANDS if band.metric != "expert_usage_min")
+"""The metrics that :func:`monitored` draws: the load of every expert has a chart of its own."""
 
 
 def score_curves(night: Comparison, attempts: pd.DataFrame, colours: Colours, over: str) -> str | None:
@@ -101,7 +103,7 @@ def _normal(
 
 def other_evidence(night: Comparison, run: str, evidence: Evidence) -> str | None:
     """The metric of a verdict's evidence, where it is none of the monitored ones."""
-    if evidence.metric is None or evidence.metric in {band.metric for band in BANDS}:
+    if evidence.metric is None or evidence.metric in {band.metric for band in MONITORED}:
         return None
     curve = night.history(run, evidence.metric)
     if curve.empty:

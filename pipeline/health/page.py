@@ -15,7 +15,8 @@ _PHASES = ("warm-up", "transition", "fine-tune")
 _HEAD = """# Health: what is watched, and when a run has failed
 
 This page is made from the rules in `pipeline/health/` (`python -m pipeline.health.page`); a test keeps it so.
-The metrics are defined below (`pipeline/health/definitions.py`; what a run logs without a definition fails a test).
+The metrics are defined below (`pipeline/health/definitions.py`; what a run logs without a definition fails a test);
+"healthy" is where the middle 90 % of the updates of healthy V3 runs of 300 k steps and more were.
 
 A rule looks at metrics once per PPO update. It fires when its condition held in so many of the last so many updates;
 the first rule with the action `fail` that fires gives the verdict, with the values as evidence. The onset

@@ -1,4 +1,4 @@
-"""The two rule sets that ship, and the brief's bands for the four monitored metrics."""
+"""The two rule sets that ship, and the brief's bands for the four monitored metrics (usage has one for either side)."""
 
 from __future__ import annotations
 
@@ -178,6 +178,16 @@ V3: tuple[AnyRule, ...] = (
         "tenth of the mean. Reward shaping, a higher entropy coefficient, more exploration.",
     ),
     PlateauRule(
+        name="flat_score",
+        window_episodes=2500,
+        relative_gain=0.25,
+        check_every=250,
+        phases=(WARMUP, TRANSITION),
+        meaning="The same bound, a tenth of the mean for each 1000 episodes, over a window in which a score that only "
+        "stands still can be told: single games vary as much as the mean, so over 1000 episodes hardly any but a "
+        "falling score is *certainly* not rising. A run of fewer than 2750 episodes is too short for it.",
+    ),
+    PlateauRule(
         name="late_plateau",
         phases=(FINETUNE,),
         action="warn",
@@ -239,6 +249,8 @@ BANDS = (
     ),
     # 40 % and 80 % of four experts, as the excess over an even load: the same for any number of them.
     Band("usage excess", "expert_usage_excess", (0.0, 0.2), (0.0, 0.733)),
+    # 10 % of the brief, which has no abnormal value on this side: it is the rule `dead_expert` that has one.
+    Band("least used expert", "expert_usage_min", (0.1, 1.0), (0.001, 1.0)),
     Band("gradient norm", "gradient_norm", (0.0, 5.0), (0.0, 10.0)),
     # Attention is even in a new encoder; it matters once the nodes' features are alike.
     Band(

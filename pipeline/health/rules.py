@@ -239,6 +239,11 @@ class PlateauRule(_Data):
         names = (self.metric, "episodes")
         return names if self.phases is None else (*names, "phase")
 
+    @property
+    def least_episodes(self) -> int:
+        """With which it can fire: a full window at the first check, and the checks that must follow."""
+        return (-(-self.window_episodes // self.check_every) + self.patience - 1) * self.check_every
+
     def stirs(self, latest: Mapping[str, float], before: Mapping[str, float]) -> bool:
         """Whether a check has fallen due between two polls."""
         if any(metric not in latest for metric in self.metrics):
@@ -250,7 +255,8 @@ class PlateauRule(_Data):
         """(gain, its upper 95 % bound, mean) over the window that ends with the last value; None: window not full."""
         weight = np.diff(episodes, prepend=episodes[0] - 1)
         inside = episodes > episodes[-1] - self.window_episodes
-        if episodes[0] > episodes[-1] - self.window_episodes + 1 or inside.sum() < 10:
+        # What the first update's episodes were before it is not known: a hundredth may be missing.
+        if episodes[-1] - episodes[0] < 0.99 * self.window_episodes - 1 or inside.sum() < 10:
             return None
         x, y, w = episodes[inside].astype(float), score[inside], np.maximum(weight[inside], 1.0)
         x = x - np.average(x, weights=w)
@@ -278,7 +284,9 @@ class PlateauRule(_Data):
         for end in due:
             judged = self.phases is None or values["phase"][end - 1] in self.phases
             measured = self.gain(values[self.metric][:end], values["episodes"][:end]) if judged else None
-            if measured is None or measured[1] >= self.relative_gain * abs(measured[2]):
+            if measured is None or measured[1] > self.relative_gain * abs(
+                measured[2]
+            ):  # 0 > 0: a score that is always 0
                 in_a_row = []
                 continue
             in_a_row.append((int(end) - 1, measured[1]))

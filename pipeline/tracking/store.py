@@ -1,4 +1,4 @@
-"""All that is said to MLflow, by the orchestrator and by the trainer. No other module imports it."""
+"""All that is said to MLflow about runs, by the orchestrator and by the trainer (models: `training.logged_model`)."""
 
 from __future__ import annotations
 

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import learning_page
 from benchmarks.detection import HEALTHY
 from benchmarks.learning import EXPERIMENT, JUDGED, ROUTING, VARIANTS, history_path, settings, summary
-from benchmarks.learning_page import parts, routing, table, write_page
+from benchmarks.learning_page import draw, parts, render, routing, table
 from benchmarks.report import difference, interval
 from pipeline.health.definitions import definition
 from pipeline.load import load_experiment
@@ -74,7 +73,7 @@ def test_a_part_helps_only_where_interval_and_exact_test_say_so() -> None:
     assert said["v3_no_phases"] == said["softmax_only"] == "too few runs to tell"
 
 
-def test_page_ranks_variants_and_shows_the_routing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_ranks_variants_and_shows_the_routing(tmp_path: Path) -> None:
     runs = {
         "v3": [run("v3", 40, 1), run("v3", 50, 2)],
         "ppo": [run("ppo", 45, 1), run("ppo", 30, 2)],
@@ -84,9 +83,10 @@ def test_page_ranks_variants_and_shows_the_routing(tmp_path: Path, monkeypatch: 
     assert [row[0] for row in rows] == ["v3", "ppo", "random"]
     assert [row[5] for row in rows] == ["", "0.75", "1.00"]
     assert routing(runs)[0][:4] == ["v3", "0.70", "20 – 80 %", "0.10 → 0.40"]
-    monkeypatch.setattr(learning_page, "FOLDER", tmp_path)
-    page = write_page({("NetHackScore-v0", 1000): runs}).read_text()
-    assert "| v3 | 2 | 45.0" in page and (tmp_path / "learning.png").stat().st_size > 10_000
+    everything = {("NetHackScore-v0", 1000): runs}
+    assert "| v3 | 2 | 45.0" in render(everything)
+    draw(everything, tmp_path / "learning.png")
+    assert (tmp_path / "learning.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("metric", [*JUDGED, *ROUTING])

@@ -143,6 +143,9 @@ def test_budget_of_hours_counts_on(experiment: Any) -> None:
     made = experiment(trainer__command=LIGHT, budget__hours=8 / 3600)
     result = made.run()
     assert result.returncode == 130 and "budget.hours" in result.stdout
+    assert "compare.html" in {
+        each.path for each in made.client.list_artifacts(made.parent.info.run_id)
+    }  # in good order
     assert "budget.hours" in made.refusal()
     result = made.resume(f"budget.hours={22 / 3600}")
     assert result.returncode == 130, result.stdout + result.stderr

@@ -9,6 +9,7 @@ import torch
 
 from fallbacks.ladder import BUILT_IN
 from pipeline.config import ExperimentConfig
+from pipeline.policy.interface import LOGIT_BOUND
 from pipeline.training.losses import total_loss
 from pipeline.training.trainer import Trainer
 from pipeline.training.worker import Worker
@@ -97,6 +98,43 @@ def test_each_rung_computes_something_else_than_v3(tmp_path: Path) -> None:
         "two_experts": True,
         "v2_router_gat": False,
     }
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e9])
+@pytest.mark.parametrize("made", ["router_logits", "expert_logits", "logits"])
+def test_logits_are_bounded_wherever_they_are_made(
+    made: str, value: float, rung_config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over the experts, over the actions of each expert, and mixed; each by what alone makes it."""
+    trainer = Trainer(rung_config, tmp_path, lambda metrics, step: None)
+    worker, policy = begin(trainer, 9), trainer.policy
+    with torch.no_grad():
+        if made == "router_logits":
+            policy.router.out.weight.fill_(value)
+        elif made == "expert_logits":
+            policy.experts.weight_out.fill_(value)
+        else:
+            weigh = policy._weigh
+            monkeypatch.setattr(
+                policy,
+                "_weigh",
+                lambda *arguments: (found := weigh(*arguments))._replace(weights=found.weights * value),
+            )
+        output, _ = worker.recompute(worker.samples)
+    for name in {made, "logits"}:
+        logits = getattr(output, name)
+        assert logits.isfinite().all() and logits.abs().max() <= LOGIT_BOUND, name
+    assert output.logits.softmax(-1).isfinite().all()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e9])
+def test_logits_of_the_plain_policy_are_bounded(value: float, tmp_path: Path) -> None:
+    trainer = Trainer(small_config(policy__kind="ppo"), tmp_path, lambda metrics, step: None)
+    worker = begin(trainer, 9)
+    with torch.no_grad():
+        trainer.policy.actor.out.weight.fill_(value)
+        logits = worker.recompute(worker.samples)[0].logits
+    assert logits.isfinite().all() and logits.abs().max() <= LOGIT_BOUND
 
 
 def test_v2_without_graph_has_no_graph(tmp_path: Path) -> None:

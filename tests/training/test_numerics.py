@@ -141,7 +141,7 @@ def test_nan_at_any_place_in_any_epoch_leaves_training_able_to_go_on(
     made.train(updates=2)
     assert struck == 1
     assert parameters_finite(made.policy) and all_finite(made._learning_state())
-    assert reported[1]["nonfinite_batches"] >= (place != "logits")  # a NaN logit counts as 0, and nothing is lost
+    assert (reported[1]["nonfinite_batches"] > 0) is (place != "logits")  # a NaN logit counts as 0: nothing is lost
     assert reported[1]["rollbacks"] == (place == "weight")
     before = {name: tensor.clone() for name, tensor in made.policy.state_dict().items()}
     made.train(updates=1)
