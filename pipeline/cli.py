@@ -8,6 +8,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -17,7 +18,7 @@ from rich.table import Table
 from fallbacks.ladder import Ladder
 from pipeline.commands.preflight import preflight, too_short
 from pipeline.config import ExperimentConfig
-from pipeline.console import complain
+from pipeline.console import complain, open_standard_streams
 from pipeline.errors import (
     EXIT_BAD_INPUT,
     EXIT_EXHAUSTED,
@@ -112,9 +113,9 @@ def resume(words: Sequence[str]) -> int:
     store, launcher, display = Store(tracking_uri(here), tracking_root(here)), LocalLauncher(), Display()
 
     def adapted(config: ExperimentConfig) -> ExperimentConfig:
-        data = config.model_dump(mode="json") | {"tracking": here.tracking.model_dump(mode="json")}
-        budget = [word for word in overrides if word.startswith("budget.")]
-        later = validate(merge(data, budget, "overrides"), "overrides")
+        found = {"root": here.tracking.root, "uri": here.tracking.uri}  # where it was found, which may have moved
+        data = config.model_copy(update={"tracking": config.tracking.model_copy(update=found)}).model_dump(mode="json")
+        later = validate(merge(data, overrides, "overrides"), "overrides")
         require_device([later], begun=True)
         return later
 
@@ -144,6 +145,16 @@ def resume(words: Sequence[str]) -> int:
 def private_files() -> None:
     """Nothing that is written from now on is open to everybody; of groups the person's umask decides."""
     os.umask(os.umask(0o077) | 0o007)
+
+
+def _make_truthful(store: Store, console: Console) -> None:
+    """Before somebody reads: no run is RUNNING behind an orchestrator that is gone, if the store can be written."""
+    from pipeline.launchers.local import LocalLauncher
+    from pipeline.survival.recovery import reconcile
+
+    private_files()
+    with contextlib.suppress(InfrastructureFailure, OSError):
+        reconcile(store, LocalLauncher(), partial(console.print, markup=False, soft_wrap=True))
 
 
 def _has_store(config: ExperimentConfig) -> bool:
@@ -195,7 +206,9 @@ def compare(words: Sequence[str], out: str | None) -> int:
 
     config = validate(merge({}, [word for word in words if "=" in word], "overrides"), "overrides")
     parents = [word for word in words if "=" not in word]
-    show(open_store(config), parents, None if out is None else Path(out), _console())
+    store, console = open_store(config), _console()
+    _make_truthful(store, console)
+    show(store, parents, None if out is None else Path(out), console)
     return EXIT_HEALTHY
 
 
@@ -216,7 +229,8 @@ def status(config: ExperimentConfig, *, follow: bool) -> int:
     if not _has_store(config):
         print(f"no experiments yet under {root}")
         return EXIT_HEALTHY
-    show(Store(tracking_uri(config), root), _console(), follow=follow)
+    store, console = Store(tracking_uri(config), root), _console()
+    show(store, console, follow=follow, before=partial(_make_truthful, store, console))
     return EXIT_HEALTHY
 
 
@@ -337,6 +351,7 @@ def _command(arguments: Sequence[str] | None) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code."""
+    open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot show α must not end a night's run

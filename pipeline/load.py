@@ -18,6 +18,9 @@ from fallbacks.ladder import BUILT_IN, Ladder
 from pipeline.config import ExperimentConfig
 from pipeline.errors import BadInput
 
+_MOST_SEEDS = 500
+"""Each parent run has all of them in a tag."""
+
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
     """The file's configuration with the overrides merged over it, wholly checked; nothing is written.
@@ -46,6 +49,8 @@ def load_experiments(path: str | Path, overrides: Sequence[str] = ()) -> tuple[E
         return (validate(data, str(path)),)
     if not seeds or len(set(map(str, seeds))) != len(seeds):
         raise BadInput(f"{path}: training.seed: a list of seeds must hold each of them once, not {seeds}")
+    if len(seeds) > _MOST_SEEDS:
+        raise BadInput(f"{path}: training.seed: a list of seeds may hold {_MOST_SEEDS}, not {len(seeds)}")
     return tuple(validate({**data, "training": {**training, "seed": seed}}, str(path)) for seed in seeds)
 
 

@@ -33,7 +33,7 @@ from pipeline.display import Display
 from pipeline.errors import InfrastructureFailure, StoreAway
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.base import Job, Launcher
-from pipeline.notes import attempt_summary, markdown_table
+from pipeline.notes import attempt_summary, markdown_table, resume_command
 from pipeline.notify import Notifier
 from pipeline.survival.checkpoint_files import fingerprint, usable
 from pipeline.survival.ending import Ending, conclude, kernel_kills, tail_of, verdict_at_exit
@@ -92,8 +92,8 @@ class Orchestrator:
             except InfrastructureFailure as error:
                 # What could not be said to the store is on the disk.
                 if self.parent:
-                    hint = f"when the cause is gone: ladder resume {self.parent}"
-                    self.display.say(f"[red]{escape(str(error))}[/]; {hint}")
+                    hint = f"when the cause is gone: {resume_command(self.parent, self.config.tracking)}"
+                    self.display.say(f"[red]{escape(str(error))}[/]; {escape(hint)}")
                 if self._asked_to_stop.is_set():
                     return End("interrupted", "asked to stop")
                 raise
@@ -356,9 +356,7 @@ class Orchestrator:
         self.display.experiment_ended(outcome, reason, self._rows, self._random_score)
         if self._foreign_parent is None:
             if outcome == "interrupted":
-                root = self.config.tracking.root
-                where = "" if root == "mlruns" else f" tracking.root={root}"
-                self.display.say(f"go on with it: .venv/bin/ladder resume {self.parent}{where}", markup=False)
+                self.display.say(f"go on with it: {resume_command(self.parent, self.config.tracking)}", markup=False)
             if self._rows and outcome != "error" and self.asked_to_stop is None:  # who stops it does not want to wait
                 log_page(self.store, self.parent, self.display.complain)
             end = {"outcome": outcome, "reason": reason, "settled_rung": settled_rung}

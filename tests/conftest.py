@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,6 +52,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def small_config(**changes: Any) -> ExperimentConfig:
     """A small experiment; changes as `training__seed=3`."""
     return ExperimentConfig().with_values(SMALL | {key.replace("__", "."): value for key, value in changes.items()})
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite store with nothing in it. To make one takes 70 migrations: as long as all that a test itself does."""
+    from pipeline.tracking.access import create_database  # loads MLflow
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    create_database(path, (path.parent / "artifacts").as_uri())
+    return path
 
 
 @pytest.fixture(params=RUNGS)

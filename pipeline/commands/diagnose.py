@@ -61,9 +61,7 @@ def cases_of_run(run_id: str, overrides: Sequence[str]) -> list[Case]:
     if tracking_uri(where) == default_uri(root) and not (root / "mlflow.db").exists():
         raise BadInput(f"{run_id}: no such run, and no store under {root} (a CSV file's name ends in .csv)")
     store = Store(tracking_uri(where), root)
-    run = store.run(run_id)
-    if run is None:
-        raise BadInput(f"{run_id}: no such run in {store.uri}; `ladder status` lists them")
+    run = store.run(run_id) or store.find(run_id)  # the first also knows runs of somebody else's
     attempts = [run]
     if run.data.tags.get("ladder.kind") == "experiment":
         attempts = store.attempts(run)

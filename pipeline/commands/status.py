@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.live import Live
@@ -21,12 +22,13 @@ _SHOWN = 3
 """Experiments that are followed: a terminal has few lines."""
 
 
-def status(store: Store, console: Console, *, follow: bool = False) -> None:
+def status(store: Store, console: Console, *, follow: bool = False, before: Callable[[], None] = lambda: None) -> None:
     """Prints the experiments of a store with their attempts. `follow`: again as they change, until none is running.
 
     On a terminal the table is drawn anew in place; in a pipe it is printed again when an attempt begins or ends,
-    and every minute.
+    and every minute. `before` is called before each look at the store.
     """
+    before()
     parents = _experiments(store)
     if not follow:
         console.print(_table(parents, narrow=_narrow(console)))
@@ -44,6 +46,7 @@ def status(store: Store, console: Console, *, follow: bool = False) -> None:
             if not any(parent.info.status == "RUNNING" for _, parent, _ in shown):
                 return
             time.sleep(_EVERY_SECONDS)
+            before()
             parents = _experiments(store)
 
 

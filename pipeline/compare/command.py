@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pipeline.compare.frames import Comparison
@@ -27,7 +28,7 @@ def compare(store: Store, parents: Sequence[str], out: Path | None, console: Con
     night = read(store, parents)
     show(night, console)
     if out is not None:
-        console.print(f"page {write_page(night, store, out)}", soft_wrap=True)
+        console.print(f"page {write_page(night, store, out)}", soft_wrap=True, markup=False)
 
 
 def log_page(store: Store, parent: str, complain: Callable[[str], None]) -> None:
@@ -76,7 +77,7 @@ def show(night: Comparison, console: Console) -> None:
         colour = _COLOURS[tone(row.outcome)]
         on = f" on {row.settled_rung}" if row.outcome == "healthy" else ""
         console.print(
-            f"[bold]{_plain(row.experiment)}[/] seed {row.seed}: [{colour}]{words(row.outcome)}[/]{on}, "
+            f"[bold]{escape(row.experiment)}[/] seed {row.seed}: [{colour}]{words(row.outcome)}[/]{on}, "
             f"{row.minutes:.1f} min, parent run {row.parent}",
             soft_wrap=True,
         )
@@ -102,10 +103,10 @@ def _attempts(night: Comparison, parent: str) -> Table:
             of = f"attempt {numbers[row.source]}" if row.source in numbers else row.source[:8]
             start = f"episode {row.source_episode} of {of}"
         verdict = f"[{_COLOURS[tone(row.verdict)]}]{words(row.verdict)}[/]"
-        score = _plain(plain_interval(row.score, row.score_low, row.score_high))
+        score = escape(plain_interval(row.score, row.score_low, row.score_high))
         table.add_row(
-            f"{row.attempt} {_plain(row.rung)}", verdict, start, str(row.episodes), f"{row.minutes:.1f}", score,
-            _plain(row.evidence),
+            f"{row.attempt} {escape(row.rung)}", verdict, start, str(row.episodes), f"{row.minutes:.1f}", score,
+            escape(row.evidence),
         )  # fmt: skip
     return table
 
@@ -116,12 +117,12 @@ def _show_across(night: Comparison, console: Console) -> None:
     for rung, row in night.rungs().iterrows():
         score = plain_interval(row.score, row.score_low, row.score_high)
         table.add_row(
-            _plain(str(rung)), f"{row.attempts:.0f}", f"{row.healthy:.0f}", f"{row.minutes:.1f}", _plain(score)
+            escape(str(rung)), f"{row.attempts:.0f}", f"{row.healthy:.0f}", f"{row.minutes:.1f}", escape(score)
         )
     settled = night.settled()
     for policy, row in settled.iterrows():
         score = plain_interval(row.score, row.score_low, row.score_high)
-        table.add_row(f"{policy} policies", f"{row.experiments:.0f}", "", "", _plain(score))
+        table.add_row(f"{policy} policies", f"{row.experiments:.0f}", "", "", escape(score))
     console.print(f"[bold]over {len(night.experiments)} experiments[/]")
     console.print(table)
     better = night.improvement()
@@ -130,7 +131,7 @@ def _show_across(night: Comparison, console: Console) -> None:
         if np.isfinite(row.probability_low):
             chance += f" [{row.probability_low:.2f}, {row.probability_high:.2f}]"
         if row.probability >= 0.5:
-            console.print(_plain(f"P({row.x} scores higher than {row.y}) = {chance}"), soft_wrap=True)
+            console.print(escape(f"P({row.x} scores higher than {row.y}) = {chance}"), soft_wrap=True)
 
 
 def _table(*columns: str, right: tuple[int, ...]) -> Table:
@@ -138,8 +139,3 @@ def _table(*columns: str, right: tuple[int, ...]) -> Table:
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index in right else "left", overflow="fold")
     return table
-
-
-def _plain(text: str) -> str:
-    """Words in which a bracket is a bracket."""
-    return text.replace("[", r"\[")

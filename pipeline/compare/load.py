@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ SHOWN = (
     *(band.metric for band in BANDS),
 )  # fmt: skip
 """Metrics that are read by default; with them `expert_usage/…`, `routing/…`, `situation/…` and all evidence."""
+_NOT_OF_TRAINING = ("training.seed", "budget.", "tracking.", "notify.")
 _FAMILIES = ("expert_usage/", "routing/", "situation/")
 
 
@@ -39,7 +40,8 @@ def load(
 
     Args:
         parents: run ids of parent runs, or of any of their attempts, or the beginning of one. None: the newest
-            experiment, together with its siblings: those that differ from it in nothing but `training.seed`.
+            experiment, together with its siblings: those that differ from it in nothing but `training.seed` (and
+            in budgets, store and notification, which `ladder resume` may have changed).
         root: the tracking root.
         uri: another store; default as for every command (MLFLOW_TRACKING_URI, else the SQLite file under the root).
         metrics: further metrics to read, beside those that the page shows.
@@ -55,7 +57,7 @@ def load(
 def read(store: Store, parents: Sequence[str] = (), metrics: Iterable[str] = ()) -> Comparison:
     """The same from a store that is open."""
     runs = {run.info.run_id: run for _, each in store.experiments() for run in each}
-    chosen = [_parent(store.find(word)) for word in parents] if parents else _newest(runs.values())
+    chosen = [_parent(store.find(word), runs) for word in parents] if parents else _newest(runs.values())
     experiments, attempts, values, verdicts = [], [], [], {}
     for parent in dict.fromkeys(chosen):
         rows = []
@@ -87,14 +89,14 @@ def read(store: Store, parents: Sequence[str] = (), metrics: Iterable[str] = ())
 
 
 def siblings(parent: Run, others: Iterable[Run]) -> list[str]:
-    """Run ids of `parent` and of the parents with its configuration but for the seed, the newest of each seed."""
+    """Run ids of `parent` and of the parents that train the same with other seeds, the newest of each seed."""
 
-    def without_seed(run: Run) -> dict[str, str]:
-        return {key: value for key, value in run.data.params.items() if key != "training.seed"}
+    def trained(run: Run) -> dict[str, str]:
+        return {key: value for key, value in run.data.params.items() if not key.startswith(_NOT_OF_TRAINING)}
 
-    mine, by_seed = without_seed(parent), {parent.data.params.get("training.seed"): parent}
+    mine, by_seed = trained(parent), {parent.data.params.get("training.seed"): parent}
     for run in sorted(others, key=lambda each: -each.info.start_time):
-        if run.info.experiment_id == parent.info.experiment_id and without_seed(run) == mine:
+        if run.info.experiment_id == parent.info.experiment_id and trained(run) == mine:
             by_seed.setdefault(run.data.params.get("training.seed"), run)
     return [str(run.info.run_id) for run in by_seed.values()]
 
@@ -106,8 +108,13 @@ def _newest(runs: Iterable[Run]) -> list[str]:
     return siblings(max(parents, key=lambda run: run.info.start_time), parents)
 
 
-def _parent(run: Run) -> str:
-    return str(run.data.tags.get("mlflow.parentRunId", run.info.run_id))
+def _parent(run: Run, runs: Mapping[str, Run]) -> str:
+    """The experiment that a run is, or of which it is an attempt. Raises BadInput where there is none."""
+    parent = runs.get(run.data.tags.get("mlflow.parentRunId", run.info.run_id))
+    if parent is None or parent.data.tags["ladder.kind"] != "experiment":
+        kind = run.data.tags["ladder.kind"]
+        raise BadInput(f"{run.info.run_id}: is a {kind} without an experiment, so there are no attempts to compare")
+    return str(parent.info.run_id)
 
 
 # One row each

@@ -97,6 +97,8 @@ def _choose(store: Store, wanted: str | None) -> Run:
         raise BadInput(f"{wanted}: no run of an experiment in {store.uri}; unfinished: {names}")
     if kind == "attempt":
         raise BadInput(f"{wanted}: is an attempt; resume its experiment {run.data.tags['mlflow.parentRunId']}")
+    if kind != "experiment":
+        raise BadInput(f"{wanted}: is a {kind}, not an experiment; with a study, `ladder tune` goes on")
     if run.info.status != "RUNNING" and outcome(run) not in RESUMABLE:
         raise BadInput(f"{wanted}: has ended, {outcome(run)}; there is nothing to resume")
     return run

@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.attempt import URI_VARIABLE
 from pipeline.config import ExperimentConfig
-from pipeline.errors import DiskFull, InfrastructureFailure, StoreAway
+from pipeline.errors import BadInput, DiskFull, InfrastructureFailure, StoreAway
 from pipeline.tracking.spool import Report
 
 OWN_WAITING = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
@@ -46,17 +46,27 @@ for _name in ("alembic", "alembic.runtime.migration", "mlflow.tracking.fluent"):
 
 
 def tracking_root(config: ExperimentConfig) -> Path:
-    """The folder of everything that an experiment writes, absolute, with `~` for the home folder."""
-    return Path(config.tracking.root).expanduser().resolve()
+    """The folder of everything that an experiment writes, absolute, with `~` for the home folder. Raises BadInput."""
+    try:
+        return Path(config.tracking.root).expanduser().resolve()
+    except RuntimeError as error:  # ~somebody
+        raise BadInput(f"tracking.root: {config.tracking.root!r}: {str(error).rstrip('.').lower()}") from error
 
 
 def tracking_uri(config: ExperimentConfig) -> str:
-    """MLFLOW_TRACKING_URI, else `tracking.uri`, else the SQLite file under `tracking.root`."""
-    return os.environ.get(URI_VARIABLE) or config.tracking.uri or default_uri(tracking_root(config))
+    """MLFLOW_TRACKING_URI, else `tracking.uri`, else the SQLite file under `tracking.root`. Raises BadInput."""
+    uri = os.environ.get(URI_VARIABLE) or config.tracking.uri or default_uri(tracking_root(config))
+    if uri.rstrip("/") == "sqlite:":
+        raise BadInput(
+            f"tracking.uri: {uri!r} names no file; allowed: sqlite:////absolute/path.db, http://…, postgresql://…"
+        )
+    return uri
 
 
 def default_uri(root: Path) -> str:
-    """The SQLite file under a tracking root."""
+    """The SQLite file under a tracking root. Raises BadInput where its address would mean something else."""
+    if found := set("%?") & set(str(root)):
+        raise BadInput(f"tracking.root: {str(root)!r} has a {found.pop()!r}, which SQLite's address cannot hold")
     return f"sqlite:///{root / 'mlflow.db'}"
 
 
@@ -65,6 +75,8 @@ def reachable(uri: str) -> Iterator[None]:
     """Raises: StoreAway, where it may come back by itself (locked, no connection), DiskFull, or their base class."""
     try:
         yield
+    except ImportError as error:  # of a database's driver
+        raise InfrastructureFailure(f"tracking store {uri}: its driver is not installed: {error}") from error
     except (MlflowException, SQLAlchemyError, OSError, sqlite3.Error) as error:
         text = f"tracking store {uri}: {_in_short(error)}"
         code = getattr(error, "error_code", None)
@@ -91,6 +103,8 @@ def create_database(database: Path, artifacts: str) -> None:
     MLflow creates its tables one after another in place, and whoever opens the file meanwhile (a second experiment,
     the UI) makes both fail. So it is made beside, under a lock, and then moved.
     """
+    if database.exists():  # also on a disk that can only be read
+        return
     database.parent.mkdir(parents=True, exist_ok=True)
     with (database.parent / f".{database.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -19,6 +19,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 
 @dataclass(frozen=True)
 class Report:
@@ -29,6 +31,9 @@ class Report:
     step: int
     """Environment steps."""
     metrics: dict[str, float]
+
+
+_REPORT = TypeAdapter(Report)
 
 
 class Spool:
@@ -69,7 +74,7 @@ class Spool:
         with contextlib.suppress(FileNotFoundError, ValueError), self.path.open("rb") as file:
             file.seek(position)
             while len(reports) != count and (line := file.readline()).endswith(b"\n"):
-                reports.append(Report(**json.loads(line)))
+                reports.append(_REPORT.validate_json(line))
                 position += len(line)
         return reports, position
 

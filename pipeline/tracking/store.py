@@ -124,7 +124,13 @@ class Store:
                 if found.lifecycle_stage == "deleted":
                     self.client.restore_experiment(found.experiment_id)
                 return str(found.experiment_id)
-            return str(self.client.create_experiment(name, artifact_location=self._artifacts, tags=_EXPERIMENT_TAGS))
+            try:
+                made = self.client.create_experiment(name, artifact_location=self._artifacts, tags=_EXPERIMENT_TAGS)
+                return str(made)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                return found_or_made()  # somebody else has made it meanwhile
 
         return self._ask(found_or_made)
 
@@ -159,7 +165,7 @@ class Store:
             "ladder.rung": rung,
             "ladder.attempt": str(number),
             "ladder.reason": reason,
-            "ladder.diff": json.dumps(diff),
+            "ladder.diff": _json_tag(diff),
             "ladder.warm_start": json.dumps(start) if start else "scratch",
         }
         return self.start_run(config, f"{number} {rung}", tags)
@@ -377,6 +383,20 @@ def _param(value: Any) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= _TAG_LIMIT else text[: _TAG_LIMIT - 1] + "…"
+
+
+def _json_tag(values: Mapping[str, Any]) -> str:
+    """As JSON that stays JSON: where it is too long for a tag, long values are cut, and as many keys kept as fit."""
+    text = json.dumps(values)
+    if len(text) <= _TAG_LIMIT:
+        return text
+    kept: dict[str, Any] = {}
+    for key, value in values.items():
+        short = [each if len(said := json.dumps(each)) <= 200 else f"{said[:200]}…" for each in value]
+        if len(json.dumps({**kept, key: short})) > _TAG_LIMIT:
+            break
+        kept[key] = short
+    return json.dumps(kept)
 
 
 def _evidence_tag(evidence: list[dict[str, Any]]) -> str:

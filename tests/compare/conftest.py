@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
@@ -88,9 +89,12 @@ def experiment(store: Store, seed: int, levels: dict[str, float], **changes: obj
 
 
 @pytest.fixture(scope="session")
-def nights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, dict[str, tuple[str, list[str]]]]:
+def nights(
+    tmp_path_factory: pytest.TempPathFactory, empty_database: Path
+) -> tuple[Store, dict[str, tuple[str, list[str]]]]:
     """From old to new: one that is running, one without attempts, another configuration, and two seeds of one."""
     root: Path = tmp_path_factory.mktemp("nights")
+    shutil.copy(empty_database, root)
     store = Store(f"sqlite:///{root / 'mlflow.db'}", root)
     unfinished = small_config(experiment__name="unfinished")
     running = store.start_parent(unfinished)
@@ -100,6 +104,7 @@ def nights(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, dict[str, t
         "nothing": (store.start_parent(unfinished), []),
         "other": experiment(store, 1, {"v3": 30.0}, training__gamma=0.9),
         "first": experiment(store, 1, {"v3": 10.0, "freeze_gat": 12.0, "softmax_only": 20.0}),
-        "second": experiment(store, 2, {"v3": 14.0, "softmax_only": 26.0}),
+        # What `ladder resume` may have been given makes it no other experiment.
+        "second": experiment(store, 2, {"v3": 14.0, "softmax_only": 26.0}, budget__hours=3.0, tracking__publish=True),
     }
     return store, made

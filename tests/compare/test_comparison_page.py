@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from pipeline.compare.command import compare, write_page
+from pipeline.compare.command import compare, show, write_page
 from pipeline.compare.load import read
 from pipeline.tracking.store import ATTENTION, Store
 from tests.compare.conftest import BEGINS_TO_FAIL
@@ -136,6 +136,16 @@ def test_table_on_the_terminal(nights: Nights, capsys: pytest.CaptureFixture[str
     assert "expert_usage_excess 0.95" in said and "[7.0, 9.0]" in said
     assert "over 2 experiments" in said and "P(softmax_only scores higher than v3) = 1.0" in said
     assert (tmp_path / "compare.html").exists()
+
+
+def test_table_shows_what_a_trainer_said_as_it_stands(nights: Nights, capsys: pytest.CaptureFixture[str]) -> None:
+    store, made = nights
+    night = read(store, [made["second"][0]])
+    said = [r"no \[/INST\] marker", "[bold]", r"C:\[/x]\\"]
+    for words in said:
+        night.attempts.loc[0, "evidence"] = words
+        show(night, Console(width=300, highlight=False))
+        assert words in capsys.readouterr().out
 
 
 def test_other_metrics_than_the_monitored_ones_are_shown_as_evidence(nights: Nights) -> None:

@@ -14,6 +14,7 @@ from pipeline.compare.load import read
 from pipeline.errors import BadInput
 from pipeline.tracking.store import Store
 from tests.compare.conftest import BEGINS_TO_FAIL, UPDATES
+from tests.conftest import small_config
 
 Nights = tuple[Store, dict[str, tuple[str, list[str]]]]
 
@@ -49,6 +50,11 @@ def test_chosen_experiments_by_parent_attempt_or_beginning(nights: Nights) -> No
     for word in (parent, only, parent[:12]):
         assert read(store, [word]).experiments.parent.tolist() == [parent]
     assert len(read(store, [made["second"][0], parent, parent]).experiments) == 2
+    study = store.start_run(small_config(), "study", {"ladder.kind": "study"})
+    trial = store.start_run(small_config(), "trial", {"ladder.kind": "trial", "mlflow.parentRunId": study})
+    for run, kind in ((study, "study"), (trial, "trial")):
+        with pytest.raises(BadInput, match=f"{run}: is a {kind} without an experiment"):
+            read(store, [run])
     with pytest.raises(
         BadInput, match=f"nonsense: no such run in {store.uri}; experiments, newest first: {made['second'][0]}"
     ):

@@ -26,7 +26,6 @@ from pipeline.cli import main
 from pipeline.display import Display
 from pipeline.load import load_experiment
 from pipeline.orchestrator import Orchestrator
-from pipeline.tracking.access import create_database
 from pipeline.tracking.store import Store, default_uri
 from tests.conftest import SMALL
 from tests.end_to_end.here import HereLauncher
@@ -110,6 +109,12 @@ class Experiment:
         with self._environment_here():
             store = Store(self.server or default_uri(self.root), self.root)
             return Orchestrator(config, store, HereLauncher(), Display()).run()
+
+    def heard(self, *words: str) -> str:
+        """What a command that ends well says, said by this process."""
+        with self._environment_here(), contextlib.redirect_stdout(io.StringIO()) as said:
+            assert main([*words, f"tracking.root={self.root}"]) == 0
+        return said.getvalue()
 
     def refusal(self, *words: str) -> str:
         """The one line with which `ladder resume` refuses to do anything, said by this process."""
@@ -243,14 +248,6 @@ def store(request: pytest.FixtureRequest) -> str | None:
 ON_BOTH = pytest.mark.parametrize(
     "store", ["sqlite", pytest.param("server", marks=pytest.mark.xdist_group("server"))], indirect=True
 )
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An SQLite store with nothing in it. To make one takes 70 migrations: as long as all that a test itself does."""
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    create_database(path, (path.parent / "artifacts").as_uri())
-    return path
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from mlflow.entities import Run
 from pipeline.config import ExperimentConfig
 from pipeline.survival import recovery
 from pipeline.survival.records import read_config
-from pipeline.tracking.store import Store
+from pipeline.tracking.store import Store, default_uri
 from tests.end_to_end.conftest import LIGHT, ON_BOTH, Experiment, evidence
 
 LONG = 100_000
@@ -83,6 +83,18 @@ def test_orchestrator_killed_at_any_moment(experiment: Any) -> None:
     assert "has ended, healthy" in made.refusal(made.parent.info.run_id)
 
 
+def test_who_reads_finds_nothing_running_behind_a_dead_orchestrator(experiment: Any) -> None:
+    made = experiment(trainer__command=LIGHT)
+    process = made.start()
+    made.wait_for_updates(2, process)
+    assert "RUNNING" in made.heard("status") and left_running(made)
+    kill(process, made)
+    said = made.heard("status", "--follow")  # which ends, as nothing runs any more
+    assert "was left RUNNING by process" in said and said.count("KILLED") == 2 and not left_running(made)
+    assert "small seed 1: interrupted" in made.heard("compare")
+    assert "no failing rule fires" in made.heard("diagnose", made.parent.info.run_id[:8])
+
+
 def test_power_cut(experiment: Any) -> None:
     """kill -9 of everything at once. The attempt before it had failed: it is not tried again, and counts once."""
     fault = {"kind": "crash", "at_update": 3, "times": 1}
@@ -140,7 +152,7 @@ def test_interrupted_experiment_goes_on(experiment: Any) -> None:
 
 
 def test_budget_of_hours_counts_on(experiment: Any) -> None:
-    made = experiment(trainer__command=LIGHT, budget__hours=8 / 3600)
+    made = experiment(trainer__command=LIGHT, budget__hours=8 / 3600, tracking__publish=False)
     result = made.run()
     assert result.returncode == 130 and "budget.hours" in result.stdout
     assert "compare.html" in {
@@ -152,6 +164,9 @@ def test_budget_of_hours_counts_on(experiment: Any) -> None:
     first, second = made.attempts  # such a trainer knows no checkpoints
     assert first.info.status == second.info.status == "KILLED"
     assert second.data.metrics["cost/seconds"] < 17  # of the 22
+    assert second.data.params["tracking.publish"] == "False"  # it goes on as it began, but for what was given
+    study = Store(default_uri(made.root), made.root).start_run(ExperimentConfig(), "study", {"ladder.kind": "study"})
+    assert "is a study, not an experiment" in made.refusal(study)
 
 
 PLAIN = """

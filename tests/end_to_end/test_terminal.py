@@ -49,6 +49,14 @@ def test_live_panel_on_a_terminal(experiment: Any) -> None:
         assert expected in shown, expected
 
 
+def test_nobody_listens(experiment: Any) -> None:
+    """Input, output and error are closed: what is opened next must not be taken for them."""
+    made = experiment(trainer__command=LIGHT, trainer__parameters={"updates": 3}, ladder__rungs=["v3"])
+    closed = ["bash", "-c", 'exec "$@" <&- >&- 2>&-', "bash", *made.command]
+    assert subprocess.run(closed, cwd=made.folder, env=made.environment, timeout=200).returncode == 0
+    assert made.parent.data.tags["ladder.outcome"] == "healthy"
+
+
 def test_locale_without_greek_letters(experiment: Any) -> None:
     made = experiment(trainer__command=LIGHT, trainer__parameters={"updates": 3}, ladder__rungs=["v3"])
     environment = made.environment | {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}

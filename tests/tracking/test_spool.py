@@ -41,7 +41,10 @@ def test_what_is_repeated_is_not_reported_again_but_is_a_sign_of_life(tmp_path: 
     assert steps(spool.read(0)[0]) == [64, 128, 192]
 
 
-@pytest.mark.parametrize("torn", [b'{"time": 1, "step": 2, "met', b"\0\0\0\0\n", b"\0\0"])
+NO_REPORT = b'{"time": 1, "step": 2, "metrics": [3]}\n'
+
+
+@pytest.mark.parametrize("torn", [b'{"time": 1, "step": 2, "met', b"\0\0\0\0\n", b"\0\0", b"null\n", NO_REPORT])
 def test_half_a_line_after_a_power_cut_is_dropped(torn: bytes, tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     SpoolWriter(spool).write({"x": 1.0}, 64)
