@@ -31,8 +31,13 @@ _SILENT_SECONDS = 4 * LIFE_SIGN_SECONDS
 
 
 def reconcile(store: Store, launcher: Launcher, tell: Callable[[str], None]) -> None:
-    """Ends the runs that are RUNNING although their orchestrator is gone; never those of somebody alive."""
+    """Ends the runs that are RUNNING although their orchestrator is gone; never those of somebody alive.
+
+    Of a study, the study's own: its trials' runs say what Optuna says, and are ended when `ladder tune` goes on.
+    """
     for parent in store.left_running():
+        if _kind(parent) == "study" and parent.info.status != "RUNNING":
+            continue
         owner = Owner.read(parent.data.tags.get("ladder.owner", ""))
         if owner is None or owner.root != str(store.root) or owner.state(_last_sign(parent)) != "gone":
             continue
@@ -91,7 +96,7 @@ def _choose(store: Store, wanted: str | None) -> Run:
         return max(unfinished, key=lambda run: run.info.start_time)
     begin_so = [each for each in parents if len(wanted) >= 4 and each.info.run_id.startswith(wanted)]
     run = begin_so[0] if len(begin_so) == 1 else store.run(wanted)
-    kind = run.data.tags.get("ladder.kind") if run is not None else None
+    kind = _kind(run) if run is not None else None
     if run is None or kind is None:
         names = ", ".join(each.info.run_id for each in unfinished[:5]) or "none"
         raise BadInput(f"{wanted}: no run of an experiment in {store.uri}; unfinished: {names}")
@@ -130,9 +135,16 @@ def _end(store: Store, launcher: Launcher, parent: Run, owner: Owner | None) -> 
             ending.write(folder)
         conclude(store, run.info.run_id, ending, rules, checkpoints)
     if parent.info.status == "RUNNING":
-        said = outcome(parent)  # with its note, a moment before it was cut off
-        note = parent.data.tags.get("mlflow.note.content", "") if said else f"**interrupted** – {reason}"
+        said = outcome(parent)  # with its note, a moment before it was cut off; a study has one all along
+        note = parent.data.tags.get("mlflow.note.content", "") if said or _kind(parent) == "study" else ""
+        note = note or f"**interrupted** – {reason}"
         store.end_parent(parent.info.run_id, said or "interrupted", None, None, note)
+
+
+def _kind(run: Run) -> str | None:
+    """experiment, attempt, study, trial, validation; None: somebody else's."""
+    kind: str | None = run.data.tags.get("ladder.kind")
+    return kind
 
 
 def _last_sign(parent: Run) -> float | None:

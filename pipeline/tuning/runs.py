@@ -45,9 +45,6 @@ class StudyStore(Store):
     def has(self, run_id: str) -> bool:
         return bool(self._search(self._experiments(), f"attributes.run_id = '{run_id}'"))
 
-    def set_running(self, run_id: str) -> None:
-        self._ask(partial(self.client.update_run, run_id, status="RUNNING"))
-
     def start_trial(
         self, parent: str, config: ExperimentConfig, name: str, kind: str, tags: Mapping[str, str]
     ) -> tuple[str, str]:

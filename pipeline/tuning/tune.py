@@ -26,6 +26,7 @@ from pipeline.errors import (
     BadInput,
     InfrastructureFailure,
 )
+from pipeline.survival.owner import Owner
 from pipeline.tracking.store import tracking_root, tracking_uri
 from pipeline.tuning import validation
 from pipeline.tuning.display import StudyDisplay
@@ -122,7 +123,8 @@ class Tuning:
     def tune(self) -> int:
         """Tunes until the budget is spent; the exit code."""
         study = self.plan.study
-        self.store.set_running(self.parent)
+        owner = Owner.here(self.root).model_dump_json()  # should it die, whoever looks next says so
+        self.store.reopen(self.parent, self.plan.config, {"ladder.owner": owner})
         budget = f"{study.trials} trials or {study.hours:g} h, workers {study.workers}"
         objective = f"{study.objective.direction} {study.objective.metric}, seeds a trial {study.seeds}"
         where = (

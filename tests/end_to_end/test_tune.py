@@ -168,7 +168,7 @@ def test_validation_on_fresh_seeds(finished: Study, capsys: pytest.CaptureFixtur
 COEFFICIENTS = {"training.entropy_coef": {"float": [0.0, 0.1]}, "training.learning_rate": {"float": [1e-5, 1e-3]}}
 
 
-def test_killed_worker_then_all_then_continued(make_study: MakeStudy) -> None:
+def test_killed_worker_then_all_then_continued(make_study: MakeStudy, capsys: pytest.CaptureFixture[str]) -> None:
     """-9 for a worker, which is replaced; -9 for everything; then the same command once more."""
     made = make_study({"study.space": COEFFICIENTS, "study.trials": 4, "study.workers": 2, "seconds": 8.0})
     process = made.start()
@@ -188,6 +188,12 @@ def test_killed_worker_then_all_then_continued(make_study: MakeStudy) -> None:
     assert not alive
     assert any(trial.state == TrialState.RUNNING for trial in made.trials())
     assert any(run.info.status == "RUNNING" for run in made.runs("trial"))
+    assert made.parent.info.status == "RUNNING"
+    for told in (True, False):  # that the study is not, whoever looks says, once
+        assert main(["status", "--follow", f"tracking.root={made.root}"]) == 0
+        assert (
+            "was left RUNNING by process" in capsys.readouterr().out
+        ) is told and made.parent.info.status == "KILLED"
 
     result = made.run()
     assert result.returncode == 0, result.stdout + result.stderr
