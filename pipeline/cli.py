@@ -105,9 +105,9 @@ def resume(words: Sequence[str]) -> int:
     from pipeline.survival.records import read_config
     from pipeline.survival.recovery import reconcile, take_up
     from pipeline.survival.series import Series, cut_between_seeds
-    from pipeline.tracking.store import Store, tracking_root, tracking_uri
+    from pipeline.tracking.store import Store, has_store, tracking_root, tracking_uri
 
-    if not _has_store(here):
+    if not has_store(here):
         raise BadInput(f"tracking.root: nothing to resume, there are no experiments under {tracking_root(here)}")
     private_files()
     store, launcher, display = Store(tracking_uri(here), tracking_root(here)), LocalLauncher(), Display()
@@ -142,9 +142,11 @@ def resume(words: Sequence[str]) -> int:
     return leave(code if own is None else remaining_seeds(own, code))
 
 
-def private_files() -> None:
-    """Nothing that is written from now on is open to everybody; of groups the person's umask decides."""
-    os.umask(os.umask(0o077) | 0o007)
+def private_files() -> int:
+    """Nothing that is written from now on is open to everybody; of groups the person's umask decides. Returns that."""
+    usual = os.umask(0o077)
+    os.umask(usual | 0o007)
+    return usual
 
 
 def _make_truthful(store: Store, console: Console) -> None:
@@ -152,16 +154,10 @@ def _make_truthful(store: Store, console: Console) -> None:
     from pipeline.launchers.local import LocalLauncher
     from pipeline.survival.recovery import reconcile
 
-    private_files()
+    usual = private_files()
     with contextlib.suppress(InfrastructureFailure, OSError):
         reconcile(store, LocalLauncher(), partial(console.print, markup=False, soft_wrap=True))
-
-
-def _has_store(config: ExperimentConfig) -> bool:
-    """Whether there can be anything in its store; asking an SQLite store would make one."""
-    from pipeline.tracking.store import URI_VARIABLE, tracking_root
-
-    return bool(os.environ.get(URI_VARIABLE) or config.tracking.uri or (tracking_root(config) / "mlflow.db").exists())
+    os.umask(usual)
 
 
 def tune(path: str, overrides: Sequence[str], validate_on: int | None) -> int:
@@ -183,7 +179,8 @@ def tune(path: str, overrides: Sequence[str], validate_on: int | None) -> int:
 def check(config: ExperimentConfig) -> int:
     """Prints the pre-flight checklist; fails where an item is not true."""
     require_device([config])
-    items = preflight(Ladder(config).configs[0])
+    first = Ladder(config).configs[0]
+    items = preflight(first)
     table = Table(box=None, pad_edge=False)
     for column in ("", "item", "this experiment", "where"):
         table.add_column(column)
@@ -194,7 +191,7 @@ def check(config: ExperimentConfig) -> int:
     console.print(table)
     failed = sum(not item.true for item in items)
     console.print(f"{len(items) - failed} of {len(items)} items true")
-    if rules := too_short(config):
+    if rules := too_short(first):
         console.print(f"too short to tell that the score stands still, by the rules: {rules}", soft_wrap=True)
     return EXIT_BAD_INPUT if failed else EXIT_HEALTHY
 
@@ -223,10 +220,10 @@ def watch(run: str, overrides: Sequence[str], seed: int, pace: float) -> int:
 def status(config: ExperimentConfig, *, follow: bool) -> int:
     """Prints the experiments of the store with their attempts, newest first."""
     from pipeline.commands.status import status as show
-    from pipeline.tracking.store import Store, tracking_root, tracking_uri
+    from pipeline.tracking.store import Store, has_store, tracking_root, tracking_uri
 
     root = tracking_root(config)
-    if not _has_store(config):
+    if not has_store(config):
         print(f"no experiments yet under {root}")
         return EXIT_HEALTHY
     store, console = Store(tracking_uri(config), root), _console()

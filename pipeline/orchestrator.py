@@ -17,7 +17,6 @@ import shutil
 import sys
 import threading
 import time
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,7 @@ from pipeline.notes import attempt_summary, markdown_table, resume_command
 from pipeline.notify import Notifier
 from pipeline.survival.checkpoint_files import fingerprint, usable
 from pipeline.survival.ending import Ending, conclude, kernel_kills, tail_of, verdict_at_exit
-from pipeline.survival.owner import LIFE_SIGN_SECONDS, Lock, Owner
+from pipeline.survival.owner import LIFE_SIGN_SECONDS, Lock, Owner, life_sign
 from pipeline.survival.records import Past, lock_path, row
 from pipeline.survival.series import Series
 from pipeline.survival.signals import heeded
@@ -301,7 +300,7 @@ class Orchestrator:
         if once and time.monotonic() - self._last_sign < LIFE_SIGN_SECONDS:
             return
         signs = {
-            "ladder.alive": datetime.now(UTC).isoformat(timespec="seconds"),
+            "ladder.alive": life_sign(),
             "ladder.seconds": f"{self._seconds():.2f}",
         }
         self.store.set_tags(self.parent, signs, once=once)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main
-from pipeline.commands.preflight import preflight
+from pipeline.commands.preflight import preflight, too_short
 from pipeline.config import ExperimentConfig, flatten
 from pipeline.errors import BadInput
 from pipeline.load import load_experiment, load_experiments
@@ -208,6 +208,17 @@ def test_terms_that_are_constant_do_not_count(changes: dict[str, object]) -> Non
 def test_the_rate_is_what_is_learnt_with(key: str) -> None:
     changed = preflight(ExperimentConfig().with_values({key: 3.0}))
     assert [each.name for each in changed if not each.true] == ["learning rate 1e-4"]
+
+
+def test_rules_on_the_score_that_an_experiment_is_too_short_for() -> None:
+    """By the phases in which they judge: the brief's schedule has room for both, up to fine-tune."""
+    assert too_short(ExperimentConfig()) == ""
+    later = too_short(ExperimentConfig().with_values({"phases.transition_until": 2749}))
+    assert later == "flat_score (needs 2750 episodes before finetune, here 2749)"
+    anywhere = {"health.override": {"flat_score": {"phases": None}}, "phases.transition_until": 1000}
+    assert "flat_score" not in too_short(ExperimentConfig().with_values(anywhere))
+    short = too_short(ExperimentConfig().with_values({**anywhere, "training.episodes": 1000}))
+    assert "reward_plateau (needs 1500 episodes before finetune, here 1000), flat_score (needs 2750 episodes, " in short
 
 
 @pytest.mark.parametrize("item", UNTRUE)

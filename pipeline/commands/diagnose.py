@@ -17,7 +17,7 @@ from pipeline.health.monitor import judge
 from pipeline.health.rules import AnyRule, Rule
 from pipeline.health.verdict import Verdict
 from pipeline.load import merge, validate
-from pipeline.tracking.store import Store, default_uri, tracking_root, tracking_uri
+from pipeline.tracking.store import Store, has_store, tracking_root, tracking_uri
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def cases_of_run(run_id: str, overrides: Sequence[str]) -> list[Case]:
     """
     where = validate(merge({}, overrides, "overrides"), "overrides")
     root = tracking_root(where)
-    if tracking_uri(where) == default_uri(root) and not (root / "mlflow.db").exists():
+    if not has_store(where):
         raise BadInput(f"{run_id}: no such run, and no store under {root} (a CSV file's name ends in .csv)")
     store = Store(tracking_uri(where), root)
     run = store.run(run_id) or store.find(run_id)  # the first also knows runs of somebody else's

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.config import ExperimentConfig
+from pipeline.config import PHASES, ExperimentConfig
 from pipeline.health.rules import FINETUNE, PlateauRule
 
 
@@ -107,15 +107,14 @@ def preflight(config: ExperimentConfig) -> tuple[Item, ...]:
 
 
 def too_short(config: ExperimentConfig) -> str:
-    """Which rules on the score cannot fire, because the experiment has too few episodes for them; empty: all can."""
+    """Which rules on the score cannot fire, as too few episodes are in their phases; empty: all can."""
+    ends = (config.phases.warmup_until, config.phases.transition_until, config.training.episodes)
     named = []
     for rule in config.health.build():
         if isinstance(rule, PlateauRule) and rule.action == "fail":
-            early = rule.phases is not None and FINETUNE not in rule.phases
-            episodes = min(
-                config.training.episodes, config.phases.transition_until if early else config.training.episodes
-            )
+            last = FINETUNE if rule.phases is None else max(rule.phases)
+            episodes = min(ends[last], config.training.episodes)
             if episodes < rule.least_episodes:
-                where = " before fine-tune" if early else ""
-                named.append(f"{rule.name} (needs {rule.least_episodes} episodes{where}, here {episodes})")
+                until = "" if last == FINETUNE else f" before {PHASES[last + 1]}"
+                named.append(f"{rule.name} (needs {rule.least_episodes} episodes{until}, here {episodes})")
     return ", ".join(named)

@@ -185,7 +185,8 @@ V3: tuple[AnyRule, ...] = (
         phases=(WARMUP, TRANSITION),
         meaning="The same bound, a tenth of the mean for each 1000 episodes, over a window in which a score that only "
         "stands still can be told: single games vary as much as the mean, so over 1000 episodes hardly any but a "
-        "falling score is *certainly* not rising. A run of fewer than 2750 episodes is too short for it.",
+        "falling score is *certainly* not rising. It needs 2750 episodes before fine-tune in one attempt, and one that "
+        "goes on from a checkpoint later than episode 250 does not have them.",
     ),
     PlateauRule(
         name="late_plateau",

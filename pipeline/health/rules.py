@@ -6,6 +6,7 @@ that verdict. Two sets ship: `seed`, the brief to the letter, and `v3`, calibrat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -17,6 +18,8 @@ from pipeline.health.verdict import Evidence, TrainingFailure
 
 WARMUP, TRANSITION, FINETUNE = 0, 1, 2
 _MAD_TO_SIGMA = 1.4826
+_FULL = 0.99
+"""Of a window of episodes: how many ended before the first update that tells of any is not known."""
 
 
 class _Data(BaseModel):
@@ -242,7 +245,7 @@ class PlateauRule(_Data):
     @property
     def least_episodes(self) -> int:
         """With which it can fire: a full window at the first check, and the checks that must follow."""
-        return (-(-self.window_episodes // self.check_every) + self.patience - 1) * self.check_every
+        return (math.ceil(_FULL * self.window_episodes / self.check_every) + self.patience - 1) * self.check_every
 
     def stirs(self, latest: Mapping[str, float], before: Mapping[str, float]) -> bool:
         """Whether a check has fallen due between two polls."""
@@ -255,8 +258,7 @@ class PlateauRule(_Data):
         """(gain, its upper 95 % bound, mean) over the window that ends with the last value; None: window not full."""
         weight = np.diff(episodes, prepend=episodes[0] - 1)
         inside = episodes > episodes[-1] - self.window_episodes
-        # What the first update's episodes were before it is not known: a hundredth may be missing.
-        if episodes[-1] - episodes[0] < 0.99 * self.window_episodes - 1 or inside.sum() < 10:
+        if episodes[-1] - episodes[0] < _FULL * self.window_episodes - 1 or inside.sum() < 10:
             return None
         x, y, w = episodes[inside].astype(float), score[inside], np.maximum(weight[inside], 1.0)
         x = x - np.average(x, weights=w)
@@ -284,9 +286,8 @@ class PlateauRule(_Data):
         for end in due:
             judged = self.phases is None or values["phase"][end - 1] in self.phases
             measured = self.gain(values[self.metric][:end], values["episodes"][:end]) if judged else None
-            if measured is None or measured[1] > self.relative_gain * abs(
-                measured[2]
-            ):  # 0 > 0: a score that is always 0
+            # Of a score that is always 0, both are 0: it does not rise either.
+            if measured is None or measured[1] > self.relative_gain * abs(measured[2]):
                 in_a_row = []
                 continue
             in_a_row.append((int(end) - 1, measured[1]))

@@ -11,6 +11,7 @@ import fcntl
 import os
 import socket
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -69,6 +70,11 @@ class Owner(BaseModel):
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
+
+
+def life_sign() -> str:
+    """What `ladder.alive` says now."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 class Held(Exception):

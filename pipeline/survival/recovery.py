@@ -44,8 +44,15 @@ def reconcile(store: Store, launcher: Launcher, tell: Callable[[str], None]) -> 
         with contextlib.suppress(Held):  # somebody goes on with it at this moment
             lock = Lock(lock_path(store.root, parent.info.run_id), Owner.here(store.root))
             try:
-                _end(store, launcher, parent, owner)
-                tell(f"an earlier night: run {parent.info.run_id} was left RUNNING by {owner}; ended as interrupted")
+                now = store.run(parent.info.run_id)  # meanwhile it may have ended, or somebody else goes on with it
+                if (
+                    now is None
+                    or Owner.read(now.data.tags.get("ladder.owner", "")) != owner
+                    or not _running(store, now)
+                ):
+                    continue
+                _end(store, launcher, now, owner)
+                tell(f"an earlier night: run {now.info.run_id} was left RUNNING by {owner}; ended as interrupted")
             finally:
                 lock.release()
 
@@ -139,6 +146,10 @@ def _end(store: Store, launcher: Launcher, parent: Run, owner: Owner | None) -> 
         note = parent.data.tags.get("mlflow.note.content", "") if said or _kind(parent) == "study" else ""
         note = note or f"**interrupted** – {reason}"
         store.end_parent(parent.info.run_id, said or "interrupted", None, None, note)
+
+
+def _running(store: Store, parent: Run) -> bool:
+    return any(run.info.status == "RUNNING" for run in (parent, *store.attempts(parent)))
 
 
 def _kind(run: Run) -> str | None:

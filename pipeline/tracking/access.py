@@ -50,24 +50,34 @@ def tracking_root(config: ExperimentConfig) -> Path:
     try:
         return Path(config.tracking.root).expanduser().resolve()
     except RuntimeError as error:  # ~somebody
-        raise BadInput(f"tracking.root: {config.tracking.root!r}: {str(error).rstrip('.').lower()}") from error
+        raise BadInput(f"tracking.root: {config.tracking.root!r}: {error}") from error
 
 
 def tracking_uri(config: ExperimentConfig) -> str:
     """MLFLOW_TRACKING_URI, else `tracking.uri`, else the SQLite file under `tracking.root`. Raises BadInput."""
     uri = os.environ.get(URI_VARIABLE) or config.tracking.uri or default_uri(tracking_root(config))
     if uri.rstrip("/") == "sqlite:":
-        raise BadInput(
-            f"tracking.uri: {uri!r} names no file; allowed: sqlite:////absolute/path.db, http://…, postgresql://…"
-        )
+        key = URI_VARIABLE if os.environ.get(URI_VARIABLE) else "tracking.uri"
+        raise BadInput(f"{key}: {uri!r} names no file; allowed: sqlite:////absolute/path.db, http://…, postgresql://…")
     return uri
 
 
 def default_uri(root: Path) -> str:
-    """The SQLite file under a tracking root. Raises BadInput where its address would mean something else."""
-    if found := set("%?") & set(str(root)):
-        raise BadInput(f"tracking.root: {str(root)!r} has a {found.pop()!r}, which SQLite's address cannot hold")
-    return f"sqlite:///{root / 'mlflow.db'}"
+    """The SQLite file under a tracking root. Raises BadInput as :func:`sqlite_uri` does."""
+    return sqlite_uri(root / "mlflow.db")
+
+
+def sqlite_uri(path: Path) -> str:
+    """The address of an SQLite file. Raises BadInput where the address would mean something else than the path."""
+    if found := set("%?") & set(str(path)):
+        raise BadInput(f"tracking.root: {str(path.parent)!r} has a {found.pop()!r}, which SQLite's address cannot hold")
+    return f"sqlite:///{path}"
+
+
+def has_store(config: ExperimentConfig) -> bool:
+    """Whether there can be anything in its store; asking an SQLite store would make one."""
+    elsewhere = os.environ.get(URI_VARIABLE) or config.tracking.uri
+    return bool(elsewhere or (tracking_root(config) / "mlflow.db").exists())
 
 
 @contextlib.contextmanager

@@ -31,6 +31,7 @@ from pipeline.tracking.access import (
     TrainerRun,
     create_database,
     default_uri,
+    has_store,
     reachable,
     send_reports,
     tracking_root,
@@ -50,6 +51,7 @@ __all__ = [
     "Store",
     "TrainerRun",
     "default_uri",
+    "has_store",
     "open_store",
     "tracking_root",
     "tracking_uri",
@@ -71,10 +73,10 @@ _EXPERIMENT_TAGS = {
 
 def open_store(config: ExperimentConfig) -> Store:
     """The store of a configuration, for reading. Raises BadInput where it would be a new one, which is not made."""
-    uri, root = tracking_uri(config), tracking_root(config)
-    if uri == default_uri(root) and not (root / "mlflow.db").exists():
+    root = tracking_root(config)
+    if not has_store(config):
         raise BadInput(f"no experiments yet under {root}")
-    return Store(uri, root)
+    return Store(tracking_uri(config), root)
 
 
 class Store:

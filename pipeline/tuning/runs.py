@@ -45,6 +45,17 @@ class StudyStore(Store):
     def has(self, run_id: str) -> bool:
         return bool(self._search(self._experiments(), f"attributes.run_id = '{run_id}'"))
 
+    def set_running(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """With these tags first, and without what was said at an earlier end; the same again changes nothing."""
+        self.set_tags(run_id, tags)
+
+        def again() -> None:
+            self.client.update_run(run_id, status="RUNNING")
+            if "ladder.outcome" in self.client.get_run(run_id).data.tags:
+                self.client.delete_tag(run_id, "ladder.outcome")
+
+        self._ask(again)
+
     def start_trial(
         self, parent: str, config: ExperimentConfig, name: str, kind: str, tags: Mapping[str, str]
     ) -> tuple[str, str]:

@@ -26,7 +26,8 @@ from pipeline.errors import (
     BadInput,
     InfrastructureFailure,
 )
-from pipeline.survival.owner import Owner
+from pipeline.survival.owner import LIFE_SIGN_SECONDS, Owner, life_sign
+from pipeline.tracking.access import sqlite_uri
 from pipeline.tracking.store import tracking_root, tracking_uri
 from pipeline.tuning import validation
 from pipeline.tuning.display import StudyDisplay
@@ -55,12 +56,13 @@ class Tuning:
     def __init__(self, plan: StudyPlan, display: StudyDisplay) -> None:
         self.plan, self.display = plan, display
         self.root = tracking_root(plan.config)
-        self.url = plan.study.storage or f"sqlite:///{self.root / 'optuna.db'}"
+        uri = tracking_uri(plan.config)  # refused before anything is written
+        self.url = plan.study.storage or sqlite_uri(self.root / "optuna.db")
         with reachable(self.url), turn(self.url):
             self.storage: RDBStorage = open_storage(self.url, plan.study.heartbeat_seconds)
             self.study = self._open(plan.name)
             self._compare_with_what_was_begun()
-            self.store = StudyStore(tracking_uri(plan.config), self.root)
+            self.store = StudyStore(uri, self.root)
             self.parent = self._parent_run()
             if not self.study.get_trials(deepcopy=False) and self._default_is_inside():
                 self.study.enqueue_trial(plan.default)  # what everything is compared with
@@ -123,8 +125,7 @@ class Tuning:
     def tune(self) -> int:
         """Tunes until the budget is spent; the exit code."""
         study = self.plan.study
-        owner = Owner.here(self.root).model_dump_json()  # should it die, whoever looks next says so
-        self.store.reopen(self.parent, self.plan.config, {"ladder.owner": owner})
+        self._sign_of_life()
         budget = f"{study.trials} trials or {study.hours:g} h, workers {study.workers}"
         objective = f"{study.objective.direction} {study.objective.metric}, seeds a trial {study.seeds}"
         where = (
@@ -246,6 +247,8 @@ class Tuning:
 
         def look(at_work: int) -> None:
             nonlocal written, had
+            if assigned.kind == "trial" and time.monotonic() - self._signed > LIFE_SIGN_SECONDS:
+                self._sign_of_life()
             with reachable(self.url):
                 trials = study.get_trials(deepcopy=False)
             self.display.study_progress(trials, at_work, assigned.deadline)
@@ -265,6 +268,12 @@ class Tuning:
             return finished
         finally:
             reconcile(self.store, self.parent, assigned.study_name, study.get_trials(deepcopy=False))
+
+    def _sign_of_life(self) -> None:
+        """The study is RUNNING, and whose it is: should all who tune it die, whoever looks next ends it truthfully."""
+        owner = Owner.here(self.root).model_dump_json()
+        self.store.set_running(self.parent, {"ladder.owner": owner, "ladder.alive": life_sign()})
+        self._signed = time.monotonic()
 
     def _say(self, news: str) -> None:
         self.display.say(news, markup=False)

@@ -30,7 +30,7 @@ def test_other_errors_are_said_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("values", "problem"),
     [
-        ({"tracking.root": "~nobody-of-that-name/x"}, "tracking.root: '~nobody-of-that-name/x': could not determine"),
+        ({"tracking.root": "~nobody-of-that-name/x"}, "tracking.root: '~nobody-of-that-name/x': Could not determine"),
         ({"tracking.root": "/tmp/5%decay"}, "tracking.root: '/tmp/5%decay' has a '%'"),
         ({"tracking.root": "/tmp/what?x=1"}, "tracking.root: '/tmp/what?x=1' has a '?'"),
         ({"tracking.uri": "sqlite:///"}, "tracking.uri: 'sqlite:///' names no file"),

@@ -41,9 +41,7 @@ def test_a_long_difference_stays_one_that_can_be_read(store: Store, changed: dic
     run_id = store.start_attempt(parent, config, rung="v3", number=0, diff=changed, warm_start=None, reason="")
     run = store.run(run_id)
     assert run is not None
-    kept = json.loads(run.data.tags["ladder.diff"])
-    assert (
-        set(kept) <= set(changed)
-        and len(kept) >= min(2, len(changed))
-        and all(len(pair) == 2 for pair in kept.values())
-    )
+    text = run.data.tags["ladder.diff"]
+    kept = json.loads(text)
+    assert len(kept) == len(changed) or len(text) > 7500  # as many as there is room for
+    assert set(kept) <= set(changed) and all(len(pair) == 2 for pair in kept.values())
