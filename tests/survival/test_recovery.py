@@ -1,0 +1,50 @@
+"""What a dead orchestrator left RUNNING is ended, once, and only if it still is."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.survival.owner import Owner
+from pipeline.survival.recovery import reconcile
+from pipeline.tracking.store import Store, default_uri
+from tests.conftest import small_config
+from tests.end_to_end.here import HereLauncher
+
+
+@pytest.fixture
+def store(tmp_path: Path, empty_database: Path) -> Store:
+    shutil.copy(empty_database, tmp_path)
+    return Store(default_uri(tmp_path), tmp_path)
+
+
+def left(store: Store) -> str:
+    """An experiment whose orchestrator, with a process id that is used again, is gone."""
+    owner = Owner.here(store.root).model_copy(update={"started": 1})
+    return store.start_parent(small_config(), {"ladder.owner": owner.model_dump_json()})
+
+
+def test_what_was_left_is_ended_once(store: Store) -> None:
+    parent, told = left(store), []
+    for _ in range(2):
+        reconcile(store, HereLauncher(), told.append)
+    run = store.run(parent)
+    assert run is not None and run.info.status == "KILLED" and len(told) == 1 and parent in told[0]
+
+
+@pytest.mark.parametrize("by", ["it has ended", "somebody goes on with it"])
+def test_what_is_no_longer_so_is_left_alone(store: Store, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look at all that is RUNNING and the lock on this one."""
+    parent, told = left(store), []
+    seen = store.left_running()
+    monkeypatch.setattr(store, "left_running", lambda: seen)
+    if by == "it has ended":
+        store.end_parent(parent, "healthy", "v3", None, "a note")
+    else:
+        store.set_tags(parent, {"ladder.owner": Owner.here(store.root).model_dump_json()})
+    reconcile(store, HereLauncher(), told.append)
+    run = store.run(parent)
+    assert run is not None and not told
+    assert run.info.status == ("FINISHED" if by == "it has ended" else "RUNNING")
