@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -14,6 +15,9 @@ from pipeline.config import ExperimentConfig
 from pipeline.training.rollout import Played
 from pipeline.training.trainer import Trainer
 from pipeline.training.worker import Worker
+
+if TYPE_CHECKING:
+    from pipeline.tracking.store import Store
 
 logging.getLogger("nle.env.base").setLevel(logging.WARNING)
 torch.set_num_threads(1)  # as the trainer does; two threads each would contend for two cores
@@ -62,6 +66,15 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     create_database(path, (path.parent / "artifacts").as_uri())
     return path
+
+
+@pytest.fixture
+def empty_store(tmp_path: Path, empty_database: Path) -> Store:
+    """The same, opened, with this test's folder as its root."""
+    from pipeline.tracking.store import Store, default_uri  # loads MLflow
+
+    shutil.copy(empty_database, tmp_path)
+    return Store(default_uri(tmp_path), tmp_path)
 
 
 @pytest.fixture(params=RUNGS)

@@ -2,49 +2,40 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 import pytest
 
 from pipeline.survival.owner import Owner
 from pipeline.survival.recovery import reconcile
-from pipeline.tracking.store import Store, default_uri
+from pipeline.tracking.store import Store
 from tests.conftest import small_config
 from tests.end_to_end.here import HereLauncher
 
 
-@pytest.fixture
-def store(tmp_path: Path, empty_database: Path) -> Store:
-    shutil.copy(empty_database, tmp_path)
-    return Store(default_uri(tmp_path), tmp_path)
-
-
-def left(store: Store) -> str:
+def left(empty_store: Store) -> str:
     """An experiment whose orchestrator, with a process id that is used again, is gone."""
-    owner = Owner.here(store.root).model_copy(update={"started": 1})
-    return store.start_parent(small_config(), {"ladder.owner": owner.model_dump_json()})
+    owner = Owner.here(empty_store.root).model_copy(update={"started": 1})
+    return empty_store.start_parent(small_config(), {"ladder.owner": owner.model_dump_json()})
 
 
-def test_what_was_left_is_ended_once(store: Store) -> None:
-    parent, told = left(store), []
+def test_what_was_left_is_ended_once(empty_store: Store) -> None:
+    parent, told = left(empty_store), []
     for _ in range(2):
-        reconcile(store, HereLauncher(), told.append)
-    run = store.run(parent)
+        reconcile(empty_store, HereLauncher(), told.append)
+    run = empty_store.run(parent)
     assert run is not None and run.info.status == "KILLED" and len(told) == 1 and parent in told[0]
 
 
 @pytest.mark.parametrize("by", ["it has ended", "somebody goes on with it"])
-def test_what_is_no_longer_so_is_left_alone(store: Store, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_longer_so_is_left_alone(empty_store: Store, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the look at all that is RUNNING and the lock on this one."""
-    parent, told = left(store), []
-    seen = store.left_running()
-    monkeypatch.setattr(store, "left_running", lambda: seen)
+    parent, told = left(empty_store), []
+    seen = empty_store.left_running()
+    monkeypatch.setattr(empty_store, "left_running", lambda: seen)
     if by == "it has ended":
-        store.end_parent(parent, "healthy", "v3", None, "a note")
+        empty_store.end_parent(parent, "healthy", "v3", None, "a note")
     else:
-        store.set_tags(parent, {"ladder.owner": Owner.here(store.root).model_dump_json()})
-    reconcile(store, HereLauncher(), told.append)
-    run = store.run(parent)
+        empty_store.set_tags(parent, {"ladder.owner": Owner.here(empty_store.root).model_dump_json()})
+    reconcile(empty_store, HereLauncher(), told.append)
+    run = empty_store.run(parent)
     assert run is not None and not told
     assert run.info.status == ("FINISHED" if by == "it has ended" else "RUNNING")
