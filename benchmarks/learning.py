@@ -32,8 +32,8 @@ from benchmarks.report import RESULTS, circumstances
 from fallbacks.ladder import BUILT_IN
 from pipeline.config import ExperimentConfig
 from pipeline.environments.vector import random_episodes
+from pipeline.experiment_file import load_experiment
 from pipeline.health.rule_sets import RULE_SETS
-from pipeline.load import load_experiment
 from pipeline.tracking.store import Store, tracking_root, tracking_uri
 
 EXPERIMENT = "experiments/score.yaml"

@@ -16,9 +16,9 @@ from pathlib import Path
 from benchmarks.recordings import path_of
 from benchmarks.report import interval, write
 from pipeline.config import ExperimentConfig
+from pipeline.experiment.watchdog import Watchdog
 from pipeline.health.history import History
 from pipeline.tracking.store import Store, default_uri
-from pipeline.watch import Watch
 
 POLLS = 30
 
@@ -35,7 +35,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         store = Store(default_uri(Path(name)), Path(name))
         run_id = store.start_parent(config)
-        watch = Watch(store, run_id, config.health.build())
+        watch = Watchdog(store, run_id, config.health.build())
 
         def log(update: int) -> None:
             source = steps[update % len(steps)]

@@ -27,7 +27,7 @@ import pandas as pd
 from benchmarks.report import RESULTS, circumstances
 from benchmarks.suite import Fault, load_suite
 from fallbacks.ladder import BUILT_IN
-from pipeline.attempt import PendingFault
+from pipeline.attempt.file import PendingFault
 from pipeline.config import ExperimentConfig
 from pipeline.tracking.store import Store, default_uri
 

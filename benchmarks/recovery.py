@@ -48,14 +48,15 @@ from omegaconf import OmegaConf
 from benchmarks.report import RESULTS, circumstances, interval, percent, share, write
 from benchmarks.suite import FOLDER as FAULTS
 from benchmarks.suite import Fault, load_suite
-from fallbacks.ladder import Attempt, End, Ladder, Plan
-from pipeline.attempt import PendingFault
+from fallbacks.ladder import End, Ladder, Plan
+from pipeline.attempt.checkpoint_files import fingerprint, usable
+from pipeline.attempt.file import PendingFault
+from pipeline.attempt.record import Attempt
 from pipeline.config import RUNGS, ExperimentConfig
+from pipeline.experiment_file import read_yaml
 from pipeline.health.history import History
 from pipeline.health.monitor import judge
 from pipeline.health.verdict import Verdict
-from pipeline.load import read_yaml
-from pipeline.survival.checkpoint_files import fingerprint, usable
 
 STRATEGIES = ("ladder", "guided", "restart", "random_order", "cold", "stacked")
 FOLDER = RESULTS / "recovery"

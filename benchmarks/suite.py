@@ -15,9 +15,9 @@ import yaml
 from omegaconf import OmegaConf
 
 from pipeline.config import ExperimentConfig
+from pipeline.experiment_file import merge, validate
 from pipeline.health.rule_sets import RULE_SETS
 from pipeline.health.verdict import INFRASTRUCTURE_FAILURES
-from pipeline.load import merge, validate
 
 FOLDER = Path(__file__).parent / "faults"
 BASE = "base"

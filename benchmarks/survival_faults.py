@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from pipeline.launchers.guardian import processes_of
+from pipeline.processes.guardian import processes_of
 from tests.end_to_end.server import TrackingServer
 
 LADDER = (sys.executable, "-W", "ignore", "-m", "pipeline")

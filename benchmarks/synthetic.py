@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.tracking.spool import Spool, SpoolWriter
+from pipeline.attempt.spool import Spool, SpoolWriter
 
 BORDER = 1e-3
 """Of the learning rate; above it gradients explode."""

@@ -43,16 +43,16 @@ from benchmarks.recordings import FOLDER
 from benchmarks.report import RESULTS, interval, write
 from benchmarks.sb3 import GamesVecEnv, build, dummy_games
 from fallbacks.ladder import BUILT_IN
+from pipeline.attempt.spool import Spool, SpoolWriter
 from pipeline.config import ExperimentConfig
 from pipeline.environments.vector import Games, game_seeds
+from pipeline.experiment.watchdog import Watchdog
 from pipeline.policy.traced import Traced
-from pipeline.tracking.spool import Spool, SpoolWriter
 from pipeline.tracking.store import Store
 from pipeline.training import rollout
 from pipeline.training.ppo import PPO
 from pipeline.training.trainer import Trainer
 from pipeline.training.worker import Worker
-from pipeline.watch import Watch
 
 # The routing of the transition from the first episode on: sparsemax costs more than softmax.
 BASE = ExperimentConfig().with_values({"phases.warmup_until": 0, "phases.transition_until": 4000})
@@ -179,7 +179,7 @@ def profile(store: Store, folder: Path, updates: int) -> dict[str, float]:
 
 def watching(training: Training, store: Store, folder: Path, updates: int) -> float:
     """Seconds of CPU that delivering and judging its metrics takes while a training goes on for a second."""
-    watch = Watch(store, training.run_id, BASE.health.build(), Spool(folder / training.run_id))
+    watch = Watchdog(store, training.run_id, BASE.health.build(), Spool(folder / training.run_id))
     watch.poll()  # what it has reported so far
     trained = Event()
 

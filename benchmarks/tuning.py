@@ -20,12 +20,12 @@ import optuna
 
 from benchmarks.report import interval, write
 from benchmarks.synthetic import BORDER, OPTIMUM, SPACE, healthy, score
-from pipeline.tuning.gain import compare
 from pipeline.tuning.results import ranked
 from pipeline.tuning.storage import open_storage, turn
 from pipeline.tuning.study import StudySection
 from pipeline.tuning.trials import Outcome, Trials, feasible
-from pipeline.tuning.work import log, work
+from pipeline.tuning.validation import compare
+from pipeline.tuning.worker import log, work
 
 SAMPLERS = ("tpe", "random")
 BEST = score(OPTIMUM)

@@ -14,25 +14,12 @@ from fallbacks.softmax_only import SOFTMAX_ONLY
 from fallbacks.two_experts import TWO_EXPERTS
 from fallbacks.v2_router_gat import V2_ROUTER_GAT
 from fallbacks.v3 import V3
-from pipeline.attempt import WarmStart
+from pipeline.attempt.file import WarmStart
+from pipeline.attempt.record import Attempt
 from pipeline.config import ExperimentConfig
 from pipeline.health.verdict import Verdict
-from pipeline.survival.checkpoint_files import Checkpoint
 
 BUILT_IN = {rung.name: rung for rung in (V3, FREEZE_GAT, SOFTMAX_ONLY, TWO_EXPERTS, V2_ROUTER_GAT)}
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """What has happened in one attempt."""
-
-    number: int
-    rung: str
-    config: ExperimentConfig
-    run_id: str
-    verdict: Verdict
-    checkpoints: tuple[Checkpoint, ...] = ()
-    warm_start: WarmStart | None = None
 
 
 @dataclass(frozen=True)

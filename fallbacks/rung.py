@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pipeline.attempt import Carry
+from pipeline.attempt.file import Carry
 from pipeline.config import ExperimentConfig, PolicySection
 from pipeline.health.verdict import TrainingFailure
 

@@ -1,7 +1,7 @@
 """Last fallback: V2's Gumbel router and hyper-parameters, over features of the last healthy graph encoder."""
 
 from fallbacks.rung import Rung, setting
-from pipeline.attempt import Carry
+from pipeline.attempt.file import Carry
 
 V2_VALUES = {
     # V2's router starts afresh, whatever V3's began with and however fast it learnt.

@@ -1,95 +1,47 @@
-"""The command line: `ladder run | resume | tune | check | diagnose | compare | watch | status`."""
+"""The command line: parses, and calls the command. What each does is in `pipeline/commands/`."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import io
-import os
 import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
-from rich.console import Console
-from rich.table import Table
-
-from fallbacks.ladder import Ladder
-from pipeline.commands.preflight import preflight, too_short
 from pipeline.config import ExperimentConfig
-from pipeline.console import complain, open_standard_streams
 from pipeline.errors import (
     EXIT_BAD_INPUT,
-    EXIT_EXHAUSTED,
     EXIT_HEALTHY,
     EXIT_INFRASTRUCTURE,
     EXIT_INTERRUPTED,
     BadInput,
     InfrastructureFailure,
 )
-from pipeline.launchers.gpu import require_device
-from pipeline.load import load_experiments, merge, validate
-from pipeline.survival.signals import interruptible
-from pipeline.tracking.patience import leave
+from pipeline.experiment_file import load_experiments, with_overrides
+from pipeline.processes.signals import interruptible
+from pipeline.processes.streams import complain, open_standard_streams
 
-if TYPE_CHECKING:
-    from pipeline.launchers.base import Launcher
-    from pipeline.survival.series import Series
-    from pipeline.tracking.store import Run, Store
-
-EXIT_OF_OUTCOME = {"healthy": EXIT_HEALTHY, "exhausted": EXIT_EXHAUSTED, "interrupted": EXIT_INTERRUPTED}
+# MLflow takes seconds to load, and a refusal should not: each command is imported when its words have been understood.
 
 
-def run(configs: Sequence[ExperimentConfig]) -> int:
-    """Runs experiments (seeds of one) down their ladders, one after another; the exit code is that of the worst.
+def _run(path: str, overrides: Sequence[str]) -> int:
+    from pipeline.launchers.choose import make_launcher
+    from pipeline.launchers.gpu import require_device
 
-    Each has its own budget, so that what becomes of a seed does not depend on those before it. Only a person ends all.
-    """
+    configs = load_experiments(path, overrides)
     require_device(configs)
-    # Imported here: MLflow takes seconds, and bad input should not.
-    from pipeline.display import Display
-    from pipeline.launchers.local import LocalLauncher
-    from pipeline.survival.recovery import reconcile
-    from pipeline.survival.series import Series
-    from pipeline.tracking.store import Store, tracking_root, tracking_uri
+    with contextlib.closing(make_launcher()) as launcher:
+        if any(config.trainer.command is None for config in configs):
+            launcher.warm_up()  # it imports torch while this process imports MLflow
+        from pipeline.commands.run import run
 
-    private_files()
-    store, launcher = Store(tracking_uri(configs[0]), tracking_root(configs[0])), LocalLauncher()
-    reconcile(store, launcher, Display().say)
-    series = Series.of([config.training.seed for config in configs])
-    return leave(_one_after_another(configs, series, store, launcher))
+        return run(configs, launcher)
 
 
-def _one_after_another(
-    configs: Sequence[ExperimentConfig], series: Series, store: Store, launcher: Launcher, worst: int = EXIT_HEALTHY
-) -> int:
-    """The exit code of the worst; `worst`: that of those before."""
-    from pipeline.display import Display
-    from pipeline.orchestrator import Orchestrator
-
-    for config in configs:
-        orchestrator = Orchestrator(config, store, launcher, Display(), series=series)
-        try:
-            worst = max(worst, EXIT_OF_OUTCOME[orchestrator.run().outcome])
-        except InfrastructureFailure as error:
-            if config is configs[-1]:
-                raise
-            complain(f"seed {config.training.seed}: {error}")
-            worst = max(worst, EXIT_INFRASTRUCTURE)
-        if orchestrator.asked_to_stop:
-            if rest := series.to_come(store):
-                print(f"not begun: seed {', '.join(map(str, rest))}; `ladder resume` goes on with that too")
-            break
-    if len(parents := series.parents(store)) > 1:
-        from pipeline.compare.command import compare as show
-
-        show(store, [run.info.run_id for run in parents], None, _console())
-    return worst
-
-
-def resume(words: Sequence[str]) -> int:
-    """Goes on with an experiment that was cut off: of the parent run that is named, or the newest unfinished one."""
+def _resume(words: Sequence[str]) -> int:
     named = [word for word in words if "=" not in word]
     overrides = [word for word in words if "=" in word]
     for word in overrides:
@@ -97,156 +49,70 @@ def resume(words: Sequence[str]) -> int:
             raise BadInput(f"{word}: an experiment goes on as it began; only tracking.… and budget.… can be given here")
     if len(named) > 1:
         raise BadInput(f"{' '.join(named)}: one experiment at a time")
-    here = validate(merge({}, overrides, "overrides"), "overrides")
+    here = with_overrides(overrides)
+    from pipeline.commands.resume import resume
+    from pipeline.launchers.choose import make_launcher
 
-    from pipeline.display import Display
-    from pipeline.launchers.local import LocalLauncher
-    from pipeline.orchestrator import Orchestrator
-    from pipeline.survival.records import read_config
-    from pipeline.survival.recovery import reconcile, take_up
-    from pipeline.survival.series import Series, cut_between_seeds
-    from pipeline.tracking.store import Store, has_store, tracking_root, tracking_uri
-
-    if not has_store(here):
-        raise BadInput(f"tracking.root: nothing to resume, there are no experiments under {tracking_root(here)}")
-    private_files()
-    store, launcher, display = Store(tracking_uri(here), tracking_root(here)), LocalLauncher(), Display()
-
-    def adapted(config: ExperimentConfig) -> ExperimentConfig:
-        found = {"root": here.tracking.root, "uri": here.tracking.uri}  # where it was found, which may have moved
-        data = config.model_copy(update={"tracking": config.tracking.model_copy(update=found)}).model_dump(mode="json")
-        later = validate(merge(data, overrides, "overrides"), "overrides")
-        require_device([later], begun=True)
-        return later
-
-    def remaining_seeds(parent: Run, worst: int) -> int:
-        """Goes on with the seeds that were to follow this experiment, if there are any."""
-        series = Series.read(parent)
-        if series is None:
-            return worst
-        data = adapted(read_config(store, parent)).model_dump(mode="json")
-        configs = [validate(merge(data, [f"training.seed={seed}"], ""), "") for seed in series.to_come(store)]
-        return _one_after_another(configs, series, store, launcher, worst)
-
-    if not named and (parent := cut_between_seeds(store)) is not None:
-        reconcile(store, launcher, display.say)
-        return leave(remaining_seeds(parent, EXIT_HEALTHY))
-    past = take_up(store, launcher, named[0] if named else None, adapted)
-    if past.seconds > 3600 * (hours := past.config.budget.hours):
-        past.lock.release()
-        raise BadInput(f"budget.hours: {hours:g} are spent; give it more: ladder resume {past.parent} budget.hours=…")
-    reconcile(store, launcher, display.say)
-    orchestrator = Orchestrator(past.config, store, launcher, display)
-    code = EXIT_OF_OUTCOME[orchestrator.run(past).outcome]
-    own = None if orchestrator.asked_to_stop else store.run(past.parent)
-    return leave(code if own is None else remaining_seeds(own, code))
+    with contextlib.closing(make_launcher()) as launcher:
+        return resume(named[0] if named else None, here, overrides, launcher)
 
 
-def private_files() -> int:
-    """Nothing that is written from now on is open to everybody; of groups the person's umask decides. Returns that."""
-    usual = os.umask(0o077)
-    os.umask(usual | 0o007)
-    return usual
+def _check(path: str, overrides: Sequence[str]) -> int:
+    from pipeline.commands.check import check
+
+    return check(load_experiments(path, overrides)[0])
 
 
-def _make_truthful(store: Store, console: Console) -> None:
-    """Before somebody reads: no run is RUNNING behind an orchestrator that is gone, if the store can be written."""
-    from pipeline.launchers.local import LocalLauncher
-    from pipeline.survival.recovery import reconcile
-
-    usual = private_files()
-    with contextlib.suppress(InfrastructureFailure, OSError):
-        reconcile(store, LocalLauncher(), partial(console.print, markup=False, soft_wrap=True))
-    os.umask(usual)
-
-
-def tune(path: str, overrides: Sequence[str], validate_on: int | None) -> int:
-    """Tunes the coefficients that a study names, or validates the best of them on fresh seeds."""
-    from pipeline.tuning.study import load_study
-
-    plan = load_study(path, overrides)
-    if validate_on is not None and validate_on < 2:
-        raise BadInput(f"--validate: two fresh seeds at least, not {validate_on}")
-    require_device([plan.config])
-    from pipeline.tuning.display import StudyDisplay
-    from pipeline.tuning.tune import Tuning
-
-    private_files()
-    tuning = Tuning(plan, StudyDisplay())
-    return tuning.tune() if validate_on is None else tuning.validate(validate_on)
-
-
-def check(config: ExperimentConfig) -> int:
-    """Prints the pre-flight checklist; fails where an item is not true."""
-    require_device([config])
-    first = Ladder(config).configs[0]
-    items = preflight(first)
-    table = Table(box=None, pad_edge=False)
-    for column in ("", "item", "this experiment", "where"):
-        table.add_column(column)
-    for item in items:
-        mark = "[green]yes[/]" if item.true else "[red]NO[/]"
-        table.add_row(mark, item.name, item.configured, item.where, style=None if item.true else "bold")
-    console = _console()
-    console.print(table)
-    failed = sum(not item.true for item in items)
-    console.print(f"{len(items) - failed} of {len(items)} items true")
-    if rules := too_short(first):
-        console.print(f"too short to tell that the score stands still, by the rules: {rules}", soft_wrap=True)
-    return EXIT_BAD_INPUT if failed else EXIT_HEALTHY
-
-
-def compare(words: Sequence[str], out: str | None) -> int:
-    """Compares experiments: run ids, and overrides such as tracking.root=DIR, in any order."""
-    from pipeline.compare.command import compare as show
+def _compare(words: Sequence[str], out: str | None) -> int:
+    """Run ids, and overrides such as tracking.root=DIR, in any order."""
+    config = with_overrides([word for word in words if "=" in word])
+    from pipeline.commands.environment import make_console, make_truthful
+    from pipeline.compare.command import compare
     from pipeline.tracking.store import open_store
 
-    config = validate(merge({}, [word for word in words if "=" in word], "overrides"), "overrides")
-    parents = [word for word in words if "=" not in word]
-    store, console = open_store(config), _console()
-    _make_truthful(store, console)
-    show(store, parents, None if out is None else Path(out), console)
+    store, console = open_store(config), make_console()
+    make_truthful(store, console)
+    compare(store, [word for word in words if "=" not in word], None if out is None else Path(out), console)
     return EXIT_HEALTHY
 
 
-def watch(run: str, overrides: Sequence[str], seed: int, pace: float) -> int:
-    """A checkpoint plays a game in the terminal."""
-    from pipeline.commands.watch import watch as play
+def _watch(run: str, overrides: Sequence[str], seed: int, pace: float) -> int:
+    config = with_overrides(overrides)
+    from pipeline.commands.watch import watch
     from pipeline.tracking.store import open_store
 
-    return play(open_store(validate(merge({}, overrides, "overrides"), "overrides")), run, seed, pace)
+    return watch(open_store(config), run, seed, pace)
 
 
-def status(config: ExperimentConfig, *, follow: bool) -> int:
-    """Prints the experiments of the store with their attempts, newest first."""
-    from pipeline.commands.status import status as show
-    from pipeline.tracking.store import Store, has_store, tracking_root, tracking_uri
+def _status(config: ExperimentConfig, *, follow: bool) -> int:
+    from pipeline.commands.environment import make_console, make_truthful
+    from pipeline.commands.status import status
+    from pipeline.tracking.access import has_store, tracking_root, tracking_uri
+    from pipeline.tracking.store import Store
 
     root = tracking_root(config)
     if not has_store(config):
         print(f"no experiments yet under {root}")
         return EXIT_HEALTHY
-    store, console = Store(tracking_uri(config), root), _console()
-    show(store, console, follow=follow, before=partial(_make_truthful, store, console))
+    store, console = Store(tracking_uri(config), root), make_console()
+    status(store, console, follow=follow, before=partial(make_truthful, store, console))
     return EXIT_HEALTHY
 
 
-def diagnose(target: str, overrides: Sequence[str], out: str | None) -> int:
-    """Prints what each rule says of a run, of all attempts of an experiment, or of a CSV file."""
+def _diagnose(target: str, overrides: Sequence[str], out: str | None) -> int:
     from pipeline.commands.diagnose import cases_of_file, cases_of_run, report
+    from pipeline.commands.environment import make_console
 
-    if target.endswith((".csv", ".csv.gz")):
-        cases = cases_of_file(target, overrides)
-    else:
-        cases = cases_of_run(target, overrides)
+    cases = (cases_of_file if target.endswith((".csv", ".csv.gz")) else cases_of_run)(target, overrides)
     for case in cases:
-        report(case, _console(), None if out is None else Path(out))
+        report(case, make_console(), None if out is None else Path(out))
     return EXIT_HEALTHY
 
 
-def _console() -> Console:
-    """As wide as the terminal; in a pipe wide enough that nothing is cut."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+def _tune(path: str, overrides: Sequence[str], validate_on: int | None) -> int:
+    from pipeline.commands.tune import tune
+
+    return tune(path, overrides, validate_on)
 
 
 def _seconds(word: str) -> float:
@@ -330,20 +196,22 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _command(arguments: Sequence[str] | None) -> int:
     parsed = _parse(arguments)
     match parsed.command:
-        case "watch":
-            return watch(parsed.run, parsed.overrides, parsed.seed, parsed.pace)
-        case "compare":
-            return compare(parsed.words, parsed.out)
-        case "status":
-            return status(validate(merge({}, parsed.overrides, "overrides"), "overrides"), follow=parsed.follow)
-        case "diagnose":
-            return diagnose(parsed.target, parsed.overrides, parsed.out)
-        case "tune":
-            return tune(parsed.study, parsed.overrides, parsed.validate)
+        case "run":
+            return _run(parsed.experiment, parsed.overrides)
+        case "check":
+            return _check(parsed.experiment, parsed.overrides)
         case "resume":
-            return resume(parsed.words)
-    configs = load_experiments(parsed.experiment, parsed.overrides)
-    return run(configs) if parsed.command == "run" else check(configs[0])
+            return _resume(parsed.words)
+        case "compare":
+            return _compare(parsed.words, parsed.out)
+        case "watch":
+            return _watch(parsed.run, parsed.overrides, parsed.seed, parsed.pace)
+        case "status":
+            return _status(with_overrides(parsed.overrides), follow=parsed.follow)
+        case "diagnose":
+            return _diagnose(parsed.target, parsed.overrides, parsed.out)
+        case _:
+            return _tune(parsed.study, parsed.overrides, parsed.validate)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -360,6 +228,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_BAD_INPUT
     except (InfrastructureFailure, OSError) as error:
         complain(str(error))
+        from pipeline.tracking.patience import leave  # loaded already, if there is a store to wait for
+
         return leave(EXIT_INFRASTRUCTURE)
     except KeyboardInterrupt:  # before anything was started
         complain("interrupted")

@@ -20,7 +20,7 @@ PHASES = ("warmup", "transition", "finetune")
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
 Discount = Annotated[float, Field(gt=0, le=1)]
 
@@ -126,9 +126,9 @@ class PolicySection(Section):
 class TrainingSection(Section):
     """PPO. Defaults are the brief's V3 values; V2's stand in `fallbacks/v2_router_gat.py`."""
 
-    episodes: Count = 5000
+    episodes: PositiveInt = 5000
     """The run is done after this many finished episodes."""
-    steps: Count | None = None
+    steps: PositiveInt | None = None
     """The run is done after this many environment steps, if that is earlier."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -141,7 +141,7 @@ class TrainingSection(Section):
     parallel: bool = True
     """Each worker in a process of its own, where there is a core for each and the device is the CPU; else one after
     another. The numbers are the same bit for bit."""
-    rollout_steps: Count = 128
+    rollout_steps: PositiveInt = 128
     """Steps of each environment between two updates."""
 
     learning_rate: NonNegative = 1e-4
@@ -155,8 +155,8 @@ class TrainingSection(Section):
     cosine_floor: Probability = 0.1
     """The cosine ends at this share of the rate."""
     clip_ratio: Positive = 0.15
-    batch_size: Count = 256
-    ppo_epochs: Count = 4
+    batch_size: PositiveInt = 256
+    ppo_epochs: PositiveInt = 4
     gamma: Discount = 0.995
     gae_lambda: Probability = 0.97
     critic_coef: float = 0.5
@@ -171,9 +171,9 @@ class TrainingSection(Section):
     reward_clip: Positive = 10.0
     reward_centring: bool = False
     """Subtract the running mean too: it turns nearly every reward of zero into a penalty for being alive."""
-    checkpoint_every_episodes: Count = 100
+    checkpoint_every_episodes: PositiveInt = 100
     checkpoints_kept: Annotated[int, Field(ge=2)] = 5
-    score_window: Count = 100
+    score_window: PositiveInt = 100
     """Episodes over which `score_window` is averaged; the best checkpoint is chosen by it."""
 
 
@@ -257,7 +257,7 @@ class LadderSection(Section):
 
 class BudgetSection(Section):
     hours: Positive = 12.0
-    attempts: Count = 20
+    attempts: PositiveInt = 20
     retries: Annotated[int, Field(ge=0)] = 2
     """Infrastructure failures (crash, hang, out of memory) that a rung may have before the ladder steps down."""
     hang_after_seconds: Positive = 300.0
@@ -291,8 +291,8 @@ class Fault(Section):
     """An infrastructure fault, for drills and tests."""
 
     kind: Literal["crash", "hang", "out_of_memory", "nan_gradient", "nan_observation"]
-    at_update: Count
-    times: Count = 1
+    at_update: PositiveInt
+    times: PositiveInt = 1
     """How many attempts it strikes; nan_gradient: how many minibatches; nan_observation: how many rollouts."""
 
 

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipeline.commands.preflight import preflight
 from pipeline.config import ExperimentConfig
+from pipeline.preflight import preflight
 
 ROOT = Path(__file__).parent.parent
 
@@ -24,8 +24,8 @@ def test_import_contracts() -> None:
 def test_orchestrator_process_loads_no_torch() -> None:
     """Not even by way of a dependency."""
     code = (
-        "import sys, pipeline.orchestrator, pipeline.cli, pipeline.load, pipeline.launchers.local\n"
-        "pipeline.load.load_experiment('experiments/quickstart.yaml')\n"
+        "import sys, pipeline.commands.run, pipeline.commands.resume, pipeline.cli, pipeline.launchers.local\n"
+        "pipeline.experiment_file.load_experiment('experiments/quickstart.yaml')\n"
         "print(sorted(name for name in sys.modules if name.split('.')[0] in ('torch', 'torch_geometric')))"
     )
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main
-from pipeline.commands.preflight import preflight, too_short
 from pipeline.config import ExperimentConfig, flatten
 from pipeline.errors import BadInput
-from pipeline.load import load_experiment, load_experiments
+from pipeline.experiment_file import load_experiment, load_experiments
+from pipeline.preflight import preflight, too_short
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 QUICKSTART = str(EXPERIMENTS / "quickstart.yaml")

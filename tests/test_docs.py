@@ -16,8 +16,8 @@ import yaml
 
 from pipeline.cli import _parse, main
 from pipeline.compare import load
+from pipeline.experiment_file import load_experiments, merge, validate
 from pipeline.health.definitions import definition
-from pipeline.load import load_experiments, merge, validate
 from pipeline.tuning.study import load_study
 from tests.end_to_end.conftest import LIGHT, Experiment
 

@@ -1,1 +1,1 @@
-"""What `ladder` does beside running an experiment; one command, one module."""
+"""The commands of `ladder`, one file each."""

@@ -12,11 +12,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.errors import BadInput
+from pipeline.experiment_file import merge, validate, with_overrides
 from pipeline.health.history import History
 from pipeline.health.monitor import judge
 from pipeline.health.rules import AnyRule, Rule
 from pipeline.health.verdict import Verdict
-from pipeline.load import merge, validate
 from pipeline.tracking.store import Store, has_store, tracking_root, tracking_uri
 
 
@@ -39,7 +39,7 @@ def cases_of_file(path: str, overrides: Sequence[str]) -> list[Case]:
     Raises:
         BadInput: no such file, or no such table.
     """
-    config = validate(merge({}, overrides, "overrides"), "overrides")
+    config = with_overrides(overrides)
     try:
         history = History.read_csv(path)
     except FileNotFoundError:
@@ -56,7 +56,7 @@ def cases_of_run(run_id: str, overrides: Sequence[str]) -> list[Case]:
         BadInput: no such run.
         InfrastructureFailure: the store is out of reach.
     """
-    where = validate(merge({}, overrides, "overrides"), "overrides")
+    where = with_overrides(overrides)
     root = tracking_root(where)
     if not has_store(where):
         raise BadInput(f"{run_id}: no such run, and no store under {root} (a CSV file's name ends in .csv)")

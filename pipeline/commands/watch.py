@@ -6,8 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from pipeline.attempt.checkpoint_files import usable
+from pipeline.attempt.folder import AttemptFolder
 from pipeline.errors import BadInput
-from pipeline.survival.checkpoint_files import usable
 from pipeline.tracking.store import Store
 
 
@@ -34,8 +35,8 @@ def chosen(store: Store, word: str) -> tuple[Path, str]:
         if not nested:
             raise BadInput(f"{word}: this experiment has no attempts yet")
         run_id = run.data.tags.get("ladder.settled_run", nested[-1].info.run_id)
-    folder = store.root / "attempts" / run_id
-    checkpoints, _ = usable(folder / "checkpoints")
+    folder = AttemptFolder.of(store.root, run_id)
+    checkpoints, _ = usable(folder.checkpoints)
     if not checkpoints:
-        raise BadInput(f"{word}: no checkpoint under {folder / 'checkpoints'}")
-    return folder, checkpoints[-1].path
+        raise BadInput(f"{word}: no checkpoint under {folder.checkpoints}")
+    return folder.path, checkpoints[-1].path

@@ -8,6 +8,6 @@ night.rungs(), night.improvement()  # over seeds: interquartile means with inter
 """
 
 from pipeline.compare.frames import Comparison
-from pipeline.compare.load import load
+from pipeline.compare.from_store import load
 
 __all__ = ["Comparison", "load"]

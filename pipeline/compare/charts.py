@@ -10,11 +10,11 @@ import pandas as pd
 
 from pipeline.compare.frames import Comparison
 from pipeline.compare.style import EXPERT_COLOURS
+from pipeline.compare.svg import Chart, number
 from pipeline.config import PHASES
 from pipeline.environments.names import SITUATIONS
 from pipeline.health.rule_sets import BANDS, Band
 from pipeline.health.verdict import Evidence
-from pipeline.svg import Chart, number
 
 Colours = Mapping[str, int]
 """Of each rung."""

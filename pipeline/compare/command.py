@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.compare.frames import Comparison
-from pipeline.compare.load import read
+from pipeline.compare.from_store import read
 from pipeline.compare.page import plain_interval, render, verdict_on_score
 from pipeline.compare.timeline import tone, words
 from pipeline.tracking.store import ATTENTION, BEST_EPISODE, Store

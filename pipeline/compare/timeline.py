@@ -7,7 +7,7 @@ from html import escape
 import pandas as pd
 
 from pipeline.compare.frames import Comparison
-from pipeline.svg import number, ticks
+from pipeline.compare.svg import number, ticks
 
 _LANE = 54  # pixels, as in the stylesheet
 

@@ -19,10 +19,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline.attempt import URI_VARIABLE
+from pipeline.attempt.file import URI_VARIABLE
+from pipeline.attempt.spool import Report
 from pipeline.config import ExperimentConfig
 from pipeline.errors import BadInput, DiskFull, InfrastructureFailure, StoreAway
-from pipeline.tracking.spool import Report
 
 OWN_WAITING = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 """How this program speaks to a server: it waits itself, and makes no run twice. A trainer of somebody's own, which may

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from pipeline.console import written
 from pipeline.errors import InfrastructureFailure, StoreAway
+from pipeline.processes.streams import written
 
 Answer = TypeVar("Answer")
 STORE_THREAD = "store"

@@ -21,7 +21,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment, Param, Run, RunStatus, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
-from pipeline.attempt import RUN_VARIABLE, URI_VARIABLE, WarmStart
+from pipeline.attempt.file import RUN_VARIABLE, URI_VARIABLE, WarmStart
+from pipeline.attempt.spool import Report, Spool, finite
 from pipeline.config import ExperimentConfig, flatten
 from pipeline.errors import BadInput, DiskFull
 from pipeline.health.history import History
@@ -38,7 +39,6 @@ from pipeline.tracking.access import (
     tracking_uri,
 )
 from pipeline.tracking.patience import Patience
-from pipeline.tracking.spool import Report, Spool, finite
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

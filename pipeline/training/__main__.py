@@ -11,9 +11,8 @@ import logging
 import os
 import signal
 import sys
-from pathlib import Path
 
-from pipeline.attempt import (
+from pipeline.attempt.file import (
     ATTEMPT_VARIABLE,
     EXIT_DISK_FULL,
     EXIT_INTERRUPTED,
@@ -21,7 +20,7 @@ from pipeline.attempt import (
     EXIT_OUT_OF_MEMORY,
     AttemptFile,
 )
-from pipeline.tracking.spool import Spool, SpoolWriter
+from pipeline.attempt.spool import Spool, SpoolWriter
 from pipeline.training.beside import WorkerGone, start_beside
 
 
@@ -46,18 +45,17 @@ def main() -> int:
     logging.getLogger("nle").setLevel(logging.WARNING)
     logging.getLogger("nle.env.base").setLevel(logging.WARNING)
     attempt = AttemptFile.read(os.environ[ATTEMPT_VARIABLE])
-    folder = Path(attempt.folder)
-    metrics = SpoolWriter(Spool(folder), attempt.reported_step)  # whoever watches delivers them
-    beside = start_beside(attempt.config.training)
+    metrics = SpoolWriter(Spool(attempt.where.path), attempt.reported_step)  # whoever watches delivers them
     try:
-        from pipeline.training.trainer import run_attempt  # takes seconds, in the workers' processes at the same time
+        from pipeline.training.trainer import run_attempt  # takes seconds, unless a zygote has done it
 
+        beside = start_beside(attempt.config.training)
         if not run_attempt(attempt, metrics.write, beside):
             return EXIT_INTERRUPTED
         if attempt.config.tracking.publish:
             from pipeline.training.publish import publish  # takes seconds to load, and is needed only at the end
 
-            publish(attempt.config, folder / "checkpoints", metrics.sign_of_life)
+            publish(attempt.config, attempt.where.checkpoints, metrics.sign_of_life)
         return 0
     except Exception as error:
         logging.exception("the trainer ends with an error")

@@ -1,7 +1,4 @@
-"""A worker in a process of its own, which imports what it needs while the trainer does the same.
-
-So there are no imports here that take time: the process is started before the trainer has its own.
-"""
+"""A worker in a process of its own, forked from a trainer that has imported what both need."""
 
 from __future__ import annotations
 
@@ -11,13 +8,15 @@ import multiprocessing
 import os
 import pickle
 import signal
+import threading
 import traceback
+from collections.abc import Sequence
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import TrainingSection
-from pipeline.survival.leash import die_with_parent
+from pipeline.processes.leash import die_with_parent
 
 if TYPE_CHECKING:
     from pipeline.training.worker import Part
@@ -39,17 +38,26 @@ def start_beside(training: TrainingSection) -> list[Beside]:
     """The processes that a training on the CPU wants beside its own; none where there is no core for each."""
     cores = len(os.sched_getaffinity(0))
     wanted = training.parallel and training.device != "cuda" and cores >= training.workers
-    return [Beside(number) for number in range(1, training.workers if wanted else 1)]
+    made: list[Beside] = []
+    for number in range(1, training.workers if wanted else 1):
+        made.append(Beside(number, made))
+    return made
 
 
 class Beside:
     """The trainer's end of a worker's process."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, earlier: Sequence[Beside] = ()) -> None:
+        """`earlier`: the workers that have been started before it."""
         self._number = number
-        context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+        # Threads do not survive a fork: where there are any, the worker has to import everything itself.
+        forks = threading.active_count() == 1
+        context: Any = multiprocessing.get_context("fork" if forks else "spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(os.getpid(), theirs), name=f"worker {number}", daemon=True)
+        # A forked worker has the trainer's ends too. It closes them, or nobody would see that the trainer has.
+        inherited = [each._connection for each in (*earlier, self)] if forks else []
+        arguments = (os.getpid(), theirs, inherited)
+        self._process = context.Process(target=_serve, args=arguments, name=f"worker {number}", daemon=True)
         # Until it can say that it ignores them, signals to the whole group wait.
         signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_TRAINER)
         self._process.start()
@@ -91,8 +99,10 @@ class Beside:
             self._process.join()
 
 
-def _serve(owner: int, connection: Connection) -> None:
+def _serve(owner: int, connection: Connection, inherited: Sequence[Connection]) -> None:
     """A worker's process: answers until the other end is closed. It dies with its owner, whatever it is doing."""
+    for each in inherited:
+        each.close()
     for number in _FOR_THE_TRAINER:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_THE_TRAINER)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.survival.checkpoint_files import FORMAT, BadCheckpoint, CheckpointInfo, inspect, sha256
+from pipeline.attempt.checkpoint_files import FORMAT, BadCheckpoint, CheckpointInfo, inspect, sha256
 
 __all__ = ["FORMAT", "BadCheckpoint", "prune", "read_checkpoint", "read_or_older", "select_experts", "write_checkpoint"]
 

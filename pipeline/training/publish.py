@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pipeline.attempt import RUN_VARIABLE, URI_VARIABLE
+from pipeline.attempt.file import RUN_VARIABLE, URI_VARIABLE
 from pipeline.config import ExperimentConfig
 from pipeline.tracking.store import ATTENTION, BEST_EPISODE, TrainerRun
 from pipeline.training.attention import draw, liveliest

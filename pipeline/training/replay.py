@@ -20,7 +20,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.attempt import AttemptFile
+from pipeline.attempt.file import AttemptFile
+from pipeline.attempt.folder import AttemptFolder
 from pipeline.training.film import COLOURS
 from pipeline.training.player import Player
 from pipeline.training.recording import Frame, moments
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     logging.getLogger("nle.env.base").setLevel(logging.WARNING)
     torch.set_num_threads(1)
-    player = Player.from_checkpoint(given.checkpoint, AttemptFile.read(given.attempt / "attempt.json").config)
+    player = Player.from_checkpoint(given.checkpoint, AttemptFile.read(AttemptFolder(given.attempt).file).config)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     try:
         console.print(replay(player, given.seed, given.pace, console, f"seed {given.seed}"))

@@ -24,12 +24,13 @@ import numpy as np
 import psutil
 import torch
 
-from pipeline.attempt import AttemptFile, Carry, PendingFault, WarmStart
+from pipeline.attempt.checkpoint_files import fingerprint
+from pipeline.attempt.file import AttemptFile, Carry, PendingFault, WarmStart
+from pipeline.attempt.folder import AttemptFolder
 from pipeline.config import ExperimentConfig
 from pipeline.environments.vector import random_episodes
 from pipeline.health.metrics import explained_variance
 from pipeline.policy.build import build_policy
-from pipeline.survival.checkpoint_files import fingerprint
 from pipeline.training.advantage import generalised_advantage
 from pipeline.training.beside import Beside
 from pipeline.training.checkpoint import prune, read_or_older, select_experts, write_checkpoint
@@ -222,7 +223,7 @@ class Trainer:
 
     def save(self) -> None:
         """Writes a checkpoint of everything, and keeps it as `best` too if its windowed score is the best so far."""
-        checkpoints = self.folder / "checkpoints"
+        checkpoints = AttemptFolder(self.folder).checkpoints
         score = float(np.mean(self.scores)) if self.scores else None
         best = score is not None and len(self.scores) == self.scores.maxlen and score > self._best_saved
         if best and score is not None:

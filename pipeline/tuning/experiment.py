@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,15 +12,17 @@ import optuna
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from sqlalchemy.exc import SQLAlchemyError
 
-from fallbacks.ladder import Attempt, End, Plan
+from fallbacks.ladder import End, Plan
+from pipeline.attempt.record import Attempt, AttemptSummary
+from pipeline.callbacks.callback import Callback, ExperimentStarted
+from pipeline.callbacks.display import Display
+from pipeline.callbacks.notify import Notifier
 from pipeline.config import ExperimentConfig
-from pipeline.display import Display
+from pipeline.experiment.orchestrator import Orchestrator
 from pipeline.health.history import History
-from pipeline.health.verdict import Evidence
-from pipeline.launchers.local import LocalLauncher
-from pipeline.orchestrator import Orchestrator
+from pipeline.launchers.choose import make_launcher
 from pipeline.tracking.store import Store
-from pipeline.tuning.runs import LINK, RUN, StudyStore, opening_tags
+from pipeline.tuning.mlflow_runs import LINK, RUN, StudyStore, opening_tags
 from pipeline.tuning.study import StudySection
 from pipeline.tuning.trials import Outcome
 
@@ -58,6 +60,7 @@ class Experiments:
         process has been asked to end."""
         self._study, self._configure, self._seeds, self._stop = study, configure, seeds, stop
         self._store, self._parent, self._kind, self._study_id = store, parent, kind, study_id
+        self._launcher = make_launcher()
 
     def __call__(self, trial: optuna.Trial) -> Outcome:
         try:
@@ -79,10 +82,11 @@ class Experiments:
             for seed in seeds:
                 if self._stop():
                     return Outcome("interrupted", ASKED)
-                told = Reporter(trial, self._store, self._study, values, len(seeds), self._stop)
+                told = TrialReporter(trial, self._store, self._study, values, len(seeds), self._stop)
                 seeded = config.with_values({"training.seed": seed, "tracking.publish": False})
-                orchestrator = Orchestrator(seeded, self._store, LocalLauncher(), told, parent=run_id)
-                told.stop = orchestrator.stop
+                display = Display()
+                callbacks = (display, told, Notifier(seeded.notify.command, display.terminal.complain))
+                orchestrator = Orchestrator(seeded, self._store, self._launcher, callbacks, parent=run_id)
                 end = orchestrator.run()
                 depth = max(depth, sum(each.verdict.is_training_failure for each in orchestrator.attempts))
                 how = self._how_it_ended(end, orchestrator, told)
@@ -104,7 +108,7 @@ class Experiments:
         reason = "trained to the end" if not depth else f"needed the ladder: {depth} rungs down"
         return Outcome("complete", reason, tuple(values), tuple(errors), depth)
 
-    def _how_it_ended(self, end: End, orchestrator: Orchestrator, told: Reporter) -> tuple[str, str] | None:
+    def _how_it_ended(self, end: End, orchestrator: Orchestrator, told: TrialReporter) -> tuple[str, str] | None:
         """(how, why) if the experiment did not train to its end."""
         if end.outcome == "healthy":
             return None
@@ -155,8 +159,8 @@ def windowed_error(history: History, window: int) -> float | None:
     return math.sqrt(spread * count / (count - 1)) / float(weight.sum())
 
 
-class Reporter(Display):
-    """The experiment's display, which also tells the trial its intermediate values and asks whether to prune.
+class TrialReporter(Callback):
+    """Tells the trial its intermediate values, and asks whether to prune it.
 
     The values come from the histories that the watchdog reads too. A trainer that does not log `progress` (0 – 1) is
     not pruned early.
@@ -172,24 +176,23 @@ class Reporter(Display):
         asked: Callable[[], bool],
     ) -> None:
         """`before`: the objective of the seeds that are done, of `seeds` in all."""
-        super().__init__()
         self._trial, self._store, self._metric = trial, store, study.objective.metric
         self._before, self._seeds, self._asked = list(before), seeds, asked
         self._run_id = ""
         self._reported = 0
         self.pruned: str | None = None
         self.taken = False
-        self.stop: Callable[[str], None] = lambda reason: None
+
+    def experiment_started(self, event: ExperimentStarted) -> None:
+        self._stop = event.stop
 
     def attempt_started(self, plan: Plan, number: int, run_id: str) -> None:
-        super().attempt_started(plan, number, run_id)
         self._run_id = run_id
         self._store.set_tags(run_id, {"ladder.seed": str(plan.config.training.seed)})
 
-    def progress(self, latest: dict[str, float]) -> None:
-        super().progress(latest)
+    def progress(self, latest: Mapping[str, float]) -> None:
         if self._asked():  # after the last look at it, and before the orchestrator had the signals
-            self.stop(ASKED)
+            self._stop(ASKED)
         due = 100 * latest.get("progress", 0.0) >= self._reported + REPORT_EVERY and self._metric in latest
         if not due or self.pruned is not None:
             return
@@ -197,23 +200,17 @@ class Reporter(Display):
             self._report()
             if self._trial.should_prune():
                 self.pruned = f"pruned at {self._reported} %: unpromising"
-                self.stop(self.pruned)
+                self._stop(self.pruned)
         except UpdateFinishedTrialError:
             self.taken = True
-            self.stop("given to another worker")
+            self._stop("given to another worker")
         except (StorageInternalError, SQLAlchemyError):
             pass  # the storage is away for a moment; what is missing is reported at the next poll
 
-    def attempt_ended(self, attempt: Attempt, warnings: list[Evidence], row: dict[str, Any]) -> None:
-        super().attempt_ended(attempt, warnings, row)
+    def attempt_ended(self, attempt: Attempt, summary: AttemptSummary) -> None:
         if attempt.verdict.name == "healthy":  # the last values came after the last poll
             with contextlib.suppress(UpdateFinishedTrialError, StorageInternalError, SQLAlchemyError):
                 self._report()  # if not, the end of the trial will say so
-
-    def experiment_ended(self, *arguments: Any) -> None:
-        super().experiment_ended(*arguments)
-        for handler in self._file.handlers:
-            handler.close()
 
     def _report(self) -> None:
         # Progress first: what is read second has at least the updates of what was read before it.

@@ -16,7 +16,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 
-from pipeline.tuning.runs import RUN
+from pipeline.tuning.mlflow_runs import RUN
 from pipeline.tuning.study import StudyPlan
 from pipeline.tuning.trials import DEPTH, ERRORS, REASON, VALUES, cut_off, feasible, superseded
 
@@ -25,7 +25,7 @@ SHOWN = 5
 
 
 @dataclass(frozen=True)
-class Count:
+class TrialCount:
     """Trials by what became of them; those that were queued again count once."""
 
     complete: int
@@ -43,7 +43,7 @@ class Count:
         return self.complete + self.pruned + self.unhealthy + self.failed
 
     @classmethod
-    def of(cls, trials: Sequence[FrozenTrial]) -> Count:
+    def of(cls, trials: Sequence[FrozenTrial]) -> TrialCount:
         again = superseded(list(trials))
         counted = [trial for trial in trials if trial.number not in again]
         over = [trial for trial in counted if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
@@ -145,7 +145,10 @@ def note(plan: StudyPlan, trials: Sequence[FrozenTrial], shares: dict[str, float
     best_of_all = ranked(trials, objective.direction)
     best = best_of_all[:SHOWN]
     keys = list(plan.study.space)
-    lines = [f"**{objective.metric}** ({objective.direction}): {Count.of(trials)} of {plan.study.trials} trials", ""]
+    lines = [
+        f"**{objective.metric}** ({objective.direction}): {TrialCount.of(trials)} of {plan.study.trials} trials",
+        "",
+    ]
     if not best:
         return "\n".join([*lines, "No healthy trial has come to its end yet."])
     lines += ["| trial | " + objective.metric + " | " + " | ".join(keys) + " |", "|---|---|" + "---|" * len(keys)]
@@ -174,7 +177,7 @@ def tuned_yaml(plan: StudyPlan, best: FrozenTrial, trials: Sequence[FrozenTrial]
     """A complete experiment with the best trial's coefficients, as a file that `ladder run` takes."""
     objective = plan.study.objective
     head = (
-        f"# The best of {Count.of(trials).done} trials of the study {plan.name!r}: trial {best.number},\n"
+        f"# The best of {TrialCount.of(trials).done} trials of the study {plan.name!r}: trial {best.number},\n"
         f"# {objective.metric} {with_interval(best, intervals(trials))} ({objective.direction}; 95 %, "
         f"{interval_of(plan)}).\n"
         + "".join(

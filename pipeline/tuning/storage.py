@@ -47,7 +47,7 @@ def sqlite_file(url: str) -> Path | None:
 
 
 @contextlib.contextmanager
-def reachable(url: str) -> Iterator[None]:
+def storage_reachable(url: str) -> Iterator[None]:
     """Raises InfrastructureFailure, with one line, where the storage fails."""
     try:
         yield
@@ -88,7 +88,7 @@ def open_storage(url: str, heartbeat_seconds: int) -> RDBStorage:
         InfrastructureFailure: it is out of reach, or not Optuna's.
     """
     file = sqlite_file(url)
-    with reachable(url):
+    with storage_reachable(url):
         if file is not None:
             with contextlib.closing(sqlite3.connect(file)) as connection:
                 connection.execute("PRAGMA journal_mode=wal")  # readers and writers do not wait for each other

@@ -29,9 +29,9 @@ from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from pydantic import Field, ValidationError, model_validator
 
 from fallbacks.ladder import Ladder
-from pipeline.config import Count, ExperimentConfig, Positive, Section, difference, flatten
+from pipeline.config import ExperimentConfig, Positive, PositiveInt, Section, difference, flatten
 from pipeline.errors import BadInput
-from pipeline.load import explain, merge, nearest_key, read_yaml, validate
+from pipeline.experiment_file import explain, merge, nearest_key, read_yaml, validate
 
 SAMPLERS: dict[str, type[BaseSampler]] = {"tpe": TPESampler, "random": RandomSampler, "qmc": QMCSampler}
 PRUNERS: dict[str, type[BasePruner]] = {
@@ -112,7 +112,7 @@ class Objective(Section):
 
 
 class StudySection(Section):
-    trials: Count = 20
+    trials: PositiveInt = 20
     """In all: a study that is continued does what is missing."""
     hours: Positive = 12.0
     """After this time no trial is begun, neither here nor by the workers started here; those at work are finished."""

@@ -23,7 +23,7 @@ from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_s
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline.tuning.storage import reachable, turn
+from pipeline.tuning.storage import storage_reachable, turn
 
 HEALTH = "health"
 """The constraint: rungs that the training had to step down. Feasible is 0."""
@@ -96,7 +96,7 @@ class Trials:
 
     def ask(self) -> optuna.Trial | None:
         """A trial to work on, which is nobody else's; None if there is none at present."""
-        with reachable(self.storage.url), turn(self.storage.url):
+        with storage_reachable(self.storage.url), turn(self.storage.url):
             self._recover()
             trials = self.all()
             if not any(trial.state == TrialState.WAITING for trial in trials) and self.counted(trials) >= self._budget:
@@ -118,7 +118,7 @@ class Trials:
                     return self._tell(trial, outcome)
             except (StorageInternalError, SQLAlchemyError):
                 if time.monotonic() > until:
-                    with reachable(self.storage.url):
+                    with storage_reachable(self.storage.url):
                         raise
                 time.sleep(1.0)
 

@@ -26,19 +26,19 @@ from pipeline.errors import (
     BadInput,
     InfrastructureFailure,
 )
-from pipeline.survival.owner import LIFE_SIGN_SECONDS, Owner, life_sign
+from pipeline.processes.owner import LIFE_SIGN_SECONDS, Owner, life_sign
 from pipeline.tracking.access import sqlite_uri
 from pipeline.tracking.store import tracking_root, tracking_uri
 from pipeline.tuning import validation
 from pipeline.tuning.display import StudyDisplay
 from pipeline.tuning.figures import figures
-from pipeline.tuning.gain import compare
-from pipeline.tuning.results import Count, importance, intervals, note, ranked, table, tuned_yaml, with_interval
-from pipeline.tuning.runs import StudyStore, reconcile
-from pipeline.tuning.storage import open_storage, reachable, shown, turn
+from pipeline.tuning.mlflow_runs import StudyStore, reconcile
+from pipeline.tuning.pool import Workers
+from pipeline.tuning.results import TrialCount, importance, intervals, note, ranked, table, tuned_yaml, with_interval
+from pipeline.tuning.storage import open_storage, shown, storage_reachable, turn
 from pipeline.tuning.study import StudyPlan
+from pipeline.tuning.validation import compare
 from pipeline.tuning.worker import Assignment
-from pipeline.tuning.workers import Workers
 
 PLAN, PARENT = "plan", "mlflow.run_id"
 """Attributes of the study: what was begun, and its run."""
@@ -58,7 +58,7 @@ class Tuning:
         self.root = tracking_root(plan.config)
         uri = tracking_uri(plan.config)  # refused before anything is written
         self.url = plan.study.storage or sqlite_uri(self.root / "optuna.db")
-        with reachable(self.url), turn(self.url):
+        with storage_reachable(self.url), turn(self.url):
             self.storage: RDBStorage = open_storage(self.url, plan.study.heartbeat_seconds)
             self.study = self._open(plan.name)
             self._compare_with_what_was_begun()
@@ -117,7 +117,7 @@ class Tuning:
         return all(dimension.contains(default[key]) for key, dimension in self.plan.study.space.items())
 
     def trials(self) -> list[FrozenTrial]:
-        with reachable(self.url):
+        with storage_reachable(self.url):
             return self.study.get_trials(deepcopy=False)
 
     # Tuning
@@ -133,7 +133,7 @@ class Tuning:
             f"optuna {shown(self.url)}; MLflow {self.store.uri}, run {self.parent}",
         )
         self.display.study_started(self.plan, "study", study.trials, where, self.folder / "study.log")
-        if had := Count.of(self.trials()).done:
+        if had := TrialCount.of(self.trials()).done:
             self.display.say(f"goes on after {had} trials")
         try:
             finished = self._work(self._assignment("trial", self.plan.name), self.study, study.trials)
@@ -161,7 +161,7 @@ class Tuning:
             unfinished.replace(self.tuned_file)
         self.store.publish(self.parent, texts, figures(self.plan, trials, shares))
         self.store.set_tags(self.parent, {"mlflow.note.content": note(self.plan, trials, shares)})
-        count = Count.of(trials)
+        count = TrialCount.of(trials)
         metrics = {
             f"trials/{name}": float(getattr(count, name)) for name in ("complete", "pruned", "unhealthy", "failed")
         }
@@ -178,9 +178,9 @@ class Tuning:
     def _summary(self, best: FrozenTrial | None) -> list[str]:
         trials = self.trials()
         if best is None:
-            return [f"{Count.of(trials)}; no healthy trial has come to its end, so there is no best one"]
+            return [f"{TrialCount.of(trials)}; no healthy trial has come to its end, so there is no best one"]
         known = intervals(trials)
-        lines = [f"{Count.of(trials)}", f"best: trial {best.number}, {with_interval(best, known)}"]
+        lines = [f"{TrialCount.of(trials)}", f"best: trial {best.number}, {with_interval(best, known)}"]
         lines += [
             f"  {key} = {value:.4g}" if isinstance(value, float) else f"  {key} = {value}"
             for key, value in best.params.items()
@@ -202,7 +202,7 @@ class Tuning:
                 f"--validate: the study {self.plan.name!r} has no healthy trial to validate yet; `ladder tune` first"
             )
         name = validation.study_name(self.plan, best)
-        with reachable(self.url), turn(self.url):
+        with storage_reachable(self.url), turn(self.url):
             again = self._open(name)
             validation.enqueue(again, self.plan, count)
         where = (
@@ -243,16 +243,16 @@ class Tuning:
         """Has the workers do what is left of so many trials; False if somebody has asked to stop."""
         count = min(self.plan.study.workers, total)
         workers = Workers(count, assigned.model_dump_json(by_alias=True), self.folder, self._say)
-        written, had = time.monotonic(), Count.of(study.get_trials(deepcopy=False)).done
+        written, had = time.monotonic(), TrialCount.of(study.get_trials(deepcopy=False)).done
 
         def look(at_work: int) -> None:
             nonlocal written, had
             if assigned.kind == "trial" and time.monotonic() - self._signed > LIFE_SIGN_SECONDS:
                 self._sign_of_life()
-            with reachable(self.url):
+            with storage_reachable(self.url):
                 trials = study.get_trials(deepcopy=False)
             self.display.study_progress(trials, at_work, assigned.deadline)
-            done = Count.of(trials).done
+            done = TrialCount.of(trials).done
             due = done != had and time.monotonic() - written > _RESULTS_EVERY_SECONDS
             if assigned.kind == "trial" and due:
                 self.publish()

@@ -1,4 +1,4 @@
-"""A worker's process.
+"""A worker's process, and its loop: ask for a trial, evaluate it, tell how it ended, until nothing is left.
 
 `python -m pipeline.tuning.worker` reads its :class:`Assignment` as JSON from its standard input (a storage's URL may
 hold a password, which belongs on no disk and in no list of processes).
@@ -11,10 +11,13 @@ import os
 import signal
 import socket
 import sys
+import time
+from collections.abc import Callable
 from typing import Any, Literal
 
 import optuna
 from optuna.pruners import NopPruner
+from optuna.trial import FrozenTrial
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.config import ExperimentConfig
@@ -27,12 +30,78 @@ from pipeline.errors import (
 )
 from pipeline.tracking.store import tracking_root, tracking_uri
 from pipeline.tuning.experiment import Experiments
-from pipeline.tuning.runs import StudyStore, reconcile
-from pipeline.tuning.storage import open_storage, reachable, turn
+from pipeline.tuning.mlflow_runs import StudyStore, reconcile
+from pipeline.tuning.storage import Heartbeat, open_storage, storage_reachable, turn
 from pipeline.tuning.study import StudyPlan
-from pipeline.tuning.trials import Trials
+from pipeline.tuning.trials import ENDED, REASON, Evaluate, Outcome, Trials
 from pipeline.tuning.validation import CONFIGURATION, SEED, TUNED, distributions
-from pipeline.tuning.work import NothingButFailures, Stop, log, work
+
+log = logging.getLogger("worker")
+GIVE_UP_AFTER = 3
+"""Trials that failed by no fault of their coefficients, and none that did not: the trainer or the metric is wrong."""
+_WAIT_SECONDS = 1.0
+
+
+class NothingButFailures(InfrastructureFailure):
+    """Every trial failed, by no fault of its coefficients."""
+
+
+class Stop:
+    """Whether somebody has asked this process to end. While an experiment runs, its orchestrator has the signals."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def ask(self, _signal: int = 0, _frame: object = None) -> None:
+        self.asked = True
+
+    def __call__(self) -> bool:
+        return self.asked
+
+
+def work(
+    trials: Trials,
+    evaluate: Evaluate,
+    deadline: float = float("inf"),
+    settle: Callable[[], None] = lambda: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Works until nothing is left to be done, also by others; False if it was asked to stop.
+
+    `settle` is called when the states of trials may have changed.
+
+    Raises:
+        InfrastructureFailure: the storage is out of reach.
+        NothingButFailures: more trials would be in vain.
+    """
+    while time.time() < deadline and not stop():
+        trial = trials.ask()
+        settle()
+        if trial is None:
+            if not trials.unfinished():
+                return True
+            time.sleep(_WAIT_SECONDS)  # somebody else is still at it, and may be gone
+            continue
+        log.info("trial %d: %s", trial.number, trial.params)
+        with Heartbeat(trials.storage, trial._trial_id):
+            try:
+                outcome = evaluate(trial)
+            except InfrastructureFailure as error:
+                trials.tell(trial, Outcome("interrupted", str(error)))
+                raise
+            mine = trials.tell(trial, outcome)
+        log.info("trial %d: %s – %s", trial.number, outcome.ended, outcome.reason)
+        settle()
+        if mine and outcome.ended == "interrupted":
+            return False
+        _give_up_if_all_fail(trials.all())
+    return not stop()
+
+
+def _give_up_if_all_fail(trials: list[FrozenTrial]) -> None:
+    ended = [trial for trial in trials if ENDED in trial.user_attrs]
+    if len(ended) >= GIVE_UP_AFTER and all(trial.user_attrs[ENDED] == "failed" for trial in ended):
+        raise NothingButFailures(f"all {len(ended)} trials failed, the last one: {ended[-1].user_attrs[REASON]}")
 
 
 class Assignment(BaseModel):
@@ -76,7 +145,7 @@ def main() -> int:
     try:
         with turn(assigned.url):
             storage = open_storage(assigned.url, study.heartbeat_seconds)
-        with reachable(assigned.url):
+        with storage_reachable(assigned.url):
             pruner = study.make_pruner() if assigned.kind == "trial" else NopPruner()
             loaded = optuna.load_study(study_name=assigned.study_name, storage=storage, pruner=pruner)
         trials = Trials(

@@ -12,8 +12,8 @@ from benchmarks.detection import HEALTHY
 from benchmarks.learning import EXPERIMENT, JUDGED, ROUTING, VARIANTS, history_path, settings, summary
 from benchmarks.learning_page import draw, parts, render, routing, table
 from benchmarks.report import difference, interval
+from pipeline.experiment_file import load_experiment
 from pipeline.health.definitions import definition
-from pipeline.load import load_experiment
 
 
 def run(variant: str, score: float, seed: int) -> dict[str, Any]:

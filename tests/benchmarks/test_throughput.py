@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import throughput
+from pipeline.experiment.watchdog import Watchdog
 from pipeline.health.verdict import Verdict
 from pipeline.tracking.store import Store, default_uri
-from pipeline.watch import Watch
 from tests.conftest import RUNGS, small_config
 
 
@@ -37,16 +37,16 @@ def test_names_ratios_and_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_what_watching_takes_is_what_its_polls_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = small_config(training__parallel=False, training__episodes=10**6, health__poll_seconds=0.02)
     monkeypatch.setattr(throughput, "BASE", base)
-    store, spent, poll = Store(default_uri(tmp_path), tmp_path), [0.0], Watch.poll
+    store, spent, poll = Store(default_uri(tmp_path), tmp_path), [0.0], Watchdog.poll
 
-    def timed(watch: Watch) -> Verdict | None:
+    def timed(watch: Watchdog) -> Verdict | None:
         began = time.thread_time()
         verdict = poll(watch)
         if threading.current_thread() is not threading.main_thread():
             spent.append(time.thread_time() - began)
         return verdict
 
-    monkeypatch.setattr(Watch, "poll", timed)
+    monkeypatch.setattr(Watchdog, "poll", timed)
     training = throughput.Training(base, store, tmp_path)
     began = time.perf_counter()
     share = throughput.watching(training, store, tmp_path, 20)

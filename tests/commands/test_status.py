@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from pipeline.commands.status import status
-from pipeline.survival.recovery import _choose
+from pipeline.experiment.recovery import _choose
 from pipeline.tracking.store import Store
 from tests.conftest import small_config
 

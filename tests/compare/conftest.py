@@ -12,7 +12,7 @@ import pytest
 from mlflow.entities import Metric
 
 from fallbacks.ladder import BUILT_IN
-from pipeline.attempt import WarmStart
+from pipeline.attempt.file import WarmStart
 from pipeline.config import ExperimentConfig, difference
 from pipeline.health.rules import Condition, Rule
 from pipeline.health.verdict import Verdict

@@ -6,7 +6,7 @@ import dataclasses
 
 from pipeline.compare.charts import score_curves
 from pipeline.compare.frames import Comparison
-from pipeline.compare.load import read
+from pipeline.compare.from_store import read
 from pipeline.tracking.store import Store
 
 

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from pipeline.compare.command import compare, show, write_page
-from pipeline.compare.load import read
+from pipeline.compare.from_store import read
 from pipeline.tracking.store import ATTENTION, Store
 from tests.compare.conftest import BEGINS_TO_FAIL
 from tests.end_to_end.test_ui import CHROMIUM, FLAGS

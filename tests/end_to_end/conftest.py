@@ -23,9 +23,9 @@ from mlflow.entities import Run
 
 from fallbacks.ladder import End
 from pipeline.cli import main
-from pipeline.display import Display
-from pipeline.load import load_experiment
-from pipeline.orchestrator import Orchestrator
+from pipeline.commands.run import callbacks_for
+from pipeline.experiment.orchestrator import Orchestrator
+from pipeline.experiment_file import load_experiment
 from pipeline.tracking.store import Store, default_uri
 from tests.conftest import SMALL
 from tests.end_to_end.here import HereLauncher
@@ -108,7 +108,7 @@ class Experiment:
         config = load_experiment(self.file, [f"tracking.root={self.root}"])
         with self._environment_here():
             store = Store(self.server or default_uri(self.root), self.root)
-            return Orchestrator(config, store, HereLauncher(), Display()).run()
+            return Orchestrator(config, store, HereLauncher(), callbacks_for(config, store)).run()
 
     def heard(self, *words: str) -> str:
         """What a command that ends well says, said by this process."""
@@ -203,6 +203,12 @@ class Experiment:
             except (psutil.Error, OSError):
                 continue
         return [process for process in found if process.status() != psutil.STATUS_ZOMBIE]
+
+    def worker(self) -> psutil.Process:
+        """The process that a trainer with two workers has beside its own."""
+        trainers = self.trainers()
+        (found,) = (each for each in trainers if each.ppid() in {other.pid for other in trainers})
+        return found
 
     def wait_for_updates(self, count: int, process: subprocess.Popen[str], seconds: float = 120) -> None:
         """Until the present attempt has logged so many updates."""

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.attempt import EXIT_INTERRUPTED
+from pipeline.attempt.file import EXIT_INTERRUPTED
+from pipeline.launchers.exit import Exit
 from pipeline.training.__main__ import main
 
 
@@ -21,8 +22,8 @@ class Ended:
     log: Path
     code: int
 
-    def wait(self, seconds: float) -> int:
-        return self.code
+    def wait(self, seconds: float) -> Exit:
+        return Exit.of(self.code, self.log, 0)
 
     def terminate(self) -> None: ...
 
@@ -31,6 +32,10 @@ class Ended:
 
 class HereLauncher:
     """Returns when the trainer, V3's, has come to its end."""
+
+    def warm_up(self) -> None: ...
+
+    def close(self) -> None: ...
 
     def launch(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> Ended:
         assert command[-1] == "pipeline.training"

@@ -15,7 +15,7 @@ import time
 from itertools import count
 from pathlib import Path
 
-from pipeline.tracking.spool import Spool, SpoolWriter
+from pipeline.attempt.spool import Spool, SpoolWriter
 
 
 def main() -> None:

@@ -48,8 +48,7 @@ def test_killed_worker_is_a_crash_that_says_so(experiment: Any) -> None:
     made = experiment(training__episodes=60, training__workers=2, ladder__rungs=["v3"])
     process = made.start()
     made.wait_for_updates(5, process)
-    (worker,) = [each for each in made.trainers() if "spawn_main" in " ".join(each.cmdline())]
-    worker.kill()
+    made.worker().kill()
     assert process.wait(timeout=120) == 0
     failed, retried = made.attempts
     assert failed.data.tags["ladder.verdict"] == "crash"

@@ -51,8 +51,7 @@ def test_killed_by_the_kernel_for_want_of_memory(experiment: Any, little_memory:
     made = experiment(training__episodes=60, training__workers=2, ladder__rungs=["v3"])
     process = made.start()
     made.wait_for_updates(3, process)
-    victim = next(each for each in made.trainers() if "spawn_main" in " ".join(each.cmdline()))
-    (little_memory / "cgroup.procs").write_text(str(victim.pid))
+    (little_memory / "cgroup.procs").write_text(str(made.worker().pid))
     assert process.wait(timeout=150) == 0, process.stdout and process.stdout.read()
     failed, retried = made.attempts
     assert failed.data.tags["ladder.verdict"] == "out_of_memory" and failed.info.status == "FAILED"

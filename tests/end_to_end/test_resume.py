@@ -13,10 +13,10 @@ from typing import Any
 import psutil
 import pytest
 from mlflow.entities import Run
+from pipeline.survival import recovery
 
 from pipeline.config import ExperimentConfig
-from pipeline.survival import recovery
-from pipeline.survival.records import read_config
+from pipeline.experiment.past import read_config
 from pipeline.tracking.store import Store, default_uri
 from tests.end_to_end.conftest import LIGHT, ON_BOTH, Experiment, evidence
 

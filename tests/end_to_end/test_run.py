@@ -11,7 +11,7 @@ import yaml
 
 from fallbacks.ladder import BUILT_IN
 from pipeline.config import difference
-from pipeline.load import load_experiment
+from pipeline.experiment_file import load_experiment
 from tests.conftest import RUNGS
 from tests.end_to_end.conftest import evidence
 

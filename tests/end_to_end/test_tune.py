@@ -16,7 +16,7 @@ import pytest
 from optuna.trial import TrialState
 
 from pipeline.cli import main
-from pipeline.load import load_experiment
+from pipeline.experiment_file import load_experiment
 from pipeline.tuning.trials import HEALTH, superseded
 from tests.conftest import SMALL
 from tests.end_to_end.conftest import REPOSITORY, own_environment

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from fallbacks.ladder import Attempt, End, Ladder, Plan
+from fallbacks.ladder import End, Ladder, Plan
+from pipeline.attempt.checkpoint_files import Checkpoint
+from pipeline.attempt.record import Attempt
 from pipeline.config import ExperimentConfig
 from pipeline.health.verdict import Evidence, Verdict
-from pipeline.survival.checkpoint_files import Checkpoint
 
 
 def ladder(**changes: Any) -> Ladder:

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from fallbacks.ladder import BUILT_IN
-from pipeline.attempt import Carry, WarmStart
+from pipeline.attempt.checkpoint_files import fingerprint, sha256, usable
+from pipeline.attempt.file import Carry, WarmStart
 from pipeline.config import ExperimentConfig
-from pipeline.survival.checkpoint_files import fingerprint, sha256, usable
 from pipeline.training.checkpoint import (
     BadCheckpoint,
     prune,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.attempt import WarmStart
+from pipeline.attempt.file import WarmStart
 from pipeline.config import ExperimentConfig
 from pipeline.policy.traced import Traced
 from pipeline.training.__main__ import _exit_code

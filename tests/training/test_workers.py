@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from fallbacks.ladder import BUILT_IN
-from pipeline.attempt import WarmStart
+from pipeline.attempt.file import WarmStart
 from pipeline.config import ExperimentConfig
 from pipeline.training.losses import total_loss
 from pipeline.training.trainer import Trainer, choose_device

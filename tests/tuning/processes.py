@@ -12,7 +12,7 @@ from benchmarks.synthetic import SPACE, healthy, score
 from pipeline.tuning.storage import open_storage, turn
 from pipeline.tuning.study import StudySection
 from pipeline.tuning.trials import HEALTH, Outcome, Trials
-from pipeline.tuning.work import work
+from pipeline.tuning.worker import work
 
 
 def section(**values: Any) -> StudySection:

@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from pipeline.tracking.store import Store, default_uri
-from pipeline.tuning.experiment import Reporter
+from pipeline.tuning.experiment import TrialReporter
 from pipeline.tuning.study import StudySection
 
 
@@ -41,7 +41,7 @@ def test_updates_logged_between_two_reads_do_not_shift_the_values(
     section = StudySection.model_validate(
         {"space": {"training.gamma": {"float": [0.9, 0.99]}}, "objective": {"metric": "score_window"}}
     )
-    reporter = Reporter(trial, store, section, before=[], seeds=1, asked=lambda: False)
+    reporter = TrialReporter(trial, store, section, before=[], seeds=1, asked=lambda: False)
     reporter._run_id = run_id
     monkeypatch.setattr(store.client, "get_metric_history", meanwhile)
     reporter._report()

@@ -17,14 +17,14 @@ from scipy import stats
 from benchmarks import tuning as benchmark
 from benchmarks.synthetic import SPACE
 from pipeline.config import ExperimentConfig
+from pipeline.experiment_file import load_experiment
 from pipeline.health.history import History
-from pipeline.load import load_experiment
 from pipeline.tuning.experiment import points, windowed_error
 from pipeline.tuning.figures import figures
-from pipeline.tuning.gain import compare
-from pipeline.tuning.results import Count, eta, importance, intervals, note, ranked, table, tuned_yaml
+from pipeline.tuning.results import TrialCount, eta, importance, intervals, note, ranked, table, tuned_yaml
 from pipeline.tuning.study import StudyPlan, StudySection
 from pipeline.tuning.trials import DEPTH, ENDED, ERRORS, HEALTH, VALUES
+from pipeline.tuning.validation import compare
 
 
 def plan(**values: Any) -> StudyPlan:
@@ -108,7 +108,7 @@ def test_best_is_feasible_and_in_the_direction() -> None:
     values = [trial.value for trial in ranked(trials, "maximize")]
     assert values == sorted(values, reverse=True) and len(values) == 6
     assert ranked(trials, "minimize")[0] is ranked(trials, "maximize")[-1]
-    count = Count.of(trials)
+    count = TrialCount.of(trials)
     assert (count.complete, count.unhealthy, count.done) == (6, 3, 9)
     rows = table(trials)
     assert list(rows["trial"]) == list(range(9)) and list(rows["feasible"]) == [True, True, False] * 3

@@ -14,10 +14,10 @@ from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import TrialState
 
 from pipeline.errors import InfrastructureFailure
-from pipeline.tuning.results import Count
+from pipeline.tuning.results import TrialCount
 from pipeline.tuning.storage import Heartbeat
 from pipeline.tuning.trials import HEALTH, MAX_RETRIES, Outcome, Trials, superseded
-from pipeline.tuning.work import GIVE_UP_AFTER, work
+from pipeline.tuning.worker import GIVE_UP_AFTER, work
 from tests.tuning.processes import evaluate, kill_yourself_while_evaluating, open_trials, work_in_a_process
 
 
@@ -57,7 +57,7 @@ def test_unhealthy_trial_is_infeasible_and_never_the_best(sqlite: str, name: str
     assert first.state == TrialState.COMPLETE and first.constraints == {HEALTH: 0.0}
     assert second.state == TrialState.PRUNED and second.constraints == {HEALTH: 1.0}
     assert trials.study.best_trial.number == 0
-    count = Count.of(trials.all())
+    count = TrialCount.of(trials.all())
     assert (count.complete, count.unhealthy, count.pruned, count.done) == (1, 1, 0, 2)
 
 
@@ -132,7 +132,7 @@ def test_interrupted_trial_is_done_again_and_a_failed_one_is_not(sqlite: str, na
     assert first is not None and second is not None
     trials.tell(first, Outcome("interrupted", "asked to stop"))
     trials.tell(second, Outcome("failed", "crash"))
-    count = Count.of(trials.all())
+    count = TrialCount.of(trials.all())
     assert (count.waiting, count.failed, count.done) == (1, 1, 1)
     again = trials.ask()
     assert again is not None and again.params == first.params
@@ -164,7 +164,7 @@ def test_infrastructure_failure_gives_the_trial_back(sqlite: str, name: str) -> 
 
     with pytest.raises(InfrastructureFailure, match="the store is gone"):
         work(trials, fails)
-    assert Count.of(trials.all()).waiting == 1
+    assert TrialCount.of(trials.all()).waiting == 1
     assert work(trials, evaluate) and len(trials.all()) == 2
 
 

@@ -1,0 +1,44 @@
+"""How an attempt ended, as its folder says it (`ending.json`): on disk first, then in the store."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.attempt.atomic import write_atomically
+from pipeline.attempt.folder import AttemptFolder
+from pipeline.health.verdict import Verdict
+
+
+class Ending(BaseModel):
+    """What is known when the process is gone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    verdict: Verdict
+    seconds: float
+    """That the attempt has taken, all of its parts if it was interrupted."""
+    at: int
+    """Milliseconds since 1970."""
+
+    @staticmethod
+    def now(verdict: Verdict, seconds: float) -> Ending:
+        return Ending(verdict=verdict, seconds=seconds, at=int(time.time() * 1000))
+
+    @staticmethod
+    def path(folder: Path) -> Path:
+        return AttemptFolder(folder).ending
+
+    def write(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_atomically(self.path(folder), self.model_dump_json(indent=2))
+
+    @staticmethod
+    def read(folder: Path) -> Ending | None:
+        """The ending of an attempt's folder, or None if nobody has written one down."""
+        with contextlib.suppress(OSError, ValidationError):
+            return Ending.model_validate_json(Ending.path(folder).read_text())
+        return None

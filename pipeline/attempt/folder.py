@@ -1,0 +1,61 @@
+"""Where the files of an experiment and of its attempts lie under the tracking root. Nothing here creates any."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class AttemptFolder:
+    """The folder of one attempt: `<tracking root>/attempts/<run id>`."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, root: Path, run_id: str) -> AttemptFolder:
+        return cls(root / "attempts" / run_id)
+
+    @property
+    def file(self) -> Path:
+        """What the orchestrator tells the trainer: :class:`pipeline.attempt.file.AttemptFile`."""
+        return self.path / "attempt.json"
+
+    @property
+    def log(self) -> Path:
+        """Everything that the trainer prints."""
+        return self.path / "trainer.log"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def scratch(self) -> Path:
+        """`TMPDIR` of the trainer. The orchestrator removes it, as a trainer that is killed cannot."""
+        return self.path / "tmp"
+
+    @property
+    def ending(self) -> Path:
+        """The verdict, on disk before the store has it: :class:`pipeline.attempt.ending.Ending`."""
+        return self.path / "ending.json"
+
+    @property
+    def metrics(self) -> Path:
+        """The metrics that the trainer has reported: :class:`pipeline.attempt.spool.Spool`."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def delivered(self) -> Path:
+        """How many bytes of `metrics` the store has."""
+        return self.path / "metrics.delivered"
+
+
+def experiment_log(root: Path, parent: str) -> Path:
+    """The file of all that the orchestrator has said, by the parent run's id."""
+    return root / "experiments" / f"{parent}.log"
+
+
+def experiment_lock(root: Path, parent: str) -> Path:
+    """The file that an orchestrator holds a lock on while it runs the experiment."""
+    return root / "experiments" / f"{parent}.lock"

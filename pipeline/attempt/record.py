@@ -1,0 +1,89 @@
+"""What has happened in one attempt, and its line in the table of attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipeline.attempt.checkpoint_files import Checkpoint
+from pipeline.attempt.file import WarmStart
+from pipeline.config import ExperimentConfig
+from pipeline.health.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt that has ended: what the ladder decides by."""
+
+    number: int
+    rung: str
+    config: ExperimentConfig
+    run_id: str
+    verdict: Verdict
+    checkpoints: tuple[Checkpoint, ...] = ()
+    warm_start: WarmStart | None = None
+
+
+@dataclass(frozen=True)
+class AttemptSummary:
+    """What an attempt came to: one row of the table on the terminal, in the note, and in `attempts.json`."""
+
+    attempt: int
+    rung: str
+    verdict: str
+    evidence: str
+    start: str
+    """Where it started: `scratch`, or the episode of the checkpoint."""
+    episodes: int
+    steps: int
+    """Environment steps of the training's schedule, so with what was carried over."""
+    minutes: float
+    score: float | None
+    best_score: float | None
+    run_id: str
+
+    @classmethod
+    def of(cls, attempt: Attempt, latest: Mapping[str, float], last_step: int, seconds: float) -> AttemptSummary:
+        """The summary of an attempt.
+
+        Args:
+            latest: newest value of each metric.
+            last_step: the step of the newest metric; -1 where none was logged.
+            seconds: wall clock of the attempt, all of its parts if it was interrupted.
+        """
+        start = attempt.warm_start
+        return cls(
+            attempt=attempt.number,
+            rung=attempt.rung,
+            verdict=attempt.verdict.name,
+            evidence=attempt.verdict.sentence,
+            start=f"episode {start.episode}" if start else "scratch",
+            episodes=int(latest.get("episodes", 0)),
+            steps=int(max(0, last_step)),
+            minutes=round(seconds / 60, 1),
+            score=_rounded(latest.get("score_window")),
+            best_score=_rounded(latest.get("best/score_window")),
+            run_id=attempt.run_id,
+        )
+
+    @property
+    def sentence(self) -> str:
+        """The numbers in a line."""
+        scores = [f"{name} {value}" for name, value in self.scores.items() if value is not None]
+        parts = [*scores, f"{self.episodes} episodes", f"{self.steps:,} steps", f"{self.minutes} min"]
+        return ", ".join([*parts, f"from {self.start}"])
+
+    @property
+    def scores(self) -> dict[str, float | None]:
+        return {"score": self.score, "best score": self.best_score}
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """By the names that people read, in the order of the table's columns."""
+        names = {"start": "from", "best_score": "best score"}
+        return {names.get(name, name): value for name, value in asdict(self).items()}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)

@@ -1,0 +1,186 @@
+"""What a person sees while an experiment runs: a live panel on a terminal, time-stamped lines in a file or a pipe."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.panel import Panel
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from fallbacks.ladder import Ladder, Plan
+from pipeline.attempt.folder import experiment_log
+from pipeline.attempt.record import Attempt, AttemptSummary
+from pipeline.callbacks.callback import Callback, ExperimentEnded, ExperimentStarted
+from pipeline.callbacks.terminal import Terminal
+from pipeline.config import PHASES, difference
+from pipeline.health.rule_sets import BANDS, Band
+from pipeline.health.verdict import MEANINGS, Evidence
+from pipeline.preflight import preflight
+
+_COLOURS = {"normal": "green", "between": "yellow", "abnormal": "red"}
+
+
+class Display(Callback):
+    """Tells the story of one experiment. On a terminal the present attempt is a live panel below the lines."""
+
+    def __init__(self, terminal: Terminal | None = None) -> None:
+        self.terminal = terminal or Terminal()
+        self._random = ""
+        self._first: tuple[float, float] | None = None  # progress and time at the attempt's first news
+
+    # The story
+
+    def experiment_started(self, event: ExperimentStarted) -> None:
+        self._config = config = event.config
+        say, log = self.terminal.say, experiment_log(event.root, event.parent)
+        self.terminal.log_to(log)
+        rungs = " → ".join(rung if isinstance(rung, str) else rung.name for rung in config.ladder.rungs)
+        say(
+            f"experiment [bold]{escape(config.experiment.name)}[/] seed {config.training.seed}, "
+            f"parent run {event.parent}"
+        )
+        say(f"ladder {rungs}; rules {config.health.rules}; at most {config.budget.hours:g} h")
+        say(f"store {escape(event.uri)}; this log {escape(str(log))}")
+        if config.trainer.command is None:
+            for item in preflight(Ladder(config).configs[0]):
+                if not item.true:
+                    say(f"[yellow]not as in the brief:[/] {item.name}: {escape(item.configured)}")
+
+    def attempt_started(self, plan: Plan, number: int, run_id: str) -> None:
+        self._plan, self._number, self._first = plan, number, None
+        start, say = plan.warm_start, self.terminal.say
+        source = f"from episode {start.episode} of run {start.run_id[:8]}" if start else "from scratch"
+        say(f"[bold]attempt {number}: {plan.rung.name}[/] ({escape(plan.reason)}), {source}, run {run_id}")
+        for key, (_, after) in difference(self._config, plan.config).items():
+            say(f"  {key} = {escape(str(after))}")
+        self.terminal.open_panel(self._panel({}))
+
+    def progress(self, latest: Mapping[str, float]) -> None:
+        if self.terminal.is_live:
+            self.terminal.update_panel(self._panel(latest))
+        if latest.get("episodes") is not None and self.terminal.line_is_due():
+            self.terminal.say(escape(self._line(latest)), only_plain=True)
+
+    def attempt_ended(self, attempt: Attempt, summary: AttemptSummary) -> None:
+        self.terminal.close_panel()
+        verdict, say = attempt.verdict, self.terminal.say
+        colour = "green" if verdict.name == "healthy" else "yellow" if verdict.name == "interrupted" else "red"
+        interrupted = verdict.name == "interrupted" and bool(verdict.evidence)
+        meaning = verdict.sentence if interrupted else MEANINGS[verdict.name]
+        say(
+            f"attempt {attempt.number}: [bold {colour}]{verdict.name}[/] – {escape(meaning)}; "
+            f"episode {summary.episodes}, step {summary.steps}, {summary.minutes} min"
+        )
+        if verdict.evidence and not interrupted:
+            say(f"  evidence: {escape(verdict.sentence)}")
+        for line in verdict.evidence[0].detail.get("log_tail", [])[-5:] if verdict.evidence else []:
+            say(f"  | {escape(line)}")
+
+    def warning(self, evidence: Evidence) -> None:
+        self.terminal.say(f"  [yellow]warning[/] {evidence.rule}: {escape(evidence.sentence())}")
+
+    def experiment_ended(self, event: ExperimentEnded) -> None:
+        self.terminal.close_panel()
+        say = self.terminal.say
+        say(f"[bold]{event.outcome}[/]: {escape(event.reason)}")
+        if event.attempts:
+            self._table(event.attempts)
+        if random := event.random_score:
+            say(
+                f"a random policy under the same step cap: {random['random/score']:.1f} "
+                f"[{random['random/score_low']:.1f}, {random['random/score_high']:.1f}]",
+                markup=False,
+            )
+        root = self._config.tracking.root
+        at = "" if root == "mlruns" else f" ROOT={root}"
+        say(f"compare the attempts: make compare{at}, make ui{at}", markup=False)
+        if event.resume is not None:
+            say(f"go on with it: {event.resume}", markup=False)
+
+    def message(self, text: str, *, error: bool = False) -> None:
+        self.terminal.say(f"[red]{escape(text)}[/]" if error else escape(text))
+
+    def close(self) -> None:
+        self.terminal.close()
+
+    # Its means
+
+    def _table(self, attempts: tuple[AttemptSummary, ...]) -> None:
+        rows = [each.row for each in attempts]
+        table = Table(box=None, pad_edge=False)
+        columns = [column for column in rows[0] if column not in ("run_id", "evidence")]
+        for column in columns:
+            table.add_column(column, justify="left" if isinstance(rows[0][column], str) else "right")
+        for row in rows:
+            table.add_row(*("–" if row[column] is None else str(row[column]) for column in columns))
+            self.terminal.log(", ".join(f"{column} {row[column]}" for column in columns))
+        self.terminal.print(table)
+
+    def _score(self, latest: Mapping[str, float]) -> str:
+        if "random/score" in latest:
+            low, high = latest["random/score_low"], latest["random/score_high"]
+            self._random = f" (random {latest['random/score']:.1f} [{low:.1f}, {high:.1f}])"
+        score = latest.get("score_window")
+        return ("–" if score is None else f"{score:.1f}") + self._random
+
+    def _eta(self, latest: Mapping[str, float]) -> str:
+        progress, now = self._progress(latest), time.monotonic()
+        if progress is None:
+            return "–"
+        if self._first is None:
+            self._first = (progress, now)
+        gained, seconds = progress - self._first[0], now - self._first[1]
+        if gained <= 0:
+            return "–"
+        left = (1 - progress) * seconds / gained
+        return str(timedelta(seconds=max(0, round(left))))
+
+    def _progress(self, latest: Mapping[str, float]) -> float | None:
+        """How much of the attempt is done; a trainer that does not say so may count its episodes."""
+        if "episodes" in latest:
+            return latest.get("progress", latest["episodes"] / self._plan.config.training.episodes)
+        return latest.get("progress")
+
+    def _line(self, latest: Mapping[str, float]) -> str:
+        bands = ", ".join(_judged(band, latest) for band in BANDS if band.metric in latest)
+        speed = f"{latest['steps_per_second']:.0f} steps/s, " if "steps_per_second" in latest else ""
+        return (
+            f"attempt {self._number} {self._plan.rung.name}, {_phase(latest)}, episode {latest['episodes']:.0f} of "
+            f"{self._plan.config.training.episodes}, ETA {self._eta(latest)}, "
+            f"{speed}score {self._score(latest)}{'; ' if bands else ''}{bands}"
+        )
+
+    def _panel(self, latest: Mapping[str, float]) -> RenderableType:
+        training = self._plan.config.training
+        bar = Progress(TextColumn("{task.description}"), BarColumn(bar_width=40), TextColumn("{task.fields[rest]}"))
+        bar.add_task(
+            _phase(latest) if latest else "starting",
+            total=1000,
+            completed=round(1000 * (self._progress(latest) or 0.0)),
+            rest=f"episode {latest.get('episodes', 0):.0f} of {training.episodes}, ETA {self._eta(latest)}",
+        )
+        facts = Table.grid(padding=(0, 2))
+        facts.add_row("score", self._score(latest))
+        facts.add_row("speed", f"{latest.get('steps_per_second', 0):.0f} steps/s")
+        for band in BANDS:
+            if band.metric in latest:
+                colour = _COLOURS[band.judge(latest)]
+                facts.add_row(band.label, f"[{colour}]{latest[band.metric]:.3f}[/] [dim]{band.describe(latest)}[/]")
+        title = f"attempt {self._number} · {self._plan.rung.name}"
+        return Panel(Group(bar, facts), title=title, title_align="left", expand=False)
+
+
+def _judged(band: Band, latest: Mapping[str, float]) -> str:
+    word = band.judge(latest)
+    text = f"{band.label} {latest[band.metric]:.2f} {'tolerated' if word == 'between' else word}"
+    return text if word == "normal" else f"{text} ({band.describe(latest)})"
+
+
+def _phase(latest: Mapping[str, float]) -> str:
+    phase = latest.get("phase")
+    return PHASES[int(phase)] if phase is not None and phase in range(len(PHASES)) else "training"

@@ -1,0 +1,26 @@
+"""What a person is told when an attempt or an experiment has ended; on the runs, in Markdown."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from pipeline.config import TrackingSection
+
+
+def markdown_table(rows: list[dict[str, Any]]) -> str:
+    """The attempts table of a parent's note."""
+    columns = [column for column in rows[0] if column != "run_id"]
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    for row in rows:
+        cells = ["" if row[column] is None else str(row[column]).replace("|", "/") for column in columns]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def resume_command(parent: str, tracking: TrackingSection) -> str:
+    """What to type, in the same folder, to go on with an experiment."""
+    usual = TrackingSection()
+    words = [f"tracking.root={tracking.root}"] if tracking.root != usual.root else []
+    words += [f"tracking.uri={tracking.uri}"] if tracking.uri != usual.uri else []
+    return shlex.join([".venv/bin/ladder", "resume", parent, *words])

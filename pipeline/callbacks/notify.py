@@ -1,0 +1,75 @@
+"""Telling a person: a command of theirs, run at each verdict and at the end, with the facts as JSON on its input.
+
+    notify:
+      command: [curl, --silent, --data-binary, "@-", "https://ntfy.sh/my-ladder"]
+
+Nothing that it does can harm the experiment: it has some seconds, then it is ended with all that it has started; a
+failure is said in the log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pipeline.attempt.record import Attempt, AttemptSummary
+from pipeline.callbacks.callback import Callback, ExperimentEnded, ExperimentStarted
+
+PATIENCE_SECONDS = 10.0
+
+
+class Notifier(Callback):
+    """Runs the command; `complain` gets a line when that has failed."""
+
+    def __init__(self, command: Sequence[str] | None, complain: Callable[[str], None]) -> None:
+        self._command, self._complain = command, complain
+
+    def experiment_started(self, event: ExperimentStarted) -> None:
+        config = event.config
+        self._nested = event.nested
+        self._about = {"experiment": config.experiment.name, "seed": config.training.seed, "parent": event.parent}
+
+    def attempt_ended(self, attempt: Attempt, summary: AttemptSummary) -> None:
+        self.notify("verdict", self._about | summary.row)
+
+    def experiment_ended(self, event: ExperimentEnded) -> None:
+        if not self._nested:
+            end = {"outcome": event.outcome, "reason": event.reason, "settled_rung": event.settled_rung}
+            rows = {"attempts": [each.row for each in event.attempts]}
+            self.notify("end", self._about | end | dict(event.metrics) | rows)
+
+    def notify(self, event: str, facts: dict[str, Any]) -> None:
+        """Runs the command once. `event`: verdict or end."""
+        if self._command is None:
+            return
+        content = json.dumps({"event": event, **facts}, default=str).encode()
+        # A process that does not read its input must not keep us waiting, nor one that says too much: files, no pipes.
+        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:
+            given.write(content)
+            given.seek(0)
+            try:
+                process = subprocess.Popen(
+                    self._command, stdin=given, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+                )
+            except (OSError, ValueError) as error:
+                self._complain(f"notify.command could not be started: {error}")
+                return
+            try:
+                code = process.wait(PATIENCE_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._complain(f"notify.command took longer than {PATIENCE_SECONDS:g} s and was ended")
+                return
+            finally:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)  # and whatever it has left behind
+                process.wait()
+            if code != 0:
+                said.seek(0)
+                words = " ".join(said.read(2000).decode(errors="replace").split())
+                self._complain(f"notify.command ended with exit code {code}: {words[:300] or 'it said nothing'}")

@@ -1,0 +1,27 @@
+"""The page of an experiment, as an artifact of its parent run when the experiment has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pipeline.callbacks.callback import Callback, ExperimentEnded, ExperimentStarted
+from pipeline.compare.command import log_page
+from pipeline.tracking.store import Store
+
+
+class PageWriter(Callback):
+    """Writes the page, unless somebody who has asked for the end would have to wait for it.
+
+    Args:
+        complain: called with one line where the page could not be made.
+    """
+
+    def __init__(self, store: Store, complain: Callable[[str], None]) -> None:
+        self._store, self._complain = store, complain
+
+    def experiment_started(self, event: ExperimentStarted) -> None:
+        self._parent = None if event.nested else event.parent
+
+    def experiment_ended(self, event: ExperimentEnded) -> None:
+        if self._parent and event.attempts and event.outcome != "error" and not event.stopped:
+            log_page(self._store, self._parent, self._complain)

@@ -1,0 +1,38 @@
+"""What commands share: the console, files that are private, and a store in which everything is true."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from functools import partial
+
+from rich.console import Console
+
+from pipeline.errors import EXIT_EXHAUSTED, EXIT_HEALTHY, EXIT_INTERRUPTED, InfrastructureFailure
+from pipeline.tracking.store import Store
+
+EXIT_OF_OUTCOME = {"healthy": EXIT_HEALTHY, "exhausted": EXIT_EXHAUSTED, "interrupted": EXIT_INTERRUPTED}
+
+
+def make_console() -> Console:
+    """As wide as the terminal; in a pipe wide enough that nothing is cut."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+
+
+def private_files() -> int:
+    """Nothing that is written from now on is open to everybody; of groups the person's umask decides. Returns that."""
+    usual = os.umask(0o077)
+    os.umask(usual | 0o007)
+    return usual
+
+
+def make_truthful(store: Store, console: Console) -> None:
+    """Before somebody reads: no run is RUNNING behind an orchestrator that is gone, if the store can be written."""
+    from pipeline.experiment.recovery import reconcile
+    from pipeline.launchers.choose import make_launcher
+
+    usual = private_files()
+    with contextlib.suppress(InfrastructureFailure, OSError):
+        reconcile(store, make_launcher(), partial(console.print, markup=False, soft_wrap=True))
+    os.umask(usual)

@@ -1,0 +1,357 @@
+"""The unattended experiment. It reads like this:
+
+start the parent run (or go on where an earlier orchestrator was cut off)
+until nothing is left to try:
+    start a nested run, and its trainer in a process group of its own
+    watch its metrics until it ends, fails, falls silent, or somebody asks to stop
+    set verdict, evidence and status, once the process is gone
+    ask the ladder what follows
+sum up on the parent run
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shutil
+import threading
+import time
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from fallbacks.ladder import End, Ladder, Plan
+from pipeline.attempt.checkpoint_files import fingerprint, usable
+from pipeline.attempt.ending import Ending
+from pipeline.attempt.file import AttemptFile, PendingFault
+from pipeline.attempt.folder import AttemptFolder, experiment_lock
+from pipeline.attempt.record import Attempt, AttemptSummary
+from pipeline.callbacks.callback import Callback, ExperimentEnded, ExperimentStarted
+from pipeline.callbacks.notes import markdown_table, resume_command
+from pipeline.compare.command import PAGE
+from pipeline.config import ExperimentConfig, difference
+from pipeline.errors import InfrastructureFailure
+from pipeline.experiment.conclude import conclude
+from pipeline.experiment.past import Past
+from pipeline.experiment.series import Series
+from pipeline.experiment.supervisor import Supervisor
+from pipeline.health.verdict import Evidence, Verdict
+from pipeline.launchers.base import Launcher
+from pipeline.processes.owner import LIFE_SIGN_SECONDS, Lock, Owner, life_sign
+from pipeline.processes.signals import heeded
+from pipeline.tracking.patience import Patience
+from pipeline.tracking.store import Store
+
+
+class Orchestrator:
+    """Runs one experiment down its ladder."""
+
+    def __init__(
+        self,
+        config: ExperimentConfig,
+        store: Store,
+        launcher: Launcher,
+        callbacks: Sequence[Callback] = (),
+        parent: str | None = None,
+        series: Series | None = None,
+    ) -> None:
+        """`parent`: another program's run, under which to nest the attempts; it is neither started nor ended here."""
+        self._foreign_parent, self._series = parent, series
+        self._stop_reason = "asked to stop"
+        self.config, self.store, self.launcher, self.callbacks = config, store, launcher, callbacks
+        self.ladder = Ladder(config)
+        self.attempts: list[Attempt] = []
+        self.parent = ""
+        self._summaries: list[AttemptSummary] = []
+        self._random_score: dict[str, float] | None = None
+        self._last_sign = -math.inf
+        self._asked_to_stop = threading.Event()
+        self._supervisor = Supervisor(
+            store,
+            launcher,
+            config.budget,
+            config.health.poll_seconds,
+            ended=self._ended,
+            progress=self._progress,
+            sign_of_life=self._sign_of_life,
+        )
+
+    def run(self, past: Past | None = None) -> End:
+        """Everything, to the end; from the beginning, or from where somebody was cut off.
+
+        Raises:
+            InfrastructureFailure: the store is out of reach, the trainer cannot be started, or the disk is full.
+        """
+        self._began = time.monotonic() - (past.seconds if past else 0.0)
+        with heeded(self._asked_to_stop):
+            seconds = self.config.budget.store_away_seconds
+            self.store.patience = Patience(seconds, self._asked_to_stop, self._message)
+            try:
+                return self._run(past)
+            except InfrastructureFailure as error:
+                # What could not be said to the store is on the disk.
+                if self.parent:
+                    hint = f"when the cause is gone: {resume_command(self.parent, self.config.tracking)}"
+                    self._message(f"{error}; {hint}", error=True)
+                if self._asked_to_stop.is_set():
+                    return End("interrupted", "asked to stop")
+                raise
+            finally:
+                self.store.patience = None
+                for callback in self.callbacks:
+                    callback.close()
+
+    def _run(self, past: Past | None) -> End:
+        if self._foreign_parent is not None:
+            self.parent = self._foreign_parent
+            return self._go_down(None)
+        owner = Owner.here(self.store.root)
+        if past is None:
+            series = self._series.tags if self._series else {}
+            self.parent = self.store.start_parent(self.config, {"ladder.owner": owner.model_dump_json(), **series})
+            lock = Lock(experiment_lock(self.store.root, self.parent), owner)
+        else:
+            self.parent, lock = past.parent, past.lock
+        try:
+            if past is not None:
+                self.store.reopen(self.parent, self.config, {"ladder.owner": owner.model_dump_json()})
+            return self._go_down(past)
+        except BaseException as error:
+            with contextlib.suppress(InfrastructureFailure):
+                self._sum_up("error", f"{type(error).__name__}: {error}", None)
+            raise
+        finally:
+            lock.release()
+
+    def _go_down(self, past: Past | None) -> End:
+        """Attempt after attempt, until nothing is left to try."""
+        self._sign_of_life(once=False)
+        nested = self._foreign_parent is not None
+        started = ExperimentStarted(self.config, self.parent, self.store.uri, self.store.root, nested, self.stop)
+        for callback in self.callbacks:
+            callback.experiment_started(started)
+        step = self._go_on(past) if past else self.ladder.first()
+        while isinstance(step, Plan) and (ended := self._ended()) is None:
+            self.attempts.append(self._attempt(step))
+            self._sign_of_life(once=False)
+            step = self.ladder.after(self.attempts)
+        if isinstance(step, Plan):
+            step = End("interrupted", ended or "")
+        self._sum_up(step.outcome, step.reason, step.settled_rung)
+        return step
+
+    def _go_on(self, past: Past) -> Plan | End:
+        """Remembers what has happened so far, and asks the ladder what follows."""
+        self.attempts, self._summaries = list(past.attempts), list(past.summaries)
+        for problem in past.problems:
+            self._message(problem)
+        self._remember_random_score(past.random_score)
+        step = self.ladder.resume(self.attempts)
+        if isinstance(step, Plan) and step.continues:
+            self.attempts.pop(), self._summaries.pop()
+        return step
+
+    def _seconds(self) -> float:
+        """Seconds that the experiment has taken so far, without the time for which nobody ran it."""
+        return time.monotonic() - self._began
+
+    def stop(self, reason: str) -> None:
+        """Asks for an end in good order: the attempt at work is `interrupted`."""
+        if not self._asked_to_stop.is_set():
+            self._stop_reason = reason
+            self._asked_to_stop.set()
+
+    @property
+    def asked_to_stop(self) -> str | None:
+        """Why somebody has asked for the end, if somebody has."""
+        return self._stop_reason if self._asked_to_stop.is_set() else None
+
+    def _ended(self) -> str | None:
+        """Why nothing more is to be started, or None."""
+        if self.asked_to_stop is not None:
+            return self.asked_to_stop
+        spent = self._seconds() > 3600 * self.config.budget.hours
+        return f"budget.hours={self.config.budget.hours:g} spent" if spent else None
+
+    # What is told
+
+    def _message(self, text: str, *, error: bool = False) -> None:
+        for callback in self.callbacks:
+            callback.message(text, error=error)
+
+    def _progress(self, latest: Mapping[str, float]) -> None:
+        for callback in self.callbacks:
+            callback.progress(latest)
+
+    # One attempt
+
+    def _attempt(self, plan: Plan) -> Attempt:
+        started = time.monotonic()
+        file, before = self._begin(plan) if plan.continues is None else self._continue(plan, plan.continues)
+        for callback in self.callbacks:
+            callback.attempt_started(plan, file.number, file.run_id)
+
+        def ending(verdict: Verdict) -> Ending:
+            return Ending.now(verdict, before + time.monotonic() - started)
+
+        try:
+            verdict = self._supervisor.run(file)
+        except BaseException as error:
+            # No run is left RUNNING behind a process that is gone.
+            with contextlib.suppress(InfrastructureFailure, OSError):
+                ending(_error(error)).write(file.where.path)
+                self.store.end_attempt(file.run_id, _error(error))
+            raise
+        ended = ending(verdict)
+        with contextlib.suppress(OSError):  # a full disk: the store may still hear of it
+            ended.write(file.where.path)
+        attempt = self._close(file, ended)
+        if any("disk" in each.detail for each in verdict.evidence):
+            free = shutil.disk_usage(file.folder).free / 2**20
+            raise InfrastructureFailure(f"the disk is full, {free:.0f} MiB free for {file.folder}")
+        return attempt
+
+    def _begin(self, plan: Plan) -> tuple[AttemptFile, float]:
+        """Starts a nested run. Returns the attempt's file, and 0: it has taken no time yet."""
+        number = len(self.attempts)
+        run_id = self.store.start_attempt(
+            self.parent,
+            plan.config,
+            rung=plan.rung.name,
+            number=number,
+            diff=difference(self.config, plan.config),
+            warm_start=plan.warm_start,
+            reason=plan.reason,
+        )
+        return self._file(plan, run_id, warm_start=plan.warm_start), 0.0
+
+    def _continue(self, plan: Plan, run_id: str) -> tuple[AttemptFile, float]:
+        """Opens the run of an interrupted attempt again. Returns the attempt's file, and the seconds it had taken."""
+        latest = self.store.latest(run_id)
+        before = latest["cost/seconds"][1] if "cost/seconds" in latest else 0.0
+        Ending.path(AttemptFolder.of(self.store.root, run_id).path).unlink(missing_ok=True)
+        self.store.reopen(run_id, plan.config, {})
+        file = self._file(plan, run_id, warm_start=plan.warm_start)
+        file = file.model_copy(update={"reported_step": latest["update"][0] if "update" in latest else None})
+        if plan.warm_start is not None and plan.warm_start.run_id == run_id:
+            file = file.model_copy(update={"resume_from": plan.warm_start, "warm_start": plan.began_from})
+        return file, before
+
+    def _file(self, plan: Plan, run_id: str, **more: object) -> AttemptFile:
+        return AttemptFile(
+            config=plan.config,
+            run_id=run_id,
+            rung=plan.rung.name,
+            number=len(self.attempts),
+            folder=str(AttemptFolder.of(self.store.root, run_id).path),
+            random_score=self._random_score,
+            faults=self._pending_faults(),
+            **more,  # type: ignore[arg-type]
+        )
+
+    def _sign_of_life(self, *, once: bool = True) -> None:
+        """Says, now and then, that somebody is at work here, and how long the experiment has taken."""
+        if once and time.monotonic() - self._last_sign < LIFE_SIGN_SECONDS:
+            return
+        signs = {
+            "ladder.alive": life_sign(),
+            "ladder.seconds": f"{self._seconds():.2f}",
+        }
+        self.store.set_tags(self.parent, signs, once=once)
+        self._last_sign = time.monotonic()
+
+    def _pending_faults(self) -> tuple[PendingFault, ...]:
+        """The configured faults that have not struck in as many attempts as they should."""
+        pending = []
+        for index, fault in enumerate(self.config.faults):
+            each = PendingFault(index=index, fault=fault)
+            folders = [AttemptFolder.of(self.store.root, attempt.run_id).path for attempt in self.attempts]
+            struck = sum(each.marker(folder).exists() for folder in folders)
+            if struck < (1 if fault.kind.startswith("nan_") else fault.times):
+                pending.append(each)
+        return tuple(pending)
+
+    def _remember_random_score(self, latest: Mapping[str, float]) -> None:
+        found = {name: value for name, value in latest.items() if name.startswith("random/")}
+        self._random_score = found or self._random_score
+
+    # What is written down
+
+    def _close(self, file: AttemptFile, ending: Ending) -> Attempt:
+        """Tells the store and the callbacks of an attempt whose process is gone."""
+        checkpoints, problems = usable(file.where.checkpoints, fingerprint(file.config))
+        for problem in problems:
+            self._message(f"passed over: checkpoint {problem}")
+        attempt = Attempt(
+            number=file.number,
+            rung=file.rung,
+            config=file.config,
+            run_id=file.run_id,
+            verdict=ending.verdict,
+            checkpoints=checkpoints,
+            warm_start=file.warm_start,
+        )
+
+        def summary(latest: Mapping[str, float], last_step: int) -> AttemptSummary:
+            return AttemptSummary.of(attempt, latest, last_step, ending.seconds)
+
+        watchdog, warnings = conclude(
+            self.store,
+            attempt.run_id,
+            ending,
+            file.config.health.build(),
+            checkpoints,
+            lambda seen: summary(seen.latest, seen.last_step).sentence,
+        )
+        self._remember_random_score(watchdog.latest)
+        self._summaries.append(summary(watchdog.latest, watchdog.last_step))
+        for callback in self.callbacks:
+            callback.attempt_ended(attempt, self._summaries[-1])
+            for evidence in warnings:
+                callback.warning(evidence)
+        return attempt
+
+    def _sum_up(self, outcome: str, reason: str, settled_rung: str | None) -> None:
+        summaries = self._summaries
+        metrics = {
+            "attempts": float(len(summaries)),
+            "cost/minutes": float(sum(each.minutes for each in summaries)),
+            **(self._random_score or {}),
+        }
+        scores = [each.best_score for each in summaries if each.best_score is not None]
+        if scores:
+            metrics["best/score_window"] = max(scores)
+        if settled_rung is not None and (score := summaries[-1].score) is not None:
+            metrics["settled/score_window"] = score
+        own = self._foreign_parent is None
+        if own:
+            self._end_parent(outcome, reason, settled_rung, metrics)
+        resumable = own and outcome == "interrupted"
+        ended = ExperimentEnded(
+            outcome=outcome,
+            reason=reason,
+            settled_rung=settled_rung,
+            attempts=tuple(summaries),
+            metrics=metrics,
+            random_score=self._random_score,
+            stopped=self.asked_to_stop is not None,
+            resume=resume_command(self.parent, self.config.tracking) if resumable else None,
+        )
+        for callback in self.callbacks:
+            callback.experiment_ended(ended)
+
+    def _end_parent(self, outcome: str, reason: str, settled_rung: str | None, metrics: dict[str, float]) -> None:
+        summaries = self._summaries
+        self.store.log_metrics(self.parent, metrics)
+        title = f"**{outcome}** – {reason}"
+        if settled_rung is not None and self.config.trainer.command is None and self.config.tracking.publish:
+            title += f"\n\nThe policy: `runs:/{summaries[-1].run_id}/player`. All of it: artifact `{PAGE}`."
+        rows = [each.row for each in summaries]
+        note = f"{title}\n\n{markdown_table(rows)}" if rows else title
+        if settled_rung is not None:
+            self.store.set_tags(self.parent, {"ladder.settled_run": summaries[-1].run_id})
+        self.store.end_parent(self.parent, outcome, settled_rung, pd.DataFrame(rows), note)
+
+
+def _error(error: BaseException) -> Verdict:
+    return Verdict(name="crash", evidence=(Evidence(rule="orchestrator", detail={"error": str(error)}),))

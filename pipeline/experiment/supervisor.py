@@ -1,0 +1,114 @@
+"""One trainer from its start to its verdict: launched, watched, and gone when the verdict is there."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from pipeline.attempt.file import ATTEMPT_VARIABLE, RUN_VARIABLE, URI_VARIABLE, AttemptFile
+from pipeline.attempt.spool import Spool
+from pipeline.config import BudgetSection
+from pipeline.errors import InfrastructureFailure, StoreAway
+from pipeline.experiment.conclude import interrupted, verdict_at_exit
+from pipeline.experiment.watchdog import Watchdog
+from pipeline.health.verdict import Evidence, Verdict
+from pipeline.launchers.base import Job, Launcher
+from pipeline.launchers.exit import tail_of
+from pipeline.tracking.access import THEIR_WAITING
+from pipeline.tracking.store import Store
+
+OWN_TRAINER = (sys.executable, "-P", "-m", "pipeline.training")
+GRACE_SECONDS = 8.0
+"""For a trainer that is asked to end in good order: it finishes its update and writes a checkpoint."""
+
+
+class Supervisor:
+    """Runs the trainers of an experiment, one at a time.
+
+    Args:
+        ended: why nothing more is to run, or None while it may.
+        progress: called at each poll with the newest values of all metrics.
+        sign_of_life: called at each poll; may raise StoreAway.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        launcher: Launcher,
+        budget: BudgetSection,
+        poll_seconds: float,
+        ended: Callable[[], str | None],
+        progress: Callable[[Mapping[str, float]], None],
+        sign_of_life: Callable[[], None],
+    ) -> None:
+        self._store, self._launcher, self._budget, self._poll_seconds = store, launcher, budget, poll_seconds
+        self._ended, self._progress, self._sign_of_life = ended, progress, sign_of_life
+
+    def run(self, file: AttemptFile) -> Verdict:
+        """Launches the trainer and returns only when it and all its children are gone.
+
+        Raises:
+            InfrastructureFailure: the trainer cannot be started.
+        """
+        command = file.config.trainer.command or OWN_TRAINER
+        scratch = file.where.scratch
+        environment = {
+            **THEIR_WAITING,
+            URI_VARIABLE: self._store.uri,
+            RUN_VARIABLE: file.run_id,
+            ATTEMPT_VARIABLE: str(file.write()),
+            "TMPDIR": str(scratch),
+        }
+        scratch.mkdir(exist_ok=True)
+        try:
+            job = self._launcher.launch(command, environment, Path(file.folder))
+        except (OSError, ValueError) as error:
+            raise InfrastructureFailure(f"trainer.command: {command[0]!r} cannot be started: {error}") from error
+        try:
+            return self._watch(job, file)
+        finally:
+            job.kill()
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _watch(self, job: Job, file: AttemptFile) -> Verdict:
+        spool = Spool(Path(file.folder))
+        watchdog = Watchdog(self._store, file.run_id, file.config.health.build(), spool)
+        polled = time.monotonic()
+        while True:
+            ended = job.wait(min(self._poll_seconds, 0.5))
+            if (reason := self._ended()) is not None:
+                return _end_in_order(job, reason)
+            if ended is not None:
+                try:
+                    # What the metrics say comes before how the process ended.
+                    self._store.deliver(file.run_id, spool)
+                    verdict, _ = watchdog.final()
+                except InfrastructureFailure as error:
+                    return interrupted(str(error))
+                return verdict or verdict_at_exit(ended, logged=bool(watchdog.latest))
+            watchdog.silence()  # a look at its folder
+            if time.monotonic() - polled < self._poll_seconds:
+                continue
+            polled = time.monotonic()
+            try:
+                self._sign_of_life()
+                verdict = watchdog.poll()
+            except StoreAway:
+                verdict = None  # it may come back; training goes on, and keeps its metrics
+            except InfrastructureFailure as error:
+                return _end_in_order(job, str(error))
+            if verdict is not None:
+                return verdict
+            self._progress(watchdog.latest)
+            if (silence := watchdog.silence()) > self._budget.hang_after_seconds:
+                detail = {"silent for seconds": round(silence), "log_tail": tail_of(job.log)}
+                return Verdict(name="hang", evidence=(Evidence(rule="hang", detail=detail),))
+
+
+def _end_in_order(job: Job, reason: str) -> Verdict:
+    job.terminate()
+    job.wait(GRACE_SECONDS)
+    return interrupted(reason)

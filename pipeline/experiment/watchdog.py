@@ -1,0 +1,102 @@
+"""Watching one attempt: cheap polls of the latest values, a closer look at histories only when something stirs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+from pipeline.attempt.spool import Spool
+from pipeline.errors import StoreAway
+from pipeline.health.history import History
+from pipeline.health.monitor import judge, stirring, warnings
+from pipeline.health.rules import AnyRule
+from pipeline.health.verdict import Evidence, Verdict
+from pipeline.tracking.patience import Stopwatch
+from pipeline.tracking.store import Store
+
+_GAP_SECONDS = 2.0
+"""Between two looks, of which the silence is the sum: whoever watches looks twice a second, unless he was stopped."""
+
+
+class Watchdog:
+    """Follows a run's metrics in the store, and takes there what a trainer has left in its spool.
+
+    A poll is one call whose cost does not grow with the run. What it sees is judged by the rules; a rule that stirs
+    gets the complete histories of its own metrics, and only those decide. The verdict is then that of all rules on the
+    complete histories: the same that a finished run would get, whichever steps the polls have happened to see.
+    """
+
+    def __init__(self, store: Store, run_id: str, rules: Sequence[AnyRule], spool: Spool | None = None) -> None:
+        self._store, self.run_id, self.rules, self.spool = store, run_id, rules, spool
+        self.last_step = -1
+        self._last_seen: dict[str, tuple[int, float, int]] = {}
+        self._quiet = Stopwatch(_GAP_SECONDS)
+        self._spooled = self._sign_on_disk()
+        self.latest: dict[str, float] = {}
+        self._judged: dict[str, float] = {}
+
+    def poll(self) -> Verdict | None:
+        """Delivers, and looks once; a verdict if a failing rule has fired.
+
+        Raises:
+            StoreAway: the store does not answer now; nothing is lost by asking again later.
+            InfrastructureFailure: it is away for good.
+        """
+        try:
+            if self.spool is not None:
+                self._store.deliver(self.run_id, self.spool, once=True)
+            if not self._look(once=True):
+                return None
+            verdict, stirred = None, stirring(self.latest, self._judged, self.rules)
+            if stirred and judge(self.history(stirred, once=True), stirred) is not None:
+                # Another rule may have fired before, at a step that no poll has seen.
+                verdict = judge(self.history(self.rules, once=True), self.rules)
+            self._judged = self.latest
+            return verdict
+        except StoreAway:
+            self._last_seen = {}  # what was seen has not been judged
+            if self._spooled is None:  # nothing can be known of it now, so its silence means nothing
+                self._quiet.restart()
+            raise
+
+    def silence(self) -> float:
+        """Seconds since the run last said something new, in the store or in its folder, as far as somebody looked."""
+        spooled = self._sign_on_disk()
+        if spooled != self._spooled:
+            self._spooled = spooled
+            self._quiet.restart()
+        return self._quiet.look()
+
+    def final(self) -> tuple[Verdict | None, list[Evidence]]:
+        """The verdict on the complete histories, and the warnings; waits for a store that is away."""
+        self.refresh()
+        history = self.history(self.rules)
+        return judge(history, self.rules), warnings(history, self.rules)
+
+    def refresh(self) -> None:
+        """Looks at the latest values; waits for a store that is away."""
+        self._look(once=False)
+
+    def _look(self, *, once: bool) -> bool:
+        """Whether there is anything new."""
+        latest = self._store.latest(self.run_id, once=once)
+        if latest == self._last_seen:
+            return False
+        self._last_seen = latest
+        self._quiet.restart()
+        self.latest = {name: value for name, (_, value, _) in latest.items()}
+        self.last_step = max(step for step, _, _ in latest.values())
+        return True
+
+    def _sign_on_disk(self) -> tuple[int, int] | None:
+        """Changes whenever the trainer writes to its spool, whatever the clocks say."""
+        with contextlib.suppress(OSError):
+            if self.spool is not None:
+                status = self.spool.path.stat()
+                return status.st_size, status.st_mtime_ns
+        return None
+
+    def history(self, rules: Sequence[AnyRule], *, once: bool = False) -> History:
+        """The complete histories of the metrics of some rules, and the phases."""
+        names = dict.fromkeys(["phase", *(name for rule in rules for name in rule.metrics)])
+        return self._store.history(self.run_id, names, once=once)

@@ -1,0 +1,198 @@
+"""From an experiment's YAML file and `key.sub=value` overrides to a validated configuration, or one clear line."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from fallbacks.ladder import BUILT_IN, Ladder
+from pipeline.config import ExperimentConfig
+from pipeline.errors import BadInput
+
+_MOST_SEEDS = 500
+"""Each parent run has all of them in a tag."""
+
+
+def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
+    """The file's configuration with the overrides merged over it, wholly checked; nothing is written.
+
+    Raises:
+        BadInput: names the file or the key, the value, what is allowed and the nearest valid name.
+    """
+    path = Path(path)
+    return validate(merge(read_yaml(path), overrides, str(path)), str(path))
+
+
+def load_experiments(path: str | Path, overrides: Sequence[str] = ()) -> tuple[ExperimentConfig, ...]:
+    """The same, where `training.seed` may also be a list of seeds: one configuration for each, else alike.
+
+    A configuration itself always has one seed, so that nothing else needs to know of siblings.
+
+    Raises:
+        BadInput: as above; or the list is empty, or holds a seed twice.
+    """
+    path = Path(path)
+    data = merge(read_yaml(path), overrides, str(path))
+    given = data.get("training")
+    training: dict[str, Any] = given if isinstance(given, dict) else {}
+    seeds = training.get("seed")
+    if not isinstance(seeds, list):
+        return (validate(data, str(path)),)
+    if not seeds or len(set(map(str, seeds))) != len(seeds):
+        raise BadInput(f"{path}: training.seed: a list of seeds must hold each of them once, not {seeds}")
+    if len(seeds) > _MOST_SEEDS:
+        raise BadInput(f"{path}: training.seed: a list of seeds may hold {_MOST_SEEDS}, not {len(seeds)}")
+    return tuple(validate({**data, "training": {**training, "seed": seed}}, str(path)) for seed in seeds)
+
+
+def with_overrides(overrides: Sequence[str], data: Mapping[str, Any] | None = None) -> ExperimentConfig:
+    """The configuration of `key.sub=value` overrides over the defaults, or over another configuration's data.
+
+    Raises:
+        BadInput: as above.
+    """
+    return validate(merge(data or {}, overrides, "overrides"), "overrides")
+
+
+def read_yaml(path: Path) -> Any:
+    """An OmegaConf mapping. Raises BadInput: missing, unreadable, not YAML, not a mapping."""
+    if path.is_dir():
+        raise BadInput(f"{path}: is a folder, not an experiment's YAML file")
+    if not _is_file(path):
+        beside = [str(each) for each in sorted(path.parent.glob("*.y*ml"))] if path.parent.is_dir() else []
+        shipped = [str(each) for each in sorted(Path("experiments").glob("*.yaml"))]
+        raise BadInput(f"{path}: no such file" + _nearest(str(path), beside or shipped))
+    try:
+        loaded = OmegaConf.load(path)
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
+        raise BadInput(f"{path}: not readable as YAML: {_one_line(error)}") from error
+    if not OmegaConf.is_dict(loaded):
+        raise BadInput(f"{path}: must be a mapping of sections, such as `training:`, not a list")
+    return loaded
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # such as a name that is too long
+        return False
+
+
+def merge(file: Any, overrides: Iterable[str], source: str) -> dict[str, Any]:
+    """Defaults, the file's mapping over them, and `key.sub=value` overrides over both. Raises BadInput."""
+    words = list(overrides)
+    for word in words:
+        if not re.match(r"[^=.\s][^=\s]*=", word):
+            raise BadInput(f"{word}: not an override; write key.sub=value")
+        try:
+            OmegaConf.from_dotlist([word])
+        except (yaml.YAMLError, OmegaConfBaseException, TypeError, ValueError) as error:
+            raise BadInput(f"{word}: not readable as YAML: {_one_line(error)}") from error
+    try:
+        defaults = ExperimentConfig().model_dump(mode="json")
+        # An empty section (`training:` with nothing under it) means its defaults.
+        given = {key: file[key] for key in file if file[key] is not None or key not in defaults}
+        merged = OmegaConf.merge(defaults, given, OmegaConf.from_dotlist(words))
+        data = OmegaConf.to_container(merged, resolve=True)
+    except (yaml.YAMLError, OmegaConfBaseException, TypeError, ValueError) as error:
+        raise BadInput(f"{source}: {_one_line(error)} (overrides: {' '.join(words) or 'none'})") from error
+    assert isinstance(data, dict)
+    return {str(key): value for key, value in data.items()}
+
+
+def validate(data: dict[str, Any], source: str) -> ExperimentConfig:
+    """The configuration, with its ladder built once to see that every rung fits. Raises BadInput."""
+    try:
+        config = ExperimentConfig.model_validate(data)
+        ladder = Ladder(config)
+    except ValidationError as error:
+        raise BadInput(f"{source}: {explain(error)}") from error
+    except KeyError as error:
+        raise BadInput(f"{source}: ladder.rungs: a rung sets {error.args[0]}, which is no key") from error
+    except ValueError as error:
+        raise BadInput(f"{source}: {_one_line(error)}") from error
+    for each in (config, *ladder.configs):
+        if each.trainer.command is None:
+            from pipeline.environments.nethack import check_character, check_environment
+
+            if problem := check_environment(each.environment.id):
+                raise BadInput(f"{source}: environment.id: {problem}")
+            if problem := check_character(each.environment.character):
+                raise BadInput(f"{source}: environment.character: {problem}")
+    return config
+
+
+def explain(error: ValidationError, model: type[BaseModel] = ExperimentConfig) -> str:
+    """The first problem of a pydantic error as one line: key, value, what is allowed, nearest name that there is."""
+    problems = error.errors()
+    first = problems[0]
+    if first["loc"][:2] == ("ladder", "rungs") and isinstance(first["input"], dict):
+        first = next(each for each in problems if each["type"] != "literal_error")  # it is one written in YAML
+    inner = ("literal[", "function-", "CustomRung")  # pydantic's names for the members of a union
+    key = ".".join(str(part) for part in first["loc"] if not str(part).startswith(inner))
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 and not key.startswith("ladder.rungs") else ""
+    if key.startswith("ladder.rungs") and first["type"] in ("literal_error", "model_type", "model_attributes_type"):
+        return (
+            f"ladder.rungs: unknown rung {first['input']!r}{_nearest(str(first['input']), list(BUILT_IN))}; allowed: "
+            f"{', '.join(BUILT_IN)}, or {{name: …, set: {{key: value}}}}"
+        )
+    if first["type"] == "extra_forbidden":
+        return f"{key}: unknown key{nearest_key(key, model)}{more}"
+    # A check across keys names its key itself, relative to the section.
+    joint = "." if first["type"] == "value_error" and key else ": " if key else ""
+    return f"{key}{joint}{_complaint(first)}{more}"
+
+
+def _complaint(problem: ErrorDetails) -> str:
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    if problem["type"] == "value_error":
+        return message
+    if problem["type"] == "missing":
+        return "is missing"
+    if problem["type"] == "literal_error":
+        expected = problem["ctx"]["expected"].replace("'", "").split(" or ")
+        names = [name.strip() for part in expected for name in part.split(",")]
+        return (
+            f"unknown value {problem['input']!r}{_nearest(str(problem['input']), names)}; allowed: {', '.join(names)}"
+        )
+    return f"{message}, not {problem['input']!r}"
+
+
+def _valid_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    keys = []
+    for name, info in model.model_fields.items():
+        keys.append(f"{prefix}{name}")
+        candidates = [info.annotation, *get_args(info.annotation)]
+        for candidate in candidates:
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                keys += _valid_keys(candidate, f"{prefix}{name}.")
+    return keys
+
+
+def nearest_key(key: str, model: type[BaseModel] = ExperimentConfig) -> str:
+    """The same last word in another section, else the nearest key."""
+    keys = _valid_keys(model)
+    close = [each for each in keys if each.rpartition(".")[2] == key.rpartition(".")[2]]
+    close = close or difflib.get_close_matches(key, keys, n=1, cutoff=0.0)
+    return f"; nearest valid: {close[0]}"
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.0)
+    return f"; nearest: {close[0]}" if close else ""
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}: {error.problem}"
+    return " ".join(str(error).split())

@@ -1,0 +1,110 @@
+"""How a trainer's process ended, as its launcher saw it: exit code, signal, memory, disk, last words."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.attempt.file import EXIT_DISK_FULL, EXIT_KILLED, EXIT_OUT_OF_MEMORY
+
+LOG_LIMIT = 2**20
+"""Bytes of a trainer's log that are kept in the store; the whole of it stays in the attempt's folder."""
+_DISK_FULL = ("No space left on device", "Disk quota exceeded")
+_NO_ROOM = 2**16
+"""Bytes."""
+
+
+@dataclass(frozen=True)
+class Exit:
+    """The end of a process."""
+
+    code: int
+    """Its exit code; negative: killed by that signal."""
+    log_tail: tuple[str, ...] = ()
+    """The last lines that it printed."""
+    killed_for_memory: bool = False
+    """The kernel has killed it for want of memory."""
+    disk_full: bool = False
+    """It could not write a file for want of room."""
+
+    @classmethod
+    def of(cls, code: int, log: Path, kernel_kills: int) -> Exit:
+        """Reads the log of a process that has ended.
+
+        Args:
+            kernel_kills: how far :func:`kernel_kills` has risen while it ran.
+        """
+        tail = tuple(tail_of(log))
+        return cls(
+            code=code,
+            log_tail=tail,
+            killed_for_memory=code in (-signal.SIGKILL, EXIT_KILLED) and kernel_kills > 0,
+            disk_full=_ran_into_full_disk(code, log, tail),
+        )
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether it ran out of memory, by its exit code, its last words, or the kernel's counter."""
+        said = any("MemoryError" in line for line in self.log_tail[-3:])
+        return self.killed_for_memory or self.code == EXIT_OUT_OF_MEMORY or said
+
+    @property
+    def detail(self) -> dict[str, Any]:
+        """The evidence, by name."""
+        how: dict[str, Any] = {"signal": signal_name(-self.code)} if self.code < 0 else {"exit code": self.code}
+        if self.killed_for_memory:
+            how["by"] = "the kernel, for want of memory (oom_kill has risen)"
+        if self.disk_full:
+            how["disk"] = "full: a file could not be written; the checkpoints before it stand"
+        return how
+
+
+def _ran_into_full_disk(code: int, log: Path, tail: tuple[str, ...]) -> bool:
+    """A trainer says so by its exit code (errno's ENOSPC) or in its last words; or there is no room for these."""
+    said = any(words in line for line in tail[-3:] for words in _DISK_FULL)
+    return code == EXIT_DISK_FULL or (code != 0 and (said or shutil.disk_usage(log.parent).free < _NO_ROOM))
+
+
+def kernel_kills() -> int:
+    """Rises when the kernel kills a process for want of memory, in this process's cgroup or on the whole machine."""
+    counts = [_counter(Path("/proc/vmstat"), "oom_kill")]
+    for line in _lines(Path("/proc/self/cgroup")):
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory"):
+            version_2, version_1 = Path("/sys/fs/cgroup" + path), Path("/sys/fs/cgroup/memory" + path)
+            counts += [
+                _counter(version_2 / "memory.events", "oom_kill"),
+                _counter(version_1 / "memory.oom_control", "oom_kill"),
+            ]
+    return sum(counts)
+
+
+def _counter(path: Path, name: str) -> int:
+    return next((int(line.split()[1]) for line in _lines(path) if line.split()[0] == name), 0)
+
+
+def _lines(path: Path) -> list[str]:
+    with contextlib.suppress(OSError):
+        return path.read_text().splitlines()
+    return []
+
+
+def signal_name(number: int) -> str:
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+
+
+def tail_of(log: Path, lines: int = 20, size: int = 8192) -> list[str]:
+    """The last lines of a log that may be long."""
+    return end_of(log, size).splitlines()[-lines:]
+
+
+def end_of(log: Path, size: int = LOG_LIMIT) -> str:
+    """The last bytes of a log, as text."""
+    with contextlib.suppress(OSError), log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - size))
+        return file.read().decode(errors="replace")
+    return ""

@@ -1,1 +1,0 @@
-"""What outlives a process: who runs an experiment, how an attempt ended, its checkpoints, and going on with them."""

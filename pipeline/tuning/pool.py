@@ -1,0 +1,118 @@
+"""The workers of one machine: started, replaced when they are killed, ended in good order."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import EXIT_EXHAUSTED, EXIT_HEALTHY, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, InfrastructureFailure
+from pipeline.processes.group import ProcessGroup, start_leashed
+from pipeline.processes.signals import heeded
+
+RESTARTS = 5
+"""Of each worker, when it was killed or lost its storage."""
+_POLL_SECONDS = 0.5
+_PATIENCE_SECONDS = 40.0
+"""For workers that are asked to stop, whose trainers are given time too."""
+
+
+@dataclass
+class _Worker:
+    number: int
+    job: ProcessGroup
+    code: int | None = None
+    """Once it is done for good."""
+    restarts: int = 0
+    due: float | None = None
+    """When it is to be started again."""
+
+
+class Workers:
+    """So many processes with the same work to do."""
+
+    def __init__(self, count: int, assignment: str, folder: Path, say: Callable[[str], None]) -> None:
+        """`assignment`: what each finds in its standard input. Logs go to the folder; `say` takes news for a person."""
+        self._count, self._assignment, self._folder, self._say = count, assignment, folder, say
+        self._workers: list[_Worker] = []
+        self._asked_to_stop = threading.Event()
+
+    def run(self, watch: Callable[[int], None]) -> bool:
+        """Until all are done; False if somebody has asked to stop. `watch` is called with how many are at work.
+
+        They are killed with this process, whatever happens to it.
+
+        Raises:
+            InfrastructureFailure: none of them could go on.
+        """
+        with heeded(self._asked_to_stop), contextlib.ExitStack() as cleanup:
+            for number in range(self._count):
+                worker = _Worker(number, self._start(number))
+                self._workers.append(worker)
+                cleanup.callback(self._kill, worker)
+            while not self._asked_to_stop.is_set() and (at_work := self._at_work()):
+                watch(at_work)
+                time.sleep(_POLL_SECONDS)
+                for worker in self._workers:
+                    self._look_after(worker)
+            self._end_in_order()
+        gone = [worker for worker in self._workers if worker.code in (EXIT_INFRASTRUCTURE, EXIT_EXHAUSTED)]
+        if not self._asked_to_stop.is_set() and len(gone) == len(self._workers):
+            raise InfrastructureFailure(_last_words(gone[-1].job.log))
+        return not self._asked_to_stop.is_set() and all(worker.code != EXIT_INTERRUPTED for worker in self._workers)
+
+    def _at_work(self) -> int:
+        return sum(worker.code is None for worker in self._workers)
+
+    def _start(self, number: int) -> ProcessGroup:
+        log = self._folder / f"worker-{number}.log"
+        command = [sys.executable, "-P", "-m", "pipeline.tuning.worker"]
+        process = start_leashed(command, log, stdin=subprocess.PIPE)
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError), process.stdin:
+            process.stdin.write(self._assignment.encode())
+        return ProcessGroup(process, log)
+
+    def _look_after(self, worker: _Worker) -> None:
+        if worker.due is not None:
+            if time.monotonic() >= worker.due:
+                worker.due, worker.job = None, self._start(worker.number)
+            return
+        if worker.code is not None or (code := worker.job.wait(0)) is None:
+            return
+        if code in (EXIT_HEALTHY, EXIT_INTERRUPTED, EXIT_EXHAUSTED):
+            worker.code = code
+            return
+        how = f"was killed by signal {-code}" if code < 0 else f"ended: {_last_words(worker.job.log)}"
+        if worker.restarts == RESTARTS:
+            worker.code = EXIT_INFRASTRUCTURE
+            return
+        worker.restarts += 1
+        self._say(f"worker {worker.number} {how}; restart {worker.restarts} of {RESTARTS}")
+        # One that was killed is replaced at once; one whose storage is away gives it about a minute in all.
+        worker.due = time.monotonic() + (0 if code < 0 else 2**worker.restarts)
+
+    def _end_in_order(self) -> None:
+        for worker in self._workers:
+            if worker.code is None:
+                worker.job.terminate()
+        until = time.monotonic() + _PATIENCE_SECONDS
+        for worker in self._workers:
+            if worker.code is None:
+                worker.code = worker.job.wait(max(0.0, until - time.monotonic()))
+
+    def _kill(self, worker: _Worker) -> None:
+        worker.job.kill()
+
+
+def _last_words(log: Path) -> str:
+    with contextlib.suppress(OSError):
+        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        if lines:
+            return lines[-1].removeprefix("worker: ")
+    return "without a word"

@@ -1,0 +1,74 @@
+"""Metrics on their own disk: whole or not at all, once, in order."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from pipeline.attempt.spool import Report, Spool, SpoolWriter
+
+
+def steps(reports: list[Report]) -> list[int]:
+    return [each.step for each in reports]
+
+
+def test_reports_come_in_order_and_are_delivered_once(tmp_path: Path) -> None:
+    writer = SpoolWriter(Spool(tmp_path))
+    for step in range(1, 31):
+        assert writer.write({"x": 1.0 * step}, step)
+    spool = Spool(tmp_path)
+    first, position = spool.pending(20)
+    assert steps(first) == list(range(1, 21))
+    spool.mark(position)
+    again = Spool(tmp_path)  # of another process
+    rest, position = again.pending(20)
+    assert steps(rest) == list(range(21, 31))
+    again.mark(position)
+    assert Spool(tmp_path).pending() == ([], position)
+
+
+def test_what_is_repeated_is_not_reported_again_but_is_a_sign_of_life(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    writer = SpoolWriter(spool)
+    assert writer.write({"x": 1.0}, 64) and writer.write({"x": 2.0}, 128)
+    continued = SpoolWriter(Spool(tmp_path))
+    before = spool.path.stat().st_mtime_ns
+    assert not continued.write({"x": 1.0}, 64) and not continued.write({"x": 2.0}, 128)
+    assert spool.path.stat().st_mtime_ns != before
+    assert continued.write({"x": 3.0}, 192)
+    assert steps(spool.read(0)[0]) == [64, 128, 192]
+
+
+NO_REPORT = b'{"time": 1, "step": 2, "metrics": [3]}\n'
+
+
+@pytest.mark.parametrize("torn", [b'{"time": 1, "step": 2, "met', b"\0\0\0\0\n", b"\0\0", b"null\n", NO_REPORT])
+def test_half_a_line_after_a_power_cut_is_dropped(torn: bytes, tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    SpoolWriter(spool).write({"x": 1.0}, 64)
+    with spool.path.open("ab") as file:
+        file.write(torn)
+    assert steps(spool.read(0)[0]) == [64]
+    assert SpoolWriter(spool).write({"x": 2.0}, 128)
+    assert steps(spool.read(0)[0]) == [64, 128]
+
+
+def test_values_that_are_not_finite_are_counted(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    SpoolWriter(spool).write({"x": math.nan, "y": math.inf, "z": 1.0}, 1)
+    assert spool.read(0)[0][0].metrics == {"z": 1.0, "nonfinite_metrics": 2.0}
+
+
+def test_lost_mark_delivers_everything_once_more(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    SpoolWriter(spool).write({"x": 1.0}, 1)
+    spool.mark(spool.pending()[1])
+    (tmp_path / "metrics.delivered").write_text("")
+    assert steps(Spool(tmp_path).pending()[0]) == [1]
+
+
+def test_what_the_store_has_is_not_reported_again_even_if_the_spool_is_lost(tmp_path: Path) -> None:
+    writer = SpoolWriter(Spool(tmp_path), reported_step=128)
+    assert not writer.write({"x": 1.0}, 128) and writer.write({"x": 1.0}, 192)

@@ -1,0 +1,71 @@
+"""The notification hook, with real commands: told everything, and harmless whatever they do."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipeline.callbacks import notify
+from pipeline.callbacks.notify import Notifier
+from pipeline.config import ExperimentConfig
+
+
+def told(command: list[str] | None, facts: dict[str, object]) -> tuple[list[str], float]:
+    """What was complained of, and how long it took."""
+    complaints: list[str] = []
+    began = time.monotonic()
+    Notifier(command, complaints.append).notify("verdict", facts)
+    return complaints, time.monotonic() - began
+
+
+def test_facts_come_as_json(tmp_path: Path) -> None:
+    said = tmp_path / "said.json"
+    facts = {"rung": "v3", "score": 12.5, "evidence": "α < 0.3 “here”", "none": None}
+    assert told(["sh", "-c", f"cat > {said}"], facts)[0] == []
+    assert json.loads(said.read_text()) == {"event": "verdict", **facts}
+
+
+def test_no_shell(tmp_path: Path) -> None:
+    told(["touch", f"{tmp_path}/a; touch {tmp_path}/b"], {})
+    assert not (tmp_path / "b").exists()
+
+
+def test_nothing_is_run_by_default() -> None:
+    assert ExperimentConfig().notify.command is None
+    assert told(None, {})[0] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "complaint"),
+    [
+        (["/no/such/program"], "could not be started"),
+        (["sh", "-c", "echo the server is out >&2; exit 3"], "exit code 3: the server is out"),
+        (["sh", "-c", "kill -SEGV $$"], "exit code -11"),
+        (["a\0b"], "could not be started"),
+    ],
+    ids=["missing", "failing", "crashing", "nonsense"],
+)
+def test_failures_are_said_and_nothing_more(command: list[str], complaint: str) -> None:
+    (said,), _ = told(command, {})
+    assert complaint in said
+
+
+def test_input_that_nobody_reads_and_much_output() -> None:
+    assert told(["sh", "-c", "yes | head -c 3000000"], {"big": "x" * 3_000_000})[0] == []
+
+
+def test_hanging_command_is_ended_with_its_children(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(notify, "PATIENCE_SECONDS", 0.7)
+    child = tmp_path / "child"
+    (said,), seconds = told(["sh", "-c", f"sleep 60 & echo $! > {child}; wait"], {})
+    assert "took longer than 0.7 s" in said and seconds < 5
+    number = int(child.read_text())
+    for _ in range(50):
+        if not psutil.pid_exists(number) or psutil.Process(number).status() == psutil.STATUS_ZOMBIE:
+            return
+        time.sleep(0.1)
+    raise AssertionError("the child lives")
