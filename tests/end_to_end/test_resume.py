@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 from mlflow.entities import Run
-from pipeline.survival import recovery
+from pipeline.experiment import recovery
 
 from pipeline.config import ExperimentConfig
 from pipeline.experiment.past import read_config
