@@ -87,7 +87,7 @@ def worker_killed(scene: Scene) -> Struck:
     found = _trainers(scene.root)
     for each in found:
         with contextlib.suppress(psutil.Error):
-            if each.ppid() in {other.pid for other in found}:
+            if each.name().startswith("worker"):
                 each.kill()
                 return Struck.TRAINER
     return Struck.NOBODY

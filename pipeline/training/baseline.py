@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.config import ExperimentConfig
 from pipeline.environments.vector import random_episodes
-from pipeline.processes.leash import die_with_parent
+from pipeline.processes.leash import call_itself, die_with_parent
 from pipeline.training.measure import bootstrap_mean
 
 log = logging.getLogger("trainer")
@@ -87,6 +87,7 @@ def _play(owner: int, connection: Connection, inherited: Connection, config: Exp
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     inherited.close()
+    call_itself("random baseline")
     die_with_parent(owner)
     os.nice(19)
     with contextlib.suppress(BrokenPipeError):

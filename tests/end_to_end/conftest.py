@@ -211,8 +211,7 @@ class Experiment:
 
     def worker(self) -> psutil.Process:
         """The process that a trainer with two workers has beside its own."""
-        trainers = self.trainers()
-        (found,) = (each for each in trainers if each.ppid() in {other.pid for other in trainers})
+        (found,) = (each for each in self.trainers() if each.name().startswith("worker"))
         return found
 
     def wait_for_updates(self, count: int, process: subprocess.Popen[str], seconds: float = 120) -> None:
