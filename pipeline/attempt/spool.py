@@ -96,6 +96,7 @@ class SpoolWriter:
         reports, self._end = spool.read(0)
         self._file.truncate(self._end)  # half a line, if the power failed while it was written
         spooled = max((each.step for each in reports), default=None)
+        self._names = {name for each in reports for name in each.metrics}
         self._last_step = max((each for each in (reported_step, spooled) if each is not None), default=None)
 
     def write(self, metrics: Mapping[str, float], step: int) -> bool:
@@ -116,10 +117,13 @@ class SpoolWriter:
     def write_late(self, metrics: Mapping[str, float], step: int) -> None:
         """Adds metrics of a step of which, or after which, others have been reported already.
 
+        What an earlier process has reported under the same names stands, and is not reported again.
+
         Raises:
             OSError: as above.
         """
-        self._add(metrics, step)
+        if not self._names.issuperset(metrics):
+            self._add(metrics, step)
 
     def _add(self, metrics: Mapping[str, float], step: int) -> None:
         now = int(time.time() * 1000)

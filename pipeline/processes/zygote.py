@@ -187,6 +187,7 @@ class Zygote:
             errors=None if errors is None else str(errors),
             folder=None if folder is None else str(folder),
             first=first,
+            umask=_umask(),
         )
         try:
             self._connection.send_bytes(json.dumps(vars(request)).encode())
@@ -239,6 +240,17 @@ def _can_fork_itself(modules: Sequence[str]) -> bool:
     return all(module in sys.modules for module in modules) and threading.active_count() == 1
 
 
+def _umask() -> int:
+    """This process's."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    usual = os.umask(0o077)
+    os.umask(usual)
+    return usual
+
+
 def _environment() -> dict[str, str]:
     """Variables with which a zygote is started: one thread, and room for what its processes will be told."""
     return {"OPENBLAS_NUM_THREADS": "1", _ROOM: "x" * _ROOM_BYTES}
@@ -254,6 +266,7 @@ class _Request:
     errors: str | None
     folder: str | None
     first: str | None
+    umask: int
 
 
 # The zygote's process
@@ -338,6 +351,7 @@ def _run(request: _Request) -> int:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     leash.go_first()
+    os.umask(request.umask)
     if request.folder is not None:
         os.chdir(request.folder)
     _set_environment(request.environment, request.first)

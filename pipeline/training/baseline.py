@@ -32,7 +32,7 @@ def measure_random(config: ExperimentConfig) -> dict[str, float]:
 class Baseline:
     """The baseline of a training that has just begun.
 
-    A forked process plays it, at the lowest priority. Where this process has threads, which a fork would lose, it is
+    A forked process plays it, at a low priority. Where this process has threads, which a fork would lose, it is
     played here, before the constructor returns.
 
     Args:
@@ -89,6 +89,6 @@ def _play(owner: int, connection: Connection, inherited: Connection, config: Exp
     inherited.close()
     call_itself("random baseline")
     die_with_parent(owner)
-    os.nice(19)
+    os.nice(5)  # the training comes first
     with contextlib.suppress(BrokenPipeError):
         connection.send(measure_random(config))

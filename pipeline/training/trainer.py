@@ -87,7 +87,7 @@ class Trainer:
         self.scores: deque[float] = deque(maxlen=training.score_window)
         self.best_score: float | None = None
         self.faults: list[PendingFault] = []
-        self.after_update: Callable[[], None] = lambda: None
+        self.after_update: Callable[[bool], None] = lambda checkpoint_follows: None
         self._updates_here = 0
         self._reporting = 0.0
         self._best_saved = -1e30  # finite, as all of a checkpoint must be
@@ -122,8 +122,9 @@ class Trainer:
             self._updates_here += 1
             seconds = {"collect": collected - started, "update": time.perf_counter() - collected}
             self._report(played, measured | learnt, seconds)
-            self.after_update()
-            if self.finished >= checkpoint_due:
+            checkpoint_follows = self.finished >= checkpoint_due
+            self.after_update(checkpoint_follows)
+            if checkpoint_follows:
                 self.save()
                 checkpoint_due = self._next_checkpoint()
         self.save()
@@ -345,7 +346,8 @@ def run_attempt(attempt: AttemptFile, report: Log, report_late: Log, beside: lis
     Args:
         report: called with the metrics of each update, and environment steps.
         report_late: the same for metrics that belong to steps of which others have been reported already.
-        baseline: its result belongs to the steps at which the attempt begins.
+        baseline: its result belongs to the steps at which the attempt begins. It is there with the first checkpoint, so
+            that an attempt that starts from one need not play it again.
     """
     trainer = Trainer(attempt.config, Path(attempt.folder), report, attempt.number, beside)
     for name in (signal.SIGTERM, signal.SIGINT):
@@ -354,18 +356,17 @@ def run_attempt(attempt: AttemptFile, report: Log, report_late: Log, beside: lis
     start = attempt.resume_from or attempt.warm_start
     if start is not None:
         trainer.start_from(start)
-    began = trainer.steps
+    began = 0 if attempt.resume_from else trainer.steps
 
-    def report_baseline(*, wait: bool = False) -> None:
+    def report_baseline(wait: bool) -> None:
         if (found := baseline.result(wait=wait)) is not None:
             report_late(found, began)
 
     trainer.after_update = report_baseline
     try:
-        report_baseline()
+        report_baseline(False)
         done = trainer.train()
-        if done:
-            report_baseline(wait=True)
+        report_baseline(done)
         return done
     finally:
         baseline.close()

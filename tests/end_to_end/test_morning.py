@@ -145,7 +145,7 @@ def test_status_follows_until_nothing_runs(experiment: Any, tmp_path: Path) -> N
     process = made.start()
     made.wait_for_updates(1, process)
     command = [*made.command[:3], "status", "--follow", f"tracking.root={made.root}"]
-    follower = made.start(command)
+    follower = made.start(command, stdout=subprocess.PIPE)
     assert follower.stdout is not None
     until = time.monotonic() + 100
     while "0 v3" not in (said := follower.stdout.readline()):  # the attempt's row; it speaks once a minute
