@@ -16,10 +16,13 @@ from fallbacks.v2_router_gat import V2_ROUTER_GAT
 from fallbacks.v3 import V3
 from pipeline.attempt.file import WarmStart
 from pipeline.attempt.record import Attempt
-from pipeline.config import ExperimentConfig
+from pipeline.config import RUNGS, ExperimentConfig
 from pipeline.health.verdict import Verdict
 
 BUILT_IN = {rung.name: rung for rung in (V3, FREEZE_GAT, SOFTMAX_ONLY, TWO_EXPERTS, V2_ROUTER_GAT)}
+"""The rungs that ship, in their order, by name."""
+if tuple(BUILT_IN) != RUNGS:  # the configuration may not import the rungs, and names them
+    raise ImportError(f"RUNGS of pipeline/config.py names {RUNGS}, and fallbacks/ladder.py has {tuple(BUILT_IN)}")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pipeline.attempt.file import Carry
 from pipeline.config import ExperimentConfig, PolicySection
-from pipeline.health.verdict import TrainingFailure
+from pipeline.health.verdict import TrainingVerdict
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Rung:
     carry: Carry = Carry()
     needs: Literal["a graph encoder", "V3's router", "experts"] | None = None
     """What a policy must have for this rung to change anything."""
-    addresses: tuple[TrainingFailure, ...] | None = None
+    addresses: tuple[TrainingVerdict, ...] | None = None
     """The failures whose cause it may remove; None: any. `ladder.guided` skips it after others."""
 
     def check(self, base: PolicySection) -> None:

@@ -15,7 +15,7 @@ from pipeline.errors import BadInput
 from pipeline.experiment_file import merge, validate, with_overrides
 from pipeline.health.history import History
 from pipeline.health.monitor import judge
-from pipeline.health.rules import AnyRule, Rule
+from pipeline.health.rule import Rule
 from pipeline.health.verdict import Verdict
 from pipeline.tracking.store import Store, has_store, tracking_root, tracking_uri
 
@@ -28,7 +28,7 @@ class Case:
     """The run's id, or the file's name."""
     title: str
     history: History
-    rules: tuple[AnyRule, ...]
+    rules: tuple[Rule, ...]
     recorded: str | None = None
     """The verdict that the run has in the store, if any."""
 
@@ -104,23 +104,13 @@ def report(case: Case, console: Console, out: Path | None = None) -> Verdict | N
     return verdict
 
 
-def _outcome(rule: AnyRule, history: History) -> tuple[str, str, str | None]:
+def _outcome(rule: Rule, history: History) -> tuple[str, str, str | None]:
     """What happened, why, and how the line is coloured."""
-    missing = [metric for metric in rule.metrics if metric not in history]
-    if missing:
+    if missing := rule.missing(history):
         return "not measured", f"{', '.join(missing)} was never logged", "dim"
     firings = rule.firings(history)
     if firings:
         again = f", {len(firings)} times" if len(firings) > 1 else ""
         colour = "red" if rule.action == "fail" else "yellow"
         return f"fired at step {firings[0].detection_step}{again}", firings[0].sentence(), colour
-    if isinstance(rule, Rule):
-        closest = rule.closest(history)
-        if closest is None:
-            return "quiet", f"the history ends in the grace period of {rule.grace} updates", None
-        first = rule.conditions[0]
-        values = history.series(first.metric)[1]
-        extremes = f"{values.min():.3g} – {values.max():.3g}"
-        reached = f"at most {closest[0]} of {rule.window} updates, fires at {rule.patience}"
-        return "quiet", f"{first.metric} {extremes}, {first.threshold()} counts; {reached}", None
-    return "quiet", "never certain that the gain is small", None
+    return "quiet", rule.explain(history), None

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.health.definitions import DEFINITIONS, Definition
+from pipeline.health.rule import Rule
 from pipeline.health.rule_sets import BANDS, RULE_SETS
-from pipeline.health.rules import AnyRule, Rule
 from pipeline.health.verdict import MEANINGS
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "health.md"
-_PHASES = ("warm-up", "transition", "fine-tune")
 
 _HEAD = """# Health: what is watched, and when a run has failed
 
@@ -84,23 +83,13 @@ def render() -> str:
 
 
 def _escaped(definition: Definition) -> Definition:
-    """With bars that do not end a cell."""
+    """The definition with its bars escaped, so that none ends a cell of a table."""
     return Definition(**{name: value.replace("|", "\\|") for name, value in vars(definition).items()})
 
 
-def _row(rule: AnyRule) -> str:
-    if isinstance(rule, Rule):
-        condition = " and ".join(f"`{each.metric}` {each.threshold()}" for each in rule.conditions)
-        when = f"{rule.patience} of {rule.window} updates"
-        when += f", not the first {rule.grace}" if rule.grace else ""
-    else:
-        condition = (
-            f"upper 95 % bound of the gain in `{rule.metric}` over {rule.window_episodes} episodes "
-            f"< {rule.relative_gain:.0%} of its mean"
-        )
-        when = f"{rule.patience} checks in a row, one every {rule.check_every} episodes"
-    when += "" if rule.phases is None else ", in " + ", ".join(_PHASES[phase] for phase in rule.phases)
-    return f"| {rule.name} | `{rule.verdict}` | {condition} | {when} | {rule.action} |"
+def _row(rule: Rule) -> str:
+    words = rule.describe()
+    return f"| {rule.name} | `{rule.verdict}` | {words.condition} | {words.when} | {rule.action} |"
 
 
 if __name__ == "__main__":

@@ -5,34 +5,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.health.rules import FINETUNE, TRANSITION, WARMUP, AnyRule, Condition, PlateauRule, Rule
+from pipeline.health.phase import Phase
+from pipeline.health.plateau import PlateauRule
+from pipeline.health.rule import Rule
+from pipeline.health.threshold import Condition, ThresholdRule
 
-SEED: tuple[AnyRule, ...] = (
-    Rule(
+SEED: tuple[Rule, ...] = (
+    ThresholdRule(
         name="alpha_entropy_low",
         verdict="expert_collapse",
         conditions=(Condition(metric="alpha_entropy", below=0.3),),
         meaning="The brief: α-entropy < 0.3. A sparse router that has specialised is there too.",
     ),
-    Rule(
+    ThresholdRule(
         name="alpha_entropy_high",
         verdict="router_indecision",
         conditions=(Condition(metric="alpha_entropy", above=1.2),),
         meaning="The brief: α-entropy > 1.2. Softmax warm-up sits at ln 4 = 1.386 by design.",
     ),
-    Rule(
+    ThresholdRule(
         name="expert_usage",
         verdict="expert_collapse",
         conditions=(Condition(metric="expert_usage_max", above=0.8),),
         meaning="The brief: one expert used > 80 %.",
     ),
-    Rule(
+    ThresholdRule(
         name="gat_attention_variance",
         verdict="gat_oversmoothing",
         conditions=(Condition(metric="gat_attention_variance_raw", below=0.05),),
         meaning="The brief: attention variance < 0.05. Unreachably high for nodes of degree 19 and more.",
     ),
-    Rule(
+    ThresholdRule(
         name="gradient_norm",
         verdict="gradient_explosion",
         conditions=(Condition(metric="gradient_norm", above=10.0),),
@@ -41,14 +44,14 @@ SEED: tuple[AnyRule, ...] = (
     PlateauRule(meaning="The brief: score unchanged for long."),
 )
 
-V3: tuple[AnyRule, ...] = (
-    Rule(
+V3: tuple[Rule, ...] = (
+    ThresholdRule(
         name="rollbacks",
         verdict="numerical_instability",
         conditions=(Condition(metric="rollbacks", above=3),),
         meaning="More than three times the training had to go back to the last finite state.",
     ),
-    Rule(
+    ThresholdRule(
         name="nonfinite_batches",
         verdict="numerical_instability",
         conditions=(Condition(metric="nonfinite_batches", above=0),),
@@ -56,7 +59,7 @@ V3: tuple[AnyRule, ...] = (
         patience=16,
         meaning="Minibatches with a NaN or Inf in nearly every update: skipped, but it does not stop.",
     ),
-    Rule(
+    ThresholdRule(
         name="gradient_jump",
         verdict="gradient_explosion",
         conditions=(Condition(metric="gradient_norm", above=10.0, above_median=5.0),),
@@ -66,7 +69,7 @@ V3: tuple[AnyRule, ...] = (
         meaning="Norm before clipping, mean of the update's minibatches: five updates in a row above 10 and above five "
         "times the run's own median. The level depends on the reward's scale, so the bound follows the run.",
     ),
-    Rule(
+    ThresholdRule(
         name="gradient_outliers",
         verdict="gradient_explosion",
         conditions=(Condition(metric="gradient_norm", above=10.0, above_mad=3.0),),
@@ -76,7 +79,7 @@ V3: tuple[AnyRule, ...] = (
         meaning="Three of five updates above 10 and more than 3 MAD above the run's own median, in logarithms. "
         "Healthy sparse routing reaches 6. A single spike is harmless: clipping takes care of it.",
     ),
-    Rule(
+    ThresholdRule(
         name="gradient_level",
         verdict="gradient_explosion",
         conditions=(Condition(metric="gradient_norm", above=100.0),),
@@ -85,14 +88,14 @@ V3: tuple[AnyRule, ...] = (
         meaning="Ten times above any healthy level, twice in five updates: also where the run has no median of its own "
         "yet, and where the weights saturate after the explosion and no gradient is left.",
     ),
-    Rule(
+    ThresholdRule(
         name="gradient_damage",
         verdict="gradient_explosion",
         conditions=(Condition(metric="gradient_norm", above=100.0), Condition(metric="approx_kl", above=0.5)),
         meaning="A single explosion that clipping did not hold, and that changed the policy twenty times as much as a "
         "healthy update does: what is left afterwards looks calm, and is ruined.",
     ),
-    Rule(
+    ThresholdRule(
         name="smoothing",
         verdict="gat_oversmoothing",
         conditions=(
@@ -105,7 +108,7 @@ V3: tuple[AnyRule, ...] = (
         meaning="Neighbours' features after the GAT are alike (mean cosine; at most 0.78 in healthy runs), and "
         "attention says why: uniform, or saturated on one edge. Low variance alone is how a healthy encoder begins.",
     ),
-    Rule(
+    ThresholdRule(
         name="identical_nodes",
         verdict="gat_oversmoothing",
         conditions=(Condition(metric="gat_smoothing", above=0.95),),
@@ -114,7 +117,7 @@ V3: tuple[AnyRule, ...] = (
         patience=8,
         meaning="All nodes alike, whatever attention does.",
     ),
-    Rule(
+    ThresholdRule(
         name="load",
         verdict="expert_collapse",
         conditions=(Condition(metric="expert_usage_excess", above=0.73),),
@@ -124,7 +127,7 @@ V3: tuple[AnyRule, ...] = (
         meaning="(max ᾱ − 1/E) / (1 − 1/E): 0.73 is 80 % for four experts, 87 % for two. It is the load that "
         "collapses: low α-entropy under a balanced load is specialisation, the goal.",
     ),
-    Rule(
+    ThresholdRule(
         name="dead_expert",
         verdict="expert_collapse",
         conditions=(Condition(metric="expert_usage_min", below=0.001),),
@@ -132,20 +135,20 @@ V3: tuple[AnyRule, ...] = (
         patience=10,
         meaning="One expert is hardly ever chosen any more; in no update of a healthy run has it been so.",
     ),
-    Rule(
+    ThresholdRule(
         name="indecision",
         verdict="router_indecision",
         conditions=(
             Condition(metric="alpha_entropy_ratio", above=0.866),
             Condition(metric="sparse_share", above=0.5),
         ),
-        phases=(FINETUNE,),
+        phases=(Phase.FINETUNE,),
         window=50,
         patience=50,
         action="warn",
         meaning="Past warm-up α is still near uniform. It costs sparsity, not the policy: a warning.",
     ),
-    Rule(
+    ThresholdRule(
         name="no_reward",
         verdict="reward_plateau",
         conditions=(Condition(metric="reward_std", below=1e-6),),
@@ -153,17 +156,17 @@ V3: tuple[AnyRule, ...] = (
         patience=10,
         meaning="Every action was rewarded alike in ten updates: there is nothing to learn from. Look at the shaping.",
     ),
-    Rule(
+    ThresholdRule(
         name="no_learning",
         verdict="reward_plateau",
         conditions=(Condition(metric="approx_kl", above=-1e-12, below=1e-12),),
-        phases=(WARMUP, TRANSITION),
+        phases=(Phase.WARMUP, Phase.TRANSITION),
         window=10,
         patience=10,
         meaning="The updates do not change the policy at all, so the score cannot rise. A learning rate of 0, or "
         "weights so saturated that no gradient is left. A small change may be healthy: with few steps an update, 2e-9.",
     ),
-    Rule(
+    ThresholdRule(
         name="stuck_policy",
         verdict="reward_plateau",
         conditions=(Condition(metric="entropy", below=0.2),),
@@ -173,7 +176,7 @@ V3: tuple[AnyRule, ...] = (
         "A higher entropy coefficient.",
     ),
     PlateauRule(
-        phases=(WARMUP, TRANSITION),
+        phases=(Phase.WARMUP, Phase.TRANSITION),
         meaning="The score has stopped rising: with 95 % confidence the gain over the last 1000 episodes is below a "
         "tenth of the mean. Reward shaping, a higher entropy coefficient, more exploration.",
     ),
@@ -182,7 +185,7 @@ V3: tuple[AnyRule, ...] = (
         window_episodes=2500,
         relative_gain=0.25,
         check_every=250,
-        phases=(WARMUP, TRANSITION),
+        phases=(Phase.WARMUP, Phase.TRANSITION),
         meaning="The same bound, a tenth of the mean for each 1000 episodes, over a window in which a score that only "
         "stands still can be told: single games vary as much as the mean, so over 1000 episodes hardly any but a "
         "falling score is *certainly* not rising. It needs 2750 episodes before fine-tune in one attempt, and one that "
@@ -190,14 +193,14 @@ V3: tuple[AnyRule, ...] = (
     ),
     PlateauRule(
         name="late_plateau",
-        phases=(FINETUNE,),
+        phases=(Phase.FINETUNE,),
         action="warn",
         meaning="The same in fine-tune, where the learning rate is a tenth and less: there it is how a run converges, "
         "and no failure.",
     ),
 )
 
-RULE_SETS: dict[str, tuple[AnyRule, ...]] = {"v3": V3, "seed": SEED}
+RULE_SETS: dict[str, tuple[Rule, ...]] = {"v3": V3, "seed": SEED}
 
 
 @dataclass(frozen=True)
@@ -245,7 +248,7 @@ BANDS = (
         "alpha_entropy_ratio",
         (0.5 / _LN4, 1.0 / _LN4),
         (0.3 / _LN4, 1.2 / _LN4),
-        upper_counts_when=(("sparse_share", 0.5), ("phase", TRANSITION)),
+        upper_counts_when=(("sparse_share", 0.5), ("phase", Phase.TRANSITION)),
         lower_counts_when=(("expert_usage_excess", 0.73),),  # low under a balanced load is specialisation, the goal
     ),
     # 40 % and 80 % of four experts, as the excess over an even load: the same for any number of them.

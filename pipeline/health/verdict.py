@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
-TrainingFailure = Literal[
+TrainingVerdict = Literal[
     "expert_collapse",
     "router_indecision",
     "gat_oversmoothing",
@@ -14,11 +14,11 @@ TrainingFailure = Literal[
     "numerical_instability",
     "reward_plateau",
 ]
-InfrastructureFailure = Literal["crash", "hang", "out_of_memory"]
-VerdictName = Literal["healthy", "interrupted"] | TrainingFailure | InfrastructureFailure
+InfrastructureVerdict = Literal["crash", "hang", "out_of_memory"]
+VerdictName = Literal["healthy", "interrupted"] | TrainingVerdict | InfrastructureVerdict
 
-TRAINING_FAILURES: tuple[str, ...] = get_args(TrainingFailure)
-INFRASTRUCTURE_FAILURES: tuple[str, ...] = get_args(InfrastructureFailure)
+TRAINING_FAILURES: tuple[str, ...] = get_args(TrainingVerdict)
+INFRASTRUCTURE_FAILURES: tuple[str, ...] = get_args(InfrastructureVerdict)
 MEANINGS: dict[str, str] = {
     "healthy": "trained to the end; no rule fired",
     "expert_collapse": "one expert takes nearly all samples, or one is never chosen",

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import math
 
-from pipeline.config import Phase, PhasesSection, TrainingSection
+from pipeline.config import PhasesSection, TrainingSection
+from pipeline.health.phase import Phase
 
-WARMUP, TRANSITION, FINETUNE = 0, 1, 2
 
-
-def phase_at(episode: int, phases: PhasesSection) -> int:
-    """0 warm-up, 1 transition, 2 fine-tune, by the number of finished episodes."""
+def phase_at(episode: int, phases: PhasesSection) -> Phase:
+    """The phase in which an episode is played that begins after so many finished ones."""
     if episode < phases.warmup_until:
-        return WARMUP
-    return TRANSITION if episode < phases.transition_until else FINETUNE
-
-
-def phase_settings(phase: int, phases: PhasesSection) -> Phase:
-    return (phases.warmup, phases.transition, phases.finetune)[phase]
+        return Phase.WARMUP
+    return Phase.TRANSITION if episode < phases.transition_until else Phase.FINETUNE
 
 
 def temperature_at(episode: int, phases: PhasesSection) -> float:
@@ -26,11 +21,11 @@ def temperature_at(episode: int, phases: PhasesSection) -> float:
     A phase whose routing is softmax has temperature 1: the annealing is sparsemax's.
     """
     phase = phase_at(episode, phases)
-    if phase_settings(phase, phases).routing == "softmax":
+    if phases.of(phase).routing == "softmax":
         return 1.0
-    if phase == WARMUP:
+    if phase == Phase.WARMUP:
         return phases.temperature_start
-    if phase == FINETUNE:
+    if phase == Phase.FINETUNE:
         return phases.temperature_end
     progress = (episode - phases.warmup_until) / (phases.transition_until - phases.warmup_until)
     return phases.temperature_start + progress * (phases.temperature_end - phases.temperature_start)
@@ -49,4 +44,4 @@ def learning_rate_at(
     if training.cosine:
         progress = min(1.0, episode / training.episodes)
         cosine = training.cosine_floor + (1 - training.cosine_floor) * (1 + math.cos(math.pi * progress)) / 2
-    return training.learning_rate * phase_settings(phase, phases).learning_rate_factor * warmup * cosine
+    return training.learning_rate * phases.of(phase).learning_rate_factor * warmup * cosine
