@@ -1,4 +1,4 @@
-"""Second fallback: no sparsemax, softmax routing in every phase."""
+"""Second fallback: softmax routing in every phase, never sparsemax."""
 
 from fallbacks.rung import Rung, setting
 from pipeline.health.phase import Phase

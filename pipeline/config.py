@@ -52,7 +52,7 @@ class Shaping(Section):
     descent: float = 3.0
     """For each dungeon level deeper than any before in this episode."""
     stairs: float = 0.1
-    """For each square by which the hero gets nearer, than ever before on this level, to known stairs down."""
+    """For each square by which the hero gets nearer to known stairs down than ever before on this level."""
 
 
 class EnvironmentSection(Section):
@@ -99,7 +99,7 @@ class PolicySection(Section):
     gat_frozen: bool = False
     """The graph encoder's parameters are not trained."""
     attention_temperature: Positive = 1.0
-    """Divides the attention scores: towards 0 each node attends to one other, far above 1 to all alike."""
+    """Divides the attention scores: near 0 each node attends to one other, far above 1 to all alike."""
     router_bias: tuple[float, ...] = _sequence(())
     """The router's logits at initialisation, one for each expert; empty: all 0."""
     gumbel_temperature: Positive = 1.0
@@ -136,11 +136,11 @@ class TrainingSection(Section):
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     """Threads of one tensor operation; more than one seldom pays at these sizes."""
     workers: Annotated[int, Field(ge=1, le=64)] = 2
-    """The games, and the samples of each minibatch, are divided among so many, in equal parts (rounded up).
-    Another number is another run."""
+    """Workers that share the games and the samples of each minibatch in equal parts (rounded up).
+    Another number gives other results."""
     parallel: bool = True
-    """Each worker in a process of its own, where there is a core for each and the device is the CPU; else one after
-    another. The numbers are the same bit for bit."""
+    """Each worker has a process of its own, if there is a core for each and the device is the CPU; otherwise they take
+    turns. The results are the same bit for bit."""
     rollout_steps: PositiveInt = 128
     """Steps of each environment between two updates."""
 
@@ -213,7 +213,7 @@ class HealthSection(Section):
     override: dict[str, dict[str, Any]] = {}
     """Fields of rules to change, by the rule's name: `{reward_plateau: {window_episodes: 400}}`."""
     extra: tuple[ThresholdRule, ...] = _sequence(())
-    """Rules of your own, of any logged metric."""
+    """Rules of your own on any logged metric."""
     poll_seconds: Positive = 3.0
 
     @model_validator(mode="after")
@@ -257,7 +257,7 @@ class LadderSection(Section):
     guided: bool = False
     """Skip the rungs that cannot remove the cause of the verdict; the order stays."""
     warm_start: bool = True
-    """Continue from the newest checkpoint that was healthy; else every rung starts from scratch."""
+    """Continue from the newest healthy checkpoint; otherwise every rung starts from scratch."""
 
 
 class BudgetSection(Section):

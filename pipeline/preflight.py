@@ -1,4 +1,4 @@
-"""The brief's pre-flight checklist: what a configuration has, and where the code does it."""
+"""The brief's pre-flight checklist: what a configuration asks for, and which code does it."""
 
 from __future__ import annotations
 

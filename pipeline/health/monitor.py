@@ -1,4 +1,4 @@
-"""From histories to findings: pure functions, the same for a live run, a finished run and a file."""
+"""Pure functions from histories to findings, the same for a live run, a finished run and a file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Finding:
 
 
 def findings(history: History, rules: Iterable[Rule]) -> list[Finding]:
-    """Every firing of every rule, by detection step; between equals in the order of the rules."""
+    """Every firing of every rule, by detection step; at the same step in the order of the rules."""
     found = [Finding(rule, evidence) for rule in rules for evidence in rule.firings(history)]
     return sorted(found, key=lambda finding: finding.evidence.detection_step or 0)
 

@@ -1,4 +1,4 @@
-"""`docs/health.md`, made from the rules themselves so that it cannot drift: `python -m pipeline.health.page`."""
+"""Writes `docs/health.md` from the rules themselves, so that it cannot drift: `python -m pipeline.health.page`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ This page is made from the rules in `pipeline/health/` (`python -m pipeline.heal
 The metrics are defined below (`pipeline/health/definitions.py`; what a run logs without a definition fails a test);
 "healthy" is where the middle 90 % of the updates of healthy V3 runs of 300 k steps and more were.
 
-A rule looks at metrics once per PPO update. It fires when its condition held in so many of the last so many updates;
-the first rule with the action `fail` that fires gives the verdict, with the values as evidence. The onset
-is the first update at which it was so, also one in the grace period. The next attempt starts from a checkpoint whose
-weights were still measured as healthy before the onset; after a plateau, which breaks no weights, from the newest.
+A rule looks at metrics once per PPO update. It fires when its condition has held as often as it asks for. The first
+rule with the action `fail` that fires gives the verdict, with the values as evidence. The onset is the first update at
+which the condition held, even if that lies in the grace period. The next attempt starts from a checkpoint whose weights
+were measured as healthy before the onset. A plateau breaks no weights: after it, the newest checkpoint will do.
 """
 
 _WHY_NOT_SEED = """

@@ -63,6 +63,7 @@ def _limits(axis: Axes, curves: Curves) -> None:
 
 
 def _moments(axis: Axes, evidence: Evidence) -> None:
+    """Onset and detection, and the span between them."""
     onset, detection = evidence.onset_step, evidence.detection_step
     if onset is None or detection is None:
         return
@@ -72,7 +73,7 @@ def _moments(axis: Axes, evidence: Evidence) -> None:
 
 
 def _phases(axis: Axes, history: History) -> None:
-    """The phases' names above the first panel, where each begins."""
+    """The name of each phase, above the panel where it begins."""
     steps, phase = history.series("phase")
     for index in np.flatnonzero(np.diff(phase, prepend=-1)):
         begun = Phase.logged(phase[index])

@@ -16,9 +16,9 @@ def phase_at(episode: int, phases: PhasesSection) -> Phase:
 
 
 def temperature_at(episode: int, phases: PhasesSection) -> float:
-    """`temperature_start` in warm-up, then linear in the episode to `temperature_end`, and there it stays.
+    """The temperature: `temperature_start` in warm-up, then linear in the episode to `temperature_end`.
 
-    A phase whose routing is softmax has temperature 1: the annealing is sparsemax's.
+    A phase whose routing is softmax has temperature 1: only sparsemax is annealed.
     """
     phase = phase_at(episode, phases)
     if phases.of(phase).routing == "softmax":
@@ -34,9 +34,9 @@ def temperature_at(episode: int, phases: PhasesSection) -> float:
 def learning_rate_at(
     optimiser_step: int, episode: int, phase: int, training: TrainingSection, phases: PhasesSection
 ) -> float:
-    """Base rate × the phase's factor × linear warm-up in optimiser steps × cosine annealing in episodes.
+    """The learning rate: base × the phase's factor × linear warm-up in optimiser steps × cosine annealing in episodes.
 
-    A product, so that none of the three overwrites another. The cosine is that of `CosineAnnealingLR`
+    A product, so none of the three overwrites another. The cosine is that of `CosineAnnealingLR`
     (Loshchilov & Hutter 2017, eq. 5, without restarts), from 1 to `cosine_floor` over the run's episodes.
     """
     warmup = min(1.0, (optimiser_step + 1) / training.warmup_steps) if training.warmup_steps else 1.0
