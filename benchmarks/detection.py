@@ -33,8 +33,8 @@ from benchmarks.report import interval, percent, share, write
 from benchmarks.suite import Fault, Symptom, load_suite
 from pipeline.health.history import History
 from pipeline.health.monitor import judge
+from pipeline.health.rule import Rule
 from pipeline.health.rule_sets import RULE_SETS
-from pipeline.health.rules import AnyRule, Rule
 
 HEALTHY = re.compile(r"base|nethack(_cap\d+)?|(score|scout)_\d+k")
 """The suite's own healthy run, and longer ones; see `benchmarks.recordings`."""
@@ -86,7 +86,7 @@ def is_reported(recording: Recording) -> bool:
     return recording.seed >= FIRST_REPORTED.get(recording.fault.name, 1 if longer else 11)
 
 
-def by_rules(rules: Iterable[AnyRule]) -> Detector:
+def by_rules(rules: Iterable[Rule]) -> Detector:
     rules = tuple(rules)
 
     def detect(history: History) -> tuple[str, int] | None:
@@ -94,13 +94,6 @@ def by_rules(rules: Iterable[AnyRule]) -> Detector:
         return None if verdict is None else (verdict.name, int(verdict.evidence[0].detection_step or 0))
 
     return detect
-
-
-def without_persistence(rules: Iterable[AnyRule]) -> list[AnyRule]:
-    return [
-        rule.model_copy(update={"window": 1, "patience": 1, "grace": 0}) if isinstance(rule, Rule) else rule
-        for rule in rules
-    ]
 
 
 def six_sigma(history: History, window: int = 128, least: int = 16) -> tuple[str, int] | None:
@@ -119,7 +112,7 @@ def six_sigma(history: History, window: int = 128, least: int = 16) -> tuple[str
 DETECTORS: dict[str, Detector] = {
     "v3": by_rules(RULE_SETS["v3"]),
     "seed": by_rules(RULE_SETS["seed"]),
-    "threshold": by_rules(without_persistence(RULE_SETS["v3"])),
+    "threshold": by_rules(rule.at_once() for rule in RULE_SETS["v3"]),
     "six_sigma": six_sigma,
 }
 

@@ -1,1 +1,1 @@
-"""What changes from one attempt to the next. Pure: no torch, no MLflow."""
+"""The rungs of the ladder, and what follows a verdict. Pure: no torch, no MLflow."""

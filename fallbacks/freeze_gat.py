@@ -1,4 +1,4 @@
-"""First fallback: the graph encoder keeps the weights of the last healthy checkpoint and is trained no further."""
+"""First fallback: the graph encoder keeps the weights of the last healthy checkpoint; training leaves them alone."""
 
 from fallbacks.rung import Rung, setting
 

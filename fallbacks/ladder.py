@@ -16,10 +16,13 @@ from fallbacks.v2_router_gat import V2_ROUTER_GAT
 from fallbacks.v3 import V3
 from pipeline.attempt.file import WarmStart
 from pipeline.attempt.record import Attempt
-from pipeline.config import ExperimentConfig
+from pipeline.config import RUNGS, ExperimentConfig
 from pipeline.health.verdict import Verdict
 
 BUILT_IN = {rung.name: rung for rung in (V3, FREEZE_GAT, SOFTMAX_ONLY, TWO_EXPERTS, V2_ROUTER_GAT)}
+"""The rungs that ship, in their order, by name."""
+if tuple(BUILT_IN) != RUNGS:  # the configuration may not import the rungs, and names them
+    raise ImportError(f"RUNGS of pipeline/config.py names {RUNGS}, and fallbacks/ladder.py has {tuple(BUILT_IN)}")
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,14 @@ class Plan:
     warm_start: WarmStart | None
     reason: str
     continues: str | None = None
-    """The run of an attempt that was interrupted, and goes on as if nothing had happened."""
+    """The run of the interrupted attempt that this one continues, as if nothing had happened."""
     began_from: WarmStart | None = None
-    """That attempt's own first start."""
+    """Where the interrupted attempt itself started."""
 
 
 @dataclass(frozen=True)
 class End:
-    """No next attempt."""
+    """The end of the ladder: there is no next attempt."""
 
     outcome: Literal["healthy", "exhausted", "interrupted"]
     reason: str
@@ -78,10 +81,10 @@ class Ladder:
         return Plan(self.rungs[0], self.configs[0], None, "the first rung")
 
     def after(self, attempts: Sequence[Attempt]) -> Plan | End:
-        """What follows, once the last of the attempts has its verdict.
+        """What follows the last of these attempts, which has its verdict.
 
-        Healthy: the end. Interrupted: the end. Infrastructure failure: the same rung again, exactly where it was,
-        as long as the rung has retries left. Otherwise: the next rung, warm-started if possible.
+        Healthy or interrupted: the end. Infrastructure failure: the same rung again, exactly where it was, as long as
+        the rung has retries left. Otherwise: the next rung, warm-started if possible.
         """
         last = attempts[-1]
         index = [rung.name for rung in self.rungs].index(last.rung)
@@ -104,7 +107,7 @@ class Ladder:
         return Plan(rung, config, start, f"after {last.verdict.name} of {last.rung}")
 
     def _below(self, index: int, verdict: Verdict) -> int | None:
-        """The next rung; with `ladder.guided` the next that addresses the verdict."""
+        """The index of the next rung (with `ladder.guided`: that addresses the verdict); None: none is left."""
         for below in range(index + 1, len(self.rungs)):
             addresses = self.rungs[below].addresses
             if not self.base.ladder.guided or not verdict.is_training_failure or addresses is None:
@@ -114,11 +117,11 @@ class Ladder:
         return None
 
     def resume(self, attempts: Sequence[Attempt]) -> Plan | End:
-        """What follows when an experiment goes on that was cut off after these attempts.
+        """What follows when an experiment continues that was cut off after these attempts.
 
-        The last one, if it was interrupted, goes on from its own last checkpoint, or from where it had started. This
-        project's trainer then repeats bit for bit what it did after that checkpoint, so it goes on in the same run. Of
-        a trainer of somebody's own nothing is known: it gets a new run, beside the one that was interrupted.
+        If the last attempt was interrupted, it continues from its own last checkpoint, or from where it started. This
+        project's trainer repeats bit for bit what it did after that checkpoint, so it continues in the same run.
+        Another trainer may not, so it gets a new run beside the interrupted one.
         """
         if not attempts:
             return self.first()
@@ -132,7 +135,7 @@ class Ladder:
         return replace(plan, continues=last.run_id, began_from=last.warm_start)
 
     def _retry(self, index: int, last: Attempt, reason: str) -> Plan:
-        """The same rung from its newest checkpoint; after running out of memory, with half as many games."""
+        """The same rung from its newest checkpoint; with half as many games where memory ran out."""
         rung, config = self.rungs[index], last.config
         if last.verdict.name == "out_of_memory":
             half = max(1, config.environment.num_envs // 2)
@@ -143,15 +146,15 @@ class Ladder:
             newest = max(last.checkpoints, key=lambda checkpoint: checkpoint.step)
             start = WarmStart(checkpoint=newest.path, run_id=last.run_id, episode=newest.episode, exact=True)
         if start is not None and config != last.config:
-            start = start.model_copy(update={"exact": False})  # other games: their states cannot be taken over
+            start = start.model_copy(update={"exact": False})  # the states of the games fit no other number of games
         return Plan(rung, config, start, reason)
 
 
 def healthy_start(attempts: Sequence[Attempt], config: ExperimentConfig, rung: Rung) -> WarmStart | None:
     """The newest checkpoint that was healthy when it was written and stayed so until a failure began.
 
-    Looks at the last attempt first, then at the ones before it: a checkpoint from which an attempt went on to fail
-    *later* is still good; one from which an attempt failed from its very first metrics is not. One that the
+    It looks at the last attempt first, then at those before it. A checkpoint is still good if an attempt that started
+    from it failed *later*, and is not if that attempt failed from its very first metrics. A checkpoint that the
     configuration cannot load is passed over.
     """
     guilty = {
@@ -172,7 +175,7 @@ def healthy_start(attempts: Sequence[Attempt], config: ExperimentConfig, rung: R
 
 
 def _loadable(source: ExperimentConfig, target: ExperimentConfig, rung: Rung) -> bool:
-    """Whether weights of one configuration have the shapes that the other needs."""
+    """Whether the weights of one configuration have the shapes that the other needs."""
     before, after = source.policy, target.policy
     encoder = ("hidden_size", "glyph_embedding", "gat_layers", "gat_heads", "gat_layer_norm")
     if any(getattr(before, key) != getattr(after, key) for key in encoder):

@@ -1,4 +1,4 @@
-"""A rung of the ladder: a name, a pure function on the configuration, and which weights carry over, as data."""
+"""What a rung of the ladder is: a name, a pure function on the configuration, and the weights that carry over."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any, Literal
 
 from pipeline.attempt.file import Carry
 from pipeline.config import ExperimentConfig, PolicySection
-from pipeline.health.verdict import TrainingFailure
+from pipeline.health.verdict import TrainingVerdict
 
 
 @dataclass(frozen=True)
 class Rung:
     """One configuration of the ladder.
 
-    `transform` is pure: the same configuration in, the same out. It may raise ValueError where the base has not
-    what the rung needs.
+    `transform` is pure: the same configuration in, the same out. It may raise ValueError where the base lacks what the
+    rung needs.
     """
 
     name: str
@@ -25,11 +25,11 @@ class Rung:
     carry: Carry = Carry()
     needs: Literal["a graph encoder", "V3's router", "experts"] | None = None
     """What a policy must have for this rung to change anything."""
-    addresses: tuple[TrainingFailure, ...] | None = None
-    """The failures whose cause it may remove; None: any. `ladder.guided` skips it after others."""
+    addresses: tuple[TrainingVerdict, ...] | None = None
+    """The failures whose cause the rung may remove; None: any. `ladder.guided` skips it after other failures."""
 
     def check(self, base: PolicySection) -> None:
-        """Raises ValueError where the base has not what the rung needs."""
+        """Raises ValueError where the base lacks what the rung needs."""
         has = {
             None: True,
             "a graph encoder": base.has_graph,
@@ -42,5 +42,5 @@ class Rung:
 
 
 def setting(values: Mapping[str, Any]) -> Callable[[ExperimentConfig], ExperimentConfig]:
-    """The transform that sets these dotted keys."""
+    """A transform that sets these dotted keys."""
     return lambda config: config.with_values(values)

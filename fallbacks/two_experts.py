@@ -1,4 +1,4 @@
-"""Third fallback: from four experts down to Survival and General."""
+"""Third fallback: of four experts only Survival and General remain."""
 
 from fallbacks.rung import Rung
 from pipeline.config import ExperimentConfig

@@ -1,10 +1,10 @@
-"""Last fallback: V2's Gumbel router and hyper-parameters, over features of the last healthy graph encoder."""
+"""Last fallback: V2's Gumbel router and hyper-parameters on the features of the last healthy graph encoder."""
 
 from fallbacks.rung import Rung, setting
 from pipeline.attempt.file import Carry
 
 V2_VALUES = {
-    # V2's router starts afresh, whatever V3's began with and however fast it learnt.
+    # V2's router starts afresh: V3's bias and learning-rate factor do not carry over.
     "policy.router_bias": (),
     "training.router_learning_rate_factor": 1.0,
     "training.learning_rate": 3e-4,
@@ -20,7 +20,7 @@ V2_VALUES = {
     "training.diversity_coef": 0.0,
     "training.gamma": 0.99,
     "training.gae_lambda": 0.95,
-    # V2 knows no phases: one rate and one kind of routing throughout.
+    # V2 has no phases: one rate and one kind of routing throughout.
     "phases.warmup.routing": "softmax",
     "phases.transition.routing": "softmax",
     "phases.finetune.routing": "softmax",

@@ -1,7 +1,7 @@
 """The whole configuration of an experiment: frozen, validated, with the brief's V3 values as defaults.
 
-A rung of the ladder is a pure function on :class:`ExperimentConfig`; whatever differs between two attempts
-can therefore be read off as a diff of two of these objects (:func:`difference`).
+A rung of the ladder is a pure function on :class:`ExperimentConfig`, so :func:`difference` of two of these objects says
+how two attempts differ.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from pipeline.health.rule import Rule
 from pipeline.health.rule_sets import RULE_SETS
-from pipeline.health.rules import AnyRule, Rule
+from pipeline.health.threshold import ThresholdRule
 
 EXPERTS = ("survival", "combat", "exploration", "general")
-PHASES = ("warmup", "transition", "finetune")
 
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -52,7 +52,7 @@ class Shaping(Section):
     descent: float = 3.0
     """For each dungeon level deeper than any before in this episode."""
     stairs: float = 0.1
-    """For each square by which the hero gets nearer, than ever before on this level, to known stairs down."""
+    """For each square by which the hero gets nearer to known stairs down than ever before on this level."""
 
 
 class EnvironmentSection(Section):
@@ -99,11 +99,11 @@ class PolicySection(Section):
     gat_frozen: bool = False
     """The graph encoder's parameters are not trained."""
     attention_temperature: Positive = 1.0
-    """Divides the attention scores: towards 0 each node attends to one other, far above 1 to all alike."""
+    """Divides the attention scores: near 0 each node attends to one other, far above 1 to all alike."""
     router_bias: tuple[float, ...] = _sequence(())
     """The router's logits at initialisation, one for each expert; empty: all 0."""
     gumbel_temperature: Positive = 1.0
-    """Of V2's router."""
+    """Temperature of V2's Gumbel router."""
 
     @property
     def has_graph(self) -> bool:
@@ -136,11 +136,11 @@ class TrainingSection(Section):
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     """Threads of one tensor operation; more than one seldom pays at these sizes."""
     workers: Annotated[int, Field(ge=1, le=64)] = 2
-    """The games, and the samples of each minibatch, are divided among so many, in equal parts (rounded up).
-    Another number is another run."""
+    """Workers that share the games and the samples of each minibatch in equal parts (rounded up).
+    Another number gives other results."""
     parallel: bool = True
-    """Each worker in a process of its own, where there is a core for each and the device is the CPU; else one after
-    another. The numbers are the same bit for bit."""
+    """Each worker has a process of its own, if there is a core for each and the device is the CPU; otherwise they take
+    turns. The results are the same bit for bit."""
     rollout_steps: PositiveInt = 128
     """Steps of each environment between two updates."""
 
@@ -177,7 +177,7 @@ class TrainingSection(Section):
     """Episodes over which `score_window` is averaged; the best checkpoint is chosen by it."""
 
 
-class Phase(Section):
+class PhaseSettings(Section):
     routing: Literal["softmax", "sparsemax"]
     learning_rate_factor: NonNegative
 
@@ -187,12 +187,16 @@ class PhasesSection(Section):
 
     warmup_until: Annotated[int, Field(ge=0)] = 1000
     transition_until: Annotated[int, Field(ge=0)] = 3000
-    warmup: Phase = Phase(routing="softmax", learning_rate_factor=1.0)
-    transition: Phase = Phase(routing="sparsemax", learning_rate_factor=0.5)
-    finetune: Phase = Phase(routing="sparsemax", learning_rate_factor=0.1)
+    warmup: PhaseSettings = PhaseSettings(routing="softmax", learning_rate_factor=1.0)
+    transition: PhaseSettings = PhaseSettings(routing="sparsemax", learning_rate_factor=0.5)
+    finetune: PhaseSettings = PhaseSettings(routing="sparsemax", learning_rate_factor=0.1)
     temperature_start: Positive = 1.0
     temperature_end: Positive = 0.5
     """The temperature divides the router's logits; linear in the episode between the two, over the transition."""
+
+    def of(self, phase: int) -> PhaseSettings:
+        """The settings of one phase."""
+        return (self.warmup, self.transition, self.finetune)[phase]
 
     @model_validator(mode="after")
     def _ordered(self) -> PhasesSection:
@@ -208,8 +212,8 @@ class HealthSection(Section):
     """`seed`: the brief's thresholds, literally. `v3`: calibrated on healthy runs (docs/health.md)."""
     override: dict[str, dict[str, Any]] = {}
     """Fields of rules to change, by the rule's name: `{reward_plateau: {window_episodes: 400}}`."""
-    extra: tuple[Rule, ...] = _sequence(())
-    """Rules of your own, of any logged metric."""
+    extra: tuple[ThresholdRule, ...] = _sequence(())
+    """Rules of your own on any logged metric."""
     poll_seconds: Positive = 3.0
 
     @model_validator(mode="after")
@@ -217,9 +221,9 @@ class HealthSection(Section):
         self.build()
         return self
 
-    def build(self) -> tuple[AnyRule, ...]:
+    def build(self) -> tuple[Rule, ...]:
         """The rules in force: the set by name, with its overrides, and the extra ones."""
-        rules: dict[str, AnyRule] = {rule.name: rule for rule in RULE_SETS[self.rules]}
+        rules: dict[str, Rule] = {rule.name: rule for rule in RULE_SETS[self.rules]}
         for name, changes in self.override.items():
             if name not in rules:
                 raise ValueError(f"override.{name}: unknown rule; allowed: {', '.join(rules)}")
@@ -242,6 +246,7 @@ class CustomRung(Section):
 
 
 RUNGS = ("v3", "freeze_gat", "softmax_only", "two_experts", "v2_router_gat")
+"""The names of the built-in rungs, in their order. `fallbacks/ladder.py` has the rungs and refuses to differ."""
 
 
 class LadderSection(Section):
@@ -252,7 +257,7 @@ class LadderSection(Section):
     guided: bool = False
     """Skip the rungs that cannot remove the cause of the verdict; the order stays."""
     warm_start: bool = True
-    """Continue from the newest checkpoint that was healthy; else every rung starts from scratch."""
+    """Continue from the newest healthy checkpoint; otherwise every rung starts from scratch."""
 
 
 class BudgetSection(Section):

@@ -1,11 +1,11 @@
-"""The brief's pre-flight checklist: what a configuration has, and where the code does it."""
+"""The brief's pre-flight checklist: what a configuration asks for, and which code does it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.config import PHASES, ExperimentConfig
-from pipeline.health.rules import FINETUNE, PlateauRule
+from pipeline.config import ExperimentConfig
+from pipeline.health.phase import Phase
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,14 @@ class Item:
 def preflight(config: ExperimentConfig) -> tuple[Item, ...]:
     """The ten items, each judged for this configuration.
 
-    What this project's trainer does is not known of anybody else's: of a `trainer.command` only the monitor is true.
+    With a `trainer.command` only the monitor's item can be true: what another trainer does is not known.
     """
     training, phases, policy = config.training, config.phases, config.policy
     v3, several = policy.kind == "v3", policy.kind != "ppo" and len(policy.experts) > 1
     annealed = f"{phases.warmup_until} – {phases.transition_until}"
     kind = "" if v3 else f", policy.kind={policy.kind}"
     experts = "" if several else f"{kind}, one expert: the term is constant"
-    routing = " → ".join(phase.routing for phase in (phases.warmup, phases.transition, phases.finetune))
+    routing = " → ".join(phases.of(phase).routing for phase in Phase)
     annealing = (phases.temperature_start, phases.temperature_end)
     factors = {
         "phases.warmup.learning_rate_factor": phases.warmup.learning_rate_factor,
@@ -107,14 +107,15 @@ def preflight(config: ExperimentConfig) -> tuple[Item, ...]:
 
 
 def too_short(config: ExperimentConfig) -> str:
-    """Which rules on the score cannot fire, as too few episodes are in their phases; empty: all can."""
+    """The failing rules that need more episodes than the configuration gives them, in words; empty: there are none."""
     ends = (config.phases.warmup_until, config.phases.transition_until, config.training.episodes)
     named = []
     for rule in config.health.build():
-        if isinstance(rule, PlateauRule) and rule.action == "fail":
-            last = FINETUNE if rule.phases is None else max(rule.phases)
-            episodes = min(ends[last], config.training.episodes)
-            if episodes < rule.least_episodes:
-                until = "" if last == FINETUNE else f" before {PHASES[last + 1]}"
-                named.append(f"{rule.name} (needs {rule.least_episodes} episodes{until}, here {episodes})")
+        if rule.action != "fail" or not rule.least_episodes:
+            continue
+        last = Phase.FINETUNE if rule.phases is None else max(rule.phases)
+        episodes = min(ends[last], config.training.episodes)
+        if episodes < rule.least_episodes:
+            until = "" if last == Phase.FINETUNE else f" before {Phase(last + 1).key}"
+            named.append(f"{rule.name} (needs {rule.least_episodes} episodes{until}, here {episodes})")
     return ", ".join(named)

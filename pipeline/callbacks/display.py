@@ -17,7 +17,8 @@ from pipeline.attempt.folder import experiment_log
 from pipeline.attempt.record import Attempt, AttemptSummary
 from pipeline.callbacks.callback import Callback, ExperimentEnded, ExperimentStarted
 from pipeline.callbacks.terminal import Terminal
-from pipeline.config import PHASES, difference
+from pipeline.config import difference
+from pipeline.health.phase import Phase
 from pipeline.health.rule_sets import BANDS, Band
 from pipeline.health.verdict import MEANINGS, Evidence
 from pipeline.preflight import preflight
@@ -182,5 +183,5 @@ def _judged(band: Band, latest: Mapping[str, float]) -> str:
 
 
 def _phase(latest: Mapping[str, float]) -> str:
-    phase = latest.get("phase")
-    return PHASES[int(phase)] if phase is not None and phase in range(len(PHASES)) else "training"
+    phase = Phase.logged(latest.get("phase"))
+    return "training" if phase is None else phase.key

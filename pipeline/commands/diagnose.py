@@ -1,4 +1,4 @@
-"""`ladder diagnose`: what each rule would say of a history, from a run in the store or from a CSV file."""
+"""`ladder diagnose`: what each rule says of a history, be it of a run in the store or from a CSV file."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from pipeline.errors import BadInput
 from pipeline.experiment_file import merge, validate, with_overrides
 from pipeline.health.history import History
 from pipeline.health.monitor import judge
-from pipeline.health.rules import AnyRule, Rule
+from pipeline.health.rule import Rule
 from pipeline.health.verdict import Verdict
 from pipeline.tracking.store import Store, has_store, tracking_root, tracking_uri
 
 
 @dataclass(frozen=True)
 class Case:
-    """A history to be judged, by the rules in force."""
+    """A history and the rules that judge it."""
 
     name: str
     """The run's id, or the file's name."""
     title: str
     history: History
-    rules: tuple[AnyRule, ...]
+    rules: tuple[Rule, ...]
     recorded: str | None = None
     """The verdict that the run has in the store, if any."""
 
 
 def cases_of_file(path: str, overrides: Sequence[str]) -> list[Case]:
-    """The history in a CSV file, by the default rules or those that the overrides name.
+    """The history in a CSV file, with the default rules as the overrides change them.
 
     Raises:
-        BadInput: no such file, or no such table.
+        BadInput: there is no such file, or it is no table of metrics.
     """
     config = with_overrides(overrides)
     try:
@@ -50,10 +50,10 @@ def cases_of_file(path: str, overrides: Sequence[str]) -> list[Case]:
 
 
 def cases_of_run(run_id: str, overrides: Sequence[str]) -> list[Case]:
-    """A run's history, or those of all attempts of an experiment, each by its own rules or those of the overrides.
+    """A run's history, or that of each attempt of an experiment, with its own rules as the overrides change them.
 
     Raises:
-        BadInput: no such run.
+        BadInput: there is no such run.
         InfrastructureFailure: the store is out of reach.
     """
     where = with_overrides(overrides)
@@ -61,7 +61,7 @@ def cases_of_run(run_id: str, overrides: Sequence[str]) -> list[Case]:
     if not has_store(where):
         raise BadInput(f"{run_id}: no such run, and no store under {root} (a CSV file's name ends in .csv)")
     store = Store(tracking_uri(where), root)
-    run = store.run(run_id) or store.find(run_id)  # the first also knows runs of somebody else's
+    run = store.run(run_id) or store.find(run_id)  # the first also finds runs that another program has made
     attempts = [run]
     if run.data.tags.get("ladder.kind") == "experiment":
         attempts = store.attempts(run)
@@ -77,9 +77,9 @@ def cases_of_run(run_id: str, overrides: Sequence[str]) -> list[Case]:
 
 
 def report(case: Case, console: Console, out: Path | None = None) -> Verdict | None:
-    """Prints when each rule would have fired and why; pictures of what fired go to the folder `out`.
+    """Returns the verdict, None if no failing rule fired, and prints what each rule found.
 
-    Returns the verdict, None if no failing rule fired.
+    Pictures of the rules that fired go to the folder `out`.
     """
     table = Table(box=None, pad_edge=False)
     for column in ("rule", "verdict", "action", "outcome", "why"):
@@ -104,23 +104,13 @@ def report(case: Case, console: Console, out: Path | None = None) -> Verdict | N
     return verdict
 
 
-def _outcome(rule: AnyRule, history: History) -> tuple[str, str, str | None]:
-    """What happened, why, and how the line is coloured."""
-    missing = [metric for metric in rule.metrics if metric not in history]
-    if missing:
+def _outcome(rule: Rule, history: History) -> tuple[str, str, str | None]:
+    """What the rule found, why, and the colour of its line."""
+    if missing := rule.missing(history):
         return "not measured", f"{', '.join(missing)} was never logged", "dim"
     firings = rule.firings(history)
     if firings:
         again = f", {len(firings)} times" if len(firings) > 1 else ""
         colour = "red" if rule.action == "fail" else "yellow"
         return f"fired at step {firings[0].detection_step}{again}", firings[0].sentence(), colour
-    if isinstance(rule, Rule):
-        closest = rule.closest(history)
-        if closest is None:
-            return "quiet", f"the history ends in the grace period of {rule.grace} updates", None
-        first = rule.conditions[0]
-        values = history.series(first.metric)[1]
-        extremes = f"{values.min():.3g} – {values.max():.3g}"
-        reached = f"at most {closest[0]} of {rule.window} updates, fires at {rule.patience}"
-        return "quiet", f"{first.metric} {extremes}, {first.threshold()} counts; {reached}", None
-    return "quiet", "never certain that the gain is small", None
+    return "quiet", rule.explain(history), None

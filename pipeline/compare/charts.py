@@ -11,8 +11,8 @@ import pandas as pd
 from pipeline.compare.frames import Comparison
 from pipeline.compare.style import EXPERT_COLOURS
 from pipeline.compare.svg import Chart, number
-from pipeline.config import PHASES
 from pipeline.environments.names import SITUATIONS
+from pipeline.health.phase import Phase
 from pipeline.health.rule_sets import BANDS, Band
 from pipeline.health.verdict import Evidence
 
@@ -174,9 +174,9 @@ def expert_load(night: Comparison, run: str, steps: tuple[float, float], order: 
         below = tops[:, index]
     phase = night.history(run, "phase")
     for before, after in zip(phase.itertuples(), phase.iloc[1:].itertuples(), strict=False):
-        if after.value != before.value and int(after.value) in range(len(PHASES)):
-            name = PHASES[int(after.value)]
-            chart.span(after.step, after.step, "phase", f"{name} begins")
+        begun = Phase.logged(after.value)
+        if after.value != before.value and begun is not None:
+            chart.span(after.step, after.step, "phase", f"{begun.key} begins")
     return chart.render()
 
 

@@ -19,7 +19,7 @@ from pipeline.attempt.folder import AttemptFolder
 from pipeline.attempt.spool import Spool
 from pipeline.errors import DiskFull
 from pipeline.experiment.watchdog import Watchdog
-from pipeline.health.rules import AnyRule
+from pipeline.health.rule import Rule
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.exit import Exit, end_of
 from pipeline.tracking.store import Store
@@ -34,7 +34,7 @@ def conclude(
     store: Store,
     run_id: str,
     ending: Ending,
-    rules: tuple[AnyRule, ...],
+    rules: tuple[Rule, ...],
     checkpoints: tuple[Checkpoint, ...],
     describe: Callable[[Watchdog], str] = lambda _: "",
 ) -> tuple[Watchdog, list[Evidence]]:

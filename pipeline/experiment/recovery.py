@@ -22,7 +22,7 @@ from pipeline.config import ExperimentConfig
 from pipeline.errors import BadInput
 from pipeline.experiment.conclude import conclude
 from pipeline.experiment.past import RESUMABLE, Past, outcome, read_config, read_past
-from pipeline.health.rules import AnyRule
+from pipeline.health.rule import Rule
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.base import Launcher
 from pipeline.processes.owner import LIFE_SIGN_SECONDS, Held, Lock, Owner
@@ -130,7 +130,7 @@ def _end(store: Store, launcher: Launcher, parent: Run, owner: Owner | None) -> 
         folder = AttemptFolder.of(store.root, run.info.run_id)
         launcher.end_remains(folder.file)
         shutil.rmtree(folder.scratch, ignore_errors=True)
-        rules: tuple[AnyRule, ...] = ()
+        rules: tuple[Rule, ...] = ()
         checkpoints: tuple[Checkpoint, ...] = ()
         with contextlib.suppress(OSError, ValidationError):  # cut off before it was written: nothing has begun
             config = AttemptFile.read(folder.file).config

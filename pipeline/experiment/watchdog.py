@@ -9,7 +9,7 @@ from pipeline.attempt.spool import Spool
 from pipeline.errors import StoreAway
 from pipeline.health.history import History
 from pipeline.health.monitor import judge, stirring, warnings
-from pipeline.health.rules import AnyRule
+from pipeline.health.rule import Rule
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.tracking.patience import Stopwatch
 from pipeline.tracking.store import Store
@@ -26,7 +26,7 @@ class Watchdog:
     complete histories: the same that a finished run would get, whichever steps the polls have happened to see.
     """
 
-    def __init__(self, store: Store, run_id: str, rules: Sequence[AnyRule], spool: Spool | None = None) -> None:
+    def __init__(self, store: Store, run_id: str, rules: Sequence[Rule], spool: Spool | None = None) -> None:
         self._store, self.run_id, self.rules, self.spool = store, run_id, rules, spool
         self.last_step = -1
         self._last_seen: dict[str, tuple[int, float, int]] = {}
@@ -96,7 +96,7 @@ class Watchdog:
                 return status.st_size, status.st_mtime_ns
         return None
 
-    def history(self, rules: Sequence[AnyRule], *, once: bool = False) -> History:
+    def history(self, rules: Sequence[Rule], *, once: bool = False) -> History:
         """The complete histories of the metrics of some rules, and the phases."""
         names = dict.fromkeys(["phase", *(name for rule in rules for name in rule.metrics)])
         return self._store.history(self.run_id, names, once=once)

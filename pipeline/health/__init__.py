@@ -1,1 +1,1 @@
-"""What counts as healthy: definitions of the monitored metrics, rules over their histories, verdicts."""
+"""Judges whether a run is healthy: definitions of the metrics, rules on their histories, verdicts."""

@@ -1,4 +1,4 @@
-"""What every logged metric is: formula, unit, where the formula comes from, healthy values, what a bad one means."""
+"""The definition of every logged metric: formula, unit, source, healthy values, and what a bad value means."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Definition:
     healthy: str
     """The middle 90 % of the updates of recorded healthy V3 runs of 300 k steps and more."""
     bad: str = ""
-    """What a bad value looks like, and what to do; empty: it only informs."""
+    """What a bad value looks like, and what to do; empty: the metric only informs."""
 
     def covers(self, metric: str) -> bool:
-        """Whether this is the definition of a metric that was logged under this name."""
+        """Whether this defines the metric that is logged under this name."""
         return metric.startswith(self.name[:-1]) if self.name.endswith("/…") else metric == self.name
 
 
@@ -112,7 +112,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         "0.06 – 0.27",
         "At either end together with a high gat_smoothing: over-smoothing. Alone it says little.",
     ),
-    Definition("gat_attention_variance/…", "the same of one layer", "0 – 1", _BRIEF, "0.01 – 0.44"),
+    Definition("gat_attention_variance/…", "gat_attention_variance of one layer", "0 – 1", _BRIEF, "0.01 – 0.44"),
     Definition(
         "gat_attention_variance_raw",
         "Σⱼa²ᵢⱼ/d − 1/d²",
@@ -137,7 +137,7 @@ DEFINITIONS: tuple[Definition, ...] = (
         "minibatches",
         _BRIEF,
         "0",
-        "In most updates: something makes NaN steadily. A smaller learning rate; look at the observation.",
+        "Above 0 in most updates: something makes NaN steadily. A smaller learning rate; look at the observation.",
     ),
     Definition(
         "rollbacks",
@@ -184,8 +184,8 @@ DEFINITIONS: tuple[Definition, ...] = (
         "Negative for long: the critic learns nothing.",
     ),
     Definition("loss/…", "terms of the loss, before their coefficients", "–", "the brief, “Losses”", "–"),
-    Definition("learning_rate", "of the last optimiser step, parts with a factor of their own aside", "–", _BRIEF, "–"),
-    Definition("score", "the game's own score of the episodes that ended, mean", "points", "NLE blstats[9]", "–"),
+    Definition("learning_rate", "rate of the last optimiser step, before any part's own factor", "–", _BRIEF, "–"),
+    Definition("score", "mean of the game's own score over the episodes that ended", "points", "NLE blstats[9]", "–"),
     Definition(
         "score_window",
         "mean score of the last `training.score_window` episodes",
@@ -196,27 +196,41 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     Definition("best/…", "the best so far", "as the metric", "–", "–"),
     Definition(
-        "random/…", "a uniformly random policy under the same step cap, with its 95 % interval", "points", "–", "–"
+        "random/…",
+        "score of a uniformly random policy under the same step cap, with its 95 % interval",
+        "points",
+        "–",
+        "–",
     ),
     Definition(
-        "episode/task_return", "undiscounted return of the environment's own reward, mean", "reward", "Gymnasium", "–"
+        "episode/task_return", "mean undiscounted return of the environment's own reward", "reward", "Gymnasium", "–"
     ),
-    Definition("episode/length", "mean of the episodes that ended", "environment steps", "–", "–"),
-    Definition("episode/depth", "deepest dungeon level of an episode, mean", "levels", "NLE blstats[12]", "1 – 2"),
+    Definition("episode/length", "mean length of the episodes that ended", "environment steps", "–", "–"),
+    Definition(
+        "episode/depth", "mean of the deepest dungeon level of each episode", "levels", "NLE blstats[12]", "1 – 2"
+    ),
     Definition("episode/death_share", "episodes that ended in death, not at the cap", "share", "–", "0 – 1"),
-    Definition("episodes", "finished since the run began", "count", "–", "–"),
+    Definition("episodes", "episodes that have ended since the run began", "count", "–", "–"),
     Definition("progress", "how much of the run is done, by episodes or by steps", "share", "–", "–"),
     Definition("update", "PPO updates since the run began", "count", "–", "–"),
     Definition("optimiser_steps", "minibatches that changed the weights", "count", "–", "–"),
     Definition("steps_per_second", "environment steps per second, learning and logging included", "1/s", "–", "–"),
     Definition("memory_mb", "resident memory of the trainer and its children", "MB", "–", "flat"),
     Definition("time/…", "wall clock of a part of the update", "s", "–", "–"),
-    Definition("cost/…", "wall clock, in the unit of its name; of an attempt, logged at its end", "s or min", "–", "–"),
-    Definition("attempts", "of the whole experiment, on its parent run", "count", "–", "–"),
-    Definition("settled/…", "of the attempt on which the ladder settled, on the parent run", "as the metric", "–", "–"),
+    Definition(
+        "cost/…", "wall clock of an attempt, in the unit that the name gives; logged at its end", "s or min", "–", "–"
+    ),
+    Definition("attempts", "attempts of the experiment; logged on its parent run", "count", "–", "–"),
+    Definition(
+        "settled/…",
+        "metrics of the attempt on which the ladder settled; logged on the parent run",
+        "as the metric",
+        "–",
+        "–",
+    ),
 )
 
 
 def definition(metric: str) -> Definition | None:
-    """The definition of a metric by the name under which it is logged."""
+    """The definition of the metric that is logged under this name; None: there is none."""
     return next((each for each in DEFINITIONS if each.covers(metric)), None)

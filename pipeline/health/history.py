@@ -1,4 +1,4 @@
-"""Histories of metrics: what rules look at, wherever they came from (a live run, a finished one, a file)."""
+"""Histories of metrics: what rules judge, be it of a live run, of a finished run or from a file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class History:
-    """For each metric its values by step. The newest value of a step wins."""
+    """The values of each metric by step. The value that was added last for a step wins."""
 
     def __init__(self, series: Mapping[str, Iterable[tuple[int, float]]] | None = None) -> None:
         self._series: dict[str, dict[int, float]] = {}
@@ -19,15 +19,15 @@ class History:
 
     @classmethod
     def read_csv(cls, path: str | Path) -> History:
-        """A table with a column `step` and either a column for each metric, or the columns `metric` and `value`.
+        """The history in a CSV file: a column `step`, and a column for each metric or the columns `metric` and `value`.
 
         Empty cells and values that are not finite count as not logged.
 
         Raises:
-            OSError: it cannot be read.
-            ValueError: it is no such table; the message says what is missing.
+            OSError: the file cannot be read.
+            ValueError: the file is no such table; the message says what is missing.
         """
-        import pandas as pd  # takes half a second, and trainers, which import this file too, read no tables
+        import pandas as pd  # takes half a second to load, and trainers, which import this file too, read no tables
 
         table = pd.read_csv(path, comment="#")
         if "step" not in table:
@@ -53,7 +53,7 @@ class History:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The names of all that was logged."""
+        """The names of all metrics that were logged."""
         return tuple(self._series)
 
     def series(self, metric: str) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ _TINY = 1e-12
 
 
 def entropy(probabilities: np.ndarray) -> np.ndarray:
-    """Entropy in nats over the last axis; 0·log 0 is 0."""
+    """Entropy in nats over the last axis; 0·ln 0 is 0."""
     p = np.asarray(probabilities, dtype=np.float64)
     return -(p * np.log(np.maximum(p, _TINY))).sum(-1)
 
@@ -72,6 +72,6 @@ def neighbour_similarity(features: np.ndarray, adjacency: np.ndarray) -> float:
 
 
 def explained_variance(predicted: np.ndarray, actual: np.ndarray) -> float:
-    """1 − Var(actual − predicted) / Var(actual); 0 where nothing varies."""
+    """1 − Var(actual − predicted) / Var(actual); 0 where `actual` does not vary."""
     variance = float(np.var(actual))
     return 1 - float(np.var(actual - predicted)) / variance if variance > _TINY else 0.0

@@ -1,4 +1,4 @@
-"""From histories to findings: pure functions, the same for a live run, a finished run and a file."""
+"""Pure functions from histories to findings, the same for a live run, a finished run and a file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.health.history import History
-from pipeline.health.rules import AnyRule
+from pipeline.health.rule import Rule
 from pipeline.health.verdict import Evidence, Verdict
 
 
@@ -14,17 +14,17 @@ from pipeline.health.verdict import Evidence, Verdict
 class Finding:
     """A rule that fired."""
 
-    rule: AnyRule
+    rule: Rule
     evidence: Evidence
 
 
-def findings(history: History, rules: Iterable[AnyRule]) -> list[Finding]:
-    """Every firing of every rule, by detection step; between equals in the order of the rules."""
+def findings(history: History, rules: Iterable[Rule]) -> list[Finding]:
+    """Every firing of every rule, by detection step; at the same step in the order of the rules."""
     found = [Finding(rule, evidence) for rule in rules for evidence in rule.firings(history)]
     return sorted(found, key=lambda finding: finding.evidence.detection_step or 0)
 
 
-def judge(history: History, rules: Sequence[AnyRule]) -> Verdict | None:
+def judge(history: History, rules: Sequence[Rule]) -> Verdict | None:
     """The verdict of the failing rule that fired first, or None while nothing has failed."""
     for finding in findings(history, rules):
         if finding.rule.action == "fail":
@@ -32,15 +32,20 @@ def judge(history: History, rules: Sequence[AnyRule]) -> Verdict | None:
     return None
 
 
-def warnings(history: History, rules: Sequence[AnyRule]) -> list[Evidence]:
-    """What rules with the action `warn` have found."""
+def warnings(history: History, rules: Sequence[Rule]) -> list[Evidence]:
+    """The evidence of every firing of the rules with the action `warn`."""
     return [finding.evidence for finding in findings(history, rules) if finding.rule.action == "warn"]
 
 
-def stirring(latest: Mapping[str, float], before: Mapping[str, float], rules: Iterable[AnyRule]) -> list[AnyRule]:
-    """The failing rules worth a look at the complete history, from the newest values of this poll and of the last.
+def stirring(latest: Mapping[str, float], before: Mapping[str, float], rules: Iterable[Rule]) -> list[Rule]:
+    """The failing rules that deserve a look at the complete history.
 
-    This decides nothing by itself. A rule that needs several violations fires at one of them, so to look whenever the
-    newest value is one is enough; what happens between two polls is seen at the next violation, or at the end.
+    This decides nothing by itself, and it may miss a violation between two polls. A rule that needs several violations
+    fires at one of them, so a look at each newest value that is one finds it; the judgement at the end of the attempt
+    finds the rest.
+
+    Args:
+        latest: the newest value of each metric at this poll.
+        before: the newest values at the last poll.
     """
     return [rule for rule in rules if rule.action == "fail" and rule.stirs(latest, before)]

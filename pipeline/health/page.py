@@ -1,16 +1,15 @@
-"""`docs/health.md`, made from the rules themselves so that it cannot drift: `python -m pipeline.health.page`."""
+"""Writes `docs/health.md` from the rules themselves, so that it cannot drift: `python -m pipeline.health.page`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from pipeline.health.definitions import DEFINITIONS, Definition
+from pipeline.health.rule import Rule
 from pipeline.health.rule_sets import BANDS, RULE_SETS
-from pipeline.health.rules import AnyRule, Rule
 from pipeline.health.verdict import MEANINGS
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "health.md"
-_PHASES = ("warm-up", "transition", "fine-tune")
 
 _HEAD = """# Health: what is watched, and when a run has failed
 
@@ -18,10 +17,10 @@ This page is made from the rules in `pipeline/health/` (`python -m pipeline.heal
 The metrics are defined below (`pipeline/health/definitions.py`; what a run logs without a definition fails a test);
 "healthy" is where the middle 90 % of the updates of healthy V3 runs of 300 k steps and more were.
 
-A rule looks at metrics once per PPO update. It fires when its condition held in so many of the last so many updates;
-the first rule with the action `fail` that fires gives the verdict, with the values as evidence. The onset
-is the first update at which it was so, also one in the grace period. The next attempt starts from a checkpoint whose
-weights were still measured as healthy before the onset; after a plateau, which breaks no weights, from the newest.
+A rule looks at metrics once per PPO update. It fires when its condition has held as often as it asks for. The first
+rule with the action `fail` that fires gives the verdict, with the values as evidence. The onset is the first update at
+which the condition held, even if that lies in the grace period. The next attempt starts from a checkpoint whose weights
+were measured as healthy before the onset. A plateau breaks no weights: after it, the newest checkpoint will do.
 """
 
 _WHY_NOT_SEED = """
@@ -84,23 +83,13 @@ def render() -> str:
 
 
 def _escaped(definition: Definition) -> Definition:
-    """With bars that do not end a cell."""
+    """The definition with its bars escaped, so that none ends a cell of a table."""
     return Definition(**{name: value.replace("|", "\\|") for name, value in vars(definition).items()})
 
 
-def _row(rule: AnyRule) -> str:
-    if isinstance(rule, Rule):
-        condition = " and ".join(f"`{each.metric}` {each.threshold()}" for each in rule.conditions)
-        when = f"{rule.patience} of {rule.window} updates"
-        when += f", not the first {rule.grace}" if rule.grace else ""
-    else:
-        condition = (
-            f"upper 95 % bound of the gain in `{rule.metric}` over {rule.window_episodes} episodes "
-            f"< {rule.relative_gain:.0%} of its mean"
-        )
-        when = f"{rule.patience} checks in a row, one every {rule.check_every} episodes"
-    when += "" if rule.phases is None else ", in " + ", ".join(_PHASES[phase] for phase in rule.phases)
-    return f"| {rule.name} | `{rule.verdict}` | {condition} | {when} | {rule.action} |"
+def _row(rule: Rule) -> str:
+    words = rule.describe()
+    return f"| {rule.name} | `{rule.verdict}` | {words.condition} | {words.when} | {rule.action} |"
 
 
 if __name__ == "__main__":

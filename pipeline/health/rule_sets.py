@@ -1,38 +1,41 @@
-"""The two rule sets that ship, and the brief's bands for the four monitored metrics (usage has one for either side)."""
+"""The two rule sets that ship, and the brief's bands for the four monitored metrics (usage has two: one a side)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.health.rules import FINETUNE, TRANSITION, WARMUP, AnyRule, Condition, PlateauRule, Rule
+from pipeline.health.phase import Phase
+from pipeline.health.plateau import PlateauRule
+from pipeline.health.rule import Rule
+from pipeline.health.threshold import Condition, ThresholdRule
 
-SEED: tuple[AnyRule, ...] = (
-    Rule(
+SEED: tuple[Rule, ...] = (
+    ThresholdRule(
         name="alpha_entropy_low",
         verdict="expert_collapse",
         conditions=(Condition(metric="alpha_entropy", below=0.3),),
         meaning="The brief: α-entropy < 0.3. A sparse router that has specialised is there too.",
     ),
-    Rule(
+    ThresholdRule(
         name="alpha_entropy_high",
         verdict="router_indecision",
         conditions=(Condition(metric="alpha_entropy", above=1.2),),
         meaning="The brief: α-entropy > 1.2. Softmax warm-up sits at ln 4 = 1.386 by design.",
     ),
-    Rule(
+    ThresholdRule(
         name="expert_usage",
         verdict="expert_collapse",
         conditions=(Condition(metric="expert_usage_max", above=0.8),),
         meaning="The brief: one expert used > 80 %.",
     ),
-    Rule(
+    ThresholdRule(
         name="gat_attention_variance",
         verdict="gat_oversmoothing",
         conditions=(Condition(metric="gat_attention_variance_raw", below=0.05),),
-        meaning="The brief: attention variance < 0.05. Unreachably high for nodes of degree 19 and more.",
+        meaning="The brief: attention variance < 0.05. Nodes of degree 19 and more are always below.",
     ),
-    Rule(
+    ThresholdRule(
         name="gradient_norm",
         verdict="gradient_explosion",
         conditions=(Condition(metric="gradient_norm", above=10.0),),
@@ -41,22 +44,22 @@ SEED: tuple[AnyRule, ...] = (
     PlateauRule(meaning="The brief: score unchanged for long."),
 )
 
-V3: tuple[AnyRule, ...] = (
-    Rule(
+V3: tuple[Rule, ...] = (
+    ThresholdRule(
         name="rollbacks",
         verdict="numerical_instability",
         conditions=(Condition(metric="rollbacks", above=3),),
-        meaning="More than three times the training had to go back to the last finite state.",
+        meaning="Training has gone back to the last finite state more than three times.",
     ),
-    Rule(
+    ThresholdRule(
         name="nonfinite_batches",
         verdict="numerical_instability",
         conditions=(Condition(metric="nonfinite_batches", above=0),),
         window=20,
         patience=16,
-        meaning="Minibatches with a NaN or Inf in nearly every update: skipped, but it does not stop.",
+        meaning="Nearly every update has minibatches with a NaN or Inf. They are skipped, but they keep coming.",
     ),
-    Rule(
+    ThresholdRule(
         name="gradient_jump",
         verdict="gradient_explosion",
         conditions=(Condition(metric="gradient_norm", above=10.0, above_median=5.0),),
@@ -66,7 +69,7 @@ V3: tuple[AnyRule, ...] = (
         meaning="Norm before clipping, mean of the update's minibatches: five updates in a row above 10 and above five "
         "times the run's own median. The level depends on the reward's scale, so the bound follows the run.",
     ),
-    Rule(
+    ThresholdRule(
         name="gradient_outliers",
         verdict="gradient_explosion",
         conditions=(Condition(metric="gradient_norm", above=10.0, above_mad=3.0),),
@@ -76,23 +79,23 @@ V3: tuple[AnyRule, ...] = (
         meaning="Three of five updates above 10 and more than 3 MAD above the run's own median, in logarithms. "
         "Healthy sparse routing reaches 6. A single spike is harmless: clipping takes care of it.",
     ),
-    Rule(
+    ThresholdRule(
         name="gradient_level",
         verdict="gradient_explosion",
         conditions=(Condition(metric="gradient_norm", above=100.0),),
         window=5,
         patience=2,
-        meaning="Ten times above any healthy level, twice in five updates: also where the run has no median of its own "
-        "yet, and where the weights saturate after the explosion and no gradient is left.",
+        meaning="Ten times above any healthy level, twice in five updates. This also sees a run that has no median of "
+        "its own yet, and one whose weights saturate in the explosion, so that no gradient is left afterwards.",
     ),
-    Rule(
+    ThresholdRule(
         name="gradient_damage",
         verdict="gradient_explosion",
         conditions=(Condition(metric="gradient_norm", above=100.0), Condition(metric="approx_kl", above=0.5)),
-        meaning="A single explosion that clipping did not hold, and that changed the policy twenty times as much as a "
-        "healthy update does: what is left afterwards looks calm, and is ruined.",
+        meaning="A single explosion that clipping did not hold: it changed the policy twenty times as much as a "
+        "healthy update does. Afterwards the run looks calm, and its policy is ruined.",
     ),
-    Rule(
+    ThresholdRule(
         name="smoothing",
         verdict="gat_oversmoothing",
         conditions=(
@@ -103,9 +106,9 @@ V3: tuple[AnyRule, ...] = (
         window=10,
         patience=8,
         meaning="Neighbours' features after the GAT are alike (mean cosine; at most 0.78 in healthy runs), and "
-        "attention says why: uniform, or saturated on one edge. Low variance alone is how a healthy encoder begins.",
+        "attention says why: uniform, or saturated on one edge. A healthy encoder begins with a low variance too.",
     ),
-    Rule(
+    ThresholdRule(
         name="identical_nodes",
         verdict="gat_oversmoothing",
         conditions=(Condition(metric="gat_smoothing", above=0.95),),
@@ -114,7 +117,7 @@ V3: tuple[AnyRule, ...] = (
         patience=8,
         meaning="All nodes alike, whatever attention does.",
     ),
-    Rule(
+    ThresholdRule(
         name="load",
         verdict="expert_collapse",
         conditions=(Condition(metric="expert_usage_excess", above=0.73),),
@@ -124,28 +127,28 @@ V3: tuple[AnyRule, ...] = (
         meaning="(max ᾱ − 1/E) / (1 − 1/E): 0.73 is 80 % for four experts, 87 % for two. It is the load that "
         "collapses: low α-entropy under a balanced load is specialisation, the goal.",
     ),
-    Rule(
+    ThresholdRule(
         name="dead_expert",
         verdict="expert_collapse",
         conditions=(Condition(metric="expert_usage_min", below=0.001),),
         window=15,
         patience=10,
-        meaning="One expert is hardly ever chosen any more; in no update of a healthy run has it been so.",
+        meaning="One expert is hardly ever chosen any more. No update of a healthy run has been like that.",
     ),
-    Rule(
+    ThresholdRule(
         name="indecision",
         verdict="router_indecision",
         conditions=(
             Condition(metric="alpha_entropy_ratio", above=0.866),
             Condition(metric="sparse_share", above=0.5),
         ),
-        phases=(FINETUNE,),
+        phases=(Phase.FINETUNE,),
         window=50,
         patience=50,
         action="warn",
         meaning="Past warm-up α is still near uniform. It costs sparsity, not the policy: a warning.",
     ),
-    Rule(
+    ThresholdRule(
         name="no_reward",
         verdict="reward_plateau",
         conditions=(Condition(metric="reward_std", below=1e-6),),
@@ -153,27 +156,27 @@ V3: tuple[AnyRule, ...] = (
         patience=10,
         meaning="Every action was rewarded alike in ten updates: there is nothing to learn from. Look at the shaping.",
     ),
-    Rule(
+    ThresholdRule(
         name="no_learning",
         verdict="reward_plateau",
         conditions=(Condition(metric="approx_kl", above=-1e-12, below=1e-12),),
-        phases=(WARMUP, TRANSITION),
+        phases=(Phase.WARMUP, Phase.TRANSITION),
         window=10,
         patience=10,
         meaning="The updates do not change the policy at all, so the score cannot rise. A learning rate of 0, or "
-        "weights so saturated that no gradient is left. A small change may be healthy: with few steps an update, 2e-9.",
+        "weights so saturated that no gradient is left. Small changes can be healthy: 2e-9 with few steps an update.",
     ),
-    Rule(
+    ThresholdRule(
         name="stuck_policy",
         verdict="reward_plateau",
         conditions=(Condition(metric="entropy", below=0.2),),
         window=10,
         patience=10,
-        meaning="The policy repeats one action (entropy in nats; 1.5 and more in healthy runs) and explores no more. "
+        meaning="The policy repeats one action (entropy in nats; 1.5 and more in healthy runs) and no longer explores. "
         "A higher entropy coefficient.",
     ),
     PlateauRule(
-        phases=(WARMUP, TRANSITION),
+        phases=(Phase.WARMUP, Phase.TRANSITION),
         meaning="The score has stopped rising: with 95 % confidence the gain over the last 1000 episodes is below a "
         "tenth of the mean. Reward shaping, a higher entropy coefficient, more exploration.",
     ),
@@ -182,33 +185,33 @@ V3: tuple[AnyRule, ...] = (
         window_episodes=2500,
         relative_gain=0.25,
         check_every=250,
-        phases=(WARMUP, TRANSITION),
-        meaning="The same bound, a tenth of the mean for each 1000 episodes, over a window in which a score that only "
-        "stands still can be told: single games vary as much as the mean, so over 1000 episodes hardly any but a "
-        "falling score is *certainly* not rising. It needs 2750 episodes before fine-tune in one attempt, and one that "
-        "goes on from a checkpoint later than episode 250 does not have them.",
+        phases=(Phase.WARMUP, Phase.TRANSITION),
+        meaning="The same bound, a tenth of the mean for each 1000 episodes, over a window long enough to detect a "
+        "score that stands still. Single games vary as much as the mean, so over 1000 episodes hardly any but a "
+        "falling score is *certainly* not rising. The rule needs 2750 episodes before fine-tune in one attempt; an "
+        "attempt that continues from a checkpoint later than episode 250 does not have them.",
     ),
     PlateauRule(
         name="late_plateau",
-        phases=(FINETUNE,),
+        phases=(Phase.FINETUNE,),
         action="warn",
-        meaning="The same in fine-tune, where the learning rate is a tenth and less: there it is how a run converges, "
+        meaning="The same in fine-tune, where the learning rate is a tenth and less. There it is how a run converges, "
         "and no failure.",
     ),
 )
 
-RULE_SETS: dict[str, tuple[AnyRule, ...]] = {"v3": V3, "seed": SEED}
+RULE_SETS: dict[str, tuple[Rule, ...]] = {"v3": V3, "seed": SEED}
 
 
 @dataclass(frozen=True)
 class Band:
-    """Where a monitored metric is normal, and from where it is abnormal, as the brief has it."""
+    """The values at which a monitored metric is normal, and those at which it is abnormal, as the brief has them."""
 
     label: str
     metric: str
     normal: tuple[float, float]
     abnormal: tuple[float, float]
-    """Outside of this it is abnormal."""
+    """Values outside are abnormal."""
     upper_counts_when: tuple[tuple[str, float], ...] = ()
     """The upper bounds hold only while each of these metrics is above its value."""
     lower_counts_when: tuple[tuple[str, float], ...] = ()
@@ -223,7 +226,7 @@ class Band:
         return low, self.normal[1] if counts(self.upper_counts_when) else None
 
     def judge(self, latest: Mapping[str, float]) -> str:
-        """normal, between, or abnormal, from the newest values of all metrics."""
+        """`normal`, `between` or `abnormal`, from the newest values of all metrics."""
         value, (low, high) = latest[self.metric], self.bounds(latest)
         if (low is None or value >= low) and (high is None or value <= high):
             return "normal"
@@ -239,18 +242,18 @@ class Band:
 
 _LN4 = 1.3863
 BANDS = (
-    # Softmax sits near ln E by design, and the transition begins there: too high is a fault of sparse fine-tuning only.
+    # Softmax sits near ln E by design, and the transition begins there: too high is a fault in sparse fine-tuning only.
     Band(
         "α-entropy / ln E",
         "alpha_entropy_ratio",
         (0.5 / _LN4, 1.0 / _LN4),
         (0.3 / _LN4, 1.2 / _LN4),
-        upper_counts_when=(("sparse_share", 0.5), ("phase", TRANSITION)),
-        lower_counts_when=(("expert_usage_excess", 0.73),),  # low under a balanced load is specialisation, the goal
+        upper_counts_when=(("sparse_share", 0.5), ("phase", Phase.TRANSITION)),
+        lower_counts_when=(("expert_usage_excess", 0.73),),  # low under a balanced load: specialisation, the goal
     ),
     # 40 % and 80 % of four experts, as the excess over an even load: the same for any number of them.
     Band("usage excess", "expert_usage_excess", (0.0, 0.2), (0.0, 0.733)),
-    # 10 % of the brief, which has no abnormal value on this side: it is the rule `dead_expert` that has one.
+    # The brief's 10 %. It has no abnormal value on this side; the rule `dead_expert` has one.
     Band("least used expert", "expert_usage_min", (0.1, 1.0), (0.001, 1.0)),
     Band("gradient norm", "gradient_norm", (0.0, 5.0), (0.0, 10.0)),
     # Attention is even in a new encoder; it matters once the nodes' features are alike.

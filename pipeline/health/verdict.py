@@ -1,4 +1,4 @@
-"""Verdicts: how an attempt ended, with the evidence."""
+"""Verdicts: how an attempt ended, and the evidence."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
-TrainingFailure = Literal[
+TrainingVerdict = Literal[
     "expert_collapse",
     "router_indecision",
     "gat_oversmoothing",
@@ -14,11 +14,11 @@ TrainingFailure = Literal[
     "numerical_instability",
     "reward_plateau",
 ]
-InfrastructureFailure = Literal["crash", "hang", "out_of_memory"]
-VerdictName = Literal["healthy", "interrupted"] | TrainingFailure | InfrastructureFailure
+InfrastructureVerdict = Literal["crash", "hang", "out_of_memory"]
+VerdictName = Literal["healthy", "interrupted"] | TrainingVerdict | InfrastructureVerdict
 
-TRAINING_FAILURES: tuple[str, ...] = get_args(TrainingFailure)
-INFRASTRUCTURE_FAILURES: tuple[str, ...] = get_args(InfrastructureFailure)
+TRAINING_FAILURES: tuple[str, ...] = get_args(TrainingVerdict)
+INFRASTRUCTURE_FAILURES: tuple[str, ...] = get_args(InfrastructureVerdict)
 MEANINGS: dict[str, str] = {
     "healthy": "trained to the end; no rule fired",
     "expert_collapse": "one expert takes nearly all samples, or one is never chosen",
@@ -35,7 +35,7 @@ MEANINGS: dict[str, str] = {
 
 
 class Evidence(BaseModel):
-    """What a person can check: the rule, the values in its window, the threshold, from which step to which."""
+    """What a person can check: the rule, the values in its window, the threshold, and from which step to which."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -44,10 +44,10 @@ class Evidence(BaseModel):
     values: tuple[float, ...] = ()
     threshold: str = ""
     onset_step: int | None = None
-    """First step at which it was so (environment steps)."""
+    """First step (of the environment) at which the condition held."""
     last_good_step: int | None = None
-    """Newest step before the onset, of which the metrics were still healthy; None: it was never healthy. What was
-    saved at that very step is already suspect: the next metrics are those of just these weights."""
+    """Newest step before the onset whose metrics were healthy; None: there was none. A checkpoint of that very step is
+    suspect already: the metrics after it measure its weights."""
     detection_step: int | None = None
     detail: dict[str, Any] = {}
 
@@ -61,7 +61,7 @@ class Evidence(BaseModel):
 
 
 class Verdict(BaseModel):
-    """The end of an attempt."""
+    """How an attempt ended."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -76,7 +76,7 @@ class Verdict(BaseModel):
 
     @property
     def failed_from_the_start(self) -> bool:
-        """No metrics of the attempt were ever healthy: what it started from is suspect too."""
+        """Whether no metrics of the attempt were ever healthy; the weights that it started from are suspect too."""
         return self.is_training_failure and any(each.last_good_step is None for each in self.evidence)
 
     @property

@@ -7,15 +7,15 @@ import numpy as np
 from pipeline.environments.nethack import Episode
 from pipeline.environments.situations import SITUATIONS
 from pipeline.health.metrics import attention_variance, neighbour_similarity, routing_metrics
+from pipeline.health.phase import Phase
 from pipeline.policy.interface import Policy
 from pipeline.policy.mixture import MixturePolicy
-from pipeline.training.phases import FINETUNE
 from pipeline.training.rollout import Played, Samples
 
 
 def main_phase(played: Played) -> int:
     """The phase in which most of the samples were played."""
-    return int(np.bincount(played.phase.ravel(), minlength=FINETUNE + 1).argmax())
+    return int(np.bincount(played.phase.ravel(), minlength=len(Phase)).argmax())
 
 
 def rollout_metrics(played: Played, experts: tuple[str, ...]) -> dict[str, float]:

@@ -27,7 +27,7 @@ from pipeline.policy.build import build_policy
 from pipeline.policy.interface import ObservationSpec, Policy, PolicyOutput, Routing
 from pipeline.policy.mixture import MixturePolicy
 from pipeline.training.checkpoint import read_checkpoint
-from pipeline.training.phases import phase_at, phase_settings, temperature_at
+from pipeline.training.phases import phase_at, temperature_at
 
 OBSERVED = ("glyphs", "blstats", "underfoot", "visited")
 """What of a game's observation is read."""
@@ -51,7 +51,7 @@ class Player(nn.Module):
         phases = config.phases
         self.policy = policy.eval()
         self.environment = config.environment
-        self.sparse = phase_settings(phase_at(episode, phases), phases).routing == "sparsemax"
+        self.sparse = phases.of(phase_at(episode, phases)).routing == "sparsemax"
         self.temperature = temperature_at(episode, phases)
 
     @classmethod

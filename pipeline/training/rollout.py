@@ -16,7 +16,7 @@ from pipeline.environments.situations import situations
 from pipeline.environments.vector import Games
 from pipeline.policy.interface import Policy, Routing
 from pipeline.policy.traced import Traced
-from pipeline.training.phases import phase_at, phase_settings, temperature_at
+from pipeline.training.phases import phase_at, temperature_at
 
 
 @dataclass
@@ -137,7 +137,7 @@ class Collector:
         phase = phase_at(self.finished, phases)
         self._phase[index] = phase
         self._temperature[index] = temperature_at(self.finished, phases)
-        self._sparse[index] = phase_settings(phase, phases).routing == "sparsemax"
+        self._sparse[index] = phases.of(phase).routing == "sparsemax"
 
     def _tensors(self, observation: dict[str, np.ndarray]) -> dict[str, Tensor]:
         arrays = encode(observation, self.config.environment)

@@ -14,7 +14,7 @@ from mlflow.entities import Metric
 from fallbacks.ladder import BUILT_IN
 from pipeline.attempt.file import WarmStart
 from pipeline.config import ExperimentConfig, difference
-from pipeline.health.rules import Condition, Rule
+from pipeline.health.threshold import Condition, ThresholdRule
 from pipeline.health.verdict import Verdict
 from pipeline.tracking.store import Store
 from tests.conftest import small_config
@@ -22,7 +22,7 @@ from tests.conftest import small_config
 UPDATES = 30
 BEGINS_TO_FAIL = 20
 EXPERTS = ("survival", "combat", "exploration", "general")
-RULE = Rule(
+RULE = ThresholdRule(
     name="load", verdict="expert_collapse", conditions=(Condition(metric="expert_usage_excess", above=0.73),),
     window=5, patience=5,
 )  # fmt: skip

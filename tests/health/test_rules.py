@@ -8,7 +8,7 @@ import pytest
 from pipeline.health.history import History
 from pipeline.health.monitor import findings, judge, stirring, warnings
 from pipeline.health.rule_sets import BANDS, RULE_SETS
-from pipeline.health.rules import Condition, PlateauRule, Rule
+from pipeline.health.threshold import Condition, ThresholdRule
 
 V3, SEED = RULE_SETS["v3"], RULE_SETS["seed"]
 UPDATE = 2048
@@ -130,7 +130,7 @@ THE_BRIEF = {
 
 
 def test_seed_is_the_brief_to_the_letter() -> None:
-    assert {rule.name for rule in SEED if isinstance(rule, Rule)} == THE_BRIEF.keys()
+    assert {rule.name for rule in SEED if isinstance(rule, ThresholdRule)} == THE_BRIEF.keys()
     for name, (metric, bound, side) in THE_BRIEF.items():
         at, beyond = (
             [each.rule.name for each in findings(history(**{metric: [bound + side * by]}), SEED)] for by in (0, 1e-6)
@@ -203,8 +203,14 @@ def test_first_to_fire_gives_the_verdict() -> None:
     assert verdict is not None and verdict.name == "expert_collapse"
 
 
+def above_one(**fields: object) -> ThresholdRule:
+    """A rule on `x` > 1."""
+    conditions = (Condition(metric="x", above=1),)
+    return ThresholdRule(name="r", verdict="expert_collapse", conditions=conditions, **fields)  # type: ignore[arg-type]
+
+
 def test_hysteresis_keeps_one_incident_together() -> None:
-    rule = Rule(name="r", verdict="expert_collapse", conditions=(Condition(metric="x", above=1),), patience=2, window=3)
+    rule = above_one(patience=2, window=3)
     on_and_off = [0, 2, 2, 0, 2, 2, 0, 0, 0, 2, 2]
     fired = rule.firings(history(x=on_and_off))
     assert [(each.onset_step, each.detection_step) for each in fired] == [
@@ -214,13 +220,13 @@ def test_hysteresis_keeps_one_incident_together() -> None:
 
 
 def test_grace_and_phases_are_not_judged() -> None:
-    rule = Rule(name="r", verdict="expert_collapse", conditions=(Condition(metric="x", above=1),), grace=3, phases=(1,))
+    rule = above_one(grace=3, phases=(1,))
     assert rule.firings(history(x=[9] * 6, phase=[1, 1, 1, 0, 0, 0])) == []
     assert rule.firings(history(x=[9] * 6, phase=[0, 0, 0, 0, 1, 1]))[0].onset_step == 5 * UPDATE
 
 
 def test_a_failure_that_began_in_the_grace_period_began_there() -> None:
-    rule = Rule(name="r", verdict="expert_collapse", conditions=(Condition(metric="x", above=1),), grace=3)
+    rule = above_one(grace=3)
     (always,) = rule.firings(history(x=[9] * 6))
     assert (always.onset_step, always.last_good_step, always.detection_step) == (UPDATE, None, 4 * UPDATE)
     (from_the_second,) = rule.firings(history(x=[0] + [9] * 6))
@@ -228,7 +234,7 @@ def test_a_failure_that_began_in_the_grace_period_began_there() -> None:
 
 
 def test_an_incident_within_the_window_is_part_of_it() -> None:
-    rule = Rule(name="r", verdict="expert_collapse", conditions=(Condition(metric="x", above=1),), window=8, patience=5)
+    rule = above_one(window=8, patience=5)
     (fired,) = rule.firings(history(x=[0, 2, 2, 2, 0, 0, 0, 2, 2]))
     assert fired.onset_step == 2 * UPDATE
 
@@ -236,9 +242,9 @@ def test_an_incident_within_the_window_is_part_of_it() -> None:
 @pytest.mark.parametrize("wrong", [{"conditions": [{"metric": "x"}]}, {"window": 3, "patience": 4}])
 def test_a_rule_that_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:
     sound = {"name": "r", "verdict": "expert_collapse", "conditions": [{"metric": "x", "above": 1}]}
-    Rule.model_validate(sound)
+    ThresholdRule.model_validate(sound)
     with pytest.raises(ValueError, match=r"needs a bound|never be reached"):
-        Rule.model_validate(sound | wrong)
+        ThresholdRule.model_validate(sound | wrong)
 
 
 def test_rule_of_a_metric_that_is_not_logged_is_silent() -> None:
@@ -256,81 +262,6 @@ def test_a_poll_stirs_the_rules_that_its_values_may_concern() -> None:
     assert stirred(gradient_norm=11) == ["gradient_jump", "gradient_outliers"]
     assert stirred(approx_kl=0, phase=1) == ["no_learning"] and stirred(approx_kl=0, phase=2) == []
     assert stirred(gat_smoothing=0.92) == []  # the attention is not known
-
-
-def test_a_plateau_is_looked_for_when_a_check_falls_due() -> None:
-    rule = PlateauRule(check_every=500)
-    for before, now, due in ((498, 499, False), (499, 500, True), (500, 501, False), (501, 1600, True)):
-        assert rule.stirs({"score": 1, "episodes": now}, {"score": 1, "episodes": before}) is due
-
-
-def scores(slope: float, updates: int = 700, seed: int = 0) -> History:
-    """Three episodes an update around 20, rising by `slope` over each 1000 episodes."""
-    episodes = np.arange(1, updates + 1) * 3
-    noise = np.random.default_rng(seed).normal(0, 22 / np.sqrt(3), updates)
-    return history(score=20 + slope * episodes / 1000 + noise, episodes=episodes)
-
-
-def named(name: str) -> PlateauRule:
-    (rule,) = (each for each in V3 if each.name == name)
-    assert isinstance(rule, PlateauRule)
-    return rule.model_copy(update={"phases": None})
-
-
-def test_a_score_that_stands_still_is_seen_before_fine_tune() -> None:
-    """Nine of ten, by episode 3000; over a thousand episodes hardly any can."""
-    flat, short = named("flat_score"), named("reward_plateau")
-    runs = [scores(0, updates=999, seed=seed) for seed in range(100)]
-    assert sum(bool(flat.firings(run)) for run in runs) >= 85
-    assert sum(bool(short.firings(run)) for run in runs) <= 15
-    assert not any(flat.firings(scores(4, updates=999, seed=seed)) for seed in range(100))  # 15 % of the mean and more
-
-
-@pytest.mark.parametrize("name", ["reward_plateau", "flat_score"])
-def test_with_how_many_episodes_a_plateau_can_be_told_at_all(name: str) -> None:
-    rule, episodes = named(name), np.arange(1, 4001)
-    (first, *_) = rule.firings(history(score=np.full(4000, 7.0), episodes=episodes))
-    assert first.detection_step == rule.least_episodes * UPDATE
-
-
-def test_a_score_that_is_always_zero_does_not_rise() -> None:
-    episodes = np.arange(1, 701) * 3
-    assert PlateauRule().firings(history(score=np.zeros(700), episodes=episodes))
-
-
-def test_plateau_fires_when_the_gain_is_certainly_small() -> None:
-    fell = [PlateauRule().firings(scores(-15, seed=seed)) for seed in range(10)]
-    assert sum(bool(each) for each in fell) >= 9
-    evidence = fell[0][0]
-    assert evidence.detection_step is not None and evidence.onset_step is not None
-    assert evidence.onset_step < evidence.detection_step
-
-
-def test_plateau_is_silent_while_the_score_rises() -> None:
-    assert not any(PlateauRule().firings(scores(10, seed=seed)) for seed in range(20))
-
-
-def test_late_plateau_is_how_a_run_converges() -> None:
-    falling = scores(-15)
-    for phase, expected in ((1.0, "reward_plateau"), (2.0, None)):
-        for step in falling.series("score")[0]:
-            falling.add("phase", int(step), phase)
-        verdict = judge(falling, V3)
-        assert (verdict.name if verdict else None) == expected
-    assert [evidence.rule for evidence in warnings(falling, V3)] == ["late_plateau"]
-
-
-def test_plateau_needs_a_full_window() -> None:
-    assert not PlateauRule().firings(scores(-15, updates=320))
-
-
-def test_plateau_gain_by_hand() -> None:
-    rule = PlateauRule(window_episodes=10)
-    episodes = np.arange(1, 13)
-    measured = rule.gain(2.0 * episodes, episodes)
-    assert measured is not None
-    assert measured[0] == pytest.approx(20.0) and measured[1] == pytest.approx(20.0)
-    assert measured[2] == pytest.approx(15.0)  # mean of 2·(3 … 12)
 
 
 def test_bands_do_not_call_a_healthy_start_abnormal() -> None:

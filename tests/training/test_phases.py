@@ -7,7 +7,8 @@ import math
 import pytest
 
 from pipeline.config import ExperimentConfig
-from pipeline.training.phases import FINETUNE, TRANSITION, WARMUP, learning_rate_at, phase_at, temperature_at
+from pipeline.health.phase import Phase
+from pipeline.training.phases import learning_rate_at, phase_at, temperature_at
 
 BRIEF = ExperimentConfig()
 NO_COSINE = BRIEF.with_values({"training.cosine": False})
@@ -15,7 +16,14 @@ NO_COSINE = BRIEF.with_values({"training.cosine": False})
 
 @pytest.mark.parametrize(
     ("episode", "phase"),
-    [(0, WARMUP), (999, WARMUP), (1000, TRANSITION), (2999, TRANSITION), (3000, FINETUNE), (9999, FINETUNE)],
+    [
+        (0, Phase.WARMUP),
+        (999, Phase.WARMUP),
+        (1000, Phase.TRANSITION),
+        (2999, Phase.TRANSITION),
+        (3000, Phase.FINETUNE),
+        (9999, Phase.FINETUNE),
+    ],
 )
 def test_phases_switch_at_the_briefs_episodes(episode: int, phase: int) -> None:
     assert phase_at(episode, BRIEF.phases) == phase
@@ -33,7 +41,7 @@ def test_softmax_phases_have_temperature_one() -> None:
     assert temperature_at(4000, phases) == 1.0
 
 
-@pytest.mark.parametrize(("phase", "rate"), [(WARMUP, 1e-4), (TRANSITION, 5e-5), (FINETUNE, 1e-5)])
+@pytest.mark.parametrize(("phase", "rate"), [(Phase.WARMUP, 1e-4), (Phase.TRANSITION, 5e-5), (Phase.FINETUNE, 1e-5)])
 def test_each_phase_has_the_briefs_rate(phase: int, rate: float) -> None:
     training, phases = NO_COSINE.training, NO_COSINE.phases
     assert learning_rate_at(5000, 0, phase, training, phases) == pytest.approx(rate)
@@ -41,7 +49,7 @@ def test_each_phase_has_the_briefs_rate(phase: int, rate: float) -> None:
 
 def test_warmup_is_linear_in_optimiser_steps_in_any_phase() -> None:
     training, phases = NO_COSINE.training, NO_COSINE.phases
-    for phase, rate in ((WARMUP, 1e-4), (TRANSITION, 5e-5)):
+    for phase, rate in ((Phase.WARMUP, 1e-4), (Phase.TRANSITION, 5e-5)):
         assert learning_rate_at(0, 0, phase, training, phases) == pytest.approx(rate / 1000)
         assert learning_rate_at(499, 0, phase, training, phases) == pytest.approx(rate / 2)
         assert learning_rate_at(999, 0, phase, training, phases) == pytest.approx(rate)
@@ -52,7 +60,7 @@ def test_cosine_composes_with_phase_and_warmup() -> None:
     floor = training.cosine_floor
     for episode in (0, 1250, 2500, 5000, 6000):
         cosine = floor + (1 - floor) * (1 + math.cos(math.pi * min(1, episode / 5000))) / 2
-        assert learning_rate_at(499, episode, TRANSITION, training, phases) == pytest.approx(5e-5 * 0.5 * cosine)
+        assert learning_rate_at(499, episode, Phase.TRANSITION, training, phases) == pytest.approx(5e-5 * 0.5 * cosine)
 
 
 def test_schedule_scales_to_a_shorter_budget() -> None:
@@ -65,4 +73,4 @@ def test_schedule_scales_to_a_shorter_budget() -> None:
 
 def test_empty_phases_are_possible() -> None:
     phases = BRIEF.with_values({"phases.warmup_until": 0, "phases.transition_until": 0}).phases
-    assert phase_at(0, phases) == FINETUNE and temperature_at(0, phases) == 0.5
+    assert phase_at(0, phases) == Phase.FINETUNE and temperature_at(0, phases) == 0.5
