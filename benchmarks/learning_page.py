@@ -1,4 +1,4 @@
-"""The page docs/learning.md and its picture, from the results of `python -m benchmarks.learning`."""
+"""docs/learning.md and its picture, from the results of `python -m benchmarks.learning`."""
 
 from __future__ import annotations
 
