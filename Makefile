@@ -1,4 +1,4 @@
-# Everything sets itself up: a virtual environment in .venv, exactly as requirements.lock has it.
+# Every target sets up what it needs first: a virtual environment in .venv, exactly as requirements.lock has it.
 
 EXPERIMENT ?= experiments/quickstart.yaml
 STUDY ?= experiments/study.yaml
@@ -16,10 +16,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 .DEFAULT_GOAL := help
 .PHONY: help setup run drill tune test lint ui compare bench clean
 
-help:  ## this list
+help:  ## prints this list
 	@sed -n 's/^\([a-z]*\):.*##/make \1\t/p' Makefile | expand -t 14
 
-setup: $(READY)  ## the virtual environment, from requirements.lock
+setup: $(READY)  ## sets up the virtual environment, from requirements.lock
 
 $(READY): requirements.lock pyproject.toml
 	@$(BASE_PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
@@ -28,40 +28,40 @@ $(READY): requirements.lock pyproject.toml
 	@$(BASE_PYTHON) -m venv .venv
 	@$(PIP) install --no-compile "$$(grep -o '^torch==[0-9.]*' requirements.lock)"
 	@$(PIP) install --no-compile --no-deps --require-hashes -r requirements.lock
-	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true  # on all cores, pip takes one; some are for a later Python
+	@$(BIN)/python -m compileall -qq -j 0 .venv/lib || true  # on all cores, while pip uses one; some files are for a later Python
 	@PYTHONWARNINGS=ignore $(PIP) install --no-deps --no-build-isolation -e .
 	@touch $(READY)
 
-run: $(READY)  ## the unattended experiment: make run [EXPERIMENT=experiments/nethack.yaml] [ARGS="key.sub=value …"]
+run: $(READY)  ## runs one experiment, unattended: make run [EXPERIMENT=experiments/nethack.yaml] [ARGS="key.sub=value …"]
 	@$(BIN)/ladder run $(EXPERIMENT) $(ARGS)
 
-drill: $(READY)  ## the ladder at work: a run that really fails, step by step
+drill: $(READY)  ## shows the ladder at work: a run that really fails, step by step
 	@$(BIN)/ladder run experiments/drill.yaml $(ARGS)
 
-tune: $(READY)  ## Optuna tunes the coefficients: make tune [STUDY=experiments/study.yaml] [ARGS="study.trials=60"], then ARGS="--validate 5"
+tune: $(READY)  ## lets Optuna tune the coefficients: make tune [STUDY=experiments/study.yaml] [ARGS="study.trials=60"], then ARGS="--validate 5"
 	@$(BIN)/ladder tune $(STUDY) $(ARGS)
 
-test: $(READY)  ## the test suite
+test: $(READY)  ## runs the test suite: make test [ARGS="-k resume"]
 	@$(BIN)/python -m compileall -q pipeline fallbacks tests  # the tests start hundreds of processes
 	@$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
 
-lint: $(READY)  ## style, types, and who may import whom
+lint: $(READY)  ## checks style, types, and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-ui: $(READY)  ## the MLflow UI on http://127.0.0.1:5000: make ui [PORT=…] [ROOT=mlruns]
+ui: $(READY)  ## serves the MLflow UI on http://127.0.0.1:5000: make ui [PORT=…] [ROOT=mlruns]
 	@case "$$MLFLOW_TRACKING_URI" in http*) echo "the store is a server: open $$MLFLOW_TRACKING_URI"; exit;; esac; \
 	if test -z "$$MLFLOW_TRACKING_URI"; then \
 	  $(BIN)/ladder status "tracking.root=$(ROOT)"; test -e "$(ROOT)/mlflow.db" || exit 0; fi; \
 	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false PYTHONWARNINGS=ignore exec $(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) \
 	  --workers 1 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(ROOT)/mlflow.db}"
 
-compare: $(READY)  ## what happened in the newest experiment, as a table and a page: make compare [ROOT=mlruns] [OUT=mlruns] [ARGS=PARENT_RUN_ID]
+compare: $(READY)  ## shows what happened in the newest experiment, as a table and a page: make compare [ROOT=mlruns] [OUT=mlruns] [ARGS=PARENT_RUN_ID]
 	@$(BIN)/ladder compare $(ARGS) "tracking.root=$(ROOT)" --out "$(OUT)"
 
-bench: $(READY)  ## a benchmark: make bench [NAME=throughput|learning|detection|recovery|survival|tuning] [ARGS="--seeds 3 …"]
+bench: $(READY)  ## runs a benchmark: make bench [NAME=throughput|learning|detection|recovery|survival|tuning] [ARGS="--seeds 3 …"]
 	@$(BIN)/python -m benchmarks.$(NAME) $(ARGS)
 
 clean:  ## removes the virtual environment and caches; never a result

@@ -158,12 +158,15 @@ def render(everything: dict[tuple[str, int], Runs]) -> str:
     lines = [
         "# Does V3 learn, and what helps?",
         "",
-        "Made by `python -m benchmarks.learning --report` from the files under `benchmarks/results/learning/`; not to",
-        "be edited. A run's figure is the mean of its last 300 episodes: of the game's own score (NetHackScout: of the",
-        "task's return). The unit is the run: intervals are 95 % percentile bootstraps over seeds; with three seeds",
-        "they say little more than that the seeds agree. P(v3 better): the share of pairs of runs in which V3's is",
-        "the higher. Depth: the mean deepest dungeon level of those episodes. All have the same step cap (1000), the",
-        "same shaping, the same number of environment steps and, SB3 aside (a constant rate), the same schedule.",
+        "`python -m benchmarks.learning --report` makes this page from the files under `benchmarks/results/learning/`;",
+        "do not edit it.",
+        "",
+        "The figure of a run is the mean of the game's own score over its last 300 episodes (NetHackScout: of the",
+        "task's return). The unit is the run: intervals are 95 % percentile bootstraps over seeds. With three",
+        "seeds they say little more than that the seeds agree. *P(v3 better)* is the share of pairs of runs in",
+        "which V3's figure is the higher. *Depth* is the mean deepest dungeon level of those episodes. All",
+        "variants have the same step cap (1000), the same shaping, the same number of environment steps and the",
+        "same schedule; SB3 has a constant rate instead.",
         "",
         f"Commits: {', '.join(commits)}.",
         "",
@@ -172,11 +175,14 @@ def render(everything: dict[tuple[str, int], Runs]) -> str:
     for (environment, steps), runs in everything.items():
         lines += ["", f"## {environment}, {steps:,} steps", "", *_markdown(HEADER, table(runs))]
         if found := parts(runs):
-            lines += ["", "What each part brings (difference of the means, bootstrapped over the seeds of both, and"]
-            lines += ["the exact two-sided Mann-Whitney test; both have to show it):", ""]
+            lines += [
+                "",
+                "What each part brings: the difference of the means, bootstrapped over the seeds of both, and",
+            ]
+            lines += ["the exact two-sided Mann-Whitney test. Both must show an effect.", ""]
             lines += _markdown(PARTS_HEADER, found)
         if found := routing(runs):
-            lines += ["", "What the router did in the last fifth, medians over seeds:", ""]
+            lines += ["", "What the router did in the last fifth of each run, medians over seeds:", ""]
             lines += _markdown(ROUTING_HEADER, found)
     return "\n".join(lines) + "\n"
 

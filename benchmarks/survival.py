@@ -244,10 +244,12 @@ def live(seed: int, budget: int) -> dict[str, Any]:
 
 PAGE_TEXT = """# Surviving the night
 
-Made by `python -m benchmarks.survival`: {nights} short nights on real NetHack, on a small disk of their own, {servers}
-of them with the store behind an MLflow server with PostgreSQL; {attempts} attempts, {updates} updates. Faults strike at
-random moments, also while something starts, ends, or has just been struck. *Survived*: the experiment was still at
-work afterwards or ended healthy, with no help but `ladder resume`.
+`python -m benchmarks.survival` makes this page; do not edit it.
+
+It runs {nights} short nights on real NetHack, on a small disk of their own; {servers} of them have the store behind
+an MLflow server with PostgreSQL. Together they have {attempts} attempts and {updates} updates. Faults strike at
+random moments, also while something starts, ends, or has just been struck. An experiment has *survived* a fault if
+it is still at work afterwards or ends healthy, with no help but `ladder resume`.
 
 | fault | injected | survived |
 |---|---|---|
@@ -261,8 +263,13 @@ From a trainer's death to the next attempt's first environment step: {median:.1f
 median of {count}, {most:.1f} s at most.
 """
 
-ODD_TEXT = """What was odd. A negative exit code: the signal came in the first second, before anything had begun.
-Exit code 4 of an experiment that had not begun: the store was away when it started, so it refused, and said so.
+ODD_TEXT = """What was odd:
+
+- A negative exit code means that the signal came in the first second, before anything had begun.
+- An experiment that had not begun ended with exit code 4 because the store was away: it refused to start, and said
+  so.
+
+These are the cases:
 """
 
 

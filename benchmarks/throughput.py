@@ -71,10 +71,12 @@ NAMES = {
 }
 PAGE_TEXT = """# Speed
 
-Made by `python -m benchmarks.throughput` (commit {commit:.9}, {cores} cores): environment steps per second end to end,
-metrics written, 16 environments; batch and epochs as each rung has them (V3: 256 and 4), all in the transition phase.
-Beside each variant V3 is measured again, so that a machine whose speed drifts tells the same ratios. Medians of
-{rounds} rounds with 95 % bootstrap intervals.
+`python -m benchmarks.throughput` makes this page (commit {commit:.9}, {cores} cores); do not edit it.
+
+The table has environment steps per second, end to end, with the metrics written. All variants have 16 environments
+and train in the transition phase, with the batch and epochs of their rung (V3: 256 and 4). V3 is measured again
+beside each variant, so the ratios hold although the machine's speed drifts. Figures are medians of {rounds} rounds
+with 95 % bootstrap intervals.
 
 | | steps/s | V3 is so many times as fast |
 |---|---|---|
@@ -86,12 +88,12 @@ Where V3's time goes on one core:
 |---|---|
 {shares}
 
-Delivering the metrics to MLflow and judging them is another process's work: while V3 trains on both cores, with one
-poll every {every:g} s, it takes {health:.1%} of one core's time, {share:.1%} of this machine's.
+Another process delivers the metrics to MLflow and judges them. While V3 trains on both cores, with one poll every
+{every:g} s, this takes {health:.1%} of one core's time, {share:.1%} of this machine's.
 
-What a long run costs from its beginning to its end: one run of V3 on NetHackScore-v0 (`python -m
-benchmarks.learning`), medians, memory of the trainer and its worker. Others used the machine now and then, which the
-times show.
+The last table shows what a long run costs from its beginning to its end: one run of V3 on NetHackScore-v0 (`python
+-m benchmarks.learning`), medians, memory of the trainer and its worker. Other programs used the machine now and
+then, and the times show it.
 
 | environment steps | ms an update of 2048 steps | memory, MB |
 |---|---|---|

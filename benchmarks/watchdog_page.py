@@ -14,60 +14,70 @@ PAGE = Path(__file__).parent.parent / "docs" / "watchdog.md"
 
 _HEAD = """# Can the watchdog be trusted?
 
-This page is made from results by `python -m benchmarks.watchdog_page`. The rules themselves are in
+`python -m benchmarks.watchdog_page` makes this page from the results; do not edit it. The rules themselves are in
 [health.md](health.md).
 
 ## The fault suite
 
-`benchmarks/faults/*.yaml`: ways in which such a training really goes wrong, each caused through configuration or a
-real event. The verdict is the right one; the rungs are those that remove the cause.
+`benchmarks/faults/*.yaml` has the ways in which such a training really goes wrong. Each is caused through
+configuration or by a real event. The table names the right verdict, and the rungs that remove the cause.
 """
 
 _DETECTION = """
 ## Detection
 
-{faulty_runs} faulty and {healthy_runs} healthy runs with seeds on which nothing was calibrated, but for one rule:
-`dead_expert` was relaxed after 44 healthy runs had been looked at, at least 35 of which are among these. They were
-recorded once and replayed for each set of rules (`python -m benchmarks.detection`). The healthy ones are
-{healthy_updates:,} updates in all, up to {longest_healthy_run:,} in a run, over every rung. Recall: an alarm at most
-five updates before the fault's own symptom, or after it. Delay: from the symptom to the verdict. In {did_not_strike}
-more runs the fault was there but its symptom never came; they do not count (what `v3` said of them:
-{said}). All intervals 95 %. To show that fewer than one healthy run in a
-hundred is ended would take some 300 without an alarm.
+{faulty_runs} faulty and {healthy_runs} healthy runs were recorded once and replayed for each set of rules (`python
+-m benchmarks.detection`). Nothing was calibrated on their seeds, with one exception: `dead_expert` was relaxed
+after a look at 44 healthy runs, and at least 35 of them are among these. The healthy runs have {healthy_updates:,}
+updates in all, up to {longest_healthy_run:,} in a run, over every rung.
+
+- *Recall*: the share of faulty runs with an alarm, at most five updates before the fault's own symptom, or after
+  it.
+- *Delay*: from the symptom to the verdict.
+- In {did_not_strike} more runs the fault was there but its symptom never came. They do not count. What `v3` said of
+  them: {said}.
+
+All intervals are 95 %. To show that fewer than one healthy run in a hundred is ended would take some 300 runs
+without an alarm.
 """
 _RULES = """
-`seed` is the brief to the letter; `threshold` has the bounds of `v3` but no persistence; `six_sigma` is mean + 6 σ of
-loss and gradient norm over 128 updates, as OLMo-core has it.
+`seed` is the brief to the letter. `threshold` has the bounds of `v3` but no persistence. `six_sigma` fires above
+mean + 6 σ of loss and gradient norm over 128 updates, as OLMo-core's monitor does.
 """
 _PLATEAU = """
-## A score that stands still
+## Plateaus
 
-No fault of the suite is one whose score merely stands still: games vary so much that no recorded run is known to be
-flat, and telling takes some thousand episodes. So this is simulated (`python -m benchmarks.plateau`): {runs} runs of
-3000 episodes for each trend, the noise that of {updates_of_noise:,} updates of recorded healthy runs, with a deviation
-of {deviation:.2f} of the mean from game to game. Trends are relative to the mean; the rules call less than a tenth for
-each 1000 episodes a plateau. The table has the share of runs that were ended.
+Plateaus are slowest to detect. No fault of the suite is one: games vary so much that no recorded run is known to be
+flat, and a decision takes some thousand episodes. So they are simulated (`python -m benchmarks.plateau`): {runs}
+runs of 3000 episodes for each trend. The noise is that of {updates_of_noise:,} updates of recorded healthy runs,
+with a deviation of {deviation:.2f} of the mean from game to game. Trends are relative to the mean; the rules call
+less than a tenth for each 1000 episodes a plateau. The table has the share of runs that were ended.
 """
 _RECOVERY = """
 ## Recovery
 
-Each fault that a rung can cure, through the ladder and through what else one could do (`python -m
-benchmarks.recovery`, which says what the strategies are). Cost: environment steps over those of an oracle who knew
-the cure and trained once from scratch, and how much more than the ladder's on the same runs (means, bootstrapped
-over runs; those whose first attempt stayed healthy do not count). The mildest cure: the first rung of the ladder that
-removes the cause; some settle above it, where the fault happens not to strike again. Of {curable} such faults {last}
-are cured by the last rung alone, which a random order comes to sooner; with so many of them, order cannot save much,
-and it matters for what is kept of the model only in the others (a column of its own).
-The two with NaN strike one attempt, which is why a restart cures them. Seed 22 of `starved_expert` showed that
-`v2_router_gat` took over how V3's router had begun; since that is mended, the four faults of the router that it cures
-are reported from seed 24 on, which nobody had seen before. Three seeds each could not tell the ladder's order from a
+Each fault that a rung can cure is run through the ladder, and through other strategies (`benchmarks/recovery.py`
+says what they are).
+
+- *Cost*: environment steps over those of an oracle that knows the cure and trains once from scratch.
+- *Over the ladder's*: how much higher this cost is than the ladder's on the same runs. Both are means, bootstrapped
+  over runs; runs whose first attempt stayed healthy do not count.
+- *Mildest cure*: the first rung of the ladder that removes the cause. Some runs settle above it, where the fault
+  happens not to strike again.
+- *Where order matters*: of {curable} such faults {last} are cured by the last rung alone, which a random order
+  reaches sooner. With so many of them, order cannot save much; only in the other faults does it decide what is kept
+  of the model.
+
+The two faults with NaN strike one attempt, so a restart cures them. Seed 22 of `starved_expert` showed that
+`v2_router_gat` took over how V3's router had begun. Since that was corrected, the four faults of the router that it
+cures are reported from seed 24 on, on fresh seeds. Three seeds each could not distinguish the ladder's order from a
 random one (the intervals overlapped), so five more, 27 – 31, were run with these two strategies alone.
 """
 _COST = """
 ## Cost
 
-One poll of a real SQLite store, milliseconds of CPU (`python -m benchmarks.polling`). What the watchdog takes in all,
-delivering the metrics included: docs/speed.md.
+The table has milliseconds of CPU for one poll of a real SQLite store (`python -m benchmarks.polling`).
+[speed.md](speed.md) has the watchdog's whole share of the time, with the delivery of the metrics.
 """
 
 

@@ -239,6 +239,8 @@ class CustomRung(Section):
 
     @model_validator(mode="after")
     def _about_training(self) -> CustomRung:
+        if not self.set:
+            raise ValueError(f"set: the rung {self.name} sets no key, so it would change nothing")
         for key in self.set:
             if key.split(".")[0] in ("experiment", "ladder", "tracking", "notify", "budget", "faults"):
                 raise ValueError(f"set: {key} belongs to the whole experiment; a rung cannot change it")

@@ -35,6 +35,14 @@ BAD = {
     "unknown rung": (["ladder.rungs=[v3,freze_gat]"], ["ladder.rungs", "'freze_gat'", "nearest: freeze_gat"]),
     "no rung": (["ladder.rungs=[]"], ["ladder.rungs"]),
     "rung that sets no key": (["ladder.rungs=[{name: x, set: {policy.foo: 1}}]"], ["policy.foo"]),
+    "rung that changes nothing": (
+        ["ladder.rungs=[v3,{name: nothing, set: {}}]"],
+        ["ladder.rungs", "set: the rung nothing sets no key"],
+    ),
+    "rung with the experiment's own values": (
+        ["ladder.rungs=[v3,{name: same, set: {training.gamma: 0.995, policy.gat_frozen: false}}]"],
+        ["ladder.rungs: same changes nothing: ", "training.gamma, policy.gat_frozen"],
+    ),
     "unknown rule": (["health.override.laod.window=3"], ["health.override.laod", "load"]),
     "unknown field of a rule": (["health.override.load.windwo=3"], ["health", "windwo"]),
     "unknown environment": (["environment.id=NetHackScor-v0"], ["environment.id", "nearest: NetHackScore-v0"]),
@@ -146,6 +154,12 @@ def test_empty_section_means_defaults(tmp_path: Path) -> None:
     path = tmp_path / "empty.yaml"
     path.write_text("training:\n")
     assert load_experiment(path) == ExperimentConfig()
+
+
+def test_a_stacked_rung_may_set_the_values_of_the_experiment() -> None:
+    """It may take back what a rung before it has changed."""
+    back = "ladder.rungs=[v3,freeze_gat,{name: back, set: {policy.gat_frozen: false}}]"
+    assert len(load_experiment(QUICKSTART, [back, "ladder.cumulative=true"]).ladder.rungs) == 3
 
 
 def test_configuration_is_frozen_and_flattens() -> None:

@@ -23,6 +23,7 @@ from tests.end_to_end.conftest import LIGHT, Experiment
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FOR_DEVELOPERS = [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]  # their examples are not run here
 pytestmark = pytest.mark.xdist_group("docs")  # one experiment for all of them
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 ACTIVATION = ". .venv/bin/activate"
@@ -42,7 +43,7 @@ def commands() -> list[str]:
     return list(dict.fromkeys(line for line in lines if line and line != ACTIVATION))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *FOR_DEVELOPERS], ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     """Files that are there; sections that exist. What is on the network is not asked for."""
     for link in LINK.findall(page.read_text()):
@@ -66,7 +67,8 @@ def test_every_page_can_be_reached() -> None:
         reached.add(page)
         links = [(page.parent / link.partition("#")[0]).resolve() for link in LINK.findall(page.read_text())]
         todo += [link for link in links if link.suffix == ".md" and link not in reached]
-    assert set(PAGES) <= reached, [page.name for page in set(PAGES) - reached]
+    pages = {*PAGES, *FOR_DEVELOPERS}
+    assert pages <= reached, [page.name for page in pages - reached]
 
 
 def test_pictures_are_small() -> None:
