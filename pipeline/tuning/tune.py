@@ -33,11 +33,10 @@ from pipeline.tuning import validation
 from pipeline.tuning.display import StudyDisplay
 from pipeline.tuning.figures import figures
 from pipeline.tuning.mlflow_runs import StudyStore, reconcile
-from pipeline.tuning.pool import Workers
+from pipeline.tuning.pool import WorkerPool
 from pipeline.tuning.results import TrialCount, importance, intervals, note, ranked, table, tuned_yaml, with_interval
 from pipeline.tuning.storage import open_storage, shown, storage_reachable, turn
 from pipeline.tuning.study import StudyPlan
-from pipeline.tuning.validation import compare
 from pipeline.tuning.worker import Assignment
 
 PLAN, PARENT = "plan", "mlflow.run_id"
@@ -217,7 +216,7 @@ class Tuning:
         if min(map(len, found.values())) < 2:
             self.display.study_ended(["too few runs came to their end to compare"])
             return EXIT_EXHAUSTED if finished else EXIT_INTERRUPTED
-        gain = compare(found[validation.TUNED], found[validation.DEFAULT])
+        gain = validation.compare(found[validation.TUNED], found[validation.DEFAULT])
         content = {"trial": best.number, **gain.described(1.0 if direction == "maximize" else -1.0)}
         self.store.publish(self.parent, {"validation.json": json.dumps(content, indent=2)}, {})
         self.store.set_tags(self.parent, {"ladder.validation": gain.sentence})
@@ -240,12 +239,12 @@ class Tuning:
         )
 
     def _work(self, assigned: Assignment, study: optuna.Study, total: int) -> bool:
-        """Has the workers do what is left of so many trials; False if somebody has asked to stop."""
+        """Has the workers do what is left of `total` trials; returns False if the user asked to stop."""
         count = min(self.plan.study.workers, total)
-        workers = Workers(count, assigned.model_dump_json(by_alias=True), self.folder, self._say)
+        pool = WorkerPool(count, assigned.model_dump_json(by_alias=True), self.folder, self._say)
         written, had = time.monotonic(), TrialCount.of(study.get_trials(deepcopy=False)).done
 
-        def look(at_work: int) -> None:
+        def show(at_work: int) -> None:
             nonlocal written, had
             if assigned.kind == "trial" and time.monotonic() - self._signed > LIFE_SIGN_SECONDS:
                 self._sign_of_life()
@@ -258,13 +257,13 @@ class Tuning:
                 self.publish()
                 written, had = time.monotonic(), done
 
-        def watch(at_work: int) -> None:
-            with contextlib.suppress(InfrastructureFailure):  # how long to be patient, the workers decide
-                look(at_work)
+        def on_poll(at_work: int) -> None:
+            with contextlib.suppress(InfrastructureFailure):  # the workers decide how long a failure is waited out
+                show(at_work)
 
         try:
-            finished = workers.run(watch)
-            watch(0)  # what came after the last look
+            finished = pool.run(on_poll)
+            on_poll(0)  # shows what ended after the last poll
             return finished
         finally:
             reconcile(self.store, self.parent, assigned.study_name, study.get_trials(deepcopy=False))
