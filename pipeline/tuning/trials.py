@@ -64,7 +64,7 @@ Evaluate = Callable[[optuna.Trial], Outcome]
 
 
 class _Requeue(RetryHeartbeatStaleTrialCallback):
-    """Optuna's callback, except that the new trial does not inherit the killed worker's attributes (run, constraint)."""
+    """Optuna's callback, except that the new trial does not inherit the dead worker's attributes (run, constraint)."""
 
     def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
         bare = copy.deepcopy(trial)  # Optuna's callback appends to the list of retries in place
