@@ -10,20 +10,22 @@ WARMUP, TRANSITION, FINETUNE = 0, 1, 2
 
 
 def phase_at(episode: int, phases: PhasesSection) -> int:
-    """0 warm-up, 1 transition, 2 fine-tune, by the number of finished episodes."""
+    """The phase after `episode` finished episodes: 0 warm-up, 1 transition, 2 fine-tune."""
     if episode < phases.warmup_until:
         return WARMUP
     return TRANSITION if episode < phases.transition_until else FINETUNE
 
 
 def phase_settings(phase: int, phases: PhasesSection) -> Phase:
+    """Routing and learning-rate factor of a phase."""
     return (phases.warmup, phases.transition, phases.finetune)[phase]
 
 
 def temperature_at(episode: int, phases: PhasesSection) -> float:
-    """`temperature_start` in warm-up, then linear in the episode to `temperature_end`, and there it stays.
+    """The router's temperature after `episode` finished episodes.
 
-    A phase whose routing is softmax has temperature 1: the annealing is sparsemax's.
+    It is `temperature_start` in warm-up, changes linearly in the episode during the transition, and stays at
+    `temperature_end`. In a phase whose routing is softmax it is 1, because only sparsemax is annealed.
     """
     phase = phase_at(episode, phases)
     if phase_settings(phase, phases).routing == "softmax":
@@ -39,10 +41,11 @@ def temperature_at(episode: int, phases: PhasesSection) -> float:
 def learning_rate_at(
     optimiser_step: int, episode: int, phase: int, training: TrainingSection, phases: PhasesSection
 ) -> float:
-    """Base rate × the phase's factor × linear warm-up in optimiser steps × cosine annealing in episodes.
+    """The learning rate: base rate × phase's factor × linear warm-up in optimiser steps × cosine annealing in episodes.
 
-    A product, so that none of the three overwrites another. The cosine is that of `CosineAnnealingLR`
-    (Loshchilov & Hutter 2017, eq. 5, without restarts), from 1 to `cosine_floor` over the run's episodes.
+    It is a product, so that no factor overwrites another. The cosine is that of `CosineAnnealingLR` (Loshchilov &
+    Hutter 2017, https://arxiv.org/abs/1608.03983, eq. 5, without restarts), from 1 to `cosine_floor` over the run's
+    episodes.
     """
     warmup = min(1.0, (optimiser_step + 1) / training.warmup_steps) if training.warmup_steps else 1.0
     cosine = 1.0
