@@ -78,7 +78,7 @@ _CHARACTER = (
 def check_character(character: str) -> str | None:
     """What is wrong with a character; None if it is valid.
 
-    A character is role-race-alignment-gender, of which words may be left out from the right, or @ for any.
+    A character is role-race-alignment-gender, where words may be left out from the right, or @ for any.
     """
     words = character.split("-")
     known = all(word in names for word, names in zip(words, _CHARACTER, strict=False))
