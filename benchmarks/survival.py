@@ -132,7 +132,7 @@ class Night:
         began = time.time()
         scene = Scene(self.root, process, self.chance, self._command("resume"), self.environment, self.server)
         struck = FAULTS[name](scene)
-        if struck is Struck.NOBODY:
+        if struck is Struck.NOTHING:
             return process
         self.injected[name] += 1
         if struck is Struck.ORCHESTRATOR:

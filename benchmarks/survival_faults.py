@@ -29,7 +29,7 @@ LADDER = (sys.executable, "-W", "ignore", "-m", "pipeline")
 class Struck(enum.Enum):
     """What a fault has struck, and so what has to happen next."""
 
-    NOBODY = enum.auto()
+    NOTHING = enum.auto()
     """The fault could not be injected, because there was nothing to strike."""
     TRAINER = enum.auto()
     """The trainer is dead; the orchestrator starts another."""
@@ -84,7 +84,7 @@ def trainer(name: signal.Signals) -> Fault:
 
     def strike(scene: Scene) -> Struck:
         if scene.over or not (found := _trainers(scene.root)):
-            return Struck.NOBODY
+            return Struck.NOTHING
         _signal(found if name == signal.SIGSTOP else found[:1], name)
         return Struck.PASSING if name == signal.SIGSTOP else Struck.TRAINER
 
@@ -99,7 +99,7 @@ def worker_killed(scene: Scene) -> Struck:
             if "spawn_main" in " ".join(each.cmdline()):
                 each.kill()
                 return Struck.TRAINER
-    return Struck.NOBODY
+    return Struck.NOTHING
 
 
 def orchestrator(name: signal.Signals) -> Fault:
@@ -107,7 +107,7 @@ def orchestrator(name: signal.Signals) -> Fault:
 
     def strike(scene: Scene) -> Struck:
         if scene.over:
-            return Struck.NOBODY
+            return Struck.NOTHING
         scene.orchestrator.send_signal(name)
         return Struck.ORCHESTRATOR
 
@@ -117,7 +117,7 @@ def orchestrator(name: signal.Signals) -> Fault:
 def power_cut(scene: Scene) -> Struck:
     """Kills the orchestrator and all its descendants at once."""
     if scene.over:
-        return Struck.NOBODY
+        return Struck.NOTHING
     _signal(
         [*psutil.Process(scene.orchestrator.pid).children(recursive=True), psutil.Process(scene.orchestrator.pid)],
         signal.SIGKILL,
@@ -128,7 +128,7 @@ def power_cut(scene: Scene) -> Struck:
 def store_locked(scene: Scene) -> Struck:
     """Locks the SQLite store for one to six seconds."""
     if scene.server is not None or not (scene.root / "mlflow.db").exists():
-        return Struck.NOBODY
+        return Struck.NOTHING
     database = sqlite3.connect(scene.root / "mlflow.db", isolation_level=None, timeout=20)
     with contextlib.closing(database) as connection:
         connection.execute("BEGIN EXCLUSIVE")
@@ -140,7 +140,7 @@ def store_locked(scene: Scene) -> Struck:
 def server_away(scene: Scene) -> Struck:
     """Stops the tracking server or its database for up to twenty seconds, one time in four for two minutes."""
     if scene.server is None:
-        return Struck.NOBODY
+        return Struck.NOTHING
     lost = scene.chance.choice([scene.server, scene.server.database])
     lost.stop()
     time.sleep(scene.chance.choice([120, *(scene.chance.uniform(1, 20) for _ in range(3))]))
@@ -151,7 +151,7 @@ def server_away(scene: Scene) -> Struck:
 def disk_full(scene: Scene) -> Struck:
     """Fills the disk until the experiment ends, for twenty seconds at most; only if the disk is the night's own."""
     if scene.over or not os.path.ismount(scene.root.parent):
-        return Struck.NOBODY
+        return Struck.NOTHING
     filler, until = scene.root.parent / "filler", time.monotonic() + 20
     with filler.open("wb", buffering=0) as file:
         while not scene.over and time.monotonic() < until:  # it fills again what removed checkpoints free
@@ -168,7 +168,7 @@ def checkpoint_damaged(scene: Scene) -> Struck:
     found = sorted(scene.root.glob("attempts/*/checkpoints/0*.pt"), key=lambda path: path.stat().st_mtime)
     trainers = _trainers(scene.root)
     if not found or not trainers:
-        return Struck.NOBODY
+        return Struck.NOTHING
     _signal(trainers, signal.SIGSTOP)
     content = bytearray(found[-1].read_bytes())
     content[scene.chance.randrange(len(content))] ^= 0xFF
@@ -180,7 +180,7 @@ def checkpoint_damaged(scene: Scene) -> Struck:
 def second_orchestrator(scene: Scene) -> Struck:
     """Starts a second orchestrator, which must be refused while the first is at work."""
     if not list(scene.root.glob("experiments/*.lock")):
-        return Struck.NOBODY
+        return Struck.NOTHING
     second = subprocess.run(scene.resume, capture_output=True, text=True, check=False, env=scene.environment)
     if second.returncode != 2 and not scene.over:
         raise AssertionError(f"a second orchestrator was let in: {second.stdout}")
@@ -190,7 +190,7 @@ def second_orchestrator(scene: Scene) -> Struck:
 def frozen(scene: Scene) -> Struck:
     """Stops all processes for up to 25 seconds, as a laptop that sleeps does."""
     if scene.over:
-        return Struck.NOBODY
+        return Struck.NOTHING
     everything = [psutil.Process(scene.orchestrator.pid), *_trainers(scene.root)]
     _signal(everything, signal.SIGSTOP)
     time.sleep(scene.chance.uniform(1, 25))
