@@ -193,7 +193,7 @@ def test_carry_without_optimiser_starts_it_anew(tmp_path: Path) -> None:
 
 
 def test_the_one_before_is_used_where_a_checkpoint_is_bad(tmp_path: Path) -> None:
-    """A checkpoint is bad if it is damaged, of another configuration, without a description, or no checkpoint at all."""
+    """Bad checkpoints: damaged, of another configuration, without a description, or no checkpoint at all."""
     for number, configuration in enumerate(("mine", "mine", "another", "mine", "mine"), start=1):
         info = INFO | {"configuration": configuration}
         write_checkpoint(tmp_path, f"{number:08d}", {"x": torch.tensor(number)}, **info)

@@ -160,7 +160,7 @@ def test_ranges_by_key_with_dots_and_by_override(tmp_path: Path) -> None:
 
 
 def test_shipped_study_names_the_coefficients() -> None:
-    """They are entropy, α-entropy, load balance, diversity, learning rate, clip ratio and shaping; defaults are inside."""
+    """They are entropy, α-entropy, load balance, diversity, learning rate, clip ratio, shaping; defaults are inside."""
     plan = load_study(SHIPPED)
     wanted = {
         "entropy_coef",
