@@ -1,20 +1,21 @@
-"""Are the verdicts right? Recorded histories of faulty and of healthy runs, replayed for several sets of rules.
+"""Are the verdicts right? Recorded histories of faulty and of healthy runs are replayed for several sets of rules.
 
     python -m benchmarks.detection [--seeds reported|calibration|all]
 
-Of each recorded fault (`benchmarks.recordings`): was it seen, with the right verdict, how many updates and seconds
-after its onset. The onset is the first update from which the fault's own symptom (benchmarks/faults) stays for most of
-ten updates; an alarm more than five updates before it is a false one. Of each healthy run: did a failing rule fire.
+For each recorded fault (`benchmarks.recordings`) it says whether the fault was seen, whether the verdict was right, and
+how many updates and seconds after its onset. The onset is the first update from which the fault's own symptom
+(benchmarks/faults) holds in most of ten updates. An alarm more than five updates before the onset is a false one. For
+each healthy run it says whether a failing rule fired.
 
 | rules | what it is |
 |---|---|
-| v3 | this project's, the default |
+| v3 | this project's rules, the default |
 | seed | the brief's thresholds to the letter |
-| threshold | the bounds of `v3` without persistence: a single update beyond one is a failure |
-| six_sigma | gradient norm or loss above mean + 6 σ of the last 128 updates, as OLMo-core skips steps |
+| threshold | the bounds of `v3` without persistence: a single update beyond a bound is a failure |
+| six_sigma | gradient norm or loss above mean + 6 σ of the last 128 updates; OLMo-core skips such steps |
 
-Rules were calibrated on the seeds below 10 of the suite, on three 1 M-step runs and on one of the brief's whole
-schedule; all others are reported.
+The rules were calibrated on the suite's seeds below 10, on three runs of 1 M steps, and on one run of the brief's whole
+schedule. All other runs are reported.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from pipeline.health.rule import Rule
 from pipeline.health.rule_sets import RULE_SETS
 
 HEALTHY = re.compile(r"base|nethack(_cap\d+)?|(score|scout)_\d+k")
-"""The suite's own healthy run, and longer ones; see `benchmarks.recordings`."""
+"""Names of healthy recordings: the suite's own, and longer runs; see `benchmarks.recordings`."""
 FIRST_REPORTED = {
     "score_1000k": 4,
     "nethack": 2,
@@ -45,18 +46,21 @@ FIRST_REPORTED = {
     "gat_explodes": 13,
     "router_learning_rate": 13,
 }
-"""Seeds below were looked at while the rules were calibrated; for all others 11, and 1 for longer
-healthy runs."""
+"""Recording → first seed that is reported; smaller seeds were used to calibrate the rules. It is 11 for other faults of
+the suite, and 1 for other longer healthy runs."""
 EARLY = 5
 """Updates before the onset from which an alarm counts as seen: the symptom is not the only sign of a fault."""
 
 Detector = Callable[[History], tuple[str, int] | None]
-"""A verdict and the step of its detection, or None."""
+"""Returns a verdict and the step of its detection, or None."""
 
 
 @dataclass(frozen=True)
 class Recording:
+    """The history of one recorded run."""
+
     fault: Fault
+    """The run's fault; that of a healthy run has the verdict `healthy`."""
     rung: str
     seed: int
     history: History
@@ -67,6 +71,7 @@ class Recording:
 
 
 def recordings() -> list[Recording]:
+    """All recordings of `benchmarks.recordings` that belong to the suite or are healthy."""
     suite = load_suite()
     found = []
     for path in sorted(FOLDER.glob("*.csv.gz")):
@@ -82,11 +87,13 @@ def recordings() -> list[Recording]:
 
 
 def is_reported(recording: Recording) -> bool:
+    """Whether the rules were not calibrated on the recording."""
     longer = recording.is_healthy and recording.fault.name != "base"
     return recording.seed >= FIRST_REPORTED.get(recording.fault.name, 1 if longer else 11)
 
 
 def by_rules(rules: Iterable[Rule]) -> Detector:
+    """A detector that judges by rules."""
     rules = tuple(rules)
 
     def detect(history: History) -> tuple[str, int] | None:
@@ -97,7 +104,10 @@ def by_rules(rules: Iterable[Rule]) -> Detector:
 
 
 def six_sigma(history: History, window: int = 128, least: int = 16) -> tuple[str, int] | None:
-    """The first update at which loss or gradient norm is above mean + 6 σ of the `window` before."""
+    """Detects the first update at which loss or gradient norm is above mean + 6 σ of the `window` updates before.
+
+    `least`: number of updates that must come before.
+    """
     found = []
     for metric in ("gradient_norm", "loss/total"):
         steps, values = history.series(metric)
@@ -118,7 +128,7 @@ DETECTORS: dict[str, Detector] = {
 
 
 def onset(history: History, symptom: Symptom) -> int | None:
-    """The first step from which the symptom holds in enough of ten updates; None: the fault has not struck."""
+    """The first step from which the symptom holds in enough of ten updates; None if the fault has not struck."""
     steps, values = history.series(symptom.metric)
     held = np.ones(len(values), dtype=bool)
     if symptom.above is not None:
@@ -132,7 +142,7 @@ def onset(history: History, symptom: Symptom) -> int | None:
 
 
 def seconds_between(history: History, first: int, last: int) -> float:
-    """Training time between two steps; negative where the second is earlier."""
+    """Training time in seconds between two steps; negative if the second is earlier."""
     steps, spent = history.aligned(["time/collect", "time/update"])
     each = spent["time/collect"] + spent["time/update"]
     low, high = min(first, last), max(first, last)
@@ -140,7 +150,7 @@ def seconds_between(history: History, first: int, last: int) -> float:
 
 
 def examine(recording: Recording, detect: Detector) -> dict[str, Any] | None:
-    """What a detector makes of a faulty run; None where the fault did not strike."""
+    """What a detector says of a faulty run, as a row of the results; None if the fault did not strike."""
     assert recording.fault.symptom is not None
     began = onset(recording.history, recording.fault.symptom)
     if began is None:
@@ -162,6 +172,7 @@ def examine(recording: Recording, detect: Detector) -> dict[str, Any] | None:
 
 
 def summary(faulty: list[Recording], healthy: list[Recording], detect: Detector) -> dict[str, Any]:
+    """A detector's results on all runs: recall, right verdicts, delays and false alarms, with 95 % intervals."""
     examined = [found for each in faulty if (found := examine(each, detect)) is not None]
     alarms = {
         f"{each.fault.name} {each.rung} seed {each.seed}": found for each in healthy if (found := detect(each.history))

@@ -1,13 +1,13 @@
 """Does V3 learn, and does each of its parts help? Several seeds, equal environment steps, the same step cap.
 
     python -m benchmarks.learning [--seeds 3] [--budget 1000000] [--variants v3,ppo] [--environment NetHackScore-v0]
-    python -m benchmarks.learning --report          only the page, from the results at hand
+    python -m benchmarks.learning --report          only the page, from the results that exist
 
-Each run is an experiment of this pipeline (experiments/score.yaml; its failing rules only warn here, so that all runs
-have the same length), SB3's and random ones aside. Each leaves a file of its own under `results/learning/`, and V3 and
-its rungs their histories for `benchmarks.detection`; what is there is not computed again. The figure of a run is the
-mean over its last 300 episodes of the game's own score (for NetHackScout-v0: of the task's own return). Statistics are
-over runs, as in rliable (Agarwal et al. 2021, https://arxiv.org/abs/2108.13264).
+Except for SB3's and random runs, each run is an experiment of this pipeline (experiments/score.yaml). Its failing rules
+only warn, so that all runs have the same length. Each run writes a file of its own under `results/learning/`, and V3
+and its rungs also write their histories for `benchmarks.detection`. A run whose file exists is not run again. A run's
+figure is the mean over its last 300 episodes of the game's own score (for NetHackScout-v0: of the task's own return).
+Statistics are over runs, as in rliable (Agarwal et al. 2021, https://arxiv.org/abs/2108.13264).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from pipeline.tracking.store import Store, tracking_root, tracking_uri
 
 EXPERIMENT = "experiments/score.yaml"
 LAST = 300
-"""Episodes over which a run is judged."""
+"""Number of last episodes over which a run is judged."""
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "random": (),
@@ -62,7 +62,7 @@ ROUTING = ("alpha_entropy", "specialisation")
 def settings(environment: str, budget: int, seed: int) -> list[str]:
     """Overrides of the experiment's file: the schedule is scaled with the budget, at 800 steps an episode.
 
-    The limit in episodes lies higher, so that it is the steps that end a run, whatever the length of its episodes.
+    The limit in episodes is higher, so that the steps end a run, whatever the length of its episodes.
     """
     return [
         "ladder.rungs=[v3]",
@@ -79,7 +79,7 @@ def settings(environment: str, budget: int, seed: int) -> list[str]:
 
 
 def run_pipeline(variant: str, overrides: list[str]) -> dict[str, Any]:
-    """One experiment with a single rung, and what its only attempt logged."""
+    """Runs one experiment with a single rung; returns what its only attempt logged."""
     words = [*overrides, *VARIANTS[variant]]
     config = load_experiment(Path(EXPERIMENT), words)
     command = [sys.executable, "-m", "pipeline", "run", EXPERIMENT, *words]
@@ -93,13 +93,13 @@ def run_pipeline(variant: str, overrides: list[str]) -> dict[str, Any]:
 
 
 def history_path(variant: str, config: ExperimentConfig) -> Path:
-    """`score_300k-v3-seed1.csv.gz` among the recordings."""
+    """File of the run's history among the recordings, such as `score_300k-v3-seed1.csv.gz`."""
     task = config.environment.id.removeprefix("NetHack").removesuffix("-v0").lower()
     return path_of(f"{task}_{(config.training.steps or 0) // 1000}k", variant, config.training.seed)
 
 
 def of_attempt(store: Store, attempt: Run, experts: Sequence[str]) -> dict[str, Any]:
-    """What a finished attempt logged: the run's figures, its curve, and what its router did."""
+    """What a finished attempt logged: its verdict, its figures, its curve, and metrics of its router."""
     usage = [f"expert_usage/{name}" for name in experts]
     history = store.history(attempt.info.run_id, ["episodes", *JUDGED, *ROUTING, *usage])
     steps, counted = history.series("episodes")
@@ -120,6 +120,7 @@ def of_attempt(store: Store, attempt: Run, experts: Sequence[str]) -> dict[str, 
 
 
 def run_sb3(config: ExperimentConfig) -> dict[str, Any]:
+    """Trains SB3's PPO in this process; returns its figures and its curve."""
     from benchmarks.sb3 import GamesVecEnv, build
 
     games = GamesVecEnv(config.environment, config.training.seed, graph=False)
@@ -129,13 +130,17 @@ def run_sb3(config: ExperimentConfig) -> dict[str, Any]:
 
 
 def run_random(config: ExperimentConfig) -> dict[str, Any]:
+    """Plays a random policy; returns its figures and its curve."""
     episodes = random_episodes(config.environment, LAST, config.training.seed)
     rows = [(index, 1, each.score, each.task_return, each.depth) for index, each in enumerate(episodes)]
     return {"verdict": "", **summary(np.array(rows))}
 
 
 def summary(rows: np.ndarray) -> dict[str, Any]:
-    """Of rows (step, episodes that ended, their mean score, return and depth): means over the last 300, and a curve."""
+    """Means over the last 300 episodes, and a curve of means over 100 episodes.
+
+    `rows`: (step, number of episodes that ended, their mean score, return and depth) each.
+    """
     score, task_return, depth = _newest(rows, LAST)
     curve = [
         [int(step), *(round(float(x), 2) for x in _newest(rows[rows[:, 0] <= step], 100))]
@@ -151,19 +156,20 @@ def summary(rows: np.ndarray) -> dict[str, Any]:
 
 
 def _newest(rows: np.ndarray, episodes: int) -> np.ndarray:
-    """Mean score, return and depth (3,) of the last rows that hold so many episodes at most; of one row at least."""
+    """Mean score, return and depth (3,) of the last rows, at least one, that hold at most `episodes` episodes."""
     since = np.cumsum(rows[::-1, 1])[::-1]
     last = rows[since <= max(episodes, since[-1])]
     return np.average(last[:, 2:5], axis=0, weights=last[:, 1])
 
 
 def _thin(series: np.ndarray, points: int = 40) -> list[list[float]]:
+    """At most `points` evenly spread rows of (step, value), for JSON."""
     chosen = series[np.linspace(0, len(series) - 1, min(points, len(series))).astype(int)] if len(series) else series
     return [[int(step), round(float(value), 4)] for step, value in chosen]
 
 
 def measure(variant: str, environment: str, budget: int, seed: int) -> Path:
-    """Runs one variant with one seed, unless its result is there."""
+    """Runs one variant with one seed, unless its result exists; returns the result's file."""
     path = RESULTS / "learning" / environment / f"{variant}-{budget}-seed{seed}.json"
     if path.exists():
         return path
@@ -186,7 +192,7 @@ def measure(variant: str, environment: str, budget: int, seed: int) -> Path:
 
 
 def results() -> dict[tuple[str, int], dict[str, list[dict[str, Any]]]]:
-    """(environment, steps) → variant → its runs; the longest first."""
+    """(environment, steps) → variant → its runs; for each environment the longest runs come first."""
     found: dict[tuple[str, int], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for path in sorted((RESULTS / "learning").glob("*/*.json")):
         result = json.loads(path.read_text())
@@ -200,7 +206,7 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=1_000_000, help="environment steps of a run")
     parser.add_argument("--variants", default="random,v3,ppo,sb3", help=f"of: {', '.join(VARIANTS)}")
     parser.add_argument("--environment", default="NetHackScore-v0")
-    parser.add_argument("--report", action="store_true", help="run nothing")
+    parser.add_argument("--report", action="store_true", help="run nothing, write the page from the results that exist")
     asked = parser.parse_args()
     variants = asked.variants.split(",")
     if unknown := set(variants) - VARIANTS.keys():

@@ -1,11 +1,11 @@
-"""Would anybody notice that the score stands still? The rules on the score, on runs whose trend is known.
+"""Do the rules on the score notice a plateau? They are tried on runs whose trend is known.
 
     python -m benchmarks.plateau [--runs 200]
 
-NetHack's score varies so much that no recorded run is known to be flat. So runs are made: the expected score is a
-straight line over the brief's 3000 episodes before fine-tune, and the noise is real, the residuals of recorded healthy
-V3 runs about lines of their own, in units of the line, drawn with replacement (update by update, with the number of
-its episodes). Trends: changes per 1000 episodes in units of the mean; below a tenth is what the rules call a plateau.
+NetHack's score varies so much that no recorded run is known to be flat, so runs are simulated. The expected score is a
+straight line over the brief's 3000 episodes before fine-tune. The noise is real: it is drawn with replacement, update
+by update, from the residuals of recorded healthy V3 runs about lines of their own, in units of the line. A trend is the
+change per 1000 episodes in units of the mean. The rules call a trend below a tenth a plateau.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RULES = [
 
 
 def noise() -> np.ndarray:
-    """(updates, 2): score over what a line says, and the number of episodes, of the later halves of long runs."""
+    """Score over the fitted line, and number of episodes, (updates, 2), from the later halves of long runs."""
     drawn = []
     for recording in recordings():
         if recording.is_healthy and recording.rung == "v3" and recording.history.series("episodes")[1][-1] >= 1000:
@@ -45,7 +45,13 @@ def noise() -> np.ndarray:
 
 
 def simulate(trend: float, pool: np.ndarray, random: np.random.Generator) -> History:
-    """One run up to fine-tune."""
+    """The history of one simulated run up to fine-tune.
+
+    Args:
+        trend: change of the expected score per 1000 episodes, in units of the mean.
+        pool: what `noise` returns.
+        random: source of the draws.
+    """
     drawn = pool[random.integers(len(pool), size=EPISODES)]
     episodes = np.cumsum(drawn[:, 1])
     drawn, episodes = drawn[episodes <= EPISODES], episodes[episodes <= EPISODES]
@@ -59,7 +65,7 @@ def simulate(trend: float, pool: np.ndarray, random: np.random.Generator) -> His
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--runs", type=int, default=200, help="simulated runs of each trend")
     asked = parser.parse_args()
     pool = noise()
     deviation = float(np.sqrt((pool[:, 1] * (pool[:, 0] - 1) ** 2).mean()))  # of one game

@@ -1,8 +1,8 @@
-"""What the watchdog costs: one poll, in milliseconds of CPU, at the start and at the end of a long run.
+"""The cost of one poll of the watchdog, in milliseconds of CPU, at the start and at the end of a long run.
 
     python -m benchmarks.polling [--updates 2000]
 
-A real SQLite store gets the metrics of a recorded healthy run, repeated to the length asked for; after 100 updates,
+The metrics of a recorded healthy run go to a real SQLite store, repeated to the length asked for. After 100 updates,
 after half and after all of them, 30 polls are timed, each after one more update.
 """
 
@@ -21,11 +21,12 @@ from pipeline.health.history import History
 from pipeline.tracking.store import Store, default_uri
 
 POLLS = 30
+"""Number of polls that are timed at each point."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--updates", type=int, default=2000)
+    parser.add_argument("--updates", type=int, default=2000, help="length of the run")
     asked = parser.parse_args()
     recorded = History.read_csv(path_of("score_1000k", "v3", 1))
     rows = [dict(zip(*(each.tolist() for each in recorded.series(name)), strict=True)) for name in recorded.metrics]

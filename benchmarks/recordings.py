@@ -1,14 +1,14 @@
-"""Histories of healthy and of faulty runs, recorded once and replayed for every set of rules.
+"""Histories of healthy and faulty runs, recorded once and replayed for every set of rules.
 
     python -m benchmarks.recordings [--seeds 3] [--first-seed 1] [--faults base,sharp_router] [--rungs v3] [--jobs 2]
 
     python -m benchmarks.recordings --export RUN_ID --name nethack-v3-seed2 [--root mlruns]
 
-Each run is this project's own trainer on a configuration of the fault suite, to its end, without a watchdog; each
-leaves `results/histories/FAULT-RUNG-seedN.csv.gz`, and what is there is not run again. `--export` takes a run that is
-in a store: `nethack-…` are runs of `experiments/nethack.yaml` (the brief's whole schedule), `nethack_cap300-…` with at
-most 300 steps an episode. Those of V3 and its rungs in `benchmarks.learning` leave theirs by themselves:
-`score_300k-…` is NetHackScore-v0 over 300,000 steps.
+Each run is this project's own trainer on a configuration of the fault suite, trained to its end without a watchdog. It
+writes `results/histories/FAULT-RUNG-seedN.csv.gz`; a run whose file exists is not run again. `--export` writes the
+history of a run that is in a store: `nethack-…` are runs of `experiments/nethack.yaml` (the brief's whole schedule),
+`nethack_cap300-…` the same with at most 300 steps an episode. `benchmarks.learning` writes the histories of V3 and its
+rungs itself: `score_300k-…` is NetHackScore-v0 over 300,000 steps.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ FOLDER = RESULTS / "histories"
 
 
 def path_of(fault: str, rung: str, seed: int) -> Path:
+    """File of a recording."""
     return FOLDER / f"{fault}-{rung}-seed{seed}.csv.gz"
 
 
 def train(config: ExperimentConfig) -> pd.DataFrame:
-    """Trains to the end in this process. Every metric (columns) by step (index), as they would reach the store."""
+    """Trains to the end in this process; returns every metric (columns) by step (index), as a store would get them."""
     from pipeline.training.trainer import Trainer
 
     rows: dict[int, dict[str, float]] = {}
@@ -58,13 +59,13 @@ def train(config: ExperimentConfig) -> pd.DataFrame:
 
 
 def write(frame: pd.DataFrame, path: Path) -> None:
-    """As a small file: four significant digits."""
+    """Writes a history to a small file, with four significant digits."""
     path.parent.mkdir(parents=True, exist_ok=True)
     frame.to_csv(path, float_format="%.4g", compression={"method": "gzip", "mtime": 0})
 
 
 def record(fault: Fault, rung: str, seed: int) -> str:
-    """One run, unless its history is there."""
+    """Records one run, unless its history exists; returns a line for the terminal, empty if nothing was run."""
     path = path_of(fault.name, rung, seed)
     if path.exists():
         return ""
@@ -76,7 +77,7 @@ def record(fault: Fault, rung: str, seed: int) -> str:
 
 
 def export(store: Store, run_id: str, path: Path) -> None:
-    """A run that is in a store, as one that was recorded."""
+    """Writes the history of a run that is in a store, in the form of a recording."""
     history = store.history(run_id, store.latest(run_id))
     columns = {name: pd.Series(dict(zip(*history.series(name), strict=True))) for name in history.metrics}
     frame = pd.DataFrame(columns).rename_axis("step").sort_index()
@@ -91,9 +92,9 @@ def main() -> None:
     parser.add_argument("--faults", default=",".join(suite))
     parser.add_argument("--rungs", default="v3", help=f"of: {', '.join(BUILT_IN)}")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--export", metavar="RUN_ID")
-    parser.add_argument("--name", help="of the exported recording: FAULT-RUNG-seedN")
-    parser.add_argument("--root", type=Path, default=Path("mlruns"))
+    parser.add_argument("--export", metavar="RUN_ID", help="run nothing, export this run")
+    parser.add_argument("--name", help="name of the exported recording: FAULT-RUNG-seedN")
+    parser.add_argument("--root", type=Path, default=Path("mlruns"), help="tracking.root of the exported run")
     asked = parser.parse_args()
     if asked.export:
         root = asked.root.resolve()
@@ -101,7 +102,7 @@ def main() -> None:
         return
     print(f"commit {circumstances()['commit']}")
     seeds = range(asked.first_seed, asked.first_seed + asked.seeds)
-    # Spawned: torch's threads do not survive a fork.
+    # Processes are spawned, because torch's threads do not survive a fork.
     with ProcessPoolExecutor(asked.jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         runs = [
             pool.submit(record, suite[fault], rung, seed)

@@ -1,26 +1,26 @@
-"""Does the ladder mend what is broken, at which rung, at what cost, and against what else one could do?
+"""Does the ladder cure faults, at which rung, at what cost, and how does it compare with other strategies?
 
     python -m benchmarks.recovery [--seeds 2] [--first-seed 21] [--faults sharp_router,…] [--strategies …] [--jobs 2]
     python -m benchmarks.recovery --report
 
-Every fault of the suite is trained with the watchdog on, and what follows a verdict is decided by the ladder itself:
+Every fault of the suite is trained with the watchdog on, and the ladder itself decides what follows a verdict:
 
 | strategy | after a failure |
 |---|---|
 | ladder | the rungs in their order, warm-started (the default) |
-| guided | likewise, without the rungs that cannot remove the cause of the verdict (`ladder.guided`) |
+| guided | the same, without the rungs that cannot remove the cause of the verdict (`ladder.guided`) |
 | restart | the same configuration with a new seed, from scratch, as often as the ladder has rungs |
-| random_order | the rungs below v3 in a random order, warm-started (up to seed 26 all faults of a seed shared one) |
+| random_order | the rungs below v3 in a random order, warm-started (one order for all faults of a seed up to 26) |
 | cold | the rungs in their order, each from scratch |
 | stacked | the rungs in their order, each on top of those before (`ladder.cumulative`) |
-| no_watchdog | the attempts of `ladder`, but each runs to its end before it is judged (computed, not run again) |
+| no_watchdog | the attempts of `ladder`, each judged only at its end (computed, not run again) |
 
-An attempt is this project's trainer, its rules and its ladder in one process, without the store between them (the
-verdict is the same, see tests/test_watch.py); two strategies that come to the same attempt (configuration and
-starting checkpoint) share it. The cost is in environment steps; the oracle, who knew the cure, trains one attempt from
-scratch. Faults of the infrastructure go through `ladder run` itself, with the store and real processes.
+An attempt is this project's trainer, its rules and its ladder in one process. The verdict is the one that the watchdog
+gives when it reads the same metrics from the store. Strategies that reach the same attempt (configuration and starting
+checkpoint) share it. The cost is counted in environment steps and compared with an oracle, which knows the cure and
+trains one attempt from scratch. Faults of the infrastructure go through `ladder run`, with store and real processes.
 
-Each fault and seed leaves `results/recovery/FAULT-seedN.json`, and a strategy that is there is not run again.
+Each fault and seed writes `results/recovery/FAULT-seedN.json`; a strategy that is in the file is not run again.
 """
 
 from __future__ import annotations
@@ -61,23 +61,31 @@ from pipeline.health.verdict import Verdict
 STRATEGIES = ("ladder", "guided", "restart", "random_order", "cold", "stacked")
 FOLDER = RESULTS / "recovery"
 SHORTER = ("training.steps=24576", "phases.warmup_until=24", "phases.transition_until=60")
-"""48 updates: with these many attempts the suite's 40,000 steps are too long."""
+"""Overrides for runs of 48 updates: the suite's 40,000 steps are too long for so many attempts."""
 
 
 class _Stopped(Exception):
+    """Ends a training when its metrics fail a rule."""
+
     def __init__(self, verdict: Verdict) -> None:
         self.verdict = verdict
 
 
 class Laboratory:
-    """Runs attempts of one fault and seed, each different one once."""
+    """Runs the attempts of one fault and seed, each only once. `folder`: for their checkpoints."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._done: dict[str, tuple[Attempt, int]] = {}
 
     def attempt(self, plan: Plan, number: int, faults: tuple[PendingFault, ...]) -> tuple[Attempt, int]:
-        """The attempt, and the environment steps that it played."""
+        """The attempt that a plan describes, and the environment steps that it played; trained if it is new.
+
+        Args:
+            plan: the ladder's plan for the attempt.
+            number: the attempt's number.
+            faults: faults that strike during the attempt.
+        """
         start = plan.warm_start
         config = plan.config.model_dump(mode="json", exclude={"ladder"})
         key = json.dumps([config, start and [start.checkpoint, start.carry.model_dump()], bool(faults)])
@@ -100,7 +108,7 @@ class Laboratory:
             if (verdict := judge(history, rules)) is not None:
                 raise _Stopped(verdict)
 
-        names = [*RUNGS, plan.rung.name]  # its games do not depend on how many attempts came before
+        names = [*RUNGS, plan.rung.name]  # the games depend on the rung, not on how many attempts came before
         trainer = Trainer(plan.config, self.folder / run_id, report, salt=names.index(plan.rung.name))
         trainer.faults = list(faults)
         verdict = Verdict(name="healthy")
@@ -125,11 +133,11 @@ class Laboratory:
 
 
 def configuration(fault: Fault, strategy: str, seed: int) -> ExperimentConfig:
-    """The fault's experiment with the rungs that the strategy tries."""
+    """The fault's experiment with the strategy's rungs and options."""
     below = list(RUNGS[1:])
     rungs: list[Any] = list(RUNGS)
     if strategy == "random_order":
-        drawn = np.random.default_rng([seed, zlib.crc32(fault.name.encode())])  # another order for each fault
+        drawn = np.random.default_rng([seed, zlib.crc32(fault.name.encode())])  # each fault has its own order
         rungs = ["v3", *drawn.permutation(below).tolist()]
     config = fault.config(*SHORTER, f"training.seed={seed}")
     if strategy == "restart":
@@ -146,7 +154,7 @@ def configuration(fault: Fault, strategy: str, seed: int) -> ExperimentConfig:
 
 
 def go_down(laboratory: Laboratory, config: ExperimentConfig) -> dict[str, Any]:
-    """One strategy, to its end."""
+    """Runs one strategy to its end; returns its outcome, and the attempts' rungs, verdicts and costs."""
     ladder, attempts, costs = Ladder(config), [], []
     step: Plan | End = ladder.first()
     while isinstance(step, Plan):
@@ -166,7 +174,7 @@ def go_down(laboratory: Laboratory, config: ExperimentConfig) -> dict[str, Any]:
 
 
 def run_infrastructure(fault: Fault, seed: int) -> dict[str, Any]:
-    """`ladder run` on the fault's own file, in a folder of its own."""
+    """Runs `ladder run` on the fault's file in a folder of its own; returns its outcome and its attempts."""
     from pipeline.tracking.store import Store, default_uri
 
     with tempfile.TemporaryDirectory() as name:
@@ -192,7 +200,7 @@ def run_infrastructure(fault: Fault, seed: int) -> dict[str, Any]:
 
 
 def examine(name: str, seed: int, strategies: tuple[str, ...]) -> str:
-    """All strategies on one fault and seed that have no result yet."""
+    """Runs the strategies that have no result yet on one fault and seed; returns a line for the terminal."""
     logging.getLogger("nle.env.base").setLevel(logging.WARNING)
     fault, path = load_suite()[name], FOLDER / f"{name}-seed{seed}.json"
     found = json.loads(path.read_text()) if path.exists() else {"fault": name, "seed": seed, **circumstances()}
@@ -217,12 +225,12 @@ def examine(name: str, seed: int, strategies: tuple[str, ...]) -> str:
 
 
 def played(result: dict[str, Any]) -> int:
-    """Environment steps of all its attempts."""
+    """Environment steps of all attempts of a strategy."""
     return sum(result["steps"])
 
 
 def full_cost(result: dict[str, Any], whole: int) -> int:
-    """Of the same attempts, had nobody looked before their end."""
+    """Environment steps of the same attempts if each failed one had run to its end, `whole` steps."""
     failed = sum(verdict != "healthy" for verdict in result["verdicts"])
     return failed * whole + sum(
         steps for steps, verdict in zip(result["steps"], result["verdicts"], strict=True) if verdict == "healthy"
@@ -230,9 +238,10 @@ def full_cost(result: dict[str, Any], whole: int) -> int:
 
 
 def settles_mildly(fault: Fault, rung: str | None) -> bool:
-    """Whether no rung above removes the cause as well: who settles further down gives away model for nothing.
+    """Whether no milder rung removes the cause as well.
 
-    A restart that ends healthy has kept the whole model.
+    A lower rung than needed gives up a part of the model for nothing. A restart that ends healthy keeps the whole
+    model, so it counts as mild.
     """
     return rung is not None and (
         rung not in RUNGS or RUNGS.index(rung) <= min(RUNGS.index(each) for each in fault.cured_by)
@@ -240,17 +249,17 @@ def settles_mildly(fault: Fault, rung: str | None) -> bool:
 
 
 def order_matters(fault: Fault) -> bool:
-    """Whether a rung above the last one removes the cause: only then can one settle too far down."""
+    """Whether a rung above the last one removes the cause; only then can a strategy settle too far down."""
     return any(rung in RUNGS[:-1] for rung in fault.cured_by)
 
 
 def has_struck(strategies: dict[str, Any]) -> bool:
-    """Whether the first attempt failed, which all strategies share: where it did not, there was nothing to mend."""
+    """Whether the first attempt, which all strategies share, failed; if it did not, there was nothing to cure."""
     return any(result["verdicts"][0] != "healthy" for result in strategies.values())
 
 
 def report() -> Path:
-    """The table, and `results/recovery.json`."""
+    """Prints the table, and writes `results/recovery.json`; returns its path."""
     suite = load_suite()
     files = [json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))]
     whole = suite["base"].config(*SHORTER).training.steps or 0
@@ -308,7 +317,7 @@ def main() -> None:
     parser.add_argument("--faults", default=",".join(suite))
     parser.add_argument("--strategies", default=",".join(STRATEGIES))
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--report", action="store_true", help="run nothing")
+    parser.add_argument("--report", action="store_true", help="run nothing, report the results that exist")
     asked = parser.parse_args()
     if not asked.report:
         strategies = tuple(asked.strategies.split(","))

@@ -1,4 +1,4 @@
-"""What every benchmark writes down: the commit, the machine, every single figure, and an interval."""
+"""What every benchmark writes: the commit, the machine, every single figure, and statistics with intervals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def circumstances() -> dict[str, Any]:
-    """Commit (with `+` where the tree had changes), machine, versions, load, time."""
+    """Commit (followed by `+` if the tree has changes), machine, versions, load and time."""
 
     def git(*words: str) -> str:
         result = subprocess.run(["git", *words], cwd=RESULTS.parent, capture_output=True, text=True, check=False)
@@ -47,7 +47,13 @@ _STATISTICS: dict[str, Callable[..., Any]] = {
 
 
 def interval(figures: Sequence[float], statistic: str, seed: int = 0) -> tuple[float, float, float]:
-    """Mean, median or interquartile mean of runs, and its 95 % percentile bootstrap interval over runs."""
+    """A statistic of runs, and its 95 % percentile bootstrap interval over runs: (value, low, high).
+
+    Args:
+        figures: one figure a run.
+        statistic: `mean`, `median` or `iqm` (interquartile mean).
+        seed: seed of the resampling.
+    """
     values, function = np.asarray(figures, dtype=float), _STATISTICS[statistic]
     if len(values) < 2:
         return float(values[0]), float("nan"), float("nan")
@@ -58,7 +64,7 @@ def interval(figures: Sequence[float], statistic: str, seed: int = 0) -> tuple[f
 
 
 def difference(figures: Sequence[float], others: Sequence[float], seed: int = 0) -> tuple[float, float, float]:
-    """How much higher the mean of some runs is, and its 95 % percentile bootstrap interval over the runs of both."""
+    """Difference of the means of two samples, and its 95 % percentile bootstrap interval: (value, low, high)."""
     samples = np.asarray(figures, dtype=float), np.asarray(others, dtype=float)
     apart = float(samples[0].mean() - samples[1].mean())
     if min(map(len, samples)) < 2:
@@ -74,18 +80,18 @@ def difference(figures: Sequence[float], others: Sequence[float], seed: int = 0)
 
 
 def share(hits: int, of: int) -> tuple[float, float, float]:
-    """A proportion with its 95 % interval (Clopper & Pearson 1934)."""
+    """The proportion `hits` / `of`, and its exact 95 % interval (Clopper & Pearson 1934): (value, low, high)."""
     limits = stats.binomtest(hits, of).proportion_ci(method="exact")
     return hits / of, float(limits.low), float(limits.high)
 
 
 def percent(figure: Sequence[float]) -> str:
-    """`87 % [73, 96]`"""
+    """A proportion with its interval in words: `87 % [73, 96]`."""
     return f"{100 * figure[0]:.0f} % [{100 * figure[1]:.0f}, {100 * figure[2]:.0f}]"
 
 
 def write(name: str, content: dict[str, Any], path: Path | None = None) -> Path:
-    """Writes `results/NAME.json`, or `path`."""
+    """Writes the content and the circumstances to `path`, by default `results/NAME.json`; returns the path."""
     path = path or RESULTS / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({**circumstances(), **content}, indent=2) + "\n")

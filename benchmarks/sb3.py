@@ -1,9 +1,9 @@
-"""Stable-Baselines3's PPO on the same games: what somebody would do who stays with that library.
+"""Stable-Baselines3's PPO on the same games, as a user of that library would set it up.
 
-Its own small perceptron on the glyph crop and the statistics; or this project's V3 network inside it, by its
-custom-policy interface (the network alone: SB3's loss has no terms for the router). The games are either Gymnasium
-environments in SB3's own `DummyVecEnv`, as its documentation has it, or, batched, this project's `Games`, whose
-observations are encoded for all games at once.
+The network is SB3's own small perceptron on the glyph crop and the statistics, or this project's V3 network through
+SB3's custom-policy interface. In the second case only the network is V3's, because SB3's loss has no terms for the
+router. The games are Gymnasium environments in SB3's own `DummyVecEnv`, as its documentation shows, or this project's
+`Games`, which encode the observations of all games at once.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from pipeline.policy.v3 import V3Policy
 
 
 def observe(observation: dict[str, np.ndarray], config: EnvironmentSection, graph: bool) -> Any:
-    """Of n games: everything as V3 takes it, or what the plain policy takes, as one array (n, …)."""
+    """Encoded observations of n games: with `graph` V3's input, else the plain policy's input as one array (n, …)."""
     arrays = encode(observation, config)
     if graph:
         return arrays
@@ -42,7 +42,7 @@ def observe(observation: dict[str, np.ndarray], config: EnvironmentSection, grap
 
 
 def space_of(config: EnvironmentSection, graph: bool) -> gym.spaces.Space[Any]:
-    """The space of one game's observation, as it is for a screen on which nothing is; no game is played for it."""
+    """The space of one game's encoded observation, derived from an empty screen, so that no game has to be started."""
     blank = {
         "glyphs": np.zeros((1, *MAP_SHAPE), np.int16),
         "blstats": np.zeros((1, *nethack.BLSTATS_SHAPE), np.int64),
@@ -64,7 +64,7 @@ def _box(example: np.ndarray) -> gym.spaces.Box:
 
 
 class EncodedGame(gym.ObservationWrapper[Any, Any, Any]):
-    """One game, its observations encoded one at a time."""
+    """One game whose observations are encoded one at a time."""
 
     def __init__(self, config: EnvironmentSection, seed: np.random.SeedSequence, graph: bool) -> None:
         super().__init__(NetHackGame(config, seed))
@@ -78,7 +78,7 @@ class EncodedGame(gym.ObservationWrapper[Any, Any, Any]):
 
 
 class GamesVecEnv(VecEnv):
-    """`Games` as SB3's vector environment. `episodes` collects those that ended, with the steps played by then."""
+    """`Games` as a vector environment of SB3's. `episodes` collects (steps played, episode) for each one that ended."""
 
     def __init__(self, config: EnvironmentSection, seed: int, graph: bool) -> None:
         self._config, self._graph = config, graph
@@ -128,7 +128,7 @@ class GamesVecEnv(VecEnv):
 
 
 class V3ForSB3(ActorCriticPolicy):
-    """V3, with the sparsemax routing of the transition, as a policy of SB3's."""
+    """V3 as a policy of SB3's, with sparsemax routing at temperature 1."""
 
     def __init__(self, *arguments: Any, network: PolicySection, environment: EnvironmentSection, **named: Any) -> None:
         self._network, self._environment = network, environment
@@ -167,14 +167,14 @@ class V3ForSB3(ActorCriticPolicy):
 
 
 class _Nothing(FlattenExtractor):
-    """SB3 asks for an extractor of features; V3 takes the observation as it is."""
+    """A feature extractor that is never called: SB3 requires one, and V3 takes the observation as it is."""
 
     def __init__(self, observation_space: gym.Space[Any]) -> None:
         super().__init__(gym.spaces.Box(0, 1, (1,)))
 
 
 def build(config: ExperimentConfig, games: VecEnv, v3: bool = False) -> PPO:
-    """SB3's PPO with this experiment's coefficients."""
+    """SB3's PPO with this experiment's coefficients; `v3`: with the V3 network instead of the perceptron."""
     training = config.training
     torch.set_num_threads(training.threads)
     return PPO(

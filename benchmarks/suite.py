@@ -1,7 +1,7 @@
 """The fault suite: `benchmarks/faults/*.yaml`, each a way in which such a training really goes wrong.
 
-A file is an experiment over `base.yaml` with one section more, `fault`: which verdict is right, by what symptom one
-can see it, and which rungs remove the cause.
+A file is an experiment over `base.yaml` with one more section, `fault`. The section names the right verdict, the
+symptom by which the fault can be seen, and the rungs that remove the cause.
 """
 
 from __future__ import annotations
@@ -25,35 +25,40 @@ BASE = "base"
 
 @dataclass(frozen=True)
 class Symptom:
-    """What a person who knew the fault would look at."""
+    """The sign of a fault in the metrics, for an observer who knows the fault."""
 
     metric: str
     above: float | None = None
+    """The metric is above this value."""
     below: float | None = None
+    """The metric is below this value."""
     of_ten: int = 6
-    """In so many of the ten updates from the onset on."""
+    """Number of updates, of the ten from the onset on, in which this holds."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One file of the suite; `base` has no verdict."""
+    """One file of the suite; the verdict of `base` is `healthy`."""
 
     name: str
     family: str
     cause: str
     verdict: str
+    """The right verdict."""
     cured_by: dict[str, str]
+    """Rung that removes the cause → why."""
     symptom: Symptom | None
     values: dict[str, Any]
+    """The experiment's values over those of `base.yaml`."""
 
     def config(self, *overrides: str) -> ExperimentConfig:
-        """The experiment, validated as any other."""
+        """The experiment with overrides, validated like any other."""
         base = OmegaConf.load(FOLDER / f"{BASE}.yaml")
         return validate(merge(OmegaConf.merge(base, self.values), overrides, self.name), self.name)
 
     @property
     def of_training(self) -> bool:
-        """Seen in the metrics; an infrastructure fault is seen in the process."""
+        """Whether the fault shows in the metrics; an infrastructure fault shows in the process."""
         return self.verdict not in INFRASTRUCTURE_FAILURES
 
 
@@ -70,5 +75,5 @@ def load_suite() -> dict[str, Fault]:
 
 
 def only_warn() -> list[str]:
-    """Overrides with which no rule ends a run, so that it is recorded beyond its failure."""
+    """Overrides that make every rule warn instead of ending the run, so that a run is recorded beyond its failure."""
     return [f"health.override.{rule.name}.action=warn" for rule in RULE_SETS["v3"]]

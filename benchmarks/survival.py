@@ -1,17 +1,18 @@
-"""Does it survive the night? Random faults on short runs: what was injected, survived, lost, and left behind.
+"""Does the pipeline survive a night? Random faults strike short runs; it counts what survives, is lost, is left behind.
 
     python -m benchmarks.survival [--seeds 10] [--first-seed 1] [--budget 20]          budget: faults for each seed
     python -m benchmarks.survival --report                                             only the page
 
-Each seed is a row of small experiments on real NetHack with two workers, on a small disk of its own (where this process
-may mount one); every second seed has its store behind an MLflow server with PostgreSQL (where that is installed).
-Faults strike at random moments, also while something starts, ends, or has just been struck. Whatever ends is continued
-with `ladder resume`. An experiment has survived a fault if it is still at work afterwards, or ends healthy, with no
-help but that.
+Each seed is a series of small experiments on real NetHack with two workers, on a small disk of its own if this process
+may mount one. Every second seed has its store behind an MLflow server with PostgreSQL, if that is installed. Faults
+strike at random moments, also while something starts, ends, or has just been struck. An experiment that ends early is
+continued with `ladder resume`. It has survived a fault if it is still at work afterwards, or ends healthy, with no
+other help.
 
-Lost are points (updates without metrics, or with metrics twice) and episodes; left behind are processes, RUNNING runs,
-and temporary files. Measured too: from the death of a trainer to the next attempt's first environment step (on an idle
-machine it says most). Each seed leaves a file of its own under `results/survival/`; what is there is not run again.
+What is lost is counted as updates without metrics, updates with metrics twice, and episodes; what is left behind as
+processes, RUNNING runs, and temporary files. The time from the death of a trainer to the next attempt's first
+environment step is measured too; it means most on an idle machine. Each seed writes a file of its own under
+`results/survival/`; a seed whose file exists is not run again.
 """
 
 from __future__ import annotations
@@ -56,31 +57,36 @@ budget: {retries: 1000, attempts: 1000, hang_after_seconds: 20}
 FOLDER = RESULTS / "survival"
 PAGE = RESULTS.parent.parent / "docs" / "survival.md"
 LONGEST_WAIT_SECONDS = 12.0
-"""Between two faults."""
+"""Longest time between two faults."""
 _END_SECONDS = 300.0
 LOSSES = ("updates", "updates twice", "episodes", "processes", "RUNNING runs", "files")
 
 
 @dataclass
 class Night:
-    """One seed: what happened to its experiments, and what became of them."""
+    """The experiments of one seed, and the counts of what happened to them."""
 
     folder: Path
     chance: random.Random
+    """Source of all random choices."""
     server: TrackingServer | None = None
-    """In front of the store; None: it is a SQLite file."""
+    """The server in front of the store; None: the store is an SQLite file."""
     injected: Counter[str] = field(default_factory=Counter)
+    """Fault → how often it was injected."""
     survived: Counter[str] = field(default_factory=Counter)
+    """Fault → how often it was survived."""
     lost_updates: int = 0
     updates_twice: int = 0
     lost_episodes: int = 0
     left: Counter[str] = field(default_factory=Counter)
+    """What was left behind → how often."""
     experiments: int = 0
     attempts: int = 0
     updates: int = 0
     recoveries: list[float] = field(default_factory=list)
     """Seconds from the death of a trainer to the next attempt's first environment step."""
     remarks: list[str] = field(default_factory=list)
+    """What was odd, in words."""
 
     def __post_init__(self) -> None:
         self.root, self.file = self.folder / "root", self.folder / "experiment.yaml"
@@ -92,6 +98,7 @@ class Night:
     # The course of a night
 
     def live_through(self, budget: int) -> None:
+        """Runs experiments until `budget` faults have struck, and counts what became of them."""
         while sum(self.injected.values()) < budget:
             self.experiments += 1
             process = self._start("run", str(self.file))
@@ -109,7 +116,7 @@ class Night:
         return self._process
 
     def end(self) -> None:
-        """Of what may still be at work; the trainers end with it."""
+        """Kills the command that may still be at work; its trainers end with it."""
         self._process.kill()
         self._process.wait()
 
@@ -117,7 +124,7 @@ class Night:
         return (*LADDER, *words, f"tracking.root={self.root}")
 
     def _strike(self, process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
-        """Waits, strikes, and sees to it that the experiment goes on."""
+        """Waits, strikes, and resumes the experiment if it ended; returns the process that is at work now."""
         until = time.monotonic() + self.chance.uniform(0, LONGEST_WAIT_SECONDS)
         while time.monotonic() < until and process.poll() is None:
             time.sleep(0.05)
@@ -125,7 +132,7 @@ class Night:
         began = time.time()
         scene = Scene(self.root, process, self.chance, self._command("resume"), self.environment, self.server)
         struck = FAULTS[name](scene)
-        if struck is Struck.NOBODY:
+        if struck is Struck.NOTHING:
             return process
         self.injected[name] += 1
         if struck is Struck.ORCHESTRATOR:
@@ -145,7 +152,7 @@ class Night:
         return process
 
     def _go_on(self) -> subprocess.Popen[bytes]:
-        """`ladder resume`, or from the beginning if it was struck before it had begun."""
+        """Starts `ladder resume`, or `ladder run` if the experiment was struck before it had begun."""
         store = self._store()
         begun = store is not None and any(run.info.status != "FINISHED" for run in store.parents())
         return self._start("resume") if begun else self._start("run", str(self.file))
@@ -160,7 +167,7 @@ class Night:
             self.remarks.append(f"an experiment ended with {code}")
 
     def _recovery(self, since: float, process: subprocess.Popen[bytes]) -> float | None:
-        """Seconds until a trainer says that it begins to play; None if none does within a minute."""
+        """Seconds from `since` until a trainer logs that its training begins; None if none does within a minute."""
         until = time.monotonic() + 60
         while time.monotonic() < until and process.poll() is None:
             for log in self.root.glob("attempts/*/trainer.log"):
@@ -204,6 +211,7 @@ class Night:
             self.lost_episodes += max(0, wanted - round(reached))
 
     def result(self) -> dict[str, Any]:
+        """All counts, for JSON."""
         return {
             "injected": dict(self.injected),
             "survived": dict(self.survived),
@@ -219,7 +227,7 @@ class Night:
 
 @contextmanager
 def own_disk(megabytes: int = 256) -> Iterator[Path]:
-    """A folder that is a file system of its own, if this process may mount one; else just a folder."""
+    """A folder on a file system of its own, if this process may mount one; else an ordinary folder."""
     with tempfile.TemporaryDirectory(prefix="survival-") as folder:
         mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", folder]
         mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
@@ -231,7 +239,7 @@ def own_disk(megabytes: int = 256) -> Iterator[Path]:
 
 
 def live(seed: int, budget: int) -> dict[str, Any]:
-    """A night, and what became of it."""
+    """Lives through one night; returns its counts."""
     behind_a_server = seed % 2 == 0 and why_not() is None
     with own_disk() as folder, closing(TrackingServer()) if behind_a_server else nullcontext() as server:
         night = Night(folder, random.Random(seed), server)
@@ -274,7 +282,7 @@ These are the cases:
 
 
 def render() -> str:
-    """The page as Markdown, from all nights at hand."""
+    """The page as Markdown, from the results of all nights."""
     nights = [json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))]
 
     def total(key: str) -> Counter[str]:
@@ -306,7 +314,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--budget", type=int, default=20, help="faults for each seed")
-    parser.add_argument("--report", action="store_true")
+    parser.add_argument("--report", action="store_true", help="run nothing, write the page from the results that exist")
     asked = parser.parse_args()
     for seed in range(asked.first_seed, asked.first_seed + asked.seeds) if not asked.report else ():
         path = FOLDER / f"seed{seed}.json"

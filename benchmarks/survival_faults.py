@@ -1,4 +1,7 @@
-"""The faults of a night, as they really happen: signals, a store locked or away, a full disk, a damaged file."""
+"""The faults of a night, as they really happen: signals, a store locked or away, a full disk, a damaged file.
+
+Each fault is a function that strikes a :class:`Scene` and returns what it has struck.
+"""
 
 from __future__ import annotations
 
@@ -24,33 +27,36 @@ LADDER = (sys.executable, "-W", "ignore", "-m", "pipeline")
 
 
 class Struck(enum.Enum):
-    """Whom a fault has struck: who has to go on now."""
+    """What a fault has struck, and so what has to happen next."""
 
-    NOBODY = enum.auto()
-    """It could not be injected: there was nothing to strike."""
+    NOTHING = enum.auto()
+    """The fault could not be injected, because there was nothing to strike."""
     TRAINER = enum.auto()
-    """It is dead; the orchestrator starts another."""
+    """The trainer is dead; the orchestrator starts another."""
     ORCHESTRATOR = enum.auto()
-    """It ends, or is dead; a person says `ladder resume`."""
+    """The orchestrator ends or is dead; the user resumes the experiment."""
     PASSING = enum.auto()
-    """All go on by themselves."""
+    """All processes go on by themselves."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What a fault finds."""
+    """What a fault can strike."""
 
     root: Path
+    """The experiments' `tracking.root`."""
     orchestrator: subprocess.Popen[bytes]
     chance: random.Random
     resume: tuple[str, ...]
-    """The command with which a person goes on."""
+    """The command that resumes an experiment."""
     environment: dict[str, str]
+    """Environment variables of that command."""
     server: TrackingServer | None
-    """The store, unless it is the SQLite file under the root."""
+    """The server in front of the store; None: the store is the SQLite file under the root."""
 
     @property
     def over(self) -> bool:
+        """Whether the orchestrator's process has ended."""
         return self.orchestrator.poll() is not None
 
 
@@ -74,9 +80,11 @@ def _signal(processes: list[psutil.Process], name: signal.Signals) -> None:
 
 
 def trainer(name: signal.Signals) -> Fault:
+    """Sends a signal to the trainer; SIGSTOP also to its workers."""
+
     def strike(scene: Scene) -> Struck:
         if scene.over or not (found := _trainers(scene.root)):
-            return Struck.NOBODY
+            return Struck.NOTHING
         _signal(found if name == signal.SIGSTOP else found[:1], name)
         return Struck.PASSING if name == signal.SIGSTOP else Struck.TRAINER
 
@@ -84,19 +92,22 @@ def trainer(name: signal.Signals) -> Fault:
 
 
 def worker_killed(scene: Scene) -> Struck:
+    """Kills a worker of the trainer."""
     found = _trainers(scene.root)
     for each in found:
         with contextlib.suppress(psutil.Error):
             if each.name().startswith("worker"):
                 each.kill()
                 return Struck.TRAINER
-    return Struck.NOBODY
+    return Struck.NOTHING
 
 
 def orchestrator(name: signal.Signals) -> Fault:
+    """Sends a signal to the orchestrator."""
+
     def strike(scene: Scene) -> Struck:
         if scene.over:
-            return Struck.NOBODY
+            return Struck.NOTHING
         scene.orchestrator.send_signal(name)
         return Struck.ORCHESTRATOR
 
@@ -104,8 +115,9 @@ def orchestrator(name: signal.Signals) -> Fault:
 
 
 def power_cut(scene: Scene) -> Struck:
+    """Kills the orchestrator and all its descendants at once."""
     if scene.over:
-        return Struck.NOBODY
+        return Struck.NOTHING
     _signal(
         [*psutil.Process(scene.orchestrator.pid).children(recursive=True), psutil.Process(scene.orchestrator.pid)],
         signal.SIGKILL,
@@ -114,8 +126,9 @@ def power_cut(scene: Scene) -> Struck:
 
 
 def store_locked(scene: Scene) -> Struck:
+    """Locks the SQLite store for one to six seconds."""
     if scene.server is not None or not (scene.root / "mlflow.db").exists():
-        return Struck.NOBODY
+        return Struck.NOTHING
     database = sqlite3.connect(scene.root / "mlflow.db", isolation_level=None, timeout=20)
     with contextlib.closing(database) as connection:
         connection.execute("BEGIN EXCLUSIVE")
@@ -125,9 +138,9 @@ def store_locked(scene: Scene) -> Struck:
 
 
 def server_away(scene: Scene) -> Struck:
-    """It, or the database behind it, loses its power; one time in four for two minutes."""
+    """Stops the tracking server or its database for up to twenty seconds, one time in four for two minutes."""
     if scene.server is None:
-        return Struck.NOBODY
+        return Struck.NOTHING
     lost = scene.chance.choice([scene.server, scene.server.database])
     lost.stop()
     time.sleep(scene.chance.choice([120, *(scene.chance.uniform(1, 20) for _ in range(3))]))
@@ -136,12 +149,12 @@ def server_away(scene: Scene) -> Struck:
 
 
 def disk_full(scene: Scene) -> Struck:
-    """Until the experiment ends, or for twenty seconds; never where the disk is not the night's own."""
+    """Fills the disk until the experiment ends, for twenty seconds at most; only if the disk is the night's own."""
     if scene.over or not os.path.ismount(scene.root.parent):
-        return Struck.NOBODY
+        return Struck.NOTHING
     filler, until = scene.root.parent / "filler", time.monotonic() + 20
     with filler.open("wb", buffering=0) as file:
-        while not scene.over and time.monotonic() < until:  # old checkpoints that are removed make room again
+        while not scene.over and time.monotonic() < until:  # it fills again what removed checkpoints free
             with contextlib.suppress(OSError):
                 file.write(bytes(2**16))
                 continue
@@ -151,11 +164,11 @@ def disk_full(scene: Scene) -> Struck:
 
 
 def checkpoint_damaged(scene: Scene) -> Struck:
-    """The newest one, just before the trainer dies."""
+    """Changes one byte of the newest checkpoint, and kills the trainer."""
     found = sorted(scene.root.glob("attempts/*/checkpoints/0*.pt"), key=lambda path: path.stat().st_mtime)
     trainers = _trainers(scene.root)
     if not found or not trainers:
-        return Struck.NOBODY
+        return Struck.NOTHING
     _signal(trainers, signal.SIGSTOP)
     content = bytearray(found[-1].read_bytes())
     content[scene.chance.randrange(len(content))] ^= 0xFF
@@ -165,9 +178,9 @@ def checkpoint_damaged(scene: Scene) -> Struck:
 
 
 def second_orchestrator(scene: Scene) -> Struck:
-    """Refused, as long as the first is there: anything else would be two at once."""
+    """Starts a second orchestrator, which must be refused while the first is at work."""
     if not list(scene.root.glob("experiments/*.lock")):
-        return Struck.NOBODY
+        return Struck.NOTHING
     second = subprocess.run(scene.resume, capture_output=True, text=True, check=False, env=scene.environment)
     if second.returncode != 2 and not scene.over:
         raise AssertionError(f"a second orchestrator was let in: {second.stdout}")
@@ -175,9 +188,9 @@ def second_orchestrator(scene: Scene) -> Struck:
 
 
 def frozen(scene: Scene) -> Struck:
-    """All of it, as by a laptop that sleeps."""
+    """Stops all processes for up to 25 seconds, as a laptop that sleeps does."""
     if scene.over:
-        return Struck.NOBODY
+        return Struck.NOTHING
     everything = [psutil.Process(scene.orchestrator.pid), *_trainers(scene.root)]
     _signal(everything, signal.SIGSTOP)
     time.sleep(scene.chance.uniform(1, 25))

@@ -1,10 +1,11 @@
-"""A training that takes no time: a known function of the coefficients, part of whose region is unhealthy.
+"""A training that takes no time: a known function of the coefficients, with an unhealthy region.
 
     score = 100 − 12·(log₁₀(learning_rate) + 2)² − 4·((entropy_coef − 0.03)/0.01)² − 4·(ppo_epochs − 4)² − 15·[sample]
 
-and gradients explode above a learning rate of 1e-3. Without that constraint the best learning rate would be 1e-2 (score
-100); with it 1e-3, at the very border (score 88). As a command it is a trainer (`python benchmarks/synthetic.py`),
-which reports this in its attempt's spool, as V3 does, or with `trainer.parameters.plain_mlflow` as anybody's does.
+Gradients explode above a learning rate of 1e-3. Without that constraint the best learning rate would be 1e-2 (score
+100); with it, the best is at the very border, 1e-3 (score 88). As a command, `python benchmarks/synthetic.py`, it is a
+trainer. It reports these metrics through its attempt's spool, as V3's trainer does, or with
+`trainer.parameters.plain_mlflow` through plain MLflow calls, as a user's own trainer does.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 from pipeline.attempt.spool import Spool, SpoolWriter
 
 BORDER = 1e-3
-"""Of the learning rate; above it gradients explode."""
+"""Learning rate above which gradients explode."""
 OPTIMUM = {
     "training.learning_rate": BORDER,
     "training.entropy_coef": 0.03,
@@ -40,11 +41,11 @@ EXPLODES = {
     "window": 3,
     "patience": 3,
 }
-"""The health rule."""
+"""The health rule that sees the explosion."""
 
 
 def score(params: dict[str, Any]) -> float:
-    """Of the coefficients, by their keys."""
+    """The score of coefficients, which are given by their keys in the configuration."""
     return (
         100.0
         - 12 * (math.log10(params["training.learning_rate"]) + 2) ** 2
@@ -55,11 +56,12 @@ def score(params: dict[str, Any]) -> float:
 
 
 def healthy(params: dict[str, Any]) -> bool:
+    """Whether the coefficients lie in the healthy region."""
     return bool(params["training.learning_rate"] <= BORDER)
 
 
 def _to_mlflow() -> Callable[[dict[str, float], int], object]:
-    import mlflow  # takes longer to load than all the rest
+    import mlflow  # takes longer to load than everything else here
 
     mlflow.start_run()  # the run that MLFLOW_RUN_ID names
     return mlflow.log_metrics

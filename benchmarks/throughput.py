@@ -3,19 +3,19 @@
     python -m benchmarks.throughput [--rounds 5] [--updates 4] [--out FILE]
     python -m benchmarks.throughput --report                                   only the page, from the results
 
-All in one run on the same machine, round by round. Beside each variant V3 is measured again, and a ratio is the median
-of such pairs, so that a machine whose speed drifts tells the same. 16 environments; batch and epochs as the rung has
-them (V3: 256 and 4).
+All variants are measured in one run on the same machine, round by round. V3 is measured again beside each variant, and
+a ratio is the median over such pairs, so that a drift of the machine's speed does not change it. There are 16
+environments; batch and epochs are those of the rung (V3: 256 and 4).
 
 | name | what it is |
 |---|---|
 | v3, freeze_gat, … | this project's trainer at each rung |
-| v3_serial | V3 with its workers one after another in one process: one core |
+| v3_serial | V3 on one core, with its workers one after another in one process |
 | ppo | this project's trainer with the plain policy |
 | sb3 | Stable-Baselines3's PPO with its own small perceptron, no graph, no experts, in its own DummyVecEnv |
-| sb3_v3 | the V3 network inside Stable-Baselines3, likewise |
+| sb3_v3 | the V3 network inside Stable-Baselines3, in DummyVecEnv |
 | sb3_batched, sb3_v3_batched | the same with this project's vector environment, which encodes all games at once |
-| environment | random actions, nothing else, on one core |
+| environment | NetHack alone with random actions, on one core |
 """
 
 from __future__ import annotations
@@ -54,9 +54,10 @@ from pipeline.training.ppo import PPO
 from pipeline.training.trainer import Trainer
 from pipeline.training.worker import Worker
 
-# The routing of the transition from the first episode on: sparsemax costs more than softmax.
+# The transition phase from the first episode on, because sparsemax costs more than softmax.
 BASE = ExperimentConfig().with_values({"phases.warmup_until": 0, "phases.transition_until": 4000})
 Measure = Callable[[], float]
+"""Measures a variant once; returns environment steps per second."""
 PAGE = RESULTS.parent.parent / "docs" / "speed.md"
 NAMES = {
     "v3": "V3",
@@ -102,21 +103,22 @@ then, and the times show it.
 
 
 class Training:
-    """A trainer, warmed up, with a run in the store and its metrics in the folder, as the pipeline has it."""
+    """A warmed-up trainer with a run in the store and its metrics in a folder, as in the pipeline."""
 
     def __init__(self, config: ExperimentConfig, store: Store, folder: Path) -> None:
         self.run_id = store.start_parent(config)
         self.trainer = Trainer(config, folder / self.run_id, SpoolWriter(Spool(folder / self.run_id)).write)
-        self.measure(3)  # until acting is recorded
+        self.measure(3)  # by then the policy is recorded for acting (`pipeline.policy.traced`)
 
     def measure(self, updates: int) -> float:
-        """Steps per second over so many updates."""
+        """Environment steps per second over a number of updates."""
         began, steps = time.perf_counter(), self.trainer.steps
         self.trainer.train(updates)
         return (self.trainer.steps - steps) / (time.perf_counter() - began)
 
 
 def sb3(config: ExperimentConfig, v3: bool, batched: bool, steps: int) -> Measure:
+    """Measures Stable-Baselines3's PPO over `steps` steps; `v3`: with V3's network, `batched`: with `Games`."""
     games = (GamesVecEnv if batched else dummy_games)(config.environment, config.training.seed, v3)
     model = build(config, games, v3)
 
@@ -129,6 +131,7 @@ def sb3(config: ExperimentConfig, v3: bool, batched: bool, steps: int) -> Measur
 
 
 def environment(config: ExperimentConfig, steps: int) -> Measure:
+    """Measures the games alone, with random actions, over `steps` steps."""
     games, random = Games(config.environment, game_seeds(config.environment, 1)), np.random.default_rng(1)
     games.reset()
 
@@ -143,7 +146,7 @@ def environment(config: ExperimentConfig, steps: int) -> Measure:
 
 @contextmanager
 def timed(seconds: dict[str, float], name: str, owner: Any, attribute: str) -> Iterator[None]:
-    """Adds to `seconds[name]` what is spent in a function while the context lasts."""
+    """Adds to `seconds[name]` the time that is spent in `owner.attribute` while the context lasts."""
     original = getattr(owner, attribute)
 
     def wrapper(*arguments: Any, **named: Any) -> Any:
@@ -158,7 +161,7 @@ def timed(seconds: dict[str, float], name: str, owner: Any, attribute: str) -> I
 
 
 def profile(store: Store, folder: Path, updates: int) -> dict[str, float]:
-    """Shares of V3's time on one core: its workers one after another."""
+    """Part → its share of V3's time on one core, with the workers one after another."""
     training = Training(BASE.with_values({"training.parallel": False}), store, folder)
     spent: dict[str, float] = defaultdict(float)
     began = time.perf_counter()
@@ -180,9 +183,9 @@ def profile(store: Store, folder: Path, updates: int) -> dict[str, float]:
 
 
 def watching(training: Training, store: Store, folder: Path, updates: int) -> float:
-    """Seconds of CPU that delivering and judging its metrics takes while a training goes on for a second."""
+    """Seconds of CPU that delivering and judging metrics takes for each second of training."""
     watch = Watchdog(store, training.run_id, BASE.health.build(), Spool(folder / training.run_id))
-    watch.poll()  # what it has reported so far
+    watch.poll()  # delivers what was reported during the warm-up
     trained = Event()
 
     def look() -> float:
@@ -201,9 +204,9 @@ def watching(training: Training, store: Store, folder: Path, updates: int) -> fl
 
 
 def long_run() -> str:
-    """Whether a step costs the same at the end of a long run: fifths of a recording, as a table.
+    """Rows of a table: time and memory in each fifth of a long run, to see whether a step costs the same at its end.
 
-    Of the longest ones that which others, who used the machine too, have slowed down least.
+    Of the longest recordings it is the fastest, the one that other users of the machine slowed down least.
     """
     frames = [pd.read_csv(path, index_col="step") for path in FOLDER.glob("score_*k-v3-seed*.csv.gz")]
     if not frames:
@@ -223,6 +226,7 @@ def long_run() -> str:
 
 
 def render(result: dict[str, Any]) -> str:
+    """The page as Markdown, from the content of `results/throughput.json` and the recordings."""
     speeds, limits = result["steps_per_second"], result["intervals"]
     ratios, ratio_limits = result["ratios"], result["ratio_intervals"]
     table = []
@@ -250,9 +254,9 @@ def render(result: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--updates", type=int, default=4, help="of 2048 steps, per round and variant")
-    parser.add_argument("--out", type=Path, default=None)
-    parser.add_argument("--report", action="store_true")
+    parser.add_argument("--updates", type=int, default=4, help="updates of 2048 steps, for each round and variant")
+    parser.add_argument("--out", type=Path, default=None, help="results file; the page is then not written")
+    parser.add_argument("--report", action="store_true", help="run nothing, write the page from the results")
     asked = parser.parse_args()
     if asked.report:
         PAGE.write_text(render(json.loads((RESULTS / "throughput.json").read_text())))

@@ -3,8 +3,9 @@
     python -m benchmarks.tuning [--seeds 10] [--budget 60]
 
 The function and its unhealthy region are those of `benchmarks/synthetic.py`. Asking, telling, the constraint and the
-storage are those of `ladder tune`; only the evaluation is a call here instead of a trainer's process, which would log
-the same numbers (tests/end_to_end/test_tune.py runs it so). Trials whose training fails are pruned without a value.
+storage are those of `ladder tune`. Only the evaluation is a function call instead of a trainer's process, which would
+log the same numbers (tests/end_to_end/test_tune.py runs that process). Trials whose training fails are pruned without a
+value.
 """
 
 from __future__ import annotations
@@ -32,13 +33,14 @@ BEST = score(OPTIMUM)
 
 
 def evaluate(trial: optuna.Trial) -> Outcome:
+    """Evaluates a trial without a process: pruned in the unhealthy region, else complete with its score."""
     if not healthy(trial.params):
         return Outcome("pruned", "gradient_explosion", depth=1)
     return Outcome("complete", values=(score(trial.params),), errors=(None,))
 
 
 def study(sampler: str, seed: int, trials: int) -> dict[str, Any]:
-    """One study, in a storage of its own."""
+    """Runs one study in a storage of its own; returns its best trial and its curve."""
     settings = StudySection.model_validate({"space": SPACE, "sampler": sampler, "seed": seed, "trials": trials})
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{Path(folder) / 'optuna.db'}"
@@ -71,7 +73,7 @@ def study(sampler: str, seed: int, trials: int) -> dict[str, Any]:
 
 
 def _first(best_so_far: list[float | None], reached: float) -> int | None:
-    """Trials until the best is as good as that; None: never."""
+    """Number of trials until the best is at least `reached`; None if it never is."""
     return next((i + 1 for i, best in enumerate(best_so_far) if best is not None and best >= reached), None)
 
 
@@ -79,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--budget", type=int, default=60, help="trials of a study")
-    parser.add_argument("--out", type=Path, help="instead of benchmarks/results/tuning.json")
+    parser.add_argument("--out", type=Path, help="results file, instead of benchmarks/results/tuning.json")
     asked = parser.parse_args()
     log.setLevel(logging.WARNING)
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in SAMPLERS}

@@ -1,7 +1,8 @@
-"""A trainer of one's own, on an environment of one's own: REINFORCE with a linear policy on CartPole, in plain NumPy.
+"""An example of your own trainer on your own environment: REINFORCE with a linear policy on CartPole, in plain NumPy.
 
-`ladder run examples/cartpole.yaml` starts it. All that it shares with the ladder are the three environment variables
-and plain MLflow calls: MLFLOW_TRACKING_URI and MLFLOW_RUN_ID are MLflow's own, LADDER_ATTEMPT names a JSON file.
+`ladder run examples/cartpole.yaml` starts it. It shares only three environment variables with the ladder, and logs with
+plain MLflow calls. MLFLOW_TRACKING_URI and MLFLOW_RUN_ID are MLflow's own variables. LADDER_ATTEMPT names a JSON file
+with the resolved configuration.
 """
 
 import json
@@ -14,7 +15,14 @@ import numpy as np
 
 
 def episode(env: gym.Env, weights: np.ndarray, seed: int, random: np.random.Generator) -> tuple[float, np.ndarray]:
-    """Return and policy gradient (4, 2) of one episode."""
+    """Plays one episode; returns its return and the policy gradient (4, 2).
+
+    Args:
+        env: the environment.
+        weights: (4, 2), the linear policy.
+        seed: seed of the episode.
+        random: source of the actions.
+    """
     observation, _ = env.reset(seed=seed)
     gradients, rewards, done = [], [], False
     while not done:

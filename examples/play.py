@@ -1,7 +1,7 @@
-"""A policy from MLflow plays NetHack: `python examples/play.py [MODEL_URI] [SEED]`.
+"""Loads a policy from MLflow and lets it play NetHack: `python examples/play.py [MODEL_URI] [SEED]`.
 
-Needs nothing but the model: what it takes to load it travels along (MLflow prints the requirements, if any is missing).
-Default: the newest model in the store of MLFLOW_TRACKING_URI, or in mlruns/mlflow.db.
+It needs nothing but the model, which includes the code that loads it. MLflow prints any requirement that is missing.
+The default is the newest model in the store of MLFLOW_TRACKING_URI, or in mlruns/mlflow.db.
 """
 
 import os
@@ -15,7 +15,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
 def newest_model() -> str:
-    """URI of the newest policy that is complete."""
+    """URI of the newest complete model."""
     experiments = [each.experiment_id for each in mlflow.search_experiments()]
     order = [{"field_name": "creation_time", "ascending": False}]
     found = mlflow.search_logged_models(
@@ -27,6 +27,7 @@ def newest_model() -> str:
 
 
 def main(uri: str, seed: int) -> None:
+    """Plays one game with the model, and prints how it ended."""
     player = mlflow.pytorch.load_model(uri)
     torch.manual_seed(seed)
     game = player.new_game(seed)

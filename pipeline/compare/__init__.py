@@ -1,4 +1,4 @@
-"""In the morning: what happened, what it cost, which policy to take, and whether it is any good.
+"""The comparison of experiments: what happened, what it cost, which policy to take, and whether that policy is good.
 
 from pipeline.compare import load
 

@@ -15,7 +15,7 @@ from pipeline.health.verdict import MEANINGS, Evidence
 
 
 def attempt_cards(night: Comparison, attempts: pd.DataFrame) -> str:
-    """HTML; the axes of one metric are the same in all of them."""
+    """HTML of the attempts' cards; a metric has the same axes in all of them."""
     steps = _range(night, attempts)
     tops = {
         band.metric: float(night.metrics[night.metrics.metric == band.metric].value.max(skipna=True))
@@ -38,7 +38,7 @@ def _card(night: Comparison, row: Any, steps: tuple[float, float], tops: dict[st
         if (chart := charts.other_evidence(night, row.run_id, each)) is not None:
             figures.append(f'<figure class="failing">{chart}</figure>')
     if (chart := charts.expert_load(night, row.run_id, steps, experts)) is not None:
-        heat = _routing(night, row.run_id, experts)  # its first column is the legend
+        heat = _routing(night, row.run_id, experts)  # if there is one, its first column is the legend
         figures.append(f"<figure>{chart}{'' if heat else _experts(night, row.run_id, experts)}</figure>")
         figures.append(f"<figure>{heat}</figure>" if heat else "")
     colour = charts.chart_colour(night, row.run_id)
@@ -55,7 +55,7 @@ def _card(night: Comparison, row: Any, steps: tuple[float, float], tops: dict[st
 
 
 def _evidence(evidence: Evidence) -> str:
-    """What a person can check: rule, values, threshold, from which step to which."""
+    """HTML of what the user can check: rule, metric, threshold, steps and values."""
     if evidence.metric is None:
         tail = "\n".join(evidence.detail.get("log_tail", [])[-6:])
         log = f"<pre class='scroll note'>{escape(tail)}</pre>" if tail else ""
@@ -105,7 +105,7 @@ _MOMENTS = {"low_hit_points": "low hit points", "monster_adjacent": "monster adj
 
 
 def _routing(night: Comparison, run: str, experts: list[str]) -> str | None:
-    """A small heat map as a table: experts × situations."""
+    """HTML of a small heat map, experts × situations, as a table; None for fewer than two experts."""
     table = charts.routing_table(night, run)
     names = [name for name in experts if name in table.columns]
     if len(names) < 2:

@@ -1,4 +1,4 @@
-"""The page's charts, each from the frames to one SVG."""
+"""The page's charts; each function draws one SVG from the frames."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from pipeline.health.rule_sets import BANDS, Band
 from pipeline.health.verdict import Evidence
 
 Colours = Mapping[str, int]
-"""Of each rung."""
+"""Rung → index of its colour."""
 _FIRST_EPISODES = 10
 MONITORED = tuple(band for band in BANDS if band.metric != "expert_usage_min")
-"""The metrics that :func:`monitored` draws: the load of every expert has a chart of its own."""
+"""The bands that :func:`monitored` draws; the load of the experts has a chart of its own."""
 
 
 def score_curves(night: Comparison, attempts: pd.DataFrame, colours: Colours, over: str) -> str | None:
-    """Windowed score of every attempt over `step` or `minutes`, with the random baseline; None where there is none.
+    """Chart of every attempt's windowed score over `step` or `minutes`, with the random baseline; None without a score.
 
-    A curve begins with its tenth episode if it goes beyond it: a mean over two or three would set the axis.
+    A curve that has more than ten episodes begins with the tenth. A mean over two or three would set the axis.
     """
     curves = {run: _settled(night, run) for run in attempts.run_id}
     curves = {run: curve for run, curve in curves.items() if len(curve)}
@@ -65,11 +65,16 @@ def _settled(night: Comparison, run: str) -> pd.DataFrame:
 
 
 def monitored(night: Comparison, run: str, band: Band, steps: tuple[float, float], top: float) -> str | None:
-    """One monitored metric of one attempt, where it is normal, from where abnormal, and the failing window.
+    """Chart of one monitored metric of one attempt, with its normal band, its limits and the failing window.
+
+    None if the attempt did not log the metric.
 
     Args:
+        night: the experiments to compare.
+        run: the attempt's run id.
+        band: the metric with its normal band and its limits.
         steps: range of the horizontal axis.
-        top: largest value of this metric in any attempt that is shown, so that their axes are the same.
+        top: largest value of this metric in all attempts that are shown, so that their axes are the same.
     """
     curve = night.history(run, band.metric)
     if curve.empty:
@@ -89,7 +94,7 @@ def monitored(night: Comparison, run: str, band: Band, steps: tuple[float, float
 def _normal(
     chart: Chart, night: Comparison, run: str, band: Band, curve: pd.DataFrame, bottom: float, top: float
 ) -> None:
-    """The band as it applies at each step: some bounds hold only under conditions on other metrics."""
+    """Draws the normal band as it applies at each step: some bounds hold only under conditions on other metrics."""
     needed = {name for name, _ in band.upper_counts_when + band.lower_counts_when}
     others = {name: night.history(run, name).set_index("step").value for name in needed}
     bounds = []
@@ -102,7 +107,7 @@ def _normal(
 
 
 def other_evidence(night: Comparison, run: str, evidence: Evidence) -> str | None:
-    """The metric of a verdict's evidence, where it is none of the monitored ones."""
+    """Chart of the metric of a verdict's evidence; None if :func:`monitored` draws it already."""
     if evidence.metric is None or evidence.metric in {band.metric for band in MONITORED}:
         return None
     curve = night.history(run, evidence.metric)
@@ -122,7 +127,7 @@ def other_evidence(night: Comparison, run: str, evidence: Evidence) -> str | Non
 
 
 def _failure(chart: Chart, night: Comparison, run: str, metric: str, curve: pd.DataFrame) -> None:
-    """The line, and on the metric of the evidence the window from onset to detection."""
+    """Draws a metric's line and, if it is the evidence's metric, the window from onset to detection."""
     colour = chart_colour(night, run)
     verdict = night.verdicts.get(run)
     found = [each for each in verdict.evidence if each.metric == metric] if verdict else []
@@ -138,23 +143,27 @@ def _failure(chart: Chart, night: Comparison, run: str, metric: str, curve: pd.D
 
 
 def chart_colour(night: Comparison, run: str) -> int:
-    """The colour of an attempt is that of its rung."""
+    """Index of an attempt's colour, which is that of its rung."""
     rung = night.attempts.set_index("run_id").rung[run]
     return colours_of(night)[rung]
 
 
 def colours_of(night: Comparison) -> dict[str, int]:
-    """Rungs in the order in which they appear."""
+    """Rung → index of its colour, in the order in which rungs appear."""
     return {rung: index % 8 for index, rung in enumerate(dict.fromkeys(night.attempts.rung))}
 
 
 def experts_of(night: Comparison, run: str) -> list[str]:
+    """Names of an attempt's experts."""
     rows = night.metrics[(night.metrics.run_id == run) & night.metrics.metric.str.startswith("expert_usage/")]
     return [name.removeprefix("expert_usage/") for name in dict.fromkeys(rows.metric)]
 
 
 def expert_load(night: Comparison, run: str, steps: tuple[float, float], order: list[str]) -> str | None:
-    """Who carries the load: mean α of every expert, stacked, and where the phases change."""
+    """Chart of the experts' load (mean α of each, stacked) and of the phase changes; None for fewer than two experts.
+
+    `steps`: range of the horizontal axis. `order`: experts in the order of their colours.
+    """
     experts = [name for name in order if name in experts_of(night, run)]
     if len(experts) < 2:
         return None
@@ -181,7 +190,10 @@ def expert_load(night: Comparison, run: str, steps: tuple[float, float], order: 
 
 
 def routing_table(night: Comparison, run: str) -> pd.DataFrame:
-    """Situations × experts: mean α, over the last three looks; `share`: of all moments. Empty where there is none."""
+    """Frame of situations × experts: mean α over the last three measurements; empty if there are none.
+
+    The column `share` is the share of all moments.
+    """
     last = night.metrics[night.metrics.run_id == run].groupby("metric").tail(3).groupby("metric").value.mean()
     rows = {}
     for situation in SITUATIONS:
@@ -193,7 +205,10 @@ def routing_table(night: Comparison, run: str) -> pd.DataFrame:
 
 
 def intervals(rows: list[tuple[str, float, float, float, str]], title: str, unit: str = "") -> str | None:
-    """Dots with whiskers, one row each: (label, value, low, high, CSS class of the dot)."""
+    """Chart of dots with whiskers; None if no row has a value.
+
+    `rows`: (label, value, low, high, CSS class of the dot) each, from the top down.
+    """
     rows = [row for row in rows if np.isfinite(row[1])]
     if not rows:
         return None

@@ -1,4 +1,4 @@
-"""The comparison as one HTML file that needs no network: legible on a screen, in the dark, on a phone and on paper."""
+"""The comparison as one HTML file that needs no network, for screens in light and dark mode, phones and paper."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from pipeline.compare.timeline import timeline, tone, words
 
 
 def render(night: Comparison, moments: Mapping[str, str] | None = None) -> str:
-    """The page.
+    """The page, as HTML.
 
     Args:
-        moments: HTML to show with the settled policy of an experiment, by the attempt's run id: what it attends to.
+        night: the experiments to compare.
+        moments: the attempt's run id → HTML to show with a settled policy: what it attends to.
     """
     colours = charts.colours_of(night)
     names = list(dict.fromkeys(night.experiments.experiment))
@@ -40,7 +41,10 @@ def render(night: Comparison, moments: Mapping[str, str] | None = None) -> str:
 
 
 def verdict_on_score(row: Any) -> tuple[str, str]:
-    """Whether a settled policy is any good, against random play under the same step cap: words and CSS class."""
+    """Whether a settled policy is better than random play under the same step cap: a sentence and its CSS class.
+
+    `row`: an experiment's row of `Comparison.experiments`.
+    """
     if not np.isfinite(row.score):
         return "There is no score", "wait"
     if not np.isfinite(row.random):
@@ -53,7 +57,7 @@ def verdict_on_score(row: Any) -> tuple[str, str]:
 
 
 def plain_interval(value: float, low: float, high: float) -> str:
-    """`10.1 [5.7, 16.6]`."""
+    """A value with its interval in words: `10.1 [5.7, 16.6]`."""
     if not np.isfinite(value):
         return "–"
     return f"{value:.1f}" + (f" [{low:.1f}, {high:.1f}]" if np.isfinite(low) else "")
@@ -179,7 +183,7 @@ def _costs(night: Comparison, attempts: pd.DataFrame) -> str:
 
 
 def _across(night: Comparison, colours: dict[str, int]) -> str:
-    """The summary of several experiments: runs are the unit."""
+    """HTML of the summary of several experiments; the unit is the run."""
     settled, rungs, better = night.settled(), night.rungs(), night.improvement()
     count = len(night.experiments)
     ended = night.experiments[night.experiments.outcome == "healthy"]

@@ -1,4 +1,4 @@
-"""How the page looks: one stylesheet for light, dark, narrow and print."""
+"""The page's stylesheet, for light and dark mode, narrow screens and print."""
 
 STYLE = """
 :root {
@@ -127,7 +127,7 @@ footer { margin-top: 56px; padding-top: 14px; border-top: 1px solid var(--rule);
 """
 
 COLOURS = 8
-"""Rungs are coloured --c0 … --c7, experts --e0 … --e5, and over again."""
+"""Number of colours for rungs, --c0 … --c7. Those for experts are --e0 … --e5. Both repeat when they are used up."""
 EXPERT_COLOURS = 6
 
 STYLE += "".join(

@@ -1,6 +1,6 @@
-"""Small charts as inline SVG: no library, no script, legible in light, dark and print.
+"""Small charts as inline SVG, without a library or a script, legible in light and dark mode and in print.
 
-Colours are CSS variables (`--ink`, `--c0` …) of whatever page the chart stands in; `pipeline.compare.style` has them.
+Colours are CSS variables (`--ink`, `--c0` …) of the page that holds the chart; `pipeline.compare.style` defines them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 FONT = 12
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 12.0, 26.0, 26.0
 _MOST_POINTS = 400
-"""A line is thinned to so many points: more cannot be seen, and make the page large."""
+"""Number of points to which a line is thinned: more cannot be seen, and would make the page large."""
 
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
@@ -29,7 +29,7 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
 
 
 def number(value: float) -> str:
-    """Short: 12k, 1.2M, 0.05, 7."""
+    """A number in few characters: 12k, 1.2M, 0.05, 7."""
     for size, letter in ((1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.3g}{letter}"
@@ -41,9 +41,12 @@ class Chart:
 
     Args:
         title: shown at the top left.
-        x: range of the horizontal axis. `y`: of the vertical one; with `log`, of positive numbers.
-        x_label: unit, at the end of the horizontal axis.
-        rows: the vertical axis only counts rows, and is not drawn.
+        x: range of the horizontal axis.
+        y: range of the vertical axis; with `log`, both ends are positive.
+        size: width and height in pixels.
+        x_label: unit, shown at the end of the horizontal axis.
+        log: whether the vertical axis is logarithmic.
+        rows: whether the vertical axis only counts rows and is not drawn.
     """
 
     def __init__(
@@ -66,27 +69,29 @@ class Chart:
     # Coordinates
 
     def px(self, value: float) -> float:
+        """Horizontal position of a value, in pixels."""
         width = self.size[0] - _LEFT - _RIGHT
         return round(_LEFT + width * (value - self.x[0]) / (self.x[1] - self.x[0]), 1)
 
     def py(self, value: float) -> float:
+        """Vertical position of a value, in pixels; values outside of the axis end just beyond it."""
         if self.log:
             value = math.log10(max(value, 1e-12))
         height = self.size[1] - _TOP - _BOTTOM
         share = (value - self.y[0]) / (self.y[1] - self.y[0])
         return round(self.size[1] - _BOTTOM - height * min(1.02, max(-0.02, share)), 1)
 
-    # Marks
+    # Marks: `kind` is a CSS class, `title` the text that is shown on hovering
 
     def area(self, x: Sequence[float], low: Sequence[float], high: Sequence[float], kind: str, title: str = "") -> None:
-        """Fills between two lines; `kind` is a CSS class."""
+        """Fills the area between two lines."""
         if len(x):
             there = [f"{self.px(a)},{self.py(b)}" for a, b in zip(x, high, strict=True)]
             back = [f"{self.px(a)},{self.py(b)}" for a, b in zip(x, low, strict=True)]
             self._add(f'<polygon class="{kind}" points="{" ".join([*there, *reversed(back)])}"', "polygon", title)
 
     def line(self, x: np.ndarray, y: np.ndarray, kind: str, title: str = "") -> None:
-        """A polyline of finite values."""
+        """Draws a line through the finite values; a single value is a point."""
         finite = np.isfinite(y)
         x, y = _thinned(np.asarray(x)[finite], np.asarray(y)[finite])
         if len(x) == 1:
@@ -96,7 +101,7 @@ class Chart:
             self._add(f'<polyline class="line {kind}" points="{points}"', "polyline", title)
 
     def level(self, y: float, kind: str, title: str = "") -> None:
-        """A horizontal line across, if it is in sight."""
+        """Draws a horizontal line across the plot if it lies within the axis."""
         share = ((math.log10(y) if self.log else y) - self.y[0]) / (self.y[1] - self.y[0])
         if 0 <= share <= 1:
             at = self.py(y)
@@ -104,22 +109,23 @@ class Chart:
             self._add(f'<line class="{kind}" {ends}', "line", title)
 
     def span(self, start: float, end: float, kind: str, title: str = "") -> None:
-        """A vertical strip over the whole height."""
+        """Draws a vertical strip over the whole height."""
         left, right = self.px(max(start, self.x[0])), self.px(min(end, self.x[1]))
         box = f'x="{left}" y="{_TOP}" width="{max(2.0, right - left):.1f}" height="{self.size[1] - _TOP - _BOTTOM}"'
         self._add(f'<rect class="{kind}" {box}', "rect", title)
 
     def dot(self, x: float, y: float, kind: str, title: str = "") -> None:
+        """Draws a dot."""
         self._add(f'<circle class="dot {kind}" cx="{self.px(x)}" cy="{self.py(y)}" r="3.5"', "circle", title)
 
     def cross(self, x: float, y: float, title: str = "") -> None:
-        """Where something failed."""
+        """Draws a cross, which marks a failure."""
         a, b = self.px(x), self.py(y)
         path = f"M{a - 4:.1f},{b - 4:.1f}l8,8m0,-8l-8,8"
         self._add(f'<path class="cross" d="{path}"', "path", title)
 
     def text(self, x: float, y: float, words: str, kind: str = "", anchor: str = "start") -> None:
-        """Words at a place of the plot."""
+        """Writes words at a place of the plot; `anchor` is SVG's `text-anchor`."""
         at = f'x="{self.px(x)}" y="{self.py(y)}" text-anchor="{anchor}"'
         self._parts.append(f'<text class="{kind}" {at}>{escape(words)}</text>')
 
@@ -171,7 +177,7 @@ class Chart:
 
 
 def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each stretch the smallest and the largest value, so that no spike is lost."""
+    """The smallest and the largest value of each stretch of a line, so that no spike is lost."""
     if len(x) <= _MOST_POINTS:
         return x, y
     keep = {0, len(x) - 1}

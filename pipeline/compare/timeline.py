@@ -1,4 +1,4 @@
-"""The ladder over wall-clock time: a bar for each attempt, from where it started, and how it ended."""
+"""The ladder over wall-clock time: a bar for each attempt, the checkpoint that it started from, and how it ended."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _LANE = 54  # pixels, as in the stylesheet
 
 
 def timeline(night: Comparison, attempts: pd.DataFrame, colours: dict[str, int]) -> str:
-    """HTML, so that its words stay legible however narrow the page is; the warm starts are drawn across the lanes."""
+    """HTML of the timeline, with warm starts drawn across the lanes.
+
+    It is HTML and not SVG, so that its words stay legible on a narrow page.
+    """
     end = max(1e-6, float((attempts.begins + attempts.minutes).max()))
 
     def percent(minutes: float) -> float:
@@ -26,7 +29,7 @@ def timeline(night: Comparison, attempts: pd.DataFrame, colours: dict[str, int])
         failing = _failing_minutes(night, row.run_id, row.begins + row.minutes)
         hatch = f'<i style="width:{min(100, 100 * failing / max(row.minutes, 1e-9)):.1f}%"></i>' if failing else ""
         said = f"{row.minutes:.1f} min"
-        # Words that begin late would leave the page: they end where the bar ends.
+        # Words that begin far to the right would leave the page, so they end where the bar ends.
         place = f"left:{left}%" if left < 30 else f"left:0;text-align:right;right:{max(0.0, 100 - left - width):.2f}%"
         if row.source is not None and not pd.isna(row.source):
             from_attempt = f"attempt {_number(attempts, row.source)}" if row.source in order else "another experiment"
@@ -49,7 +52,7 @@ def timeline(night: Comparison, attempts: pd.DataFrame, colours: dict[str, int])
         f'<svg class="links" style="height:{height}px" viewBox="0 0 100 {height}" preserveAspectRatio="none" '
         f'aria-hidden="true">{"".join(links)}</svg>'
     )
-    marks = [mark for mark in ticks(0, end, 4) if percent(mark) < 80]  # the end has a label of its own
+    marks = [mark for mark in ticks(0, end, 4) if percent(mark) < 80]  # leaves room for the label of the end
     shown = "".join(f'<b style="left:{percent(mark)}%">{number(mark)}</b>' for mark in marks)
     scale = f'<div class="scale">{shown}<b style="left:100%">{end:.1f} min</b></div>'
     return f'<div class="timeline">{"".join(lanes)}{overlay}{scale}</div>'
@@ -70,14 +73,14 @@ def _number(attempts: pd.DataFrame, run: str) -> int:
 
 
 def _when(night: Comparison, run: str, episode: int) -> float:
-    """Minutes from the parent's start at which an attempt had finished so many episodes."""
+    """Minutes from the parent's start until an attempt had finished `episode` episodes."""
     curve = night.history(run, "episodes")
     reached = curve[curve.value >= episode]
     return float((reached if len(reached) else curve.tail(1)).minutes.min()) if len(curve) else 0.0
 
 
 def _failing_minutes(night: Comparison, run: str, end: float) -> float:
-    """From the failure's onset to the end."""
+    """Minutes from the onset of an attempt's failure to its end; 0 if there is no onset."""
     verdict = night.verdicts.get(run)
     onsets = [each.onset_step for each in verdict.evidence if each.onset_step is not None] if verdict else []
     if not onsets:

@@ -1,8 +1,8 @@
 """Observations of NetHack as arrays for a policy: a crop of the map, normalised statistics, a graph of entities.
 
-The graph has the hero as node 0 and the nearest monsters, objects, doors, stairs and other features after it, by
-distance; further ones are dropped. Edges: each node and its nearest others, hero ↔ all, and each node to itself.
-Everything is computed for the whole batch at once.
+Node 0 of the graph is the hero. The nearest monsters, objects, doors, stairs and other features follow by distance, and
+farther ones are dropped. Edges join each node and its nearest others, the hero and all others, and each node and
+itself. Everything is computed for the whole batch at once.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _KIND = {name: index for index, name in enumerate(KINDS)}
 
 
 def _kind_table() -> np.ndarray:
-    """(GLYPHS,) uint8: what kind of entity a glyph is; 0 is none (floor, wall, corridor, unknown)."""
+    """Kind of entity of each glyph, (GLYPHS,) uint8; 0: no entity (floor, wall, corridor, unknown)."""
     table = np.zeros(GLYPHS, dtype=np.uint8)
     table[nethack.GLYPH_MON_OFF : nethack.GLYPH_PET_OFF] = _KIND["monster"]
     table[nethack.GLYPH_PET_OFF : nethack.GLYPH_INVIS_OFF] = _KIND["pet"]
-    table[nethack.GLYPH_INVIS_OFF : nethack.GLYPH_BODY_OFF] = _KIND["monster"]  # remembered unseen, detected
+    table[nethack.GLYPH_INVIS_OFF : nethack.GLYPH_BODY_OFF] = _KIND["monster"]  # remembered unseen or detected
     table[nethack.GLYPH_BODY_OFF : nethack.GLYPH_RIDDEN_OFF] = _KIND["remains"]
     table[nethack.GLYPH_RIDDEN_OFF : nethack.GLYPH_OBJ_OFF] = _KIND["monster"]
     table[nethack.GLYPH_OBJ_OFF : nethack.GLYPH_CMAP_OFF] = _KIND["object"]
@@ -47,18 +47,19 @@ _KIND_OF_GLYPH = _kind_table()
 
 
 def encode(observation: dict[str, np.ndarray], config: EnvironmentSection) -> dict[str, np.ndarray]:
-    """Arrays for a policy.
+    """The observations of n games as arrays for a policy.
 
     Args:
-        observation: `glyphs` (n, 21, 79), `blstats` (n, 27), `underfoot` (n,) and `visited` (n, 21, 79). The
-            hero's own square, in the crop and in the graph, is shown as what he stands on.
+        observation: `glyphs` (n, 21, 79), `blstats` (n, 27), `underfoot` (n,) and `visited` (n, 21, 79). In the crop
+            and in the graph, the hero's own square shows what the hero stands on.
+        config: sizes of the crop and of the graph.
 
     Returns:
         | Key | Shape | Description |
         |---|---|---|
-        | crop | (n, crop, crop) int16 | glyph ids around the hero; beyond the map: MAX_GLYPH |
-        | visited | (n, crop, crop) int8 | 1: squares around the hero on which he has been |
-        | stats | (n, 33) float32 | statistics of the hero, each about in [−1, 1] |
+        | crop | (n, crop, crop) int16 | glyph ids around the hero; MAX_GLYPH outside of the map |
+        | visited | (n, crop, crop) int8 | 1: the hero has been on the square |
+        | stats | (n, 33) float32 | statistics of the hero, scaled to about [−1, 1] |
         | node_glyph | (n, nodes) int16 | glyph of each entity |
         | node_kind | (n, nodes) uint8 | index into KINDS; 0: no such node |
         | node_position | (n, nodes, 2) float32 | column and row relative to the hero, in squares |
@@ -77,7 +78,7 @@ def encode(observation: dict[str, np.ndarray], config: EnvironmentSection) -> di
 
 
 def _crop(maps: np.ndarray, x: np.ndarray, y: np.ndarray, size: int, beyond: int) -> np.ndarray:
-    """The part (n, size, size) of each map (n, 21, 79) around (x, y), and `beyond` outside of the map."""
+    """The part (n, size, size) of each map (n, 21, 79) around (x, y); `beyond` fills squares outside of the map."""
     half = size // 2
     n, height, width = maps.shape
     padded = np.full((n, height + 2 * half, width + 2 * half), beyond, dtype=maps.dtype)
@@ -105,7 +106,7 @@ _LOGARITHMIC = {
     nethack.NLE_BL_TIME: 10,
 }
 HIT_POINTS = len(_LINEAR) + len(_LOGARITHMIC)
-"""Where in `stats` the share of the hit points is that the hero still has."""
+"""Index in `stats` of the hero's hit points, as a share of their maximum."""
 _LINEAR_SCALE = np.array(list(_LINEAR.values()), dtype=np.float32)
 _LOGARITHMIC_SCALE = np.array(list(_LOGARITHMIC.values()), dtype=np.float32)
 _CONDITIONS = np.array(
@@ -139,11 +140,11 @@ def _graph(glyphs: np.ndarray, x: np.ndarray, y: np.ndarray, nodes: int, neighbo
     n = len(glyphs)
     every = np.arange(n)
     kinds = _KIND_OF_GLYPH[glyphs]
-    kinds[every, y, x] = 0  # the hero's own square
+    kinds[every, y, x] = 0  # the hero is node 0 already
 
-    game, row, column = np.unravel_index(np.flatnonzero(kinds), kinds.shape)  # np.nonzero, in half the time
+    game, row, column = np.unravel_index(np.flatnonzero(kinds), kinds.shape)  # as np.nonzero, in half the time
     dx, dy = column - x[game], row - y[game]
-    # Chebyshev distance (a diagonal step is one step), Euclidean and then map order between equals.
+    # By Chebyshev distance (a diagonal step is one step), then by Euclidean distance, then in map order.
     order = np.lexsort((dx * dx + dy * dy, np.maximum(abs(dx), abs(dy)), game))
     game, row, column, dx, dy = (array[order] for array in (game, row, column, dx, dy))
     first = np.searchsorted(game, every)

@@ -1,4 +1,4 @@
-"""What the hero remembers of a dungeon level, where the screen no longer shows it."""
+"""What the hero has seen of a dungeon level, where the screen no longer shows it."""
 
 from __future__ import annotations
 
@@ -8,31 +8,33 @@ from nle import nethack
 MAP_SHAPE = nethack.DUNGEON_SHAPE  # (21, 79)
 STAIRS_UP = (nethack.GLYPH_CMAP_OFF + 23, nethack.GLYPH_CMAP_OFF + 25)  # staircase and ladder
 STAIRS_DOWN = (nethack.GLYPH_CMAP_OFF + 24, nethack.GLYPH_CMAP_OFF + 26)
-STONE = nethack.GLYPH_CMAP_OFF  # a square of which nothing is known
+STONE = nethack.GLYPH_CMAP_OFF  # the glyph of an unknown square
 _FEATURE = np.array([nethack.glyph_is_cmap(glyph) for glyph in range(nethack.MAX_GLYPH + 1)])
 _FEATURE[STONE] = False
 _STAIRS_DOWN = np.isin(np.arange(nethack.MAX_GLYPH + 1), STAIRS_DOWN)
 
 
 class Level:
-    """What the hero has seen of one dungeon level, where it may be covered now: by himself, a monster, an object."""
+    """Memory of one dungeon level: what is built on each square, also where the hero or something else covers it."""
 
     def __init__(self) -> None:
         self._screen = np.full(MAP_SHAPE, STONE, dtype=np.int16)
         self.seen = np.zeros(MAP_SHAPE, dtype=bool)
+        """(21, 79) bool: squares that have been seen."""
         self.features = np.full(MAP_SHAPE, STONE, dtype=np.int16)
-        """Floor, wall, door, stairs … of each square, as last seen."""
+        """(21, 79) glyph of the floor, wall, door, stairs … of each square, as last seen."""
         self.visited = np.zeros(MAP_SHAPE, dtype=np.int8)
+        """(21, 79) 1: squares on which the hero has been."""
         self.nearest_stairs: int | None = None
         """The smallest distance to known stairs down so far, in squares."""
         self._stairs: np.ndarray | None = np.empty((0, 2), dtype=np.int64)
-        """Rows and columns of all known stairs down; None: to be looked for among the features."""
+        """Rows and columns of all known stairs down; None: they have changed and are searched again."""
         self._at: tuple[int, int] | None = None
 
     def look(self, glyphs: np.ndarray) -> int:
-        """Takes in what is on the screen (21, 79); returns how many squares were seen for the first time.
+        """Records the screen (21, 79); returns how many squares are seen for the first time.
 
-        Only the squares that have changed since the last look are gone through: a step changes a handful of 1659.
+        Only squares that have changed since the last call are examined: a step changes a handful of 1659.
         """
         changed = np.flatnonzero(glyphs != self._screen)
         now = glyphs.take(changed)
@@ -47,7 +49,10 @@ class Level:
         return len(new)
 
     def walk(self, x: int, y: int) -> None:
-        """The hero is at (x, y) now. One action may take him many squares along a line: he has been on all of them."""
+        """Records that the hero is at (x, y) now.
+
+        One action may move the hero many squares along a line; all of them count as visited.
+        """
         x0, y0 = self._at or (x, y)
         length = max(abs(x - x0), abs(y - y0))
         if length > 1 and (x == x0 or y == y0 or abs(x - x0) == abs(y - y0)):
@@ -56,7 +61,7 @@ class Level:
         self._at = x, y
 
     def nearer_to_stairs(self, x: int, y: int) -> int:
-        """By how many squares (x, y) is nearer to known stairs down than ever before."""
+        """How many squares (x, y) is nearer to known stairs down than the hero has ever been; records it."""
         if self._stairs is None:
             self._stairs = np.argwhere(_STAIRS_DOWN[self.features])
         if not len(self._stairs):

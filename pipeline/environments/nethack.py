@@ -1,8 +1,11 @@
 """One game of NetHack as a Gymnasium environment: seeded, truncated correctly, scored, shaped, resumable.
 
-NLE's traps that are dealt with here: `reset(seed=…)` is ignored, so the seeds are set before each reset; its
-own step limit reports a death, so ours lies below it; the observation after a death is all zeros, so the score
-is read before; its games cannot be saved, so a state is the seeds and the actions, replayed.
+NLE behaves in four ways that this module works around:
+
+- `reset(seed=…)` is ignored, so the seeds are set before each reset.
+- NLE's own step limit reports a death, so the wrapper's limit lies below it.
+- The observation after a death is all zeros, so the score is read before.
+- Games cannot be saved, so a state is the seeds and the actions, which are replayed.
 """
 
 from __future__ import annotations
@@ -23,13 +26,17 @@ OBSERVATION_KEYS = ("glyphs", "blstats")
 
 @dataclass(frozen=True)
 class Episode:
-    """A finished episode. `score` is the game's own (blstats), `task_return` the sum of the environment's rewards."""
+    """A finished episode."""
 
     score: float
+    """The game's own score (blstats)."""
     task_return: float
+    """Sum of the environment's rewards, not shaped."""
     steps: int
     depth: int
+    """Deepest dungeon level that was reached."""
     died: bool
+    """Whether the hero died; if not, the step cap ended the episode or the task was done."""
 
 
 class StateMismatch(RuntimeError):
@@ -40,12 +47,12 @@ def available_environments() -> list[str]:
     """The ids of NLE's environments, as Gymnasium knows them."""
     import nle.env  # noqa: F401 - registers
 
-    # The challenge forbids setting seeds, without which no run could be repeated.
+    # The challenge forbids setting seeds, so its runs could not be repeated.
     return sorted(name for name in gym.registry if name.startswith("NetHack") and "Challenge" not in name)
 
 
 def check_environment(environment_id: str) -> str | None:
-    """None if there is such an environment; else what is wrong, with the nearest name."""
+    """What is wrong with an environment's id, with the nearest valid one; None if it is valid."""
     names = available_environments()
     if environment_id in names:
         return None
@@ -54,7 +61,7 @@ def check_environment(environment_id: str) -> str | None:
 
 
 def count_actions(config: EnvironmentSection) -> int:
-    """How many actions the environment has."""
+    """Number of actions of the environment."""
     game = NetHackGame(config, 0)
     game.close()
     return int(game.action_space.n)  # type: ignore[attr-defined]
@@ -69,7 +76,10 @@ _CHARACTER = (
 
 
 def check_character(character: str) -> str | None:
-    """None if it is role-race-alignment-gender, from the left as far as given, or @ for any; else what is wrong."""
+    """What is wrong with a character; None if it is valid.
+
+    A character is role-race-alignment-gender, where words may be left out from the right, or @ for any.
+    """
     words = character.split("-")
     known = all(word in names for word, names in zip(words, _CHARACTER, strict=False))
     if character == "@" or (len(words) <= len(_CHARACTER) and known):
@@ -79,17 +89,18 @@ def check_character(character: str) -> str | None:
 
 
 class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray], Any]):
-    """A game with shaped reward.
+    """A game of NetHack with shaped reward, as a Gymnasium environment.
 
-    Observations: `glyphs` (21, 79) int16, `blstats` (27,) int64, and what a player without memory lacks:
+    Observations are `glyphs` (21, 79) int16, `blstats` (27,) int64, and two arrays for a policy without memory:
 
-    - `underfoot` () int16, the glyph of what is built on the hero's own square (floor, door, stairs …), as last seen:
-      he covers it on the screen. STONE where he has not seen it, as where a game or a level begins.
-    - `visited` (21, 79) 0 or 1, the squares of this level on which he has been.
+    - `underfoot` () int16: the glyph of what is built on the hero's own square (floor, door, stairs …), as last seen,
+      because the hero covers it on the screen. It is STONE if the square has not been seen, as where a game or a level
+      begins.
+    - `visited` (21, 79) 0 or 1: the squares of this level on which the hero has been.
 
     Args:
         config: id, character, step cap and the coefficients of the reward.
-        seed: of this instance's own sequence of games.
+        seed: seed of this instance's own sequence of games.
         also: further arrays of NLE to observe, such as `tty_chars`.
     """
 
@@ -120,7 +131,7 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
         self._actions: list[int] = []
         self.last_episode: Episode | None = None
         self.new_squares = 0
-        """How many squares the present observation shows for the first time."""
+        """Number of squares that the present observation shows for the first time."""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Starts the next game of this instance's sequence; `seed` restarts the sequence."""
@@ -142,6 +153,7 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
         return observation | self._memory, {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Plays one action; returns observation, shaped reward, terminated, truncated and an empty dict."""
         self._actions.append(int(action))
         observation, task_reward, terminated, truncated, info = self.env.step(int(action))
         task_reward = float(task_reward)
@@ -152,7 +164,7 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
             reward += self._explore(observation)
         observation = observation | self._memory
         if terminated or truncated:
-            # NLE writes the next game into the same buffers.
+            # NLE writes the next game into the same buffers, so the last observation is copied.
             observation = {key: np.array(value) for key, value in observation.items()}
             self.last_episode = Episode(
                 score=self._score,
@@ -165,11 +177,11 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
 
     @property
     def score(self) -> float:
-        """The game's own, as of the last moment in which the hero lived."""
+        """The game's own score at the last moment in which the hero was alive."""
         return self._score
 
     def _explore(self, observation: dict[str, np.ndarray]) -> float:
-        """The part of the reward for new squares, new depths and for getting nearer to stairs down."""
+        """Records the observation; returns the reward for new squares, new depths and getting nearer to stairs down."""
         blstats, shaping = observation["blstats"], self._shaping
         key = int(blstats[nethack.NLE_BL_DNUM]), int(blstats[nethack.NLE_BL_DLEVEL])
         arrived = key not in self._levels
@@ -178,7 +190,7 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
         level = self._levels[key]
         self.new_squares = level.look(observation["glyphs"])
         seen = float(np.log1p(self.new_squares))
-        reward = 0.0 if arrived else shaping.exploration * seen  # what arriving shows is no merit
+        reward = 0.0 if arrived else shaping.exploration * seen  # arriving on a level shows squares without exploring
 
         depth = int(blstats[nethack.NLE_BL_DEPTH])
         if depth > self._deepest:
@@ -191,7 +203,7 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
         return reward + shaping.stairs * level.nearer_to_stairs(x, y)
 
     def state(self) -> dict[str, Any]:
-        """What it takes to arrive at this very moment again: plain numbers only."""
+        """What `restore` needs to reach this very moment again, as plain numbers."""
         return {
             "random": self._random.bit_generator.state,
             "seeds": list(self._seeds),
@@ -201,7 +213,7 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
 
     @property
     def _blstats(self) -> np.ndarray:
-        """As they are now, (27,)."""
+        """The present bottom-line statistics (27,)."""
         nle: Any = self.unwrapped
         return nle.last_observation[nle._observation_keys.index("blstats")]
 
@@ -209,7 +221,7 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
         """Replays a saved state and returns the observation there.
 
         Raises:
-            StateMismatch: the replay went another way; the caller starts a new game instead.
+            StateMismatch: the replay took another course; the caller starts a new game instead.
         """
         self._random.bit_generator.state = state["random"]
         seeds = (int(state["seeds"][0]), int(state["seeds"][1]))

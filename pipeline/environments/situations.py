@@ -1,6 +1,6 @@
-"""What kind of moment it is for the hero: is he hurt, is a monster beside him, does he see new map?
+"""Kinds of moments in a game: the hero is hurt, a monster is adjacent, new map comes into view.
 
-A moment may be several of these at once. One that is none of them is `else`.
+A moment may be of several kinds at once. A moment of none of them is `else`.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from collections.abc import Mapping
 import numpy as np
 
 from pipeline.environments.entity_graph import HIT_POINTS, KINDS
-from pipeline.environments.names import SITUATIONS as SITUATIONS
+from pipeline.environments.names import SITUATIONS as SITUATIONS  # names of the columns below
 
 LOW_HIT_POINTS = 1 / 3
 """Below this share of the maximum, hit points are low."""
 
 
 def situations(observation: Mapping[str, np.ndarray], new_map: np.ndarray) -> np.ndarray:
-    """(n, 4) bool, in the order of `SITUATIONS`.
+    """The kinds of n moments, (n, 4) bool, in the order of `SITUATIONS`.
 
     Args:
-        observation: as `entity_graph.encode` gives it, n moments: `stats`, `node_kind` and `node_position` are read.
-        new_map: (n,) bool, whether squares came into view that had never been seen before.
+        observation: n moments as `entity_graph.encode` returns them; `stats`, `node_kind` and `node_position` are read.
+        new_map: (n,) bool, whether squares came into view for the first time.
     """
     hurt = observation["stats"][:, HIT_POINTS] < LOW_HIT_POINTS
     near = abs(observation["node_position"]).max(-1) <= 1

@@ -1,4 +1,4 @@
-"""Many games at once, in this process: a worker process per game is 3 to 6 times slower here."""
+"""Many games at once, in this process; one process per game would be 3 to 6 times slower."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from pipeline.environments.nethack import Episode, NetHackGame, StateMismatch
 
 @dataclass(frozen=True)
 class Step:
-    """What one step of n games gave.
+    """The result of one step of n games.
 
     | Field | Shape | Description |
     |---|---|---|
-    | observation | as :class:`NetHackGame` gives it, (n, …) each | after the step; of the new game where one ended |
+    | observation | (n, …) each, as in :class:`NetHackGame` | after the step; where a game ended, of the next game |
     | reward | (n,) float32 | shaped, not normalised |
-    | terminated | (n,) bool | the hero died (or the task is over): nothing follows |
+    | terminated | (n,) bool | the hero died or the task is over: nothing follows |
     | truncated | (n,) bool | the step cap was reached: the value of what would follow is bootstrapped |
-    | final_observation | like observation, or None | last observation of the games that ended, in rows of their own |
-    | episodes | list | the games that ended |
+    | final_observation | like observation, or None | in the rows of games that ended, their last observation |
+    | episodes | list | the episodes that ended |
     """
 
     observation: dict[str, np.ndarray]
@@ -36,9 +36,10 @@ class Step:
 
 
 class Games:
-    """Games of NetHack, one for each seed, stepped together; one that ends is followed by the next in the same step.
+    """Games of NetHack, one for each seed, stepped together.
 
-    Observations are views of a buffer that the next step overwrites.
+    When a game ends, the next one begins in the same step. Observations are views of a buffer that the next step
+    overwrites.
     """
 
     def __init__(self, config: EnvironmentSection, seeds: Sequence[np.random.SeedSequence]) -> None:
@@ -56,12 +57,12 @@ class Games:
         self.num_actions = int(envs.single_action_space.n)  # type: ignore[attr-defined]
 
     def reset(self) -> dict[str, np.ndarray]:
-        """Starts a game in every environment."""
+        """Starts a game in every environment; returns their first observations."""
         observation, _ = self._envs.reset()
         return observation
 
     def step(self, actions: np.ndarray) -> Step:
-        """Actions (n,) of integers in [0, num_actions)."""
+        """Plays one action in every game; `actions` (n,) are integers in [0, num_actions)."""
         observation, reward, terminated, truncated, infos = self._envs.step(actions)
         ended = np.flatnonzero(terminated | truncated)
         final: dict[str, np.ndarray] | None = None
@@ -74,7 +75,7 @@ class Games:
         return Step(observation, reward.astype(np.float32), terminated, truncated, final, episodes)
 
     def new_map(self) -> np.ndarray:
-        """(n,) bool: the games whose present observation shows squares that were never seen before."""
+        """Whether each game's present observation shows squares for the first time, (n,) bool."""
         return np.array([game.new_squares > 0 for game in self._games])
 
     def state(self) -> list[dict[str, Any]]:
@@ -82,7 +83,7 @@ class Games:
         return [game.state() for game in self._games]
 
     def restore(self, states: list[dict[str, Any]]) -> tuple[dict[str, np.ndarray], int]:
-        """Replays saved games. Returns the observation there and how many had to start anew instead."""
+        """Replays saved games; returns their observations, and how many could not be replayed and start anew."""
         self._envs.reset()
         observations, anew = [], 0
         for game, state in zip(self._games, states, strict=True):
@@ -99,15 +100,16 @@ class Games:
 
 
 def game_seeds(config: EnvironmentSection, seed: int) -> list[np.random.SeedSequence]:
-    """A seed for each of `num_envs` games."""
+    """One seed for each of `num_envs` games."""
     return np.random.SeedSequence(seed).spawn(config.num_envs)
 
 
 def random_episodes(config: EnvironmentSection, episodes: int, seed: int) -> list[Episode]:
-    """At least so many episodes of a uniformly random policy under the same step cap."""
+    """At least `episodes` episodes of a uniformly random policy, under the same step cap."""
     games = Games(config, game_seeds(config, seed))
     random = np.random.default_rng(seed)
-    # The first to finish are the short ones: every environment plays the same number of whole episodes.
+    # Short episodes finish first, so taking the first ones would favour them. Instead every environment plays the same
+    # number of whole episodes.
     quota = np.full(config.num_envs, -(-episodes // config.num_envs))
     played: list[Episode] = []
     games.reset()

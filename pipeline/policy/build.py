@@ -10,6 +10,6 @@ from pipeline.policy.v3 import V3Policy
 
 
 def build_policy(spec: ObservationSpec, config: PolicySection) -> Policy:
-    """V3, V2 (with graph features or without), or plain PPO's, by `config.kind`."""
+    """The untrained policy of `config.kind`: V3, V2 (with graph features or without), or the plain policy."""
     kinds = {"v3": V3Policy, "v2": V2Policy, "v2_gat": V2Policy, "ppo": PlainPolicy}
     return kinds[config.kind](spec, config)

@@ -10,7 +10,10 @@ from pipeline.policy.interface import bound_logits
 
 
 class Experts(nn.Module):
-    """State (B, S) → action logits of every expert (B, E, A). The first dimension of each parameter is the expert."""
+    """Module: state (B, S) → bounded action logits of every expert (B, E, A).
+
+    The first dimension of each parameter is the expert.
+    """
 
     def __init__(self, state_size: int, hidden: int, actions: int, experts: int) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """Graph attention over the entity graph: the hero attends to what is around.
 
-Graph attention as in Veličković et al. 2018 (https://arxiv.org/abs/1710.10903), on torch-geometric's dense layer:
-with 16 nodes a graph, a dense (nodes × nodes) attention is faster on a CPU than gathering edges.
+Graph attention is that of Veličković et al. 2018 (https://arxiv.org/abs/1710.10903). It is built on torch-geometric's
+dense layer: with 16 nodes a graph, a dense (nodes × nodes) attention is faster on a CPU than gathering edges.
 """
 
 from __future__ import annotations
@@ -15,14 +15,20 @@ from pipeline.config import PolicySection
 from pipeline.policy.embedding import Embedding
 from pipeline.policy.interface import ObservationSpec
 
-_FAR = 10.0  # squares
+_FAR = 10.0  # squares; positions are divided by it
 
 
 class GraphAttention(DenseGATConv):
-    """torch-geometric's `DenseGATConv` with its parameters, heads first, giving its attention as well.
+    """torch-geometric's `DenseGATConv` with the same parameters, which also returns its attention.
 
-    W is the layer's matrix, a its attention vectors (`att_src` for neighbours, `att_dst` for the node that attends).
-    `temperature` divides the scores.
+    W is the layer's matrix. The attention vectors a are `att_src` for neighbours and `att_dst` for the node that
+    attends.
+
+    Args:
+        in_channels: F, features of a node.
+        out_channels: C, features of a head.
+        heads: number of heads.
+        temperature: divides the attention scores.
     """
 
     def __init__(self, in_channels: int, out_channels: int, heads: int, temperature: float = 1.0) -> None:
@@ -30,13 +36,15 @@ class GraphAttention(DenseGATConv):
         self.temperature = temperature
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        """Args: x (B, N, F); mask (B, N, N), 0 where an edge is and −∞ where none is.
+        """Returns features (B, N, heads·C) and attention (B, heads, N, N).
 
-        Returns: features (B, N, heads·C) and attention (B, heads, N, N).
+        Args:
+            x: (B, N, F).
+            mask: (B, N, N), 0 where there is an edge and −∞ where there is none.
         """
         batch, nodes, features = x.shape
         rows = x.reshape(batch * nodes, features)
-        # Attention adds up to one, so the bias may as well be added before the sum.
+        # The attention of a node sums to one, so adding the bias before the sum is the same as adding it after.
         h = functional.linear(rows, self.lin.weight, self.bias)
         h = h.view(batch, nodes, self.heads, self.out_channels).transpose(1, 2)  # (B, heads, N, C)
         # aₖ·(W x) = (aₖ W)·x
@@ -47,12 +55,15 @@ class GraphAttention(DenseGATConv):
         return (attention @ h).transpose(1, 2).flatten(2), attention
 
     def first_node(self, x: Tensor, first: Tensor, mask: Tensor) -> Tensor:
-        """The features (B, heads·C) of node 0 alone: all that is read after the last layer.
+        """The features (B, heads·C) of node 0 alone, the only ones that are read after the last layer.
 
-        `first` is x[:, 0], which the caller needs as well: the backward pass fills a zero tensor each time it is taken.
+        The sums are those of `forward` in another order: Σⱼ attentionⱼ W xⱼ = W Σⱼ attentionⱼ xⱼ. So W is applied to
+        one node instead of N.
 
-        The same sums in another order: Σⱼ attentionⱼ W xⱼ = W Σⱼ attentionⱼ xⱼ, so that W is applied to one node
-        instead of N.
+        Args:
+            x: (B, N, F).
+            first: (B, F), x[:, 0]. The caller needs it too, and each indexing costs a zero tensor in the backward pass.
+            mask: (B, N, N), 0 where there is an edge and −∞ where there is none.
         """
         source_weight, target_weight = self._score_weight().chunk(2)
         source = x @ source_weight.T  # (B, N, heads)
@@ -67,7 +78,7 @@ class GraphAttention(DenseGATConv):
         return self.lin.weight.view(self.heads, self.out_channels, -1)
 
     def _score_weight(self) -> Tensor:
-        """`att_src` W and below it `att_dst` W, (2·heads, F), over the temperature.
+        """`att_src` W stacked on `att_dst` W, (2·heads, F), divided by the temperature.
 
         The leaky ReLU is homogeneous, so dividing here divides the scores.
         """
@@ -76,18 +87,19 @@ class GraphAttention(DenseGATConv):
 
 
 class GraphEncoder(nn.Module):
-    """Entity graph → h_logic.
+    """Module: entity graph → h_logic.
 
     | Symbol | Shape | Description |
     |---|---|---|
     | node_glyph, node_kind | (B, N) int | what each entity is; kind 0: no such node |
     | node_position | (B, N, 2) | squares from the hero |
-    | adjacency | (B, N, N) bool | i attends to j |
-    | dropout | (B, layers, H) bool or None | units kept, the same for all nodes of a graph |
+    | adjacency | (B, N, N) bool | [i, j]: node i attends to node j |
+    | dropout | (B, layers, H) bool or None | True: the unit is kept; the same for all nodes of a graph |
     | h_logic | (B, H) | the hero's features after the last layer |
 
-    Dropout is consistent (Hausknecht & Wagener 2022, https://arxiv.org/abs/2202.11818): its mask is drawn when
-    acting, kept with the transition and used again in the update, so the update recomputes the policy that acted.
+    Dropout is consistent (Hausknecht & Wagener 2022, https://arxiv.org/abs/2202.11818). Its mask is drawn when the
+    policy acts, is kept with the transition, and is used again in the update. So the update recomputes the policy that
+    acted.
     """
 
     def __init__(self, spec: ObservationSpec, config: PolicySection) -> None:
@@ -130,13 +142,14 @@ class GraphEncoder(nn.Module):
         return functional.relu(self.enter(features)), mask.masked_fill_(~obs["adjacency"], float("-inf"))
 
     def _finish(self, index: int, z: Tensor, h: Tensor, dropout: Tensor | None) -> Tensor:
-        """After the attention: activation, dropout, residual, normalisation. z, h, dropout: (…, H)."""
+        """A layer's output (…, H) from its attended features z and its input h: activation, dropout, residual, norm."""
         z = functional.relu(z)
         if dropout is not None:
             z = z * (dropout / (1 - self.dropout))
         return self.norms[index](z + h if self.residual else z)  # type: ignore[no-any-return]
 
     def forward(self, obs: dict[str, Tensor], dropout: Tensor | None = None) -> Tensor:
+        """h_logic (B, H); without `dropout` every unit is kept."""
         h, mask = self._embed(obs)
         *_, last = self.layers
         for index, layer in enumerate(self.layers):
@@ -150,7 +163,7 @@ class GraphEncoder(nn.Module):
 
     @torch.no_grad()
     def inspect(self, obs: dict[str, Tensor]) -> tuple[list[Tensor], Tensor]:
-        """Without dropout: the attention (B, heads, N, N) of every layer, and all nodes' final features (B, N, H)."""
+        """The attention (B, heads, N, N) of each layer, and the final features (B, N, H) of all nodes; no dropout."""
         h, mask = self._embed(obs)
         attention: list[Tensor] = []
         for index, layer in enumerate(self.layers):

@@ -1,4 +1,4 @@
-"""What sits on a state: two-layer perceptrons that end in logits, or in a value."""
+"""Two-layer perceptrons that turn a state into logits or into a value."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pipeline.policy.interface import bound_logits
 
 
 class LogitHead(nn.Module):
-    """State (B, S) → bounded logits (B, outputs): over the experts for a router, over the actions for an actor."""
+    """Module: state (B, S) → bounded logits (B, outputs), over a router's experts or over an actor's actions."""
 
     def __init__(self, state_size: int, hidden: int, outputs: int) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class LogitHead(nn.Module):
 
 
 class Critic(nn.Module):
-    """State (B, S) → value (B,)."""
+    """Module: state (B, S) → value (B,)."""
 
     def __init__(self, state_size: int, hidden: int) -> None:
         super().__init__()

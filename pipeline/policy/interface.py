@@ -1,4 +1,4 @@
-"""What every policy takes and gives, and the one place in which logits are bounded."""
+"""What every policy takes and returns, and the one function that bounds logits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LOGIT_BOUND = 20.0
 
 
 def bound_logits(logits: Tensor) -> Tensor:
-    """The brief's guard, wherever logits are made: `nan_to_num(nan=0, posinf=20, neginf=-20)`, then clamp to ±20."""
+    """The logits clamped to ±20, with NaN replaced by 0: the brief's guard, applied wherever logits are made."""
     return torch.nan_to_num(logits, nan=0.0, posinf=LOGIT_BOUND, neginf=-LOGIT_BOUND).clamp(-LOGIT_BOUND, LOGIT_BOUND)
 
 
@@ -24,23 +24,26 @@ class ObservationSpec:
     kinds: int
     """Entity kinds are in [0, kinds); 0: no entity."""
     crop: int
+    """Side of the map crop, in squares."""
     stats: int
+    """Number of statistics of the hero."""
     actions: int
+    """Number of actions."""
 
 
 @dataclass(frozen=True)
 class Routing:
     """How each sample's router logits become α: softmax or sparsemax of logits / temperature.
 
-    Phases switch when a game begins, so a batch may hold samples of two of them.
+    Phases switch when a game begins, so a batch may hold samples of two phases.
     """
 
     sparse: Tensor
     """(B,) bool: sparsemax instead of softmax."""
     temperature: Tensor
-    """(B,) float."""
+    """(B,) float: divides the logits."""
     any_sparse: bool | None = None
-    """Whether any sample is routed sparsely; None: look."""
+    """Whether any sample is routed by sparsemax; None: computed from `sparse`."""
 
     def __post_init__(self) -> None:
         if self.any_sparse is None:
@@ -49,19 +52,19 @@ class Routing:
 
 @dataclass
 class PolicyOutput:
-    """B samples, E experts, A actions.
+    """What a policy computes for B samples, E experts and A actions.
 
     | Symbol | Shape | Description |
     |---|---|---|
-    | logits | (B, A) | of the policy: Σₖ weightsₖ · expert_logitsₖ, bounded |
+    | logits | (B, A) | the policy's action logits: Σₖ weightsₖ · expert_logitsₖ, bounded |
     | value | (B,) | critic's estimate of the (normalised) return |
     | alpha | (B, E) | the router's distribution over experts, after the temperature |
-    | soft_alpha | (B, E) | softmax of the logits that α was made of: never without a gradient |
-    | weights | (B, E) | what mixes the experts: α itself, or for a Gumbel router the one-hot draw |
-    | router_logits | (B, E) | bounded, before the temperature |
-    | expert_logits | (B, E, A) | bounded |
+    | soft_alpha | (B, E) | softmax of the logits that α is made of; it always has a gradient |
+    | weights | (B, E) | weights of the experts: α itself, or the one-hot draw of a Gumbel router |
+    | router_logits | (B, E) | the router's logits, bounded, before the temperature |
+    | expert_logits | (B, E, A) | each expert's action logits, bounded |
     | h_logic | (B, H) or None | output of the graph encoder |
-    | record | dict | every random draw inside the network: give it back as `noise` to recompute this very policy |
+    | record | dict | every random draw inside the network; passed as `noise`, it recomputes this very policy |
     """
 
     logits: Tensor
@@ -76,19 +79,24 @@ class PolicyOutput:
 
 
 class Policy(nn.Module):
-    """What the training needs of a policy; without experts unless a subclass says otherwise."""
+    """Base class of all policies: what the training needs of one. It has no experts unless a subclass names them."""
 
     expert_names: tuple[str, ...] = ()
 
     def draw_noise(self, samples: int, generator: torch.Generator, device: torch.device) -> dict[str, Tensor]:
-        """Every random number that `forward` needs for this many samples, from one CPU generator."""
+        """Every random number that `forward` needs for `samples` samples, drawn from one CPU generator."""
         return {}
 
     def forward(self, obs: dict[str, Tensor], routing: Routing, noise: dict[str, Tensor]) -> PolicyOutput:
-        """One forward pass. `noise`: from `draw_noise`, or the `record` of an earlier output to recompute it.
+        """One forward pass.
 
-        Acting replays a recording of it (:class:`pipeline.policy.traced.Traced`), so a branch in here may depend on
-        names, on shapes and on `routing.any_sparse`, but not on the values of a tensor.
+        When acting, a recording of this method is replayed (:class:`pipeline.policy.traced.Traced`). So a branch may
+        depend on names, on shapes and on `routing.any_sparse`, but not on the values of a tensor.
+
+        Args:
+            obs: encoded observations, (B, …) each.
+            routing: how the router's logits become α.
+            noise: what `draw_noise` returned, or the `record` of an earlier output to recompute that output.
         """
         raise NotImplementedError
 

@@ -1,4 +1,4 @@
-"""What V3 and V2 have in common: a visual branch, perhaps a graph encoder, a router, experts and a critic."""
+"""What V3 and V2 have in common: a visual branch, an optional graph encoder, a router, experts and a critic."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.policy.interface import ObservationSpec, Policy, PolicyOutput, Rou
 
 
 class VisualBranch(nn.Module):
-    """Glyph crop and visited squares (B, C, C) each, and statistics (B, S) → h_vis (B, 2H)."""
+    """Module: glyph crop and visited squares (B, C, C) each, and statistics (B, S) → h_vis (B, 2H)."""
 
     def __init__(self, spec: ObservationSpec, config: PolicySection) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class VisualBranch(nn.Module):
 
 
 class Weighing(NamedTuple):
-    """How the experts are mixed; the fields are those of :class:`PolicyOutput`."""
+    """How the experts are mixed; the fields are defined in :class:`PolicyOutput`."""
 
     alpha: Tensor
     soft_alpha: Tensor
@@ -44,12 +44,14 @@ class Weighing(NamedTuple):
 
 
 class MixturePolicy(Policy):
-    """Mixture of named experts: the policy is Σₖ weightsₖ · logitsₖ. Subclasses say how the weights arise.
+    """Mixture of named experts: the policy is Σₖ weightsₖ · logitsₖ. Subclasses compute the weights.
 
     Args:
+        spec: sizes of the input.
+        config: sizes of the network, and names of the experts.
         graph: whether there is a graph encoder.
-        graph_trained: whether gradients reach it; if not, its output is the same in all epochs of an update and is
-            computed once, when acting.
+        graph_trained: whether gradients reach the graph encoder. If not, its output is the same in all epochs of an
+            update, so it is computed once, when acting.
     """
 
     def __init__(self, spec: ObservationSpec, config: PolicySection, *, graph: bool, graph_trained: bool) -> None:
@@ -70,11 +72,15 @@ class MixturePolicy(Policy):
             self.gat.requires_grad_(False)
 
     def _weigh(self, router_logits: Tensor, routing: Routing, noise: dict[str, Tensor]) -> Weighing:
-        """From router logits (B, E) to weights (B, E)."""
+        """Weights of the experts (B, E) from the router's logits (B, E)."""
         raise NotImplementedError
 
     def forward(self, obs: dict[str, Tensor], routing: Routing, noise: dict[str, Tensor]) -> PolicyOutput:
-        """An `h_logic` in `noise` is taken as it is (only recorded where the graph encoder is not trained)."""
+        """One forward pass, as in :meth:`Policy.forward`.
+
+        If `noise` holds an `h_logic`, it is used instead of the graph encoder. It is recorded only if the graph encoder
+        is not trained.
+        """
         state, h_logic = self._state(obs, noise)
         record = {"h_logic": h_logic} if h_logic is not None and not self.graph_trained else {}
         router_logits = self.router(state)
@@ -94,7 +100,7 @@ class MixturePolicy(Policy):
         )
 
     def _state(self, obs: dict[str, Tensor], noise: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
-        """What router, experts and critic see (B, S), and h_logic."""
+        """The state (B, S) that router, experts and critic see, and h_logic (B, H)."""
         h_vis = self.visual(obs)
         if self.gat is None:
             return h_vis, None
@@ -104,15 +110,21 @@ class MixturePolicy(Policy):
         return torch.cat([h_vis, h_logic], dim=-1), h_logic
 
     def value(self, obs: dict[str, Tensor]) -> Tensor:
+        """Critic's estimate (B,), without dropout."""
         return self.critic(self._state(obs, {})[0])  # type: ignore[no-any-return]
 
     def expert_rows(self) -> set[str]:
+        """Names of the parameters whose first dimension is the expert."""
         names = {f"experts.{name}" for name, _ in self.experts.named_parameters()}
         return names | {"router.out.weight", "router.out.bias"}
 
 
 def initialise(policy: Policy) -> None:
-    """Orthogonal, as is usual for PPO (Andrychowicz et al. 2021): gain √2, and small where logits are made."""
+    """Initialises all linear layers orthogonally, with gain √2, 1 for the value and 0.1 for logits.
+
+    This is usual for PPO (Andrychowicz et al. 2021, https://arxiv.org/abs/2006.05990). Embeddings are normal with
+    deviation 0.5. The graph layers keep torch-geometric's initialisation, and the experts their own.
+    """
     for name, module in policy.named_modules():
         if isinstance(module, nn.Linear) and not name.startswith("gat.layers"):
             gain = 0.1 if name in ("router.out", "actor.out") else 1.0 if name == "critic.out" else 2**0.5

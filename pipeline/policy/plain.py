@@ -1,4 +1,4 @@
-"""The honest baseline: a plain actor-critic of V3's size, without graph, router and experts."""
+"""The baseline: a plain actor-critic of V3's size, without graph, router and experts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from pipeline.policy.mixture import VisualBranch, initialise
 
 
 class PlainPolicy(Policy):
-    """h_vis → action logits and value. The terms on α and on the experts are constant, so their gradients are zero."""
+    """h_vis → action logits and value.
+
+    The loss's terms on α and on the experts are constant for it, so their gradients are zero.
+    """
 
     def __init__(self, spec: ObservationSpec, config: PolicySection) -> None:
         super().__init__()
@@ -39,4 +42,5 @@ class PlainPolicy(Policy):
         )
 
     def value(self, obs: dict[str, Tensor]) -> Tensor:
+        """Critic's estimate (B,)."""
         return self.critic(self.visual(obs))  # type: ignore[no-any-return]

@@ -1,9 +1,9 @@
-"""A policy without Python between its operations: a forward pass that is often called is recorded, then only replayed.
+"""A policy without Python between its operations: a forward pass that is called often is recorded, then replayed.
 
-With eight games a pass is some 150 operations of a few microseconds each, and more than half of its time is Python's.
-The replay calls the same kernels in the same order, so its numbers are those of the policy bit for bit. It is recorded
-in two steps: `make_fx` takes down the kernels that are called (also those in entmax's sparsemax, which is Python) and
-every shape as a number; `torch.jit.trace` makes of them something that runs without Python.
+With eight games a pass is some 150 operations of a few microseconds each, and Python takes more than half of the time.
+The replay calls the same kernels in the same order, so its numbers are those of the policy bit for bit. A pass is
+recorded in two steps. `make_fx` records the kernels that are called, also those of entmax's sparsemax, which is written
+in Python, and it records every shape as a number. `torch.jit.trace` turns them into a program that runs without Python.
 """
 
 from __future__ import annotations
@@ -24,19 +24,22 @@ from pipeline.policy.interface import Policy, PolicyOutput, Routing
 log = logging.getLogger(__name__)
 _FIELDS = tuple(field.name for field in dataclasses.fields(PolicyOutput) if field.name != "record")
 Forward = Callable[[dict[str, Tensor], Routing, dict[str, Tensor]], PolicyOutput]
+"""The signature of :meth:`Policy.forward`."""
 
 
 class Traced:
-    """Called like the policy, to act: a gradient through a replay is not the policy's.
+    """A policy for acting, called like the policy. A gradient through a replay is not the policy's.
 
-    Weights may change in place, or through `.data`; other attributes must stay as they are.
+    Weights may change in place, or through `.data`. Other attributes of the policy must stay as they are.
 
-    A recording holds for inputs of the same names, shapes and types and the same `routing.any_sparse`; for others there
-    is another one (3.5 MB each, for as long as the process lives). Where torch cannot record, it is the policy itself.
+    A recording is valid for inputs of the same names, shapes and types and the same `routing.any_sparse`. Other inputs
+    get a recording of their own. Each takes 3.5 MB for as long as the process lives. If torch cannot record the
+    policy, the policy itself is called.
 
     Args:
-        policy: what is recorded.
-        calls: of a kind before that kind is recorded. Recording takes as long as some 300 replays save.
+        policy: the policy that is recorded.
+        calls: number of calls with one kind of inputs before that kind is recorded. Recording takes as long as some 300
+            replays save.
     """
 
     def __init__(self, policy: Policy, calls: int = 300) -> None:
@@ -57,7 +60,7 @@ class Traced:
 
 
 class _Flat(nn.Module):
-    """A policy that takes tensors and gives tensors, as torch records them."""
+    """A policy that takes and returns tensors alone, because torch records nothing else."""
 
     def __init__(self, policy: Policy, any_sparse: bool | None, obs: list[str], noise: list[str]) -> None:
         super().__init__()
@@ -75,15 +78,15 @@ class _Flat(nn.Module):
 
 
 def _record(policy: Policy, obs: dict[str, Tensor], routing: Routing, noise: dict[str, Tensor]) -> Forward | None:
-    """None where torch cannot record: where values leave it, as in a branch on them."""
+    """The recording of a pass with these inputs; None if torch cannot record it, as where a branch reads values."""
     flat = _Flat(policy, routing.any_sparse, list(obs), list(noise))
     inputs = (routing.sparse, routing.temperature, *obs.values(), *noise.values())
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", torch.jit.TracerWarning)  # type: ignore[attr-defined]
-            torch.jit.trace(flat, inputs, check_trace=False)  # warns of a `tolist()`, which `make_fx` would not
+            torch.jit.trace(flat, inputs, check_trace=False)  # warns of a `tolist()`, unlike `make_fx`
             recording = torch.jit.trace(make_fx(flat)(*inputs), inputs, check_trace=False)
-        # Another warning says that `trace` is deprecated: what is to follow on it needs a compiler.
+        # Warnings of other categories say that `trace` is deprecated; its successor needs a compiler.
         problems = [str(each.message) for each in caught if each.category is torch.jit.TracerWarning]  # type: ignore[attr-defined]
     except (RuntimeError, AttributeError) as problem:
         problems = [str(problem)]
@@ -93,10 +96,10 @@ def _record(policy: Policy, obs: dict[str, Tensor], routing: Routing, noise: dic
 
     def replay(obs: dict[str, Tensor], routing: Routing, noise: dict[str, Tensor]) -> PolicyOutput:
         try:
-            with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]  # one by one, as recorded
+            with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]  # no fusion: kernels as recorded
                 tensors = recording(routing.sparse, routing.temperature, *obs.values(), *noise.values())
         except RuntimeError:
-            return policy(obs, routing, noise)  # type: ignore[no-any-return]  # which tells what is wrong as it is
+            return policy(obs, routing, noise)  # type: ignore[no-any-return]  # raises the error with a clear message
         given = len(flat.fields)
         fields: dict[str, Any] = dict.fromkeys(_FIELDS) | dict(zip(flat.fields, tensors[:given], strict=True))
         return PolicyOutput(**fields, record=dict(zip(flat.record, tensors[given:], strict=True)))

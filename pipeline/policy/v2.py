@@ -1,4 +1,4 @@
-"""V2: a flat state and a Gumbel router that draws one expert a step; with GAT features or without."""
+"""V2: a flat state and a Gumbel router that draws one expert a step, with or without graph features."""
 
 from __future__ import annotations
 

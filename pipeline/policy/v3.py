@@ -1,4 +1,4 @@
-"""V3: graph attention, and a router that goes from softmax to sparsemax."""
+"""V3: graph attention, and a router that changes from softmax to sparsemax."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class V3Policy(MixturePolicy):
 
     def draw_noise(self, samples: int, generator: torch.Generator, device: torch.device) -> dict[str, Tensor]:
         if self.gat is None or not self.graph_trained or self.gat.dropout == 0:
-            return {}  # dropout regularises what is trained; a frozen encoder gives its best features
+            return {}  # dropout regularises training; a frozen encoder gives its best features
         return {"dropout": self.gat.draw_dropout(samples, generator, device)}
 
     def _weigh(self, router_logits: Tensor, routing: Routing, noise: dict[str, Tensor]) -> Weighing:

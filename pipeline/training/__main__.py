@@ -1,7 +1,8 @@
 """`python -m pipeline.training`: the trainer's process.
 
-Finds its attempt's file in the environment, and writes its metrics to the attempt's folder. Exit codes: 0 done,
-130 asked to stop, 12 out of memory, 28 disk full, 137 a worker was killed, 1 anything else.
+The process finds its attempt's file through the environment variable LADDER_ATTEMPT, and writes its metrics to the
+attempt's folder. Exit codes: 0 done, 130 asked to stop, 12 out of memory, 28 disk full, 137 a worker was killed,
+1 anything else.
 """
 
 from __future__ import annotations
@@ -45,17 +46,17 @@ def main() -> int:
     logging.getLogger("nle").setLevel(logging.WARNING)
     logging.getLogger("nle.env.base").setLevel(logging.WARNING)
     attempt = AttemptFile.read(os.environ[ATTEMPT_VARIABLE])
-    metrics = SpoolWriter(Spool(attempt.where.path), attempt.reported_step)  # whoever watches delivers them
+    metrics = SpoolWriter(Spool(attempt.where.path), attempt.reported_step)  # the orchestrator delivers them to MLflow
     try:
         from pipeline.training.baseline import Baseline
-        from pipeline.training.trainer import run_attempt  # takes seconds, unless a zygote has done it
+        from pipeline.training.trainer import run_attempt  # takes seconds, unless a zygote has imported it already
 
         baseline = Baseline(attempt.config, attempt.random_score)  # before the workers, whose pipes it must not have
         beside = start_beside(attempt.config.training)
         if not run_attempt(attempt, metrics.write, metrics.write_late, beside, baseline):
             return EXIT_INTERRUPTED
         if attempt.config.tracking.publish:
-            from pipeline.training.publish import publish  # takes seconds to load, and is needed only at the end
+            from pipeline.training.publish import publish  # takes seconds, and is needed only at the end
 
             publish(attempt.config, attempt.where.checkpoints, metrics.sign_of_life)
         return 0

@@ -15,13 +15,17 @@ def generalised_advantage(
     gamma: float,
     gae_lambda: float,
 ) -> Tensor:
-    """Advantages (T, n) as in Schulman et al. 2016 (https://arxiv.org/abs/1506.02438, eq. 16).
+    """Advantages (T, n) of T steps of n games (Schulman et al. 2016, https://arxiv.org/abs/1506.02438, eq. 16).
 
     Args:
-        reward, value: (T, n).
-        next_value: (T, n), the value of what followed each step: at a truncation, of the game's own last
-            observation, not of the next game's first. Ignored at a termination.
-        terminated, truncated: (T, n) bool. Nothing is carried across either; only a termination has no future.
+        reward: (T, n), normalised rewards.
+        value: (T, n), the critic's estimate before each step.
+        next_value: (T, n), the critic's estimate after each step. At a truncation it is that of the game's own last
+            observation, not of the next game's first. At a termination it is ignored.
+        terminated: (T, n) bool, the game ended: no advantage is carried across, and the next value counts as 0.
+        truncated: (T, n) bool, the game was cut: no advantage is carried across, and the next value counts.
+        gamma: discount factor.
+        gae_lambda: λ, which trades bias against variance.
     """
     delta = reward + gamma * next_value * ~terminated - value
     carried = gamma * gae_lambda * ~(terminated | truncated)

@@ -1,4 +1,4 @@
-"""How this process deals with freed memory."""
+"""How this process treats freed memory."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _LARGEST_BYTES = 32 * 2**20  # the most that glibc allows
 
 
 def keep_freed_memory() -> None:
-    """Asks the C library to keep freed memory for the next tensor, where it is glibc; else nothing happens.
+    """Asks glibc to keep freed memory for the next tensor; does nothing with another C library.
 
-    Otherwise it gives the half a megabyte of an activation back to the kernel, only to ask for it again, page by page
-    and zeroed, in the next operation: 40,000 page faults an update of V3, which took a tenth of its time. The
-    process's largest size is the same.
+    Without this, glibc returns the half megabyte of an activation to the kernel and asks for it again in the next
+    operation, page by page and zeroed. That cost 40,000 page faults in an update of V3, a tenth of its time. The
+    process's largest size does not change.
     """
     with contextlib.suppress(AttributeError, OSError):
         set_option = ctypes.CDLL(None).mallopt

@@ -1,4 +1,4 @@
-"""What the hero attends to, drawn on the NetHack map of a real moment, as SVG."""
+"""The attention of the hero's node, drawn as SVG on the NetHack map of a real moment."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pipeline.training.recording import Frame, Recording
 
 _CELL, _LINE = 9.0, 17.0
 _MARGIN = 3  # squares around what is shown
-_LIVELY = 2.0  # a monster counts as so many other things
+_LIVELY = 2.0  # how many other entities a monster counts for, in addition to itself
 
 
 def liveliest(player: Player, recording: Recording) -> Frame:
-    """The moment with the most around the hero, monsters before all."""
+    """The moment with the most entities around the hero; monsters count more than others."""
     step = max(1, len(recording.frames) // 400)
     frames = recording.frames[::step]
     kinds = player.encoded(player.batched([frame.observation for frame in frames]))["node_kind"].numpy()
@@ -28,7 +28,7 @@ def liveliest(player: Player, recording: Recording) -> Frame:
 
 
 def draw(player: Player, frame: Frame, experts: Sequence[str]) -> bytes | None:
-    """The figure; None where the policy has no graph encoder."""
+    """The figure as an SVG file; None if the policy has no graph encoder."""
     seen = player.attention(player.batched([frame.observation]))
     if seen is None:
         return None
@@ -77,13 +77,13 @@ def draw(player: Player, frame: Frame, experts: Sequence[str]) -> bytes | None:
     own = sum(a for column, row, a in nodes if (column, row) == (x, y))
     parts.append(
         f'<text x="16" y="{height - 8:.0f}" font-family="sans-serif" font-size="11" fill="#9aa1ab">'
-        f"strongest line {strongest:.0%} of the attention, the hero himself {own:.0%}</text></svg>"
+        f"strongest line {strongest:.0%} of the attention, the hero's own square {own:.0%}</text></svg>"
     )
     return "".join(parts).encode()
 
 
 def _map(frame: Frame, left: int, right: int, top: int, bottom: int) -> list[str]:
-    """The map's letters in the terminal's colours; row 0 of the screen is the message."""
+    """SVG of the map's letters in the terminal's colours; the map begins at row 1 of the screen, below the message."""
     parts = []
     for row in range(top, bottom):
         for column in range(left, right):
@@ -98,7 +98,7 @@ def _map(frame: Frame, left: int, right: int, top: int, bottom: int) -> list[str
 
 
 def _bars(weights: np.ndarray, experts: Sequence[str], left: float) -> list[str]:
-    """The router's weights."""
+    """SVG of the router's weights as bars."""
     words = 'font-family="sans-serif" font-size="13" fill="#e7e5df"'
     parts = [f'<text x="{left}" y="24" font-family="sans-serif" font-size="12" fill="#9aa1ab">router</text>']
     for index, (name, weight) in enumerate(zip(experts, weights, strict=False)):
@@ -115,5 +115,6 @@ def _bars(weights: np.ndarray, experts: Sequence[str], left: float) -> list[str]
 
 
 def _message(frame: Frame) -> str:
+    """The game's message, or a placeholder."""
     said = bytes(frame.chars[0]).decode("latin-1").strip()
     return said[:70] or "(a quiet moment)"

@@ -1,4 +1,8 @@
-"""A worker in a process of its own, forked from a trainer that has imported what both need."""
+"""A worker in a process of its own, beside the trainer's.
+
+The process is forked from the trainer, which has already imported what both need. If the trainer has threads, it is
+spawned instead.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +27,12 @@ if TYPE_CHECKING:
 
 _PATIENCE_SECONDS = 5.0
 _FOR_THE_TRAINER = (signal.SIGINT, signal.SIGTERM)
-"""Sent to the whole process group; the trainer finishes its update and then closes its workers."""
+"""Signals that reach the whole process group but are meant for the trainer: it finishes its update and then closes its
+workers."""
 
 
 class WorkerGone(RuntimeError):
-    """A worker's process has ended before its time."""
+    """A worker's process has ended unexpectedly. `exit_code` is negative if a signal killed it, None if unknown."""
 
     def __init__(self, number: int, exit_code: int | None) -> None:
         super().__init__(f"worker {number} is gone, exit code {exit_code}")
@@ -35,7 +40,10 @@ class WorkerGone(RuntimeError):
 
 
 def start_beside(training: TrainingSection) -> list[Beside]:
-    """The processes that a training on the CPU wants beside its own; none where there is no core for each."""
+    """Starts the processes of all workers but the first; returns none if they would not help.
+
+    They help a training on the CPU that has a core for each worker.
+    """
     cores = len(os.sched_getaffinity(0))
     wanted = training.parallel and training.device != "cuda" and cores >= training.workers
     made: list[Beside] = []
@@ -45,27 +53,40 @@ def start_beside(training: TrainingSection) -> list[Beside]:
 
 
 class Beside:
-    """The trainer's end of a worker's process."""
+    """The trainer's end of a worker's process.
+
+    Args:
+        number: the worker's number.
+        earlier: the workers that have been started before.
+    """
 
     def __init__(self, number: int, earlier: Sequence[Beside] = ()) -> None:
-        """`earlier`: the workers that have been started before it."""
         self._number = number
-        # Threads do not survive a fork: where there are any, the worker has to import everything itself.
+        # Threads do not survive a fork. If there are any, the worker is spawned and imports everything itself.
         forks = threading.active_count() == 1
         context: Any = multiprocessing.get_context("fork" if forks else "spawn")
         self._connection, theirs = context.Pipe()
-        # A forked worker has the trainer's ends too. It closes them, or nobody would see that the trainer has.
+        # A forked worker inherits the trainer's ends of all connections. It closes them: while one copy of an end is
+        # open, the worker at the other end does not see that the trainer has closed its own.
         inherited = [each._connection for each in (*earlier, self)] if forks else []
         arguments = (os.getpid(), theirs, inherited)
         self._process = context.Process(target=_serve, args=arguments, name=f"worker {number}", daemon=True)
-        # Until it can say that it ignores them, signals to the whole group wait.
+        # These signals are blocked until the worker has set them to be ignored.
         signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_TRAINER)
         self._process.start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_THE_TRAINER)
         theirs.close()
 
     def begin(self, part: bytes, memory: int) -> None:
-        """`part`: a pickled `Part`; `memory`: that to which its `Shared` has been moved."""
+        """Sends the worker its part of the training.
+
+        Args:
+            part: a pickled `Part`.
+            memory: file descriptor of the memory to which the part's `Shared` has been moved.
+
+        Raises:
+            WorkerGone: the process has ended.
+        """
         try:
             self._connection.send_bytes(part)
             reduction.send_handle(self._connection, memory, self._process.pid)  # type: ignore[arg-type]
@@ -73,12 +94,19 @@ class Beside:
             self._is_gone()
 
     def ask(self, method: str, arguments: tuple[Any, ...]) -> None:
+        """Calls a method of the worker without waiting for its answer. Raises WorkerGone if the process has ended."""
         try:
             self._connection.send((method, arguments))
         except OSError:
             self._is_gone()
 
     def answer(self) -> Any:
+        """Waits for the answer to the last call, and returns it.
+
+        Raises:
+            WorkerGone: the process has ended.
+            Exception: the method raised it in the worker; its note holds the worker's traceback.
+        """
         try:
             answer = self._connection.recv()
         except (EOFError, OSError):
@@ -92,6 +120,7 @@ class Beside:
         raise WorkerGone(self._number, self._process.exitcode) from None
 
     def close(self) -> None:
+        """Ends the process; kills it if it does not end within five seconds."""
         self._connection.close()
         self._process.join(_PATIENCE_SECONDS)
         if self._process.is_alive():
@@ -100,7 +129,7 @@ class Beside:
 
 
 def _serve(owner: int, connection: Connection, inherited: Sequence[Connection]) -> None:
-    """A worker's process: answers until the other end is closed. It dies with its owner, whatever it is doing."""
+    """Runs a worker's process: answers calls until the trainer closes its end. The process dies with its owner."""
     call_itself(multiprocessing.current_process().name)
     for each in inherited:
         each.close()
@@ -108,10 +137,10 @@ def _serve(owner: int, connection: Connection, inherited: Sequence[Connection]) 
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_THE_TRAINER)
     die_with_parent(owner)
-    from pipeline.training.worker import Worker  # takes seconds
+    from pipeline.training.worker import Worker  # takes seconds where the process was spawned
 
     logging.getLogger("nle.env.base").setLevel(logging.WARNING)
-    with contextlib.suppress(EOFError, OSError):  # the trainer has closed its end
+    with contextlib.suppress(EOFError, OSError):  # raised when the trainer has closed its end
         part: Part = pickle.loads(connection.recv_bytes())
         part.shared.attach(reduction.recv_handle(connection))
         worker: Worker | None = None

@@ -1,4 +1,4 @@
-"""Checkpoints: written atomically, described by a small JSON file beside them, loaded without pickle's powers."""
+"""Checkpoints: written atomically, described by a small JSON file beside them, loaded as data and never as code."""
 
 from __future__ import annotations
 
@@ -19,17 +19,25 @@ __all__ = ["FORMAT", "BadCheckpoint", "prune", "read_checkpoint", "read_or_older
 
 
 def write_checkpoint(folder: Path, name: str, state: dict[str, Any], **info: Any) -> Path:
-    """Writes `name`.pt and then `name`.json; a crash in between leaves the earlier checkpoints as they are.
+    """Writes `name`.pt and then `name`.json, and returns the path of the first.
+
+    A crash in between leaves the earlier checkpoints as they are.
+
+    Args:
+        folder: the folder of the attempt's checkpoints.
+        name: name of the files.
+        state: nested dicts and lists of tensors and numbers.
+        info: fields of :class:`CheckpointInfo`, except `sha256`.
 
     Raises:
-        OSError: the disk is full; nothing of it is left.
+        OSError: the disk is full; no part of the checkpoint is left.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.pt"
     temporary, description = path.with_suffix(".tmp"), path.with_suffix(".json.tmp")
     try:
         content = io.BytesIO()
-        torch.save(state, content)  # given a file, torch would not always say why it could not write
+        torch.save(state, content)  # to memory: writing to a file itself, torch may hide why it failed
         with temporary.open("wb") as file:
             file.write(content.getbuffer())
             file.flush()
@@ -46,31 +54,36 @@ def write_checkpoint(folder: Path, name: str, state: dict[str, Any], **info: Any
     temporary.replace(path)
     description.replace(path.with_suffix(".json"))
     entries = os.open(folder, os.O_RDONLY)
-    os.fsync(entries)  # a power cut after this finds both names
+    os.fsync(entries)  # after this a power cut does not lose the names
     os.close(entries)
     return path
 
 
 def read_checkpoint(path: Path, configuration: str = "") -> dict[str, Any]:
-    """The state, after its checksum (and its configuration, if one is given) have been compared.
+    """The state in a checkpoint, after its checksum has been compared, and its configuration if one is given.
+
+    Args:
+        path: the `.pt` file.
+        configuration: fingerprint that the checkpoint must have; empty: any.
 
     Raises:
-        BadCheckpoint: it is not what its description says.
+        BadCheckpoint: the file is not what its description says, or it cannot be loaded.
     """
     inspect(path, configuration)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
-    except (OSError, RuntimeError, pickle.UnpicklingError) as error:  # no file of this program, or it does not fit
+    except (OSError, RuntimeError, pickle.UnpicklingError) as error:  # foreign file, or one that holds code
         raise BadCheckpoint(f"{path}: {' '.join(str(error).split())[:300]}") from error
 
 
 def read_or_older(path: Path, configuration: str = "") -> tuple[dict[str, Any], Path, list[str]]:
-    """The state of a checkpoint or, where that is bad, of the newest good one before it in the same folder.
+    """Reads a checkpoint or, if it is bad, the newest good one before it in the same folder.
 
-    Returns the state, where it comes from, and what was wrong with those that were passed over.
+    Returns:
+        The state, the path that it comes from, and what is wrong with each checkpoint that was passed over.
 
     Raises:
-        BadCheckpoint: none of them can be read.
+        BadCheckpoint: no checkpoint can be read.
     """
     problems: list[str] = []
     older = [each for each in sorted(path.parent.glob("*.pt"), reverse=True) if each.stem.isdigit() and each < path]
@@ -83,21 +96,21 @@ def read_or_older(path: Path, configuration: str = "") -> tuple[dict[str, Any], 
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Keeps the newest `keep` checkpoints, older ones ever more thinly, and the newest best one.
+    """Removes checkpoints, except the newest `keep`, some older ones, and the newest best one.
 
-    Of the older ones one is kept for each power of two of updates ago (64 – 127, 128 – 255, …), so that a failure with
-    a long onset still finds a healthy one, at the cost of a few more files.
+    Of the older ones, one is kept for each power of two of updates ago (64 – 127, 128 – 255, …). So a failure with a
+    long onset still finds a healthy checkpoint, at the cost of a few more files.
     """
     numbered = sorted((path for path in folder.glob("*.pt") if path.stem.isdigit()), reverse=True)
     kept_spans: set[int] = set()
-    for path in reversed(numbered[keep:]):  # the oldest of each span stays, and so grows into the next span
+    for path in reversed(numbered[keep:]):  # the oldest of each span stays, and moves into the next span with time
         span = (int(numbered[0].stem) - int(path.stem)).bit_length()
         if span in kept_spans:
             _remove(path)
         kept_spans.add(span)
     for path in sorted(folder.glob("best-*.pt"))[:-1]:
         _remove(path)
-    for path in folder.glob("*.tmp"):  # of a trainer that was killed while it wrote
+    for path in folder.glob("*.tmp"):  # left by a trainer that was killed while it wrote
         path.unlink(missing_ok=True)
 
 
@@ -109,7 +122,14 @@ def _remove(path: Path) -> None:
 def select_experts(
     tensors: dict[str, Tensor], rows: set[str], source: tuple[str, ...], target: tuple[str, ...]
 ) -> dict[str, Tensor]:
-    """Of the parameters in `rows` (first dimension: expert), the rows of the target's experts, in its order."""
+    """The tensors with the experts of another policy.
+
+    Args:
+        tensors: parameters or moments by name.
+        rows: names of the tensors whose first dimension is the expert; the others stay as they are.
+        source: names of the experts in the tensors.
+        target: names of the wanted experts, in their order; each is in `source`.
+    """
     if source == target:
         return tensors
     index = torch.tensor([source.index(name) for name in target])

@@ -1,6 +1,6 @@
-"""A recorded game as an animated GIF: it opens everywhere, in a browser and in the MLflow UI too.
+"""A recorded game as an animated GIF, which every browser and the MLflow UI can show.
 
-Pictures are put together from an atlas of letters, all of a size: some milliseconds each.
+Each picture is composed from an atlas of letters of one size, which takes some milliseconds.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ COLOURS = (
     "#5b6570", "#e06c65", "#7bc275", "#c9a15a", "#6f9be8", "#c586c9", "#56b6c2", "#c9ccd1",
     "#7d8793", "#ff9a5c", "#a5e075", "#f5d76e", "#8fb8ff", "#e6a3ea", "#7fe0ea", "#ffffff",
 )  # fmt: skip
-"""The terminal's sixteen, on a dark ground; also of the attention figure."""
+"""The terminal's sixteen colours on a dark ground, for the film and the attention figure."""
 GROUND = "#14161a"
+"""The background colour."""
 _WIDTH, _HEIGHT, _SHADES = 7, 14, 6
 _PANEL = 24  # columns beside the screen
 _BAR = 18
-_BLOCK = "\x01"  # what a bar is made of; no letter of NetHack's
+_BLOCK = "\x01"  # the character that bars are made of; NetHack does not use it
 _FRAMES = 240
 _MILLISECONDS = 110
 
 
 def film(recording: Recording, experts: Sequence[str], title: str) -> bytes:
-    """The GIF. Of a long game every k-th moment, and always the last."""
+    """The game as a GIF. A long game is thinned to every k-th moment, and the last one is always shown."""
     count = len(recording.frames)
     chosen = sorted({*range(0, count, -(-count // _FRAMES)), count - 1})
     palette = [value for colour in COLOURS for shade in range(_SHADES) for value in _mixed(colour, shade)]
@@ -60,7 +61,7 @@ def film(recording: Recording, experts: Sequence[str], title: str) -> bytes:
 def _beside(
     weights: np.ndarray, experts: Sequence[str], title: str, step: int, count: int
 ) -> list[tuple[int, str, int]]:
-    """(row, text, colour) of the panel: the router's weights as bars."""
+    """Lines of the panel beside the screen, (row, text, colour) each: title, step, and the router's weights as bars."""
     lines = [(1, f"  {title}", 15), (2, f"  step {step} of {count}", 7)]
     for index, (name, weight) in enumerate(zip(experts, weights, strict=False)):
         row = 4 + 3 * index
@@ -73,7 +74,7 @@ def _beside(
 
 @cache
 def _atlas() -> np.ndarray:
-    """(256, height, width) of shades 0 … `_SHADES` − 1: every letter of Latin-1 in a font that matplotlib brings."""
+    """The letters of Latin-1 as shades 0 … `_SHADES` − 1, (256, height, width), in a font of matplotlib's."""
     font = ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSansMono.ttf"), 11)
     atlas = np.zeros((256, _HEIGHT, _WIDTH), dtype=np.uint8)
     atlas[ord(_BLOCK), 3:9] = _SHADES - 1
@@ -85,7 +86,7 @@ def _atlas() -> np.ndarray:
 
 
 def _mixed(colour: str, shade: int) -> tuple[int, ...]:
-    """Between the ground and the colour."""
+    """RGB of a shade between the ground and the colour."""
     share = shade / (_SHADES - 1)
     ends = zip(bytes.fromhex(GROUND[1:]), bytes.fromhex(colour[1:]), strict=True)
     return tuple(round(ground + share * (top - ground)) for ground, top in ends)

@@ -1,6 +1,7 @@
-"""A policy as a logged model in MLflow: `mlflow.pytorch.load_model` gives it back, in any process.
+"""A policy as a logged model in MLflow; `mlflow.pytorch.load_model` loads it in any process.
 
-Not in `pipeline.tracking.store`, because `mlflow.pytorch` loads torch, which the orchestrator's process does without.
+This module is not part of `pipeline.tracking`, because `mlflow.pytorch` loads torch, and the orchestrator's process
+does not load torch.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from pipeline.training.player import Player
 
 NAME = "player"
 REQUIREMENTS = ("mlflow", "torch", "torch-geometric", "entmax", "gymnasium", "nle", "numpy", "pydantic", "cloudpickle")
-# It warns of pickle, which is meant: a traced graph (`pt2`) could not make a game, nor encode what it shows.
+# MLflow warns of pickle. Pickle is needed: a traced graph (`pt2`) could neither start a game nor encode observations.
 logging.getLogger("mlflow.pytorch").setLevel(logging.ERROR)
 
 
 def log_player(run: TrainerRun, player: Player, step: int) -> str:
-    """Logs the model as an output of the run, and names it in the tag `ladder.model`; returns its URI.
+    """Logs the player as a model, an output of the run, and names it in the tag `ladder.model`; returns its URI.
 
-    With it go the signature, the requirements with their versions, and this package's code.
+    The model includes its signature, the requirements with their versions, and this package's code.
     """
     client = run.client
     experiment = client.get_run(run.run_id).info.experiment_id
@@ -54,7 +55,7 @@ def log_player(run: TrainerRun, player: Player, step: int) -> str:
 
 
 def signature(player: Player) -> ModelSignature:
-    """Of :meth:`Player.forward`."""
+    """Signature of :meth:`Player.forward`: names, types and shapes of its input and output."""
     inputs = (
         ("glyphs", "int16", MAP_SHAPE),
         ("blstats", "int64", (27,)),

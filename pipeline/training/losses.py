@@ -13,7 +13,10 @@ from pipeline.policy.interface import PolicyOutput
 
 
 def ppo_actor(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip_ratio: float) -> Tensor:
-    """Clipped surrogate objective, negated (Schulman et al. 2017, eq. 7). All (B,)."""
+    """Clipped surrogate objective, negated (Schulman et al. 2017, https://arxiv.org/abs/1707.06347, eq. 7).
+
+    All tensors are (B,); the result is a scalar.
+    """
     ratio = (log_prob - old_log_prob).exp()
     return -torch.min(ratio * advantage, ratio.clamp(1 - clip_ratio, 1 + clip_ratio) * advantage).mean()
 
@@ -21,7 +24,8 @@ def ppo_actor(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip_ra
 def entropy(probabilities: Tensor) -> Tensor:
     """Entropy in nats over the last dimension; 0·log 0 is 0.
 
-    A probability that underflows is held at 1e-30: at 0 the gradient is infinite, and times the softmax's own 0, NaN.
+    A probability that underflows is clamped to 1e-30. At 0 the gradient is infinite, and its product with the softmax's
+    own gradient, which is 0 there, is NaN.
     """
     return torch.special.entr(probabilities.clamp_min(1e-30)).sum(-1)
 
@@ -34,14 +38,14 @@ def load_balance(load: Tensor) -> Tensor:
 def diversity(expert_logits: Tensor) -> Tensor:
     """Mean cosine similarity over all pairs of experts' action logits (B, E, A); 0 for a single expert.
 
-    The logits are centred over the actions: a constant added to all of them changes no policy and no loss.
+    The logits are centred over the actions, so a constant added to all of them changes neither policy nor loss.
     """
     experts = expert_logits.shape[1]
     if experts < 2:
         return expert_logits.new_zeros(())
     centred = expert_logits - expert_logits.mean(-1, keepdim=True)
     unit = functional.normalize(centred, dim=-1, eps=1e-6)
-    # ‖Σ u‖² = Σ ‖u‖² + 2 · the sum over all pairs of u·u′.
+    # ‖Σ u‖² = Σ ‖u‖² + 2 Σ u·u′, the last sum over all pairs.
     pairs = (unit.sum(1).square().sum(-1) - unit.square().sum((1, 2))) / 2
     return pairs.mean() / (experts * (experts - 1) / 2)
 
@@ -68,15 +72,25 @@ def total_loss(
     training: TrainingSection,
     load: Tensor | None = None,
 ) -> Losses:
-    """actor + critic_coef·critic + load_balance_coef·load_balance + diversity_coef·diversity
-    − entropy_coef·H(policy) − alpha_entropy_coef·H(α).
+    """The loss of one minibatch and its terms.
 
-    The balance and the α-entropy are those of a softmax of the very logits that the router's sparsemax sees, after the
-    temperature: at a one-hot output sparsemax has no gradient, and a collapse could never be undone. Before the
-    temperature, the softmax would look balanced while sparsemax already gives nearly all to one expert.
+    total = actor + critic_coef·critic + load_balance_coef·load_balance + diversity_coef·diversity
+    − entropy_coef·H(policy) − alpha_entropy_coef·H(α)
 
-    `load` (E,): of the whole minibatch, if this is only one of several equal parts of it. The terms on the load take
-    its value, and the part's own gradient; so the average of the parts' gradients is that of the whole.
+    The terms on α are computed on a softmax of the logits that the router's sparsemax sees, after the temperature. At a
+    one-hot output sparsemax has no gradient, so a collapse could never be undone. Before the temperature, the softmax
+    would look balanced while sparsemax already gives nearly all weight to one expert.
+
+    Args:
+        output: the policy's output for the B samples.
+        log_prob: (B,), log-probability of the actions under the present policy.
+        old_log_prob: (B,), the same under the policy that acted.
+        advantage: (B,), normalised over the whole minibatch.
+        returns: (B,), target of the critic.
+        training: the coefficients.
+        load: (E,), mean α of the whole minibatch, if the samples are one of several equal parts of it. The terms on the
+            load take its value and the part's own gradient. So the average of the parts' gradients is the gradient on
+            the whole minibatch.
     """
     soft = output.soft_alpha
     mean = soft.mean(0)

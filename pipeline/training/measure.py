@@ -1,4 +1,4 @@
-"""The metrics of one update, from what was played and what was learnt."""
+"""The metrics of one update, computed from its rollout."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def main_phase(played: Played) -> int:
 
 
 def rollout_metrics(played: Played, experts: tuple[str, ...]) -> dict[str, float]:
-    """Of all samples of the update; of the routing, where there are experts to choose from."""
+    """Metrics of all samples of the update: phase, rewards, and the routing if there are several experts."""
     metrics = {
         "phase": float(main_phase(played)),
         "sparse_share": float(played.sparse.mean()),
@@ -34,9 +34,10 @@ def rollout_metrics(played: Played, experts: tuple[str, ...]) -> dict[str, float
 
 
 def routing_by_situation(played: Played, experts: tuple[str, ...]) -> dict[str, float]:
-    """`routing/<situation>/<expert>`: mean α of each expert over the moments of each kind, where there were any.
+    """How the router treats each kind of moment: does Survival carry the moments in which hit points are low?
 
-    `situation/<situation>`: their share of all moments. Does Survival carry the moments in which hit points are low?
+    The metrics are `situation/<situation>`, the share of such moments, and `routing/<situation>/<expert>`, the expert's
+    mean α over them; the latter is left out if there were none.
     """
     alpha = played.alpha.reshape(-1, played.alpha.shape[-1])
     met = played.situations.reshape(len(alpha), -1)
@@ -49,13 +50,14 @@ def routing_by_situation(played: Played, experts: tuple[str, ...]) -> dict[str, 
 
 
 def inspect_graphs(policy: Policy, samples: Samples, count: int) -> dict[str, float]:
-    """`gat_attention_variance` (normalised, mean over layers), the brief's raw variance, and `gat_smoothing`.
+    """Metrics of the graph encoder on about `count` evenly spread samples; empty if the policy has none.
 
-    On about `count` samples, evenly spread; nothing where the policy has no graph encoder.
+    They are `gat_attention_variance` (normalised, mean over layers and for each layer), the brief's raw variance, and
+    `gat_smoothing`.
     """
     if not isinstance(policy, MixturePolicy) or policy.gat is None:
         return {}
-    # An odd stride passes through all games (their number is usually even).
+    # The number of games is usually even, so an odd stride passes through all of them.
     stride = len(samples.action) // count | 1
     obs = {key: array[::stride] for key, array in samples.obs.items()}
     attention, features = policy.gat.inspect(obs)
@@ -72,7 +74,7 @@ def inspect_graphs(policy: Policy, samples: Samples, count: int) -> dict[str, fl
 
 
 def episode_metrics(episodes: list[Episode]) -> dict[str, float]:
-    """Means over the episodes that ended in this update; nothing if none did."""
+    """Means over the episodes that ended in this update; empty if none did."""
     if not episodes:
         return {}
     return {
@@ -85,7 +87,7 @@ def episode_metrics(episodes: list[Episode]) -> dict[str, float]:
 
 
 def bootstrap_mean(scores: np.ndarray, seed: int = 0, samples: int = 2000) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the mean."""
+    """95 % percentile bootstrap interval of the mean of `scores` (n,)."""
     random = np.random.default_rng(seed)
     means = scores[random.integers(0, len(scores), size=(samples, len(scores)))].mean(1)
     low, high = np.quantile(means, [0.025, 0.975])

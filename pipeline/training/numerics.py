@@ -26,15 +26,21 @@ def all_finite(state: Any) -> bool:
 
 
 def parameters_finite(module: nn.Module) -> bool:
-    """One pass over the weights: their sum of absolute values is finite only if each is."""
+    """Whether every parameter is finite, in one pass: a sum of absolute values is finite only if each value is."""
     return all(bool(torch.isfinite(parameter.detach().abs().sum())) for parameter in module.parameters())
 
 
 class RewardNormaliser:
-    """Divides rewards by the running standard deviation of the discounted return, and clips.
+    """Divides rewards by the running standard deviation of the discounted return, and clips them.
 
-    The return's deviation, not the reward's own: with the latter, values and gradients grow by 1 / (1 − γ)
-    (Andrychowicz et al. 2021 find the same). `centring` subtracts the running mean of the rewards as well.
+    It is the deviation of the return, not of the reward: with the latter, values and gradients grow by 1 / (1 − γ)
+    (Andrychowicz et al. 2021, https://arxiv.org/abs/2006.05990, find the same).
+
+    Args:
+        num_envs: n, number of games.
+        gamma: discount factor.
+        clip: largest absolute value of a normalised reward.
+        centring: whether to subtract the running mean of the rewards as well.
     """
 
     def __init__(self, num_envs: int, gamma: float, clip: float, centring: bool) -> None:
@@ -44,7 +50,12 @@ class RewardNormaliser:
         self._rewards = RunningMeanStd(shape=())
 
     def __call__(self, reward: np.ndarray, done: np.ndarray) -> np.ndarray:
-        """Rewards of T steps of n games (T, n), and which games ended with them → normalised rewards (T, n) float32."""
+        """Normalised rewards (T, n) float32 of T steps of n games.
+
+        Args:
+            reward: (T, n).
+            done: (T, n) bool, whether the game ended with the step.
+        """
         discounted = np.empty(reward.shape)
         for t in range(len(reward)):
             discounted[t] = self._discounted = self._discounted * self._gamma + reward[t]
@@ -56,6 +67,7 @@ class RewardNormaliser:
         return np.clip(scaled, -self._clip, self._clip).astype(np.float32)
 
     def state(self) -> dict[str, Any]:
+        """The running statistics, and the running return of each game."""
         statistics = {
             name: [float(each.mean), float(each.var), float(each.count)]
             for name, each in (("returns", self._returns), ("rewards", self._rewards))
@@ -63,7 +75,7 @@ class RewardNormaliser:
         return {"discounted": self._discounted.tolist(), **statistics}
 
     def restore(self, state: dict[str, Any], games: bool = True) -> None:
-        """The statistics, and with `games` the running returns of the very games that are being played."""
+        """Restores the statistics; with `games` also the running returns, if the same games are played on."""
         for name, each in (("returns", self._returns), ("rewards", self._rewards)):
             mean, var, count = state[name]
             each.mean, each.var, each.count = np.array(mean), np.array(var), count
@@ -72,14 +84,19 @@ class RewardNormaliser:
 
 
 class LastGoodState:
-    """The newest state of which every number was finite, to go back to."""
+    """A copy of the newest state whose numbers were all finite.
+
+    Args:
+        capture: returns the present state.
+        restore: restores a state.
+    """
 
     def __init__(self, capture: Callable[[], dict[str, Any]], restore: Callable[[dict[str, Any]], None]) -> None:
         self._capture, self._restore = capture, restore
         self._state: dict[str, Any] | None = None
 
     def keep(self) -> bool:
-        """Takes a copy of the present state, if all of it is finite."""
+        """Copies the present state if all of it is finite; returns whether it is."""
         state = self._capture()
         if not all_finite(state):
             return False

@@ -1,4 +1,4 @@
-"""A trained policy that plays: what a game shows in, action logits out. This is what is logged as a model in MLflow.
+"""A trained policy that plays: observations of a game in, action logits out. It is logged as a model in MLflow.
 
 player = mlflow.pytorch.load_model("models:/m-…")
 game = player.new_game(seed=1)
@@ -30,11 +30,11 @@ from pipeline.training.checkpoint import read_checkpoint
 from pipeline.training.phases import phase_at, temperature_at
 
 OBSERVED = ("glyphs", "blstats", "underfoot", "visited")
-"""What of a game's observation is read."""
+"""The arrays of a game's observation that a player reads."""
 
 
 def observation_spec(config: EnvironmentSection) -> ObservationSpec:
-    """Sizes of what a policy sees in this environment."""
+    """Sizes of a policy's input in this environment."""
     return ObservationSpec(
         glyphs=GLYPHS, kinds=len(KINDS), crop=config.crop_size, stats=STATS, actions=count_actions(config)
     )
@@ -43,7 +43,12 @@ def observation_spec(config: EnvironmentSection) -> ObservationSpec:
 class Player(nn.Module):
     """A policy with its environment and its routing, on the CPU.
 
-    It plays without dropout, with the routing and the temperature that held when its training ended.
+    It plays without dropout, with the routing and the temperature at the end of its training.
+
+    Args:
+        policy: the trained policy.
+        config: the configuration that it was trained with.
+        episode: number of episodes that were finished when its training ended.
     """
 
     def __init__(self, policy: Policy, config: ExperimentConfig, episode: int) -> None:
@@ -56,18 +61,23 @@ class Player(nn.Module):
 
     @classmethod
     def from_state(cls, state: dict[str, Any], config: ExperimentConfig) -> Player:
-        """From a checkpoint's content and the configuration that it was trained with."""
+        """The player in a checkpoint's content; `config` is the configuration that it was trained with."""
         policy = build_policy(observation_spec(config.environment), config.policy)
         policy.load_state_dict(state["policy"])
         return cls(policy, config, state["finished"])
 
     @classmethod
     def from_checkpoint(cls, path: Path, config: ExperimentConfig) -> Player:
-        """Raises BadCheckpoint: it is damaged or foreign."""
+        """The player in a checkpoint's file; `config` is the configuration that it was trained with.
+
+        Raises:
+            BadCheckpoint: the file is damaged or foreign.
+        """
         return cls.from_state(read_checkpoint(path), config)
 
     @property
     def experts(self) -> tuple[str, ...]:
+        """Names of the experts."""
         return self.policy.expert_names
 
     def forward(self, observation: Mapping[str, np.ndarray | Tensor]) -> Tensor:
@@ -76,15 +86,15 @@ class Player(nn.Module):
         | Key | Shape | Description |
         |---|---|---|
         | glyphs | (B, 21, 79) int16 | the map |
-        | blstats | (B, 27) int64 | the bottom line |
+        | blstats | (B, 27) int64 | statistics of the bottom line |
         | underfoot | (B,) int16 | glyph of what the hero stands on |
-        | visited | (B, 21, 79) int8 | 1: where he has been |
+        | visited | (B, 21, 79) int8 | 1: the hero has been on the square |
         """
         return self.look(observation).logits
 
     @torch.no_grad()
     def look(self, observation: Mapping[str, np.ndarray | Tensor]) -> PolicyOutput:
-        """Everything that the policy makes of B moments: logits, α, what mixes the experts."""
+        """The policy's whole output for B moments."""
         obs = self.encoded(observation)
         count = len(obs["stats"])
         routing = Routing(torch.full((count,), self.sparse), torch.full((count,), self.temperature))
@@ -93,24 +103,27 @@ class Player(nn.Module):
         return self.policy(obs, routing, noise)  # type: ignore[no-any-return]
 
     def encoded(self, observation: Mapping[str, np.ndarray | Tensor]) -> dict[str, Tensor]:
-        """The moments as the policy sees them."""
+        """The policy's input for B moments, as `entity_graph.encode` gives it."""
         raw = {key: np.asarray(observation[key]) for key in OBSERVED}
         return {key: torch.from_numpy(array) for key, array in encode(raw, self.environment).items()}
 
     def act(self, observation: Mapping[str, np.ndarray | Tensor]) -> int:
-        """An action for one moment (no batch dimension), drawn as the policy was trained to draw."""
+        """An action for one moment (without batch dimension), drawn from the policy as in training."""
         logits = self(self.batched([observation]))
         return int(torch.multinomial(logits.softmax(-1), 1))
 
     @staticmethod
     def batched(observations: list[Any]) -> dict[str, np.ndarray]:
-        """Single moments side by side."""
+        """Single moments stacked into a batch."""
         return {key: np.stack([np.asarray(each[key]) for each in observations]) for key in OBSERVED}
 
     @torch.no_grad()
     def attention(self, observation: Mapping[str, np.ndarray | Tensor]) -> tuple[np.ndarray, np.ndarray] | None:
-        """What the hero's node attends to in B moments, in the last layer: (B, N), mean over heads; and the nodes'
-        positions (B, N, 2), columns and rows from the hero. None where there is no graph encoder."""
+        """Attention of the hero's node in B moments, and positions of the nodes; None if there is no graph encoder.
+
+        The attention (B, N) is that of the last layer, averaged over heads. The positions (B, N, 2) are columns and
+        rows from the hero.
+        """
         if not isinstance(self.policy, MixturePolicy) or self.policy.gat is None:
             return None
         obs = self.encoded(observation)
@@ -119,5 +132,5 @@ class Player(nn.Module):
         return seen.numpy(), obs["node_position"].numpy()
 
     def new_game(self, seed: int, also: tuple[str, ...] = ()) -> NetHackGame:
-        """A game as it was trained on; `also`: further arrays of NLE to observe."""
+        """A game of the environment that the policy was trained on; `also`: further arrays of NLE to observe."""
         return NetHackGame(self.environment, seed, also)

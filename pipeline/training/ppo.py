@@ -18,11 +18,20 @@ from pipeline.training.worker import BatchStatistics
 from pipeline.training.workers import Workers
 
 CONSECUTIVE_NONFINITE = 4
-"""So many minibatches in a row that are not finite send the training back to the last good state."""
+"""Number of consecutive minibatches that are not finite after which training returns to the last good state."""
 
 
 class PPO:
-    """Owns the optimiser. `poison`: how many coming minibatches get a NaN gradient (a drill's fault)."""
+    """The update of the policy, and its optimiser (Adam).
+
+    `poison` is the number of coming minibatches that get a NaN gradient; drills set it.
+
+    Args:
+        policy: the policy that is trained.
+        config: the attempt's configuration.
+        workers: they hold the rollouts and compute gradients on them.
+        device: where the policy is.
+    """
 
     def __init__(self, policy: Policy, config: ExperimentConfig, workers: Workers, device: torch.device) -> None:
         self.policy, self.config, self.workers, self.device = policy, config, workers, device
@@ -45,9 +54,15 @@ class PPO:
         )
 
     def update(self, episode: int, phase: int, last_good: LastGoodState) -> dict[str, float]:
-        """`ppo_epochs` passes over the workers' rollouts in minibatches; one optimiser step for each finite one.
+        """Makes `ppo_epochs` passes over the workers' rollouts, with one optimiser step for each finite minibatch.
 
-        Returns the update's metrics: means over its minibatches unless the name says otherwise.
+        Args:
+            episode: number of finished episodes, for the learning rate.
+            phase: phase of the rollout, for the learning rate.
+            last_good: the state to return to after too many minibatches that are not finite.
+
+        Returns:
+            The update's metrics: means over its minibatches unless the name says otherwise.
         """
         training = self.config.training
         seen: dict[str, list[float]] = defaultdict(list)
@@ -91,7 +106,10 @@ class PPO:
         return rate
 
     def _minibatch(self, number: int) -> dict[str, float] | None:
-        """One optimiser step; None where loss or gradient was not finite, and then nothing has changed."""
+        """Makes one optimiser step; returns its metrics.
+
+        If the loss or the gradient is not finite, it changes nothing and returns None.
+        """
         parts = self.workers.call("forward", number)
         measured = self.workers.call("backward", BatchStatistics.join(parts))
         numbers = {name: sum(each[name] for each in measured) / len(measured) for name in measured[0]}
@@ -110,7 +128,7 @@ class PPO:
         return numbers | {"gradient_norm": norm}
 
     def state(self) -> dict[str, Any]:
-        """Adam's moments by parameter name, so that they can be carried over to another shape of policy."""
+        """Adam's moments by parameter name, so that a policy of another shape can take them over."""
         moments = {
             name: dict(self.optimiser.state[parameter])
             for name, parameter in self.policy.named_parameters()
@@ -119,7 +137,7 @@ class PPO:
         return {"moments": moments, "optimiser_steps": self.optimiser_steps}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Takes over the moments of the parameters that are trained here too; the others start without."""
+        """Takes over the moments of the parameters that are trained here too; others start without moments."""
         self.optimiser.state.clear()
         for name, parameter in self.policy.named_parameters():
             if parameter.requires_grad and name in state["moments"]:
@@ -130,9 +148,9 @@ class PPO:
 
 
 def clip_norm(gradient: Tensor, most: float) -> float:
-    """Scales a flat gradient, in place, to a norm of `most` if it is longer; returns the norm that it had.
+    """Scales a flat gradient in place to a norm of at most `most`; returns the norm before.
 
-    As `torch.nn.utils.clip_grad_norm_` does it parameter by parameter, in three times the time.
+    `torch.nn.utils.clip_grad_norm_` does the same parameter by parameter, in three times the time.
     """
     norm = torch.linalg.vector_norm(gradient)
     gradient.mul_((most / (norm + 1e-6)).clamp(max=1.0))

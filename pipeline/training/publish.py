@@ -1,6 +1,6 @@
-"""What an attempt leaves behind for people, once it has been trained to the end: a model that plays, and pictures.
+"""What an attempt leaves for the user when it has been trained to the end: a model that plays, and pictures.
 
-Nothing of this may harm the attempt: what cannot be made is said in the log, and that is all.
+None of this may harm the attempt: if something cannot be made, the log says so and the attempt is still healthy.
 """
 
 from __future__ import annotations
@@ -23,13 +23,18 @@ from pipeline.training.recording import record
 
 log = logging.getLogger("trainer")
 GAMES = 8
-"""Played for the best episode."""
+"""Number of games that are played to find the best one."""
 
 
 def publish(config: ExperimentConfig, checkpoints: Path, sign_of_life: Callable[[], None]) -> None:
-    """Logs the newest checkpoint of an attempt's folder as a model, its best game as a film, and its attention.
+    """Logs the newest checkpoint as a model, its best game as a film, and its attention as a figure.
 
-    On the run that the environment names. It may take minutes: `sign_of_life` is called meanwhile.
+    They are logged to the run that the environment names.
+
+    Args:
+        config: the attempt's configuration.
+        checkpoints: the folder of its checkpoints.
+        sign_of_life: called now and then, because publishing may take minutes.
     """
     run = TrainerRun(os.environ[URI_VARIABLE], os.environ[RUN_VARIABLE])
     with _harmless("the policy could not be made ready to play"):
@@ -50,6 +55,7 @@ def publish(config: ExperimentConfig, checkpoints: Path, sign_of_life: Callable[
 
 @contextlib.contextmanager
 def _harmless(what: str) -> Iterator[None]:
+    """Logs any exception inside the context, with `what` could not be done, instead of raising it."""
     try:
         yield
     except Exception:

@@ -1,4 +1,4 @@
-"""Games played by a trained policy, with what the terminal showed and how the router weighed."""
+"""Games played by a trained policy, recorded with the terminal's screen and the router's weights."""
 
 from __future__ import annotations
 
@@ -14,36 +14,42 @@ from pipeline.training.player import OBSERVED, Player
 
 TERMINAL = ("tty_chars", "tty_colors")
 LONGEST = 5000
-"""Steps after which a recording ends, whatever the game's own cap."""
+"""Steps after which a recording ends, even if the game's own cap is higher."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One moment of a game: the screen, and what the policy made of it."""
+    """One moment of a game: the screen, and how the policy mixed its experts."""
 
     chars: np.ndarray
-    """(24, 80) uint8."""
+    """(24, 80) uint8, the screen's characters."""
     colours: np.ndarray
-    """(24, 80) int8, 0 – 15."""
+    """(24, 80) int8, the terminal's colours 0 – 15."""
     weights: np.ndarray
-    """(E,) how the experts were mixed: α, or a Gumbel router's draw."""
+    """(E,) weights of the experts: α, or a Gumbel router's draw."""
     observation: dict[str, np.ndarray]
+    """The arrays of the observation that a player reads."""
 
 
 @dataclass
 class Recording:
-    """A game from its beginning, and how it ended (None: it was cut at `LONGEST`)."""
+    """A game from its beginning."""
 
     frames: list[Frame] = field(default_factory=list)
     episode: Episode | None = None
+    """How the game ended; None if the recording was cut at `LONGEST`."""
 
     @property
     def score(self) -> float:
+        """The game's own score; −∞ if the recording was cut."""
         return self.episode.score if self.episode else float("-inf")
 
 
 def record(player: Player, seeds: list[int], sign_of_life: Callable[[], None] = lambda: None) -> list[Recording]:
-    """One whole game for each seed, played side by side. Reproducible but for NLE's own clock."""
+    """Plays one whole game for each seed, side by side; returns the recordings.
+
+    They are reproducible except for NLE's own clock.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds[0])
         games = [player.new_game(seed, TERMINAL) for seed in seeds]
@@ -70,7 +76,7 @@ def record(player: Player, seeds: list[int], sign_of_life: Callable[[], None] = 
 
 
 def moments(player: Player, seed: int) -> Iterator[tuple[Frame, float, Episode | None]]:
-    """One game, moment by moment: the frame, the score, and at the last one the finished episode."""
+    """Plays one game; yields at each moment the frame, the score, and at the last one the finished episode."""
     game = player.new_game(seed, TERMINAL)
     torch.manual_seed(seed)
     observation, _ = game.reset()
@@ -86,7 +92,7 @@ def moments(player: Player, seed: int) -> Iterator[tuple[Frame, float, Episode |
 
 
 def _frame(observation: Any, weights: np.ndarray) -> Frame:
-    """NLE overwrites its buffers at the next step, so all is copied."""
+    """A frame that holds copies, because NLE overwrites its buffers at the next step."""
     return Frame(
         chars=np.array(observation["tty_chars"]),
         colours=np.array(observation["tty_colors"]) & 15,

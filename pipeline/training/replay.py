@@ -1,6 +1,6 @@
-"""`python -m pipeline.training.replay`: a checkpoint plays a game in the terminal, the router's weights beside it.
+"""`python -m pipeline.training.replay`: a checkpoint plays a game in the terminal, with the router's weights beside it.
 
-A process of its own, because the command line does without torch: `ladder watch` starts it.
+`ladder watch` starts it as a process of its own, because the command line does not load torch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,17 @@ _BAR = 20
 
 
 def replay(player: Player, seed: int, pace: float, console: Console, about: str) -> str:
-    """Plays one game; `pace`: seconds a step. Not on a terminal: only the last screen. Returns how it ended."""
+    """Plays one game on the console; returns how it ended.
+
+    If the console is not a terminal, only the last screen is printed.
+
+    Args:
+        player: the policy that plays.
+        seed: seed of the game and of the actions.
+        pace: seconds between two steps.
+        console: where the game is shown.
+        about: first words of the title.
+    """
     step, score, frame, ended = 0, 0.0, None, None
     with Live(console=console, auto_refresh=False, screen=console.is_terminal) as live:
         for step, (frame, score, ended) in enumerate(moments(player, seed), start=1):  # noqa: B007 - read below
@@ -44,7 +54,7 @@ def replay(player: Player, seed: int, pace: float, console: Console, about: str)
 
 
 def screen(frame: Frame, experts: Sequence[str], title: str) -> RenderableType:
-    """The terminal of the game as it was, and bars of the router's weights."""
+    """The game's screen, with the router's weights as bars beside it."""
     rows = [_row(chars, colours) for chars, colours in zip(frame.chars, frame.colours, strict=True)]
     weights = Table.grid(padding=(0, 1))
     weights.add_row(Text(title, style="bold"))
@@ -58,7 +68,7 @@ def screen(frame: Frame, experts: Sequence[str], title: str) -> RenderableType:
 
 
 def _row(chars: np.ndarray, colours: np.ndarray) -> Text:
-    """One line of the screen, in runs of a colour."""
+    """One line of the screen, as runs of one colour each."""
     text = Text(no_wrap=True)
     edges = np.flatnonzero(np.diff(colours, prepend=-1, append=-1))
     for start, end in pairwise(edges):
@@ -69,9 +79,9 @@ def _row(chars: np.ndarray, colours: np.ndarray) -> Text:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pipeline.training.replay")
     parser.add_argument("attempt", type=Path, help="an attempt's folder")
-    parser.add_argument("checkpoint", type=Path)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--pace", type=float, default=0.08)
+    parser.add_argument("checkpoint", type=Path, help="a checkpoint's .pt file")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the game")
+    parser.add_argument("--pace", type=float, default=0.08, help="seconds between two steps")
     given = parser.parse_args(arguments)
     logging.getLogger("nle.env.base").setLevel(logging.WARNING)
     torch.set_num_threads(1)

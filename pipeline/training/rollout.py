@@ -1,4 +1,4 @@
-"""Collecting transitions: n games, T steps, everything that the update needs to recompute the policy that acted."""
+"""Collecting transitions: T steps of n games, with all that the update needs to recompute the policy that acted."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ class Samples:
     | obs | dict of (T·n, …) | encoded observations |
     | noise | dict of (T·n, …) | the random draws inside the policy |
     | routing | (T·n,) each | softmax or sparsemax, and temperature, of each sample |
-    | action, log_prob | (T·n,) | when acting |
-    | advantage, returns | (T·n,) | once they are known |
+    | action | (T·n,) int | the action that was played |
+    | log_prob | (T·n,) | its log-probability when the policy acted |
+    | advantage, returns | (T·n,) | 0 until `Worker.learn_from` sets them |
     """
 
     obs: dict[str, Tensor]
@@ -44,7 +45,7 @@ class Samples:
         return len(self.action)
 
     def __getitem__(self, index: Tensor | slice) -> Samples:
-        """Some of the samples."""
+        """The samples at `index`."""
         return Samples(
             obs={key: array[index] for key, array in self.obs.items()},
             noise={key: array[index] for key, array in self.noise.items()},
@@ -58,20 +59,20 @@ class Samples:
 
 @dataclass
 class Played:
-    """What has been played, without the observations: T steps of n games.
+    """T steps of n games, without the observations.
 
     | Field | Shape | Description |
     |---|---|---|
     | reward | (T, n) float32 | shaped, not normalised; 0 where it was not finite |
-    | value | (T, n) float32 | critic's estimate when acting |
-    | next_value | (T, n) float32 | of what followed; at a truncation, of the game that was cut |
-    | terminated, truncated | (T, n) bool | never both |
-    | alpha, router_logits | (T, n, E) float32 | when acting |
-    | phase | (T, n) int | of the game that each sample belongs to |
+    | value | (T, n) float32 | critic's estimate before the step |
+    | next_value | (T, n) float32 | critic's estimate after the step; at a truncation, of the game that was cut |
+    | terminated, truncated | (T, n) bool | how the game ended with the step; never both |
+    | alpha, router_logits | (T, n, E) float32 | the router's output when the policy acted |
+    | phase | (T, n) int | phase of the game that the sample belongs to |
     | sparse, temperature | (T, n) | the routing of each sample |
-    | situations | (T, n, 4) bool | which of `SITUATIONS` each sample was |
-    | episodes | list | those that ended |
-    | nonfinite_rewards | int | how many were not finite |
+    | situations | (T, n, 4) bool | which of `SITUATIONS` the moment is |
+    | episodes | list | the episodes that ended |
+    | nonfinite_rewards | int | number of rewards that were not finite |
     """
 
     reward: np.ndarray
@@ -90,7 +91,7 @@ class Played:
 
     @staticmethod
     def join(parts: list[Played]) -> Played:
-        """Side by side: the games of all."""
+        """The games of all parts side by side."""
         arrays = {
             name: np.concatenate([getattr(part, name) for part in parts], axis=1)
             for name, value in vars(parts[0]).items()
@@ -104,7 +105,17 @@ class Played:
 
 
 class Collector:
-    """Plays its games on and on. `finished` counts the episodes of the run, which drive the phases."""
+    """Plays its games, one rollout after another.
+
+    `finished` is the number of finished episodes of the run, which determines the phase.
+
+    Args:
+        games: the games.
+        policy: the policy that acts.
+        config: the attempt's configuration.
+        generator: source of all random draws of the policy and of its actions.
+        device: where the policy is.
+    """
 
     def __init__(
         self,
@@ -117,7 +128,7 @@ class Collector:
         self.games, self.policy, self.config = games, policy, config
         self._act = Traced(policy)
         self.generator, self.device = generator, device
-        self.poisoned_rollouts = 0  # a drill's fault: so many rollouts whose first game shows NaN
+        self.poisoned_rollouts = 0  # number of coming rollouts in which the first game shows NaN; drills set it
         self._observation = games.reset()
         n = games.num_envs
         self._phase = np.zeros(n, dtype=np.int64)
@@ -126,13 +137,13 @@ class Collector:
         self.count_from(0)
 
     def count_from(self, finished: int) -> None:
-        """The games at hand begin when so many episodes of the run are finished."""
+        """Sets the number of finished episodes, and the phase of the present games accordingly."""
         self.finished = finished
         for index in range(self.games.num_envs):
             self._begin_game(index)
 
     def _begin_game(self, index: int) -> None:
-        """A game keeps the phase in which it begins: phases switch at episode boundaries."""
+        """Sets a game's phase, which it keeps until it ends: phases switch at episode boundaries."""
         phases = self.config.phases
         phase = phase_at(self.finished, phases)
         self._phase[index] = phase
@@ -146,7 +157,7 @@ class Collector:
         return {key: torch.from_numpy(array).to(self.device) for key, array in arrays.items()}
 
     def _routing(self) -> Routing:
-        """Of the games as they stand now, (n,)."""
+        """The present routing of the games, (n,)."""
         return Routing(
             sparse=torch.from_numpy(self._sparse.copy()).to(self.device),
             temperature=torch.from_numpy(self._temperature.copy()).to(self.device),
@@ -154,14 +165,15 @@ class Collector:
         )
 
     def collect(self) -> tuple[Samples, Played]:
-        """T = `training.rollout_steps` steps of every game."""
-        return self._assemble(*self._play())  # outside of inference mode: its tensors can take part in no update
+        """Plays T = `training.rollout_steps` steps of every game; returns them for the update and for the metrics."""
+        # Assembled outside of inference mode, whose tensors cannot take part in an update.
+        return self._assemble(*self._play())
 
     @torch.inference_mode()
     def _play(self) -> tuple[list[dict[str, Any]], Tensor, list[Episode]]:
-        """What each step saw, did and got; the critic's estimate (n,) of what follows; the episodes that ended.
+        """Returns the record of each step, the critic's estimate (n,) of what follows, and the episodes that ended.
 
-        Inference mode does without autograd's books.
+        Inference mode saves the cost of autograd's records.
         """
         n = self.games.num_envs
         steps: list[dict[str, Any]] = []
@@ -248,6 +260,7 @@ class Collector:
         return samples, played
 
     def state(self) -> dict[str, Any]:
+        """The games and their phases, as plain numbers."""
         return {
             "games": self.games.state(),
             "phase": self._phase.tolist(),
@@ -256,7 +269,7 @@ class Collector:
         }
 
     def restore(self, state: dict[str, Any]) -> int:
-        """Replays the games to where they were; returns how many had to start anew."""
+        """Replays the games of a state; returns how many could not be replayed and start anew."""
         self._observation, anew = self.games.restore(state["games"])
         self._phase = np.array(state["phase"])
         self._temperature = np.array(state["temperature"], dtype=np.float32)

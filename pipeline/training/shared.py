@@ -1,4 +1,4 @@
-"""What all workers have in common, in a memory without a name: whoever is killed leaves nothing behind."""
+"""What all workers share, in a memory without a name: if any process is killed, nothing is left behind."""
 
 from __future__ import annotations
 
@@ -12,25 +12,28 @@ from torch import Tensor
 from pipeline.policy.interface import Policy
 
 _ALIGNMENT = 64
-"""Bytes, as torch aligns what it allocates: the same kernels run on the same numbers."""
+"""Bytes. It is torch's own alignment, so that torch chooses the same kernels for shared tensors."""
 
 
 @dataclass(frozen=True)
 class Shared:
-    """The policy, and each worker's gradient, (parameters,) each."""
+    """The policy, and each worker's gradient (P,), P the number of trained values."""
 
     policy: Policy
     gradients: list[Tensor]
 
     def share(self) -> int:
-        """Moves all of it, in place, to a new memory; returns its file descriptor, for `attach` on a copy elsewhere."""
+        """Moves all tensors, in place, to a new memory; returns its file descriptor.
+
+        A copy of this object in another process attaches to the same memory with `attach`.
+        """
         memory = os.memfd_create("workers")
         os.ftruncate(memory, sum(map(_size, self._tensors())))
         self._move(memory, keep=True)
         return memory
 
     def attach(self, memory: int) -> None:
-        """Makes this copy, in place, one and the same as the one that was shared."""
+        """Replaces the tensors of this copy, in place, by those in the shared memory."""
         self._move(memory, keep=False)
 
     def _tensors(self) -> list[Tensor]:
@@ -47,5 +50,5 @@ class Shared:
 
 
 def _size(tensor: Tensor) -> int:
-    """In bytes, with what alignment takes."""
+    """Size of a tensor in bytes, rounded up to the alignment."""
     return -(-tensor.numel() * tensor.element_size() // _ALIGNMENT) * _ALIGNMENT

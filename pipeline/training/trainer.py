@@ -1,10 +1,10 @@
-"""The training loop. It reads like this:
+"""The training loop, which reads like this:
 
 restore a checkpoint, if there is one to start from
 until enough episodes are finished:
     keep the last good state
     collect a rollout                 (n games × T steps; phases switch as games begin)
-    update the policy                 (PPO; skips what is not finite, rolls back if it must)
+    update the policy                 (PPO; skips minibatches that are not finite, rolls back after several in a row)
     log one batch of metrics          (step = environment steps)
     write a checkpoint, if 100 more episodes are finished
 """
@@ -44,11 +44,13 @@ from pipeline.training.workers import Workers
 log = logging.getLogger("trainer")
 _GRAPHS_INSPECTED = 256
 _SITUATIONS_EVERY = 10
-"""Updates between two looks at the routing by situation: twenty more metrics cost a few milliseconds."""
+"""Updates between two measurements of the routing by situation: its twenty metrics cost a few milliseconds."""
 _GPU_PAYS_ABOVE = 256
-"""Hidden units. A GPU spends its time on starting kernels, as many for a small policy as for a large one: with 64 units
-two cores train twice as fast as an H100; with 256 they should be equal (docs/decisions.md)."""
+"""Hidden units above which a GPU is faster. A GPU spends its time on starting kernels, as many for a small policy as
+for a large one: with 64 units two cores train twice as fast as an H100; with 256 they should be equal
+(docs/decisions.md)."""
 Log = Callable[[dict[str, float], int], object]
+"""Takes metrics by name, and the environment steps at which they hold."""
 
 
 class Trainer:
@@ -56,10 +58,13 @@ class Trainer:
 
     Args:
         config: the attempt's resolved configuration.
-        folder: the attempt's; checkpoints go to `folder/checkpoints`.
+        folder: the attempt's folder; checkpoints go to `folder/checkpoints`.
         report: called once per update with metrics and environment steps.
         salt: mixed into the seed, so that a warm-started attempt does not replay the games of the one before.
         beside: workers' processes, if they have been started already.
+
+    Raises:
+        RuntimeError: the configuration asks for a GPU and there is none.
     """
 
     def __init__(
@@ -90,13 +95,21 @@ class Trainer:
         self.after_update: Callable[[bool], None] = lambda checkpoint_follows: None
         self._updates_here = 0
         self._reporting = 0.0
-        self._best_saved = -1e30  # finite, as all of a checkpoint must be
+        self._best_saved = -1e30  # not −∞, because every number in a checkpoint must be finite
         self._stop = False
 
     # The loop
 
     def train(self, updates: int | None = None) -> bool:
-        """Runs to the end of the configured episodes, or for so many updates. False if it was asked to stop before."""
+        """Trains to the end of the configuration, or for a number of updates; returns False if it was asked to stop.
+
+        Args:
+            updates: number of updates; None: to the end.
+
+        Raises:
+            FloatingPointError: numbers are not finite from the start.
+            WorkerGone: a worker's process has ended unexpectedly.
+        """
         log.info(
             "training begins at update %d, episode %d, step %d, on the %s",
             self.updates, self.finished, self.steps, self.ppo.device.type,
@@ -105,7 +118,7 @@ class Trainer:
         last = None if updates is None else self.updates + updates
         rolled_back = False
         while self.progress < 1 and self.updates != last and not self._stop:
-            if not rolled_back:  # what has just failed all the same is no better for being finite
+            if not rolled_back:  # after a rollback the state is the kept one, from which an update has just failed
                 self.last_good.keep()
             started = time.perf_counter()
             played = Played.join(self.workers.call("collect", self.finished))
@@ -132,13 +145,13 @@ class Trainer:
 
     @property
     def progress(self) -> float:
-        """How much of the run is done, by episodes or by steps: from 1 on it is over."""
+        """Share of the run that is done, by episodes or by steps, whichever is more; at 1 or above the run is over."""
         training = self.config.training
         by_steps = 0.0 if training.steps is None else self.steps / training.steps
         return max(self.finished / training.episodes, by_steps)
 
     def learn_from(self, played: Played) -> dict[str, float]:
-        """Gives the workers the advantages and returns of what they have played; returns the rollout's metrics."""
+        """Computes advantages and returns of a rollout and gives them to the workers; returns the rollout's metrics."""
         training = self.config.training
         advantage = generalised_advantage(
             reward=torch.from_numpy(self.normaliser(played.reward, played.terminated | played.truncated)),
@@ -162,7 +175,7 @@ class Trainer:
         )
 
     def stop(self) -> None:
-        """Ends after the present update, with a checkpoint."""
+        """Makes `train` end after the present update, with a checkpoint."""
         self._stop = True
 
     def close(self) -> None:
@@ -203,14 +216,14 @@ class Trainer:
         )  # fmt: skip
 
     def _memory(self) -> float:
-        """Resident memory of this process and of its children, in megabytes; what they share counts for each."""
+        """Resident memory of this process and of its children, in megabytes; shared memory counts once for each."""
         me = psutil.Process()
         return sum(process.memory_info().rss for process in (me, *me.children())) / 2**20
 
     # State
 
     def _learning_state(self) -> dict[str, Any]:
-        """What a rollback restores."""
+        """The state that a rollback restores."""
         return {
             "policy": self.policy.state_dict(),
             "ppo": self.ppo.state(),
@@ -225,7 +238,11 @@ class Trainer:
         self.workers.call_each("restore_random", [(each.numpy(),) for each in state["random"]])
 
     def save(self) -> None:
-        """Writes a checkpoint of everything, and keeps it as `best` too if its windowed score is the best so far."""
+        """Writes a checkpoint; writes it as `best` too if its windowed score is the best so far.
+
+        Raises:
+            OSError: the disk is full.
+        """
         checkpoints = AttemptFolder(self.folder).checkpoints
         score = float(np.mean(self.scores)) if self.scores else None
         best = score is not None and len(self.scores) == self.scores.maxlen and score > self._best_saved
@@ -257,10 +274,12 @@ class Trainer:
         prune(checkpoints, self.config.training.checkpoints_kept)
 
     def start_from(self, start: WarmStart) -> None:
-        """Loads a checkpoint, exactly or what its `carry` names; where it is damaged or foreign, the one before it.
+        """Loads a checkpoint, exactly or only what its `carry` names.
+
+        If the checkpoint is damaged or foreign, the newest good one before it is loaded instead.
 
         Raises:
-            BadCheckpoint: there is none that can be read.
+            BadCheckpoint: no checkpoint can be read.
         """
         own = fingerprint(self.config) if start.exact else ""
         state, path, problems = read_or_older(Path(start.checkpoint), own)
@@ -276,7 +295,7 @@ class Trainer:
             self._load_weights(state, start.carry)
         if start.exact or start.carry.schedule:
             self.steps, self.updates = state["steps"], state["updates"]
-        if start.exact:  # an attempt of another configuration has its own scores, and its own best
+        if start.exact:  # scores of another configuration do not count for this one
             self.scores.extend(state["scores"])
             self.best_score, self._best_saved = state["best_score"], state["best_saved"]
             self.rollbacks = state["rollbacks"]
@@ -327,10 +346,10 @@ class Trainer:
 
 
 def choose_device(config: ExperimentConfig) -> torch.device:
-    """Where the policy is computed. `auto`: on the GPU, if there is one and it pays.
+    """The device on which the policy is computed; `auto` means the GPU, if there is one and the policy is large enough.
 
     Raises:
-        RuntimeError: a GPU is asked for, and there is none.
+        RuntimeError: the configuration asks for a GPU and there is none.
     """
     name = config.training.device
     if name == "cuda" and not torch.cuda.is_available():
@@ -344,6 +363,7 @@ def run_attempt(attempt: AttemptFile, report: Log, report_late: Log, beside: lis
     """Trains as an attempt's file says; False if it was asked to stop (SIGTERM, SIGINT) before the end.
 
     Args:
+        beside: the workers' processes.
         report: called with the metrics of each update, and environment steps.
         report_late: the same for metrics that belong to steps of which others have been reported already.
         baseline: its result belongs to the steps at which the attempt begins. It is there with the first checkpoint, so

@@ -21,18 +21,18 @@ from pipeline.training.shared import Shared
 
 @dataclass(frozen=True)
 class BatchStatistics:
-    """What the losses need to know of a whole minibatch; workers have parts of equal size, so means are averaged."""
+    """Statistics of a whole minibatch that the losses need; workers have parts of equal size, so means are averaged."""
 
     advantage: float
-    """Mean."""
+    """Mean of the advantages."""
     variance: float
-    """Of the advantages."""
+    """Variance of the advantages."""
     load: np.ndarray
     """(E,) mean of the soft α."""
 
     @staticmethod
     def join(parts: list[BatchStatistics]) -> BatchStatistics:
-        """Of all parts together. The variance is that within the parts and that between them."""
+        """The statistics of all parts together; the variance is that within the parts plus that between them."""
         mean = sum(part.advantage for part in parts) / len(parts)
         return BatchStatistics(
             advantage=mean,
@@ -46,15 +46,16 @@ class Part:
     """A worker's part of a training."""
 
     number: int
-    """From 0."""
+    """The worker's number, from 0."""
     config: ExperimentConfig
     shared: Shared
-    """The policy, which is updated while the workers wait; the gradients, in the order of `trained`."""
+    """The policy, which is updated while the workers wait, and the gradients, in the order of `Worker.trained`."""
     games: list[np.random.SeedSequence]
     """The seed of each of its games."""
     seed: int
-    """Of its other random draws."""
+    """Seed of all other random draws."""
     device: torch.device
+    """Where the policy is."""
 
 
 class Worker:
@@ -75,13 +76,16 @@ class Worker:
     # Playing
 
     def collect(self, finished: int) -> Played:
-        """A rollout, begun when so many episodes of the run are finished; its observations stay here."""
+        """Plays a rollout; returns it without the observations, which stay here.
+
+        `finished`: number of finished episodes of the run when the rollout begins.
+        """
         self.collector.finished = finished
         self.samples, played = self.collector.collect()
         return played
 
     def poison_observations(self, rollouts: int) -> None:
-        """A drill's fault: NaN in the observations of so many rollouts to come."""
+        """Makes the observations of a number of coming rollouts NaN; a drill's fault."""
         self.collector.poisoned_rollouts = rollouts
 
     def inspect_graphs(self, count: int) -> dict[str, float]:
@@ -89,14 +93,14 @@ class Worker:
         return inspect_graphs(self.policy, self.samples, count)
 
     def learn_from(self, advantage: np.ndarray, returns: np.ndarray) -> None:
-        """Advantages and returns (T, n) of the rollout: what the coming minibatches learn from."""
+        """Sets the advantages and returns (T, n) of the rollout."""
         self.samples.advantage = torch.from_numpy(advantage).flatten().to(self.device)
         self.samples.returns = torch.from_numpy(returns).flatten().to(self.device)
 
     # Learning
 
     def recompute(self, samples: Samples) -> tuple[PolicyOutput, Tensor]:
-        """The policy that acted, recomputed: its output, and log-probabilities (B,) of the actions."""
+        """Recomputes the policy that acted; returns its output, and log-probabilities (B,) of the actions."""
         output = self.policy(samples.obs, samples.routing, samples.noise)
         return output, output.logits.log_softmax(-1).gather(-1, samples.action.unsqueeze(-1)).squeeze(-1)
 
@@ -107,7 +111,7 @@ class Worker:
         return -(-len(order) // self._size)
 
     def forward(self, number: int) -> BatchStatistics:
-        """Recomputes the policy for its part of a minibatch."""
+        """Recomputes the policy on its part of a minibatch; returns the part's statistics."""
         self._batch = self._shuffled[number * self._size : (number + 1) * self._size]
         self._output, self._log_prob = self.recompute(self._batch)
         return BatchStatistics(
@@ -117,9 +121,14 @@ class Worker:
         )
 
     def backward(self, batch: BatchStatistics) -> dict[str, float]:
-        """The gradient of its part. Averaged over the workers, it is the gradient on the whole minibatch.
+        """Computes the gradient on its part; averaged over the workers, it is the gradient on the whole minibatch.
 
-        Returns the part's losses and measurements, which average likewise.
+        Args:
+            batch: the statistics of the whole minibatch.
+
+        Returns:
+            The part's losses and measurements. Their averages are those of the whole minibatch, except
+            `ratio_deviation`, which is a maximum.
         """
         training, samples, log_prob = self.config.training, self._batch, self._log_prob
         losses = total_loss(
@@ -155,27 +164,31 @@ class Worker:
     # State
 
     def close(self) -> None:
+        """Ends the games."""
         self.collector.games.close()
 
     def count_from(self, finished: int) -> None:
+        """Sets the number of finished episodes of the run, and the phase of the present games accordingly."""
         self.collector.count_from(finished)
 
     def random_state(self) -> np.ndarray:
+        """State of the generator, uint8."""
         return self.generator.get_state().numpy()
 
     def restore_random(self, state: np.ndarray) -> None:
+        """Restores a state of the generator."""
         self.generator.set_state(torch.from_numpy(state.copy()))
 
     def state(self) -> dict[str, Any]:
-        """The games as they stand."""
+        """The games and their phases, as plain numbers."""
         return self.collector.state()
 
     def restore(self, state: dict[str, Any]) -> int:
-        """Replays the games; returns how many had to start anew."""
+        """Replays the games of a state; returns how many could not be replayed and start anew."""
         return self.collector.restore(state)
 
 
 def views(flat: Tensor, parameters: list[torch.nn.Parameter]) -> list[Tensor]:
-    """Pieces of a flat tensor in the shapes of the parameters."""
+    """Views of consecutive pieces of a flat tensor, in the shapes of the parameters."""
     pieces = flat.split([parameter.numel() for parameter in parameters])
     return [piece.view_as(parameter) for piece, parameter in zip(pieces, parameters, strict=True)]

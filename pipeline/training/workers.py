@@ -1,10 +1,10 @@
-"""The workers of a training: the first in this process, the others beside it, on a core of their own each.
+"""The workers of a training: the first in this process, the others in processes beside it, each on a core of its own.
 
-    call("collect", 12)  ─▶  worker 0 here, worker 1 … in its process   ─▶  [its answer, its answer, …]
+    call("collect", 12)  ─▶  worker 0 here, worker 1 … in its process   ─▶  [answer of 0, answer of 1, …]
 
-Weights and gradients lie in shared memory, so a call carries a method's name and a few numbers. Only one side is at
-work at a time: the workers compute on weights that nobody changes, and the weights change while the workers wait.
-So it makes no difference to the numbers, bit for bit, whether the others run beside or one after another in here.
+Weights and gradients lie in shared memory, so a call carries a method's name and a few numbers. Only one side works at
+a time: the weights do not change while the workers compute, and the workers wait while the weights change. So the
+numbers are the same, bit for bit, whether the other workers run beside this process or one after another in it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,12 @@ class Workers:
     """`training.workers` workers behind one call.
 
     Args:
-        beside: processes that have been started for this training already; by default they are started here.
+        config: the attempt's configuration.
+        policy: the policy that acts and is trained.
+        games_seed: seed of the games.
+        seed: seed of all other random draws.
+        device: where the policy is.
+        beside: processes that have been started for this training already; None: they are started here.
     """
 
     def __init__(
@@ -58,7 +63,7 @@ class Workers:
         parts = [Part(k, config, shared, list(games[k]), seeds[k], device) for k in range(count)]
         self.here: list[Worker] = []
         if self._beside:
-            atexit.register(self.close)  # runs before multiprocessing's own, which would wait for them
+            atexit.register(self.close)  # runs before multiprocessing's own exit function, which would wait for them
             self._begin_beside(parts[-len(self._beside) :], shared)
         for parameter, gradient in zip(trained, views(self._gradients[0], trained), strict=True):
             parameter.grad = gradient
@@ -77,11 +82,19 @@ class Workers:
         self._beside = []
 
     def call(self, method: str, *arguments: Any) -> list[Any]:
-        """The method of every worker, with the same arguments; the answers in the workers' order."""
+        """Calls a method of every worker with the same arguments; returns the answers in the workers' order.
+
+        Raises:
+            WorkerGone: a worker's process has ended unexpectedly.
+        """
         return self.call_each(method, [arguments] * (len(self.here) + len(self._beside)))
 
     def call_each(self, method: str, arguments: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """The method of every worker, with arguments of its own."""
+        """Calls a method of every worker, each with its own arguments; returns the answers in the workers' order.
+
+        Raises:
+            WorkerGone: a worker's process has ended unexpectedly.
+        """
         for worker, own in zip(self._beside, arguments[len(self.here) :], strict=True):
             worker.ask(method, own)
         here = arguments[: len(self.here)]
@@ -89,14 +102,14 @@ class Workers:
         return answers + [worker.answer() for worker in self._beside]
 
     def average_gradient(self) -> Tensor:
-        """The mean of the workers' gradients, in place: one flat tensor, of which each parameter's `grad` is a part."""
+        """The mean of the workers' gradients, one flat tensor; each parameter's `grad` is a view of a part of it."""
         first, *others = self._gradients
         for other in others:
             first.add_(other)
         return first.div_(len(self._gradients))
 
     def close(self) -> None:
-        """Ends the processes and the games; nothing can be called any more."""
+        """Ends the processes and the games; no method can be called afterwards."""
         atexit.unregister(self.close)
         self._dismiss()
         for worker in self.here:

@@ -1,12 +1,15 @@
 """Tuning the coefficients of an experiment with Optuna: `ladder tune`.
 
-storage.py     where a study lives, and whose turn it is to change who works on what
-trials.py      ask, tell, recover: every trial is worked on exactly once, whoever is killed
-experiment.py  a trial as it really is: one experiment of this pipeline for each seed
-runs.py        the MLflow side: a nested run for each trial, with a status that agrees
-work.py        a worker's loop: ask, evaluate, tell, until nothing is left; worker.py is its process
-workers.py     the workers of one machine: started, replaced, ended
-tune.py        `ladder tune`: opens the study, has the workers work, writes the results
-results.py     best trials with intervals, importance, tuned.yaml; figures.py draws them
-validation.py  the best and the default on fresh seeds; gain.py says whether the difference is real
+study.py        a study's file: what is tuned, within which ranges, and what is refused
+tune.py         `ladder tune`: opens the study, has the workers work, writes the results
+pool.py         the workers of one machine: started, replaced, ended
+worker.py       a worker's process, and its loop: ask, evaluate, tell, until nothing is left
+trials.py       ask, tell, recover: every trial is worked on exactly once, even if workers are killed
+storage.py      where a study lives, and the lock under which workers change who works on what
+experiment.py   how a trial is evaluated: one experiment of this pipeline for each seed
+mlflow_runs.py  the MLflow side: a nested run for each trial, with a status that agrees with Optuna's
+validation.py   the best trial and the default on fresh seeds, and whether the gain is real
+results.py      best trials with their intervals, importance of the coefficients, tuned.yaml
+figures.py      a study in pictures
+display.py      what the user sees of a study on the terminal
 """

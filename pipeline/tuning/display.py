@@ -1,4 +1,4 @@
-"""What a person sees of a study: a live panel on a terminal, time-stamped lines in a file or a pipe."""
+"""What the user sees of a study: a live panel on a terminal, time-stamped lines in a file or a pipe."""
 
 from __future__ import annotations
 
@@ -20,14 +20,22 @@ from pipeline.tuning.study import StudyPlan
 
 
 class StudyDisplay:
-    """Tells the story of a study. On a terminal its progress is a live panel below the lines."""
+    """Prints the events of a study. On a terminal its progress is a live panel below the lines."""
 
     def __init__(self, terminal: Terminal | None = None) -> None:
         self.terminal = terminal or Terminal()
         self.say = self.terminal.say
 
     def study_started(self, plan: StudyPlan, what: str, total: int, where: Sequence[str], log: Path) -> None:
-        """`total`: trials in all, of which the panel shows how many are done."""
+        """Prints what begins and where it is kept.
+
+        Args:
+            plan: the study's plan.
+            what: the kind of work, `study` or `validation`.
+            total: number of trials; the panel shows how many of them are done.
+            where: further lines: budget, storage, MLflow run.
+            log: file to which the lines are written too.
+        """
         self._plan_of_study, self._total = plan, total
         self._said_done = -1
         self.terminal.log_to(log)
@@ -37,7 +45,13 @@ class StudyDisplay:
         self.terminal.open_panel(Text("starting"))
 
     def study_progress(self, trials: Sequence[FrozenTrial], at_work: int, deadline: float) -> None:
-        """`at_work`: workers alive. `deadline`: seconds since the epoch."""
+        """Updates the panel; prints a line when one is due or a trial has ended.
+
+        Args:
+            trials: all trials of the study.
+            at_work: number of workers that are alive.
+            deadline: seconds since the epoch; no trial begins after it.
+        """
         count = TrialCount.of(trials)
         left = eta(trials, max(0, self._total - count.done), at_work)
         if left is not None:
@@ -60,6 +74,7 @@ class StudyDisplay:
             self.say(escape(f"{line}, ETA {left or '–'}"), only_plain=True)
 
     def study_ended(self, lines: Sequence[str]) -> None:
+        """Closes the panel and prints the results."""
         self.terminal.close_panel()
         for line in lines:
             self.say(escape(line))

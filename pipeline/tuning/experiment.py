@@ -1,4 +1,4 @@
-"""A trial as it really is: the experiment with its coefficients, once for each seed, under the trial's own run."""
+"""How a trial is evaluated: its experiment runs once for each seed, under the trial's own run in MLflow."""
 
 from __future__ import annotations
 
@@ -27,19 +27,34 @@ from pipeline.tuning.study import StudySection
 from pipeline.tuning.trials import Outcome
 
 REPORT_EVERY = 5
-"""Per cent of a trial between two intermediate values. All trials report at the same points, whenever they are polled:
-a pruner compares what it finds at equal steps."""
+"""Per cent of a trial between two intermediate values. All trials report at the same points, whenever they are polled,
+because a pruner compares values at equal steps."""
 ASKED = "asked to stop"
 
 
 class Configure(Protocol):
-    """The configuration of a trial, without its seed. Raises ValueError where the coefficients do not go together."""
+    """A function from a trial's parameters to its configuration."""
 
-    def __call__(self, params: dict[str, Any]) -> ExperimentConfig: ...
+    def __call__(self, params: dict[str, Any]) -> ExperimentConfig:
+        """The configuration of a trial, without its seed.
+
+        Raises:
+            ValueError: the coefficients do not go together.
+        """
 
 
 class Experiments:
     """Evaluates trials by running their experiments.
+
+    Args:
+        study: how the study evaluates a trial.
+        configure: gives the configuration of a trial.
+        seeds: gives the seeds of a trial from its parameters.
+        store: the MLflow store.
+        parent: the study's run in MLflow.
+        kind: kind of the trial's run, `trial` or `validation`.
+        study_id: id of the study in Optuna's storage, for links to its dashboard.
+        stop: whether this process has been asked to stop.
 
     Raises:
         InfrastructureFailure: the MLflow store is out of reach, or the trainer cannot be started.
@@ -56,13 +71,12 @@ class Experiments:
         study_id: int,
         stop: Callable[[], bool],
     ) -> None:
-        """`seeds`: those of a trial, by its params. `kind`: of its run, `trial` or `validation`. `stop`: whether this
-        process has been asked to end."""
         self._study, self._configure, self._seeds, self._stop = study, configure, seeds, stop
         self._store, self._parent, self._kind, self._study_id = store, parent, kind, study_id
         self._launcher = make_launcher()
 
     def __call__(self, trial: optuna.Trial) -> Outcome:
+        """Runs the trial's experiments; returns how the trial ended and the objective of each seed."""
         try:
             config = self._configure(trial.params)
         except ValueError as refused:
@@ -109,7 +123,7 @@ class Experiments:
         return Outcome("complete", reason, tuple(values), tuple(errors), depth)
 
     def _how_it_ended(self, end: End, orchestrator: Orchestrator, told: TrialReporter) -> tuple[str, str] | None:
-        """(how, why) if the experiment did not train to its end."""
+        """(how, why) the experiment ended early; None if it trained to its end."""
         if end.outcome == "healthy":
             return None
         last = orchestrator.attempts[-1].verdict if orchestrator.attempts else None
@@ -123,15 +137,15 @@ class Experiments:
             return "pruned", told.pruned
         if orchestrator.asked_to_stop is not None:
             return "interrupted", orchestrator.asked_to_stop
-        return "pruned", end.reason  # budget.hours, which would be spent the next time too
+        return "pruned", end.reason  # budget.hours is spent; another try would spend it too
 
 
 def measured(store: Store, study: StudySection, attempt: Attempt) -> tuple[float | None, float | None]:
-    """The objective at the end of an attempt, and its standard error within the run; None where there is none."""
+    """The objective at the end of an attempt, and its standard error within the run; each None if unknown."""
     metric = study.objective.metric
     history = store.history(attempt.run_id, [metric, "score", "episodes"])
     _, values = history.series(metric)
-    # MLflow's SQL store writes an infinity as the largest number that it can hold.
+    # MLflow's SQL store replaces an infinity by the largest number that it can hold.
     if not len(values) or not math.isfinite(values[-1]) or abs(values[-1]) > 1e300:
         return None, None
     window = attempt.config.training.score_window
@@ -139,10 +153,10 @@ def measured(store: Store, study: StudySection, attempt: Attempt) -> tuple[float
 
 
 def windowed_error(history: History, window: int) -> float | None:
-    """Standard error of the mean score over the last `window` episodes, from the means of the updates in it.
+    """Standard error of the mean score over the last `window` episodes; None if fewer than two updates are in it.
 
-    The updates are weighted by the episodes that ended in them. It says how well this run's score is known; it says
-    nothing of how much another seed's would differ.
+    It is computed from the means of the updates, weighted by the episodes that ended in each. It says how well this
+    run's score is known. It does not say how much the score of another seed would differ.
     """
     _, both = history.aligned(["score", "episodes"])
     score, episodes = both["score"], both["episodes"]
@@ -160,10 +174,18 @@ def windowed_error(history: History, window: int) -> float | None:
 
 
 class TrialReporter(Callback):
-    """Tells the trial its intermediate values, and asks whether to prune it.
+    """Reports a trial's intermediate values to Optuna, and stops the experiment if Optuna prunes the trial.
 
-    The values come from the histories that the watchdog reads too. A trainer that does not log `progress` (0 – 1) is
-    not pruned early.
+    The values come from the same histories that the watchdog reads. A trial is not pruned early if its trainer does
+    not log `progress` (0 – 1).
+
+    Args:
+        trial: the trial that is evaluated.
+        store: the MLflow store.
+        study: names the objective's metric.
+        before: the objective of the seeds that are done.
+        seeds: number of seeds of the trial.
+        asked: whether this process has been asked to stop.
     """
 
     def __init__(
@@ -175,7 +197,6 @@ class TrialReporter(Callback):
         seeds: int,
         asked: Callable[[], bool],
     ) -> None:
-        """`before`: the objective of the seeds that are done, of `seeds` in all."""
         self._trial, self._store, self._metric = trial, store, study.objective.metric
         self._before, self._seeds, self._asked = list(before), seeds, asked
         self._run_id = ""
@@ -191,7 +212,7 @@ class TrialReporter(Callback):
         self._store.set_tags(run_id, {"ladder.seed": str(plan.config.training.seed)})
 
     def progress(self, latest: Mapping[str, float]) -> None:
-        if self._asked():  # after the last look at it, and before the orchestrator had the signals
+        if self._asked():  # a signal may come after the loop's last check and before the orchestrator handles signals
             self._stop(ASKED)
         due = 100 * latest.get("progress", 0.0) >= self._reported + REPORT_EVERY and self._metric in latest
         if not due or self.pruned is not None:
@@ -205,15 +226,15 @@ class TrialReporter(Callback):
             self.taken = True
             self._stop("given to another worker")
         except (StorageInternalError, SQLAlchemyError):
-            pass  # the storage is away for a moment; what is missing is reported at the next poll
+            pass  # the storage is away for a moment; the next poll reports what is missing
 
     def attempt_ended(self, attempt: Attempt, summary: AttemptSummary) -> None:
-        if attempt.verdict.name == "healthy":  # the last values came after the last poll
+        if attempt.verdict.name == "healthy":  # the last values arrived after the last poll
             with contextlib.suppress(UpdateFinishedTrialError, StorageInternalError, SQLAlchemyError):
-                self._report()  # if not, the end of the trial will say so
+                self._report()  # a failure shows again when the trial is told its outcome
 
     def _report(self) -> None:
-        # Progress first: what is read second has at least the updates of what was read before it.
+        # `progress` is read first, so the metric that is read after it has at least the same updates.
         history = self._store.history(self._run_id, ["progress", self._metric])
         for percent, value in points(history, self._metric, self._reported):
             seed, done = len(self._before), self._before
@@ -222,7 +243,7 @@ class TrialReporter(Callback):
 
 
 def points(history: History, metric: str, reported: int) -> list[tuple[int, float]]:
-    """(per cent, the metric's value there) of the points of a run that have been reached and are not reported yet."""
+    """(per cent of the run, the metric's value there) at each point that has been reached and is not reported yet."""
     at, progress = history.series("progress")
     steps, values = history.series(metric)
     found = []

@@ -1,4 +1,4 @@
-"""A study in pictures: history, slices, importance. Drawn without pyplot, which would keep a state of its own."""
+"""A study in pictures: history, slices, importance. They are drawn without pyplot, which keeps global state."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _KINDS = {
 
 
 def figures(plan: StudyPlan, trials: Sequence[FrozenTrial], shares: Mapping[str, float]) -> dict[str, Figure]:
-    """By the name of the file; only those for which there is something to show."""
+    """File name → figure, for each figure that has something to show."""
     over = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     drawn: dict[str, Figure] = {}
     if over:
@@ -41,7 +41,7 @@ def _kind(trial: FrozenTrial) -> str:
 
 
 def _floor(trials: Sequence[FrozenTrial]) -> float:
-    """Where trials without a value are drawn: below all others."""
+    """The height at which trials without a value are drawn, below all others."""
     values = [trial.value for trial in trials if trial.value is not None and math.isfinite(trial.value)]
     if not values:
         return 0.0
@@ -58,7 +58,7 @@ def _scatter(axes: Axes, trials: Sequence[FrozenTrial], at: Mapping[int, float])
 
 
 def history(plan: StudyPlan, trials: Sequence[FrozenTrial]) -> Figure:
-    """Every trial's objective with its interval, and the best so far."""
+    """Figure of every trial's objective with its interval, and of the best so far."""
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     axes = figure.subplots()
     _scatter(axes, trials, {trial.number: trial.number for trial in trials})
@@ -79,7 +79,7 @@ def history(plan: StudyPlan, trials: Sequence[FrozenTrial]) -> Figure:
 
 
 def slices(plan: StudyPlan, trials: Sequence[FrozenTrial]) -> Figure:
-    """The objective over each coefficient, and where the default and the unhealthy trials lie."""
+    """Figure of the objective over each coefficient, with the default value and the unhealthy trials."""
     space = plan.study.distributions
     columns = min(4, len(space))
     rows = math.ceil(len(space) / columns)
@@ -110,6 +110,7 @@ def slices(plan: StudyPlan, trials: Sequence[FrozenTrial]) -> Figure:
 
 
 def importance(shares: Mapping[str, float]) -> Figure:
+    """Figure of each coefficient's share, as `results.importance` gives it."""
     figure = Figure(figsize=(7, 0.6 + 0.4 * len(shares)), layout="constrained")
     axes = figure.subplots()
     names = list(shares)[::-1]

@@ -1,4 +1,4 @@
-"""The workers of one machine: started, replaced when they are killed, ended in good order."""
+"""The workers of one machine: started, replaced when they are killed, stopped in an orderly way."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from pipeline.processes.group import ProcessGroup, start_leashed
 from pipeline.processes.signals import heeded
 
 RESTARTS = 5
-"""Of each worker, when it was killed or lost its storage."""
+"""Most restarts of one worker that was killed or lost its storage."""
 _POLL_SECONDS = 0.5
 _PATIENCE_SECONDS = 40.0
-"""For workers that are asked to stop, whose trainers are given time too."""
+"""Time that a worker has to stop: it gives its own trainer time to write a checkpoint."""
 
 
 @dataclass
@@ -27,28 +27,37 @@ class _Worker:
     number: int
     job: ProcessGroup
     code: int | None = None
-    """Once it is done for good."""
+    """Exit code, once the worker is not started again."""
     restarts: int = 0
     due: float | None = None
-    """When it is to be started again."""
+    """Monotonic time of the next start; None while the process lives or has ended for good."""
 
 
-class Workers:
-    """So many processes with the same work to do."""
+class WorkerPool:
+    """A number of processes with the same assignment.
+
+    Args:
+        count: number of processes.
+        assignment: what each process reads from its standard input.
+        folder: where the processes' logs go, `worker-N.log`.
+        say: called with news for the user.
+    """
 
     def __init__(self, count: int, assignment: str, folder: Path, say: Callable[[str], None]) -> None:
-        """`assignment`: what each finds in its standard input. Logs go to the folder; `say` takes news for a person."""
         self._count, self._assignment, self._folder, self._say = count, assignment, folder, say
         self._workers: list[_Worker] = []
         self._asked_to_stop = threading.Event()
 
-    def run(self, watch: Callable[[int], None]) -> bool:
-        """Until all are done; False if somebody has asked to stop. `watch` is called with how many are at work.
+    def run(self, on_poll: Callable[[int], None]) -> bool:
+        """Runs the workers until all are done; returns False if the user asked to stop.
 
-        They are killed with this process, whatever happens to it.
+        The workers die with this process, however it ends.
+
+        Args:
+            on_poll: called every half second with the number of workers that are at work.
 
         Raises:
-            InfrastructureFailure: none of them could go on.
+            InfrastructureFailure: no worker could go on.
         """
         with heeded(self._asked_to_stop), contextlib.ExitStack() as cleanup:
             for number in range(self._count):
@@ -56,7 +65,7 @@ class Workers:
                 self._workers.append(worker)
                 cleanup.callback(self._kill, worker)
             while not self._asked_to_stop.is_set() and (at_work := self._at_work()):
-                watch(at_work)
+                on_poll(at_work)
                 time.sleep(_POLL_SECONDS)
                 for worker in self._workers:
                     self._look_after(worker)
@@ -94,7 +103,7 @@ class Workers:
             return
         worker.restarts += 1
         self._say(f"worker {worker.number} {how}; restart {worker.restarts} of {RESTARTS}")
-        # One that was killed is replaced at once; one whose storage is away gives it about a minute in all.
+        # A killed worker is replaced at once. A worker without its storage waits longer each time, a minute in all.
         worker.due = time.monotonic() + (0 if code < 0 else 2**worker.restarts)
 
     def _end_in_order(self) -> None:

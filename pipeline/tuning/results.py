@@ -1,4 +1,7 @@
-"""What a study has found so far: the best trials with their intervals, what mattered, and `tuned.yaml`."""
+"""What a study has found so far: the best trials with their intervals, what mattered, and `tuned.yaml`.
+
+Every function takes the trials as Optuna's storage has them, including those that were queued again.
+"""
 
 from __future__ import annotations
 
@@ -21,29 +24,32 @@ from pipeline.tuning.study import StudyPlan
 from pipeline.tuning.trials import DEPTH, ERRORS, REASON, VALUES, cut_off, feasible, superseded
 
 SHOWN = 5
-"""Best trials that a table shows."""
+"""Number of best trials that a table shows."""
 
 
 @dataclass(frozen=True)
 class TrialCount:
-    """Trials by what became of them; those that were queued again count once."""
+    """Number of trials by their outcome; a trial that was queued again counts once."""
 
     complete: int
     pruned: int
-    """By the pruner: healthy, but unpromising."""
+    """Ended by the pruner: healthy, but unpromising."""
     unhealthy: int
     """Infeasible: the training failed, or needed the ladder."""
     failed: int
+    """Failed through no fault of the coefficients."""
     running: int
     waiting: int
     """Queued, or cut off and still to be queued again."""
 
     @property
     def done(self) -> int:
+        """Trials that need no more work."""
         return self.complete + self.pruned + self.unhealthy + self.failed
 
     @classmethod
     def of(cls, trials: Sequence[FrozenTrial]) -> TrialCount:
+        """Counts the trials of a study."""
         again = superseded(list(trials))
         counted = [trial for trial in trials if trial.number not in again]
         over = [trial for trial in counted if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
@@ -63,7 +69,7 @@ class TrialCount:
 
 
 def ranked(trials: Sequence[FrozenTrial], direction: str) -> list[FrozenTrial]:
-    """Healthy trials that came to their end, the best first."""
+    """Healthy trials that were trained to the end, the best first."""
     good = [each for each in trials if each.state == TrialState.COMPLETE and feasible(each) and each.value is not None]
     return sorted(good, key=lambda each: each.value or 0.0, reverse=direction == "maximize")
 
@@ -71,9 +77,10 @@ def ranked(trials: Sequence[FrozenTrial], direction: str) -> list[FrozenTrial]:
 def intervals(trials: Sequence[FrozenTrial]) -> dict[int, tuple[float, float]]:
     """Trial number → 95 % interval of its objective.
 
-    With several seeds a trial: of the mean over seeds, Student's t with the deviation between seeds pooled over all
-    trials (few seeds each say little about their own). With one seed: of that run's score, over its games; it knows
-    nothing of other seeds. Trials for which neither can be had are left out.
+    With several seeds a trial, the interval is that of the mean over seeds: Student's t, with the deviation between
+    seeds pooled over all trials, because the few seeds of one trial say little about its own deviation. With one seed,
+    it is the interval of that run's score over its games, which says nothing about other seeds. Trials for which
+    neither is known are left out.
     """
     several = [trial for trial in trials if len(trial.user_attrs.get(VALUES, [])) > 1]
     found: dict[int, tuple[float, float]] = {}
@@ -103,19 +110,19 @@ def importance(study: optuna.Study) -> dict[str, float]:
         return {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        warnings.simplefilter("ignore", UserWarning)  # small studies: all equal
+        warnings.simplefilter("ignore", UserWarning)  # in small studies all trials may be equal
         return optuna.importance.get_param_importances(study)
 
 
 def with_interval(trial: FrozenTrial, known: dict[int, tuple[float, float]]) -> str:
-    """`12.3 [10.1, 14.5]`."""
+    """The trial's value and interval in words: `12.3 [10.1, 14.5]`."""
     value = "–" if trial.value is None else f"{trial.value:.4g}"
     low_high = known.get(trial.number)
     return value + (f" [{low_high[0]:.4g}, {low_high[1]:.4g}]" if low_high else "")
 
 
 def table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
-    """One row a trial."""
+    """A frame with one row a trial: outcome, value, interval, parameters and MLflow run."""
     known = intervals(trials)
     rows: list[dict[str, Any]] = []
     for trial in trials:
@@ -140,7 +147,7 @@ def table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
 
 
 def note(plan: StudyPlan, trials: Sequence[FrozenTrial], shares: dict[str, float]) -> str:
-    """The study in Markdown: the parent run's description."""
+    """The study in Markdown, for the description of its run."""
     objective, known = plan.study.objective, intervals(trials)
     best_of_all = ranked(trials, objective.direction)
     best = best_of_all[:SHOWN]
@@ -169,7 +176,7 @@ def note(plan: StudyPlan, trials: Sequence[FrozenTrial], shares: dict[str, float
 
 
 def interval_of(plan: StudyPlan) -> str:
-    """What an interval is over, in words."""
+    """What the study's intervals are over, in words."""
     return f"over {plan.study.seeds} seeds" if plan.study.seeds > 1 else "over the games of one seed"
 
 
@@ -189,7 +196,10 @@ def tuned_yaml(plan: StudyPlan, best: FrozenTrial, trials: Sequence[FrozenTrial]
 
 
 def eta(trials: Sequence[FrozenTrial], missing: int, at_work: int) -> timedelta | None:
-    """Until so many more trials are done by so many workers, if they take as long as those so far."""
+    """Time until `missing` trials are done by `at_work` workers, if they take as long as those so far.
+
+    None while nothing is known: no trial has ended, or no worker is at work.
+    """
     seconds = [
         trial.duration.total_seconds()
         for trial in trials

@@ -1,4 +1,4 @@
-"""Where a study lives: Optuna's relational storage, an SQLite file or PostgreSQL, with a heartbeat."""
+"""Where a study lives: Optuna's relational storage, an SQLite file or PostgreSQL, with a lock and a heartbeat."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from pipeline.errors import InfrastructureFailure
 from pipeline.tuning.study import with_driver
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-# The heartbeat is "experimental", and "supposed to be used with Study.optimize", which does by itself what is done
-# here by hand: a thread that beats, and a look for stale trials before each new one.
+# Optuna warns that the heartbeat is experimental and belongs to Study.optimize. Study.optimize runs a thread that
+# beats, and looks for stale trials before each new one; this package does both itself.
 warnings.filterwarnings("ignore", category=ExperimentalWarning, module=r"optuna|pipeline\.tuning")
 warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed to be used with")
 
 STALE_AFTER = 3
-"""Heartbeats that may be missed before a worker counts as gone."""
+"""Number of missed heartbeats after which a worker counts as dead."""
 _BUSY_SECONDS = 60.0
 
 
@@ -39,7 +39,7 @@ def shown(url: str) -> str:
 
 
 def sqlite_file(url: str) -> Path | None:
-    """The file of an SQLite storage, absolute; None for another kind."""
+    """The absolute path of an SQLite storage's file; None for another kind of storage."""
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
         return None
@@ -48,21 +48,21 @@ def sqlite_file(url: str) -> Path | None:
 
 @contextlib.contextmanager
 def storage_reachable(url: str) -> Iterator[None]:
-    """Raises InfrastructureFailure, with one line, where the storage fails."""
+    """Turns a failure of the storage inside the context into an InfrastructureFailure of one line."""
     try:
         yield
     except (StorageInternalError, SQLAlchemyError, sqlite3.Error, OSError) as error:
-        cause = error.__cause__ or error  # Optuna's own words do not say what happened
+        cause = error.__cause__ or error  # Optuna's own message does not say what happened
         raise InfrastructureFailure(f"study storage {shown(url)}: {' '.join(str(cause).split())[:300]}") from error
 
 
 @contextlib.contextmanager
 def turn(url: str) -> Iterator[None]:
-    """One process at a time, among all that share the storage.
+    """A lock that one process holds at a time, among all that share the storage.
 
-    Optuna hands out a queued trial by reading its state and then writing it; SQLite knows no row locks, so that two
-    workers may get the same one. And counting trials before creating one is a race on any database. The lock goes when
-    its holder dies: a lock on a file beside the SQLite file, a session's advisory lock in PostgreSQL.
+    Optuna hands out a queued trial by reading its state and then writing it. SQLite has no row locks, so two workers
+    may get the same trial. Counting trials before creating one is a race on any database. The lock is a lock on a file
+    beside the SQLite file, or a session's advisory lock in PostgreSQL; both are released when their holder dies.
     """
     file = sqlite_file(url)
     if file is not None:
@@ -82,10 +82,14 @@ def turn(url: str) -> Iterator[None]:
 
 
 def open_storage(url: str, heartbeat_seconds: int) -> RDBStorage:
-    """Opens the storage, making its tables where there are none: to be called in one's turn.
+    """Opens the storage, and makes its tables if there are none. The caller holds the lock (`turn`).
+
+    Args:
+        url: URL of the storage.
+        heartbeat_seconds: seconds between two heartbeats of a worker.
 
     Raises:
-        InfrastructureFailure: it is out of reach, or not Optuna's.
+        InfrastructureFailure: the storage is out of reach, or is not Optuna's.
     """
     file = sqlite_file(url)
     with storage_reachable(url):
@@ -101,7 +105,7 @@ def open_storage(url: str, heartbeat_seconds: int) -> RDBStorage:
 
 
 class Heartbeat:
-    """Says in the storage, from a thread of its own, that a trial's worker is alive."""
+    """A thread that records in the storage that a trial's worker is alive, while the context lasts."""
 
     def __init__(self, storage: RDBStorage, trial_id: int) -> None:
         self._storage, self._trial_id = storage, trial_id
@@ -121,7 +125,7 @@ class Heartbeat:
     def _beat(self) -> None:
         interval = self._storage.get_heartbeat_interval() or 1
         while not self._ended.wait(interval):
-            # A storage that is away for a moment costs a beat, not the training.
+            # If the storage is away for a moment, a beat is missed and the training goes on.
             with contextlib.suppress(StorageInternalError, SQLAlchemyError):
                 self._storage.record_heartbeat(self._trial_id)
         self._storage.remove_session()

@@ -1,7 +1,7 @@
 """A study's YAML file: the section `study`, and beside it an experiment's configuration, whose coefficients are tuned.
 
 Everything is checked before anything starts: unknown keys, empty ranges, keys that the configuration does not have,
-ends of a range that it does not allow, samplers and pruners that cannot be built, a storage that cannot be spoken to.
+ends of a range that it does not allow, samplers and pruners that cannot be built, a storage without a driver.
 """
 
 from __future__ import annotations
@@ -48,11 +48,13 @@ class Dimension(Section):
     """The values that one coefficient may take: exactly one of `float`, `int` and `choices`."""
 
     real: tuple[float, float] | None = Field(default=None, strict=False, alias="float")
-    """Lowest and highest, both included."""
+    """Lowest and highest value, both included."""
     whole: tuple[int, int] | None = Field(default=None, strict=False, alias="int")
+    """Lowest and highest value, both included."""
     choices: tuple[bool | int | float | str, ...] | None = Field(default=None, strict=False)
+    """The values, at least two different ones."""
     log: bool = False
-    """Uniform in the logarithm."""
+    """Whether values are drawn uniformly in the logarithm."""
 
     @model_validator(mode="after")
     def _not_empty(self) -> Dimension:
@@ -76,16 +78,17 @@ class Dimension(Section):
 
     @property
     def named(self) -> dict[str, tuple[Any, ...] | None]:
-        """By the names that the YAML has."""
+        """The three fields under their names in the YAML file."""
         return {"float": self.real, "int": self.whole, "choices": self.choices}
 
     @property
     def kind(self) -> str:
-        """`float`, `int` or `choices`, and whether in the logarithm."""
+        """`float`, `int` or `choices`, followed by ` log` if values are drawn in the logarithm."""
         return next(name for name, value in self.named.items() if value is not None) + " log" * self.log
 
     @property
     def distribution(self) -> BaseDistribution:
+        """The dimension as Optuna takes it."""
         if self.real is not None:
             return FloatDistribution(*self.real, log=self.log)
         if self.whole is not None:
@@ -94,10 +97,11 @@ class Dimension(Section):
 
     @property
     def extremes(self) -> tuple[Any, ...]:
-        """The values at which a configuration is most likely to refuse."""
+        """The values that a configuration is most likely to refuse: the ends of a range, or all choices."""
         return self.real or self.whole or self.choices or ()
 
     def contains(self, value: Any) -> bool:
+        """Whether the dimension includes a value."""
         if self.choices is not None:
             return value in self.choices
         low, high = self.extremes
@@ -112,18 +116,20 @@ class Objective(Section):
 
 
 class StudySection(Section):
+    """The section `study`: what is tuned, how, and with which budget."""
+
     trials: PositiveInt = 20
-    """In all: a study that is continued does what is missing."""
+    """Number of trials in all; a study that is continued runs the ones that are missing."""
     hours: Positive = 12.0
-    """After this time no trial is begun, neither here nor by the workers started here; those at work are finished."""
+    """Hours after which the workers of this command begin no trial; trials that are running are finished."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
-    """Trials at the same time on this machine, each in a process of its own. Another machine joins with the same file
-    and the same `study.storage`."""
+    """Number of trials that run at the same time on this machine, each in a process of its own. Another machine joins
+    with the same file and the same `study.storage`."""
     storage: str | None = None
     """`sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/DATABASE`; default: `optuna.db` under `tracking.root`."""
     objective: Objective = Objective()
     seeds: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Seeds of a trial: `training.seed` and the next ones, the same for every trial."""
+    """Number of seeds of a trial: `training.seed` and the next ones, the same for every trial."""
     sampler: Literal["tpe", "random", "qmc"] = "tpe"
     sampler_options: dict[str, Any] = Field(default={})
     """Arguments of Optuna's sampler of that name."""
@@ -131,19 +137,21 @@ class StudySection(Section):
     pruner_options: dict[str, Any] = Field(default={})
     """Arguments of Optuna's pruner of that name. Its steps are per cent of a trial (5, 10, …, 100)."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
-    """Of the sampler."""
+    """Seed of the sampler."""
     ladder: bool = False
-    """A trial whose training fails goes on down the experiment's ladder; else it is pruned at once. Infeasible both."""
+    """Whether a trial whose training fails continues down the experiment's ladder; if not, it is pruned at once. The
+    trial is infeasible in both cases."""
     heartbeat_seconds: Annotated[int, Field(ge=1, le=3600)] = 20
-    """A trial whose worker has not been heard of for three times as long is given to another."""
+    """Seconds between two heartbeats of a worker. A trial is given to another worker after three missed heartbeats."""
     space: Annotated[dict[str, Dimension], Field(min_length=1)]
     """Key of the configuration → the values that it may take."""
 
     def make_sampler(self, number: int) -> BaseSampler:
-        """The sampler of the trial of this number.
+        """The sampler for the trial with this number.
 
-        Each trial has a seed of its own. With one seed for all, two workers, and a study that is continued, would draw
-        the same random trials again. QMC is one sequence, kept by the storage, and needs the same seed throughout.
+        Each trial has a seed of its own. With one seed for all, two workers would draw the same random trials, and so
+        would a study that is continued. QMC is one sequence, which the storage keeps, so it needs the same seed
+        throughout.
         """
         seed = self.seed
         if self.sampler != "qmc":
@@ -151,38 +159,43 @@ class StudySection(Section):
         return SAMPLERS[self.sampler](**{"seed": seed, **self.sampler_options})  # type: ignore[call-arg]
 
     def make_pruner(self) -> BasePruner:
+        """The pruner that the section names."""
         return PRUNERS[self.pruner](**self.pruner_options)
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
+        """The search space as Optuna takes it."""
         return {key: dimension.distribution for key, dimension in self.space.items()}
 
 
 class _File(Section):
-    """For the messages: keys begin with `study`."""
+    """The section under its key, so that error messages name keys as `study.…`."""
 
     study: StudySection
 
 
 class StudyPlan(Section):
-    """A study that can be run."""
+    """A checked study: its section, and the configuration that it tunes."""
 
     study: StudySection
     config: ExperimentConfig
-    """The default configuration: what the coefficients are tuned against."""
+    """The default configuration, with which the trials are compared."""
 
     @property
     def name(self) -> str:
-        """Of the study in Optuna, and of the experiment in MLflow."""
+        """Name of the study in Optuna and of the experiment in MLflow."""
         return self.config.experiment.name
 
     @property
     def default(self) -> dict[str, Any]:
-        """The values that the untuned configuration has."""
+        """The values of the tuned keys in the default configuration."""
         return {key: _value(self.config, key) for key in self.study.space}
 
     def to_yaml(self, storage: str) -> str:
-        """As a file that `ladder tune` takes, with another text for the storage (whose URL may hold a password)."""
+        """The plan as a file that `ladder tune` takes.
+
+        `storage` replaces the storage's URL, which may hold a password.
+        """
         study = self.study.model_copy(update={"storage": storage}).model_dump(
             mode="json", by_alias=True, exclude_none=True
         )
@@ -190,13 +203,17 @@ class StudyPlan(Section):
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
     def configured(self, params: dict[str, Any]) -> ExperimentConfig:
-        """The experiment with these coefficients. Raises ValueError where they do not go together."""
+        """The experiment with these coefficients.
+
+        Raises:
+            ValueError: the coefficients do not go together.
+        """
         config = self.config.with_values(params)
         Ladder(config)
         return config
 
     def incomparable(self, begun: StudyPlan) -> str | None:
-        """What makes trials of this plan incomparable with those of a study begun earlier, in words; None: nothing."""
+        """Why trials of this plan cannot be compared with those of a study begun earlier; None if they can."""
         for name in ("objective", "seeds", "ladder"):
             before, now = getattr(begun.study, name), getattr(self.study, name)
             if before != now:
@@ -216,17 +233,18 @@ def _shown(dimension: Dimension | None) -> str:
 
 
 def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyPlan:
-    """The file with the overrides merged over it, wholly checked; nothing is written.
+    """The plan in a file, with the overrides merged over it and everything checked. Nothing is written.
 
     Raises:
-        BadInput: names the file or the key, the value, what is allowed and the nearest valid name.
+        BadInput: the file or an override is wrong; the message names the file or the key, the value, what is allowed
+            and the nearest valid name.
     """
     path = Path(path)
     file = read_yaml(path)
     words = {own: [word for word in overrides if word.startswith("study.") == own] for own in (True, False)}
     config = validate(merge({key: file[key] for key in file if key != "study"}, words[False], str(path)), str(path))
     try:
-        # Keys with dots and nested ones mean the same, so that an override can reach a range of the file.
+        # A key with dots means the same as nested keys, so that an override can reach a range of the file.
         given = OmegaConf.to_container(OmegaConf.create({"study": file.get("study") or {}}), resolve=True)
         if isinstance(given["study"], dict) and isinstance(given["study"].get("space"), dict):  # type: ignore[call-overload,index]
             given["study"]["space"] = _nested(given["study"]["space"])  # type: ignore[call-overload,index]
@@ -250,7 +268,7 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyPlan:
 
 
 def _nested(space: dict[str, Any]) -> dict[str, Any]:
-    """{"a.b": x} → {"a": {"b": x}}."""
+    """Turns keys with dots into nested mappings: {"a.b": x} → {"a": {"b": x}}."""
     tree: dict[str, Any] = {}
     for key, value in space.items():
         *path, last = str(key).split(".")
@@ -262,7 +280,7 @@ def _nested(space: dict[str, Any]) -> dict[str, Any]:
 
 
 def _dotted(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The opposite; what holds anything but mappings is a dimension."""
+    """The inverse of `_nested`; a mapping that holds anything but mappings is a dimension."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict) and value and all(isinstance(each, dict) for each in value.values()):
@@ -273,7 +291,7 @@ def _dotted(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _value(config: ExperimentConfig, key: str) -> Any:
-    """Raises KeyError."""
+    """The value of a key. Raises KeyError if the configuration does not have it."""
     prefix, _, name = key.rpartition(".")
     if prefix == "trainer.parameters":
         return config.trainer.parameters[name]
@@ -330,7 +348,7 @@ def _check_optuna(study: StudySection, path: Path) -> None:
 
 
 def with_driver(storage: str) -> sqlalchemy.URL:
-    """The URL with a driver that is there. SQLAlchemy 2.1 takes `postgresql:` for psycopg, and nothing else."""
+    """The URL with a driver that is installed. SQLAlchemy 2.1 uses psycopg alone for `postgresql:`."""
     url = sqlalchemy.make_url(storage)
     if url.drivername == "postgresql" and importlib.util.find_spec("psycopg") is None:
         return url.set(drivername="postgresql+psycopg2")

@@ -1,9 +1,9 @@
-"""Ask, tell, recover: every trial of a study is worked on exactly once, by any number of workers, whoever is killed.
+"""Ask, tell, recover: every trial of a study is worked on exactly once, by any number of workers, some of them killed.
 
-The storage is the only thing that workers share. What changes who works on what (asking, finding the trials of those
-who are gone) happens in turns; see `storage.turn`. A trial that its worker did not bring to an end is told FAIL without
-a reason, and is queued again with the same coefficients. So nothing is lost; and since the number of trials is counted
-in one's turn, without those that were queued again, nothing is done twice.
+The storage is the only thing that workers share. A worker holds the storage's lock (`storage.turn`) whenever it changes
+who works on what: when it asks for a trial, and when it looks for trials of dead workers. A trial that its worker did
+not finish is told FAIL without a reason, and is queued again with the same coefficients, so no trial is lost. Trials
+are counted under the lock, without those that were queued again, so no trial is done twice.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from pipeline.tuning.storage import storage_reachable, turn
 
 HEALTH = "health"
-"""The constraint: rungs that the training had to step down. Feasible is 0."""
+"""The constraint: number of rungs that the training had to step down. A trial with 0 is feasible."""
 WORKER, ENDED, REASON, VALUES, ERRORS, DEPTH = "worker", "ended", "reason", "values", "standard_errors", "depth"
-"""Attributes of a trial: who works on it; how and why it ended; the objective of each seed, and its standard error
+"""Attributes of a trial: which worker has it; how and why it ended; the objective of each seed, and its standard error
 within the run; rungs stepped down."""
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 _STATES = {
@@ -38,9 +38,9 @@ _STATES = {
     "interrupted": TrialState.FAIL,
 }
 MAX_RETRIES = 10
-"""Of one trial: coefficients with which a worker dies every time must not hold up a study for ever."""
+"""Most retries of one trial, so that coefficients with which every worker dies do not hold up a study for ever."""
 _TELL_SECONDS = 120.0
-"""Finished work is not given up because the storage is away for a moment."""
+"""How long a worker tries to tell an outcome while the storage is away, so that finished work is not lost."""
 
 
 @dataclass(frozen=True)
@@ -48,25 +48,26 @@ class Outcome:
     """How the work on a trial ended."""
 
     ended: Literal["complete", "pruned", "failed", "interrupted", "taken"]
-    """failed: by no fault of the coefficients, and for good. interrupted: to be done again. taken: others believed that
-    the worker was gone, and have given the trial to another."""
+    """failed: through no fault of the coefficients, and for good. interrupted: to be done again. taken: another worker
+    has the trial, because this one was believed dead."""
     reason: str = ""
     values: tuple[float, ...] = ()
-    """The objective of each seed that came to its end."""
+    """The objective of each seed that was trained to the end."""
     errors: tuple[float | None, ...] = ()
-    """Standard error of each value within its run, where it is known."""
+    """Standard error of each value within its run; None where it is unknown."""
     depth: int = 0
-    """Rungs that the training had to step down, in the worst of the seeds; more than 0 is infeasible."""
+    """Number of rungs that the training had to step down, in the worst of the seeds; more than 0 is infeasible."""
 
 
 Evaluate = Callable[[optuna.Trial], Outcome]
+"""Evaluates a trial."""
 
 
 class _Requeue(RetryHeartbeatStaleTrialCallback):
-    """Optuna's own, but what the killed worker has said (its run, a constraint) is not the next one's."""
+    """Optuna's callback, except that the new trial does not inherit the dead worker's attributes (run, constraint)."""
 
     def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        bare = copy.deepcopy(trial)  # Optuna's adds to the list of retries in place
+        bare = copy.deepcopy(trial)  # Optuna's callback appends to the list of retries in place
         bare.user_attrs = {}
         bare.system_attrs = {key: value for key, value in bare.system_attrs.items() if not key.startswith("constraint")}
         super().__call__(study, bare)
@@ -74,6 +75,14 @@ class _Requeue(RetryHeartbeatStaleTrialCallback):
 
 class Trials:
     """The trials of one study, for one worker.
+
+    Args:
+        study: the study in Optuna.
+        storage: its storage.
+        budget: number of trials in all; queued trials are done beyond it.
+        distributions: the search space.
+        sampler: gives the sampler for the trial with a given number.
+        worker: the name under which this worker takes trials.
 
     Raises:
         InfrastructureFailure: the storage is out of reach.
@@ -89,13 +98,12 @@ class Trials:
         sampler: Callable[[int], BaseSampler],
         worker: str,
     ) -> None:
-        """`budget`: trials in all; queued ones are done beyond it. `sampler`: that of the trial of a given number."""
         self.study, self.storage = study, storage
         self._budget, self._distributions, self._sampler, self._worker = budget, distributions, sampler, worker
         self._requeue = _Requeue(max_retry=MAX_RETRIES)
 
     def ask(self) -> optuna.Trial | None:
-        """A trial to work on, which is nobody else's; None if there is none at present."""
+        """A trial that no other worker has; None if there is none at present."""
         with storage_reachable(self.storage.url), turn(self.storage.url):
             self._recover()
             trials = self.all()
@@ -104,17 +112,17 @@ class Trials:
             self.study.sampler = self._sampler(len(trials))
             trial = self.study.ask(self._distributions)
             self.storage.record_heartbeat(trial._trial_id)
-            trial.set_user_attr(WORKER, self._worker)  # the last: without it, seen in one's turn, its worker is gone
+            trial.set_user_attr(WORKER, self._worker)  # last: a RUNNING trial without it is one whose worker died here
             return trial
 
     def tell(self, trial: optuna.Trial, outcome: Outcome) -> bool:
-        """Ends a trial; False if it had been given to another worker meanwhile."""
+        """Ends a trial; returns False if another worker has it now."""
         if outcome.ended == "taken":
             return False
         until = time.monotonic() + _TELL_SECONDS
         while True:
             try:
-                with turn(self.storage.url):  # not while others are finding out that it is stale
+                with turn(self.storage.url):  # not while another worker checks whether the trial is stale
                     return self._tell(trial, outcome)
             except (StorageInternalError, SQLAlchemyError):
                 if time.monotonic() > until:
@@ -139,28 +147,30 @@ class Trials:
                     trial.set_constraint(HEALTH, float(outcome.depth))
             self.study.tell(trial, fmean(outcome.values) if outcome.ended == "complete" else None, state)
         except (UpdateFinishedTrialError, ValueError):
-            # Told already: by us, just before the storage went away, or by others, who believed that we were gone.
+            # The trial was told already: by this worker, just before the storage went away, or by another worker, which
+            # believed that this one was dead.
             return next(each for each in self.all() if each.number == trial.number).state == state
         return True
 
     def all(self) -> list[FrozenTrial]:
+        """All trials of the study, as the storage has them."""
         return self.study.get_trials(deepcopy=False)
 
     def counted(self, trials: list[FrozenTrial]) -> int:
-        """How many there are, without those that were queued again."""
+        """Number of trials, without those that were queued again."""
         return len(trials) - len(superseded(trials))
 
     def unfinished(self) -> bool:
-        """Whether somebody still has work to do, or would have if he lived."""
+        """Whether any trial of the study is still to be begun, finished or recovered."""
         trials = self.all()
         return self.counted(trials) < self._budget or any(trial.state not in FINISHED for trial in trials)
 
     def _recover(self) -> None:
-        """Ends the trials of workers that are gone, and queues them again. In one's turn."""
+        """Ends the trials of dead workers, and queues them again. The caller holds the lock."""
         fail_stale_trials(self.study)
         for trial in self.all():
             if trial.state == TrialState.RUNNING and WORKER not in trial.user_attrs:
-                self.study.tell(trial.number, state=TrialState.FAIL)  # killed while asking: before the first heartbeat
+                self.study.tell(trial.number, state=TrialState.FAIL)  # its worker was killed while it asked
         trials = self.all()
         again = superseded(trials)
         for trial in trials:
@@ -174,9 +184,10 @@ def superseded(trials: list[FrozenTrial]) -> set[int]:
 
 
 def cut_off(trial: FrozenTrial) -> bool:
-    """Whether its worker was killed or interrupted, so that it is to be done again."""
+    """Whether the trial's worker was killed or interrupted, so that the trial has to be done again."""
     return trial.state == TrialState.FAIL and trial.user_attrs.get(ENDED) != "failed"
 
 
 def feasible(trial: FrozenTrial) -> bool:
+    """Whether the training stayed healthy without the ladder."""
     return all(value <= 0 for value in trial.constraints.values())

@@ -1,9 +1,11 @@
-"""`ladder tune`: reads like this:
+"""`ladder tune`, which reads like this:
 
-open the study, or go on with it; its parent run in MLflow likewise
+open the study and its parent run in MLflow, or continue them
 start the workers
-until they are done: show the progress, replace the killed, write down what has been found
-settle what a kill has left undone; the last results
+until they are done:
+    show the progress, replace killed workers, write down what has been found
+close the runs that killed workers left open
+write the last results
 """
 
 from __future__ import annotations
@@ -33,30 +35,29 @@ from pipeline.tuning import validation
 from pipeline.tuning.display import StudyDisplay
 from pipeline.tuning.figures import figures
 from pipeline.tuning.mlflow_runs import StudyStore, reconcile
-from pipeline.tuning.pool import Workers
+from pipeline.tuning.pool import WorkerPool
 from pipeline.tuning.results import TrialCount, importance, intervals, note, ranked, table, tuned_yaml, with_interval
 from pipeline.tuning.storage import open_storage, shown, storage_reachable, turn
 from pipeline.tuning.study import StudyPlan
-from pipeline.tuning.validation import compare
 from pipeline.tuning.worker import Assignment
 
 PLAN, PARENT = "plan", "mlflow.run_id"
-"""Attributes of the study: what was begun, and its run."""
+"""Attributes of the study in Optuna: its plan as JSON, and its run in MLflow."""
 _RESULTS_EVERY_SECONDS = 15.0
 
 
 class Tuning:
-    """One study, from this machine.
+    """One study, as this machine works on it.
 
     Raises:
-        BadInput: the study in the storage is another one.
-        InfrastructureFailure: storage or MLflow store are out of reach, or the workers are.
+        BadInput: the study in the storage has this name and another plan.
+        InfrastructureFailure: the storage or the MLflow store is out of reach, or no worker can go on.
     """
 
     def __init__(self, plan: StudyPlan, display: StudyDisplay) -> None:
         self.plan, self.display = plan, display
         self.root = tracking_root(plan.config)
-        uri = tracking_uri(plan.config)  # refused before anything is written
+        uri = tracking_uri(plan.config)  # may refuse, so it comes before anything is written
         self.url = plan.study.storage or sqlite_uri(self.root / "optuna.db")
         with storage_reachable(self.url), turn(self.url):
             self.storage: RDBStorage = open_storage(self.url, plan.study.heartbeat_seconds)
@@ -65,12 +66,12 @@ class Tuning:
             self.store = StudyStore(uri, self.root)
             self.parent = self._parent_run()
             if not self.study.get_trials(deepcopy=False) and self._default_is_inside():
-                self.study.enqueue_trial(plan.default)  # what everything is compared with
+                self.study.enqueue_trial(plan.default)  # all other trials are compared with it
             self.study.set_user_attr(PLAN, plan.model_dump_json(by_alias=True, exclude={"study": {"storage"}}))
         self.folder = self.root / "studies" / self.parent
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    # What is there already
+    # The study in the storage
 
     def _open(self, name: str) -> optuna.Study:
         return optuna.create_study(
@@ -117,13 +118,14 @@ class Tuning:
         return all(dimension.contains(default[key]) for key, dimension in self.plan.study.space.items())
 
     def trials(self) -> list[FrozenTrial]:
+        """All trials of the study, as the storage has them."""
         with storage_reachable(self.url):
             return self.study.get_trials(deepcopy=False)
 
     # Tuning
 
     def tune(self) -> int:
-        """Tunes until the budget is spent; the exit code."""
+        """Tunes until the budget is spent; returns the exit code."""
         study = self.plan.study
         self._sign_of_life()
         budget = f"{study.trials} trials or {study.hours:g} h, workers {study.workers}"
@@ -149,7 +151,7 @@ class Tuning:
         return EXIT_INTERRUPTED if not finished else EXIT_HEALTHY if best else EXIT_EXHAUSTED
 
     def publish(self) -> FrozenTrial | None:
-        """Writes down what has been found so far; the best trial."""
+        """Writes down what has been found so far; returns the best trial, None if there is none."""
         trials = self.trials()
         shares = importance(self.study)
         best = next(iter(ranked(trials, self.plan.study.objective.direction)), None)
@@ -173,6 +175,7 @@ class Tuning:
 
     @property
     def tuned_file(self) -> Path:
+        """The best configuration as an experiment's file."""
         return self.folder / "tuned.yaml"
 
     def _summary(self, best: FrozenTrial | None) -> list[str]:
@@ -194,7 +197,11 @@ class Tuning:
     # Validating
 
     def validate(self, count: int) -> int:
-        """Reruns the best and the default on so many fresh seeds; the exit code."""
+        """Runs the best configuration and the default on `count` fresh seeds each; returns the exit code.
+
+        Raises:
+            BadInput: the study has no healthy trial yet.
+        """
         study = self.plan.study
         best = next(iter(ranked(self.trials(), study.objective.direction)), None)
         if best is None:
@@ -217,7 +224,7 @@ class Tuning:
         if min(map(len, found.values())) < 2:
             self.display.study_ended(["too few runs came to their end to compare"])
             return EXIT_EXHAUSTED if finished else EXIT_INTERRUPTED
-        gain = compare(found[validation.TUNED], found[validation.DEFAULT])
+        gain = validation.compare(found[validation.TUNED], found[validation.DEFAULT])
         content = {"trial": best.number, **gain.described(1.0 if direction == "maximize" else -1.0)}
         self.store.publish(self.parent, {"validation.json": json.dumps(content, indent=2)}, {})
         self.store.set_tags(self.parent, {"ladder.validation": gain.sentence})
@@ -240,12 +247,12 @@ class Tuning:
         )
 
     def _work(self, assigned: Assignment, study: optuna.Study, total: int) -> bool:
-        """Has the workers do what is left of so many trials; False if somebody has asked to stop."""
+        """Has the workers do what is left of `total` trials; returns False if the user asked to stop."""
         count = min(self.plan.study.workers, total)
-        workers = Workers(count, assigned.model_dump_json(by_alias=True), self.folder, self._say)
+        pool = WorkerPool(count, assigned.model_dump_json(by_alias=True), self.folder, self._say)
         written, had = time.monotonic(), TrialCount.of(study.get_trials(deepcopy=False)).done
 
-        def look(at_work: int) -> None:
+        def show(at_work: int) -> None:
             nonlocal written, had
             if assigned.kind == "trial" and time.monotonic() - self._signed > LIFE_SIGN_SECONDS:
                 self._sign_of_life()
@@ -258,19 +265,22 @@ class Tuning:
                 self.publish()
                 written, had = time.monotonic(), done
 
-        def watch(at_work: int) -> None:
-            with contextlib.suppress(InfrastructureFailure):  # how long to be patient, the workers decide
-                look(at_work)
+        def on_poll(at_work: int) -> None:
+            with contextlib.suppress(InfrastructureFailure):  # the workers decide how long a failure is waited out
+                show(at_work)
 
         try:
-            finished = workers.run(watch)
-            watch(0)  # what came after the last look
+            finished = pool.run(on_poll)
+            on_poll(0)  # shows what ended after the last poll
             return finished
         finally:
             reconcile(self.store, self.parent, assigned.study_name, study.get_trials(deepcopy=False))
 
     def _sign_of_life(self) -> None:
-        """The study is RUNNING, and whose it is: should all who tune it die, whoever looks next ends it truthfully."""
+        """Marks the study's run as RUNNING and owned by this process.
+
+        If every process that tunes the study dies, the next command sees that the owner is dead, and closes the run.
+        """
         owner = Owner.here(self.root).model_dump_json()
         self.store.set_running(self.parent, {"ladder.owner": owner, "ladder.alive": life_sign()})
         self._signed = time.monotonic()

@@ -1,8 +1,9 @@
-"""Whether the gain of the best trial is real: it and the default once more, on seeds that the study has never seen.
+"""Whether the gain of the best trial is real: the best and the default run again, on seeds that the study has not used.
 
-The best of many trials is partly the luckiest, so its own value says too much. A validation is a study of its own in
-the same storage, in which every trial is queued: (configuration, seed). So it has all that a study has: workers,
-recovery, runs in MLflow; and it can be continued, also with more seeds.
+The best of many trials is partly the luckiest, so its own value is biased upwards. A validation is a study of its own
+in the same storage. Each of its trials is queued as (configuration, seed). So it has all that a study has (workers,
+recovery, runs in MLflow), and it can be continued, also with more seeds. :func:`compare` then asks whether the
+difference between the two configurations is larger than chance.
 """
 
 from __future__ import annotations
@@ -21,12 +22,28 @@ from pipeline.tuning.study import StudyPlan
 from pipeline.tuning.trials import feasible, superseded
 
 CONFIGURATION, SEED = "configuration", "seed"
+"""Parameters of a validation's trial."""
 TUNED, DEFAULT = "tuned", "default"
+"""Values of the parameter `configuration`."""
 FRESH = 10_000
-"""Validation begins so many seeds after those of the study."""
+"""Distance between the study's first seed and the validation's."""
+_RESAMPLES = 5000
+_PERMUTATIONS = 20_000
+
+
+def study_name(plan: StudyPlan, best: FrozenTrial) -> str:
+    """Name of the validation in Optuna's storage."""
+    return f"{plan.name} – validation of trial {best.number}"
+
+
+def fresh_seeds(plan: StudyPlan, count: int) -> list[int]:
+    """The first `count` seeds of the validation."""
+    first = plan.config.training.seed + FRESH
+    return list(range(first, first + count))
 
 
 def distributions(plan: StudyPlan) -> dict[str, BaseDistribution]:
+    """The search space of the validation: its trials are queued, so nothing is sampled from it."""
     first = fresh_seeds(plan, 1)[0]
     return {
         CONFIGURATION: CategoricalDistribution((DEFAULT, TUNED)),
@@ -34,63 +51,55 @@ def distributions(plan: StudyPlan) -> dict[str, BaseDistribution]:
     }
 
 
-def fresh_seeds(plan: StudyPlan, count: int) -> list[int]:
-    first = plan.config.training.seed + FRESH
-    return list(range(first, first + count))
-
-
-def study_name(plan: StudyPlan, best: FrozenTrial) -> str:
-    return f"{plan.name} – validation of trial {best.number}"
-
-
 def enqueue(study: optuna.Study, plan: StudyPlan, count: int) -> None:
-    """What is missing of both configurations on `count` seeds; in one's turn."""
+    """Queues both configurations on `count` seeds, except what is queued already.
+
+    The caller holds the storage's lock (`storage.turn`).
+    """
     for seed in fresh_seeds(plan, count):
-        for configuration in (TUNED, DEFAULT):  # side by side: a validation that is cut off has as many of both
+        for configuration in (TUNED, DEFAULT):  # alternating, so that a validation that is cut off has as many of both
             study.enqueue_trial({CONFIGURATION: configuration, SEED: seed}, skip_if_exists=True)
 
 
 def results(trials: Sequence[FrozenTrial], direction: str, seeds: Sequence[int]) -> dict[str, list[float]]:
-    """Configuration → objective on each of the seeds that is done, higher is better; −inf where the training failed."""
+    """Configuration → objective on each of `seeds` that is done; higher is better, −inf where the training failed."""
     sign = 1.0 if direction == "maximize" else -1.0
     found: dict[str, list[float]] = {TUNED: [], DEFAULT: []}
     again = superseded(list(trials))
     for trial in trials:
-        over = trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and trial.number not in again
-        if over and trial.params[SEED] in seeds:
-            good = trial.state == TrialState.COMPLETE and feasible(trial) and trial.value is not None
-            found[trial.params[CONFIGURATION]].append(
-                sign * trial.value if good and trial.value is not None else -np.inf
-            )
+        ended = trial.state in (TrialState.COMPLETE, TrialState.PRUNED) and trial.number not in again
+        if ended and trial.params[SEED] in seeds:
+            healthy = trial.state == TrialState.COMPLETE and feasible(trial)
+            value = trial.value if healthy else None
+            found[trial.params[CONFIGURATION]].append(-np.inf if value is None else sign * value)
     return found
-
-
-# Is the difference real? Statistics over runs, as pure functions.
-
-_RESAMPLES = 5000
 
 
 @dataclass(frozen=True)
 class Gain:
-    """The best against the default, a run the unit."""
+    """The best configuration compared with the default; the unit is the run."""
 
     tuned: tuple[float, ...]
     default: tuple[float, ...]
     """The objective of each run, higher is better; −inf where the training failed."""
     probability: float
-    """That a run of the best is better than one of the default; a tie counts half."""
+    """Probability that a run of the best is better than a run of the default; a tie counts half."""
     low: float
     high: float
-    """Its 95 % percentile bootstrap interval over runs (rliable; Agarwal et al. 2021, arXiv:2108.13264)."""
+    """95 % percentile bootstrap interval of the probability, over runs (rliable; Agarwal et al. 2021,
+    arXiv:2108.13264)."""
     p_value: float
-    """Of the exact one-sided Mann-Whitney test. The bootstrap of a few runs that do not overlap has no width at all."""
+    """p-value of the exact one-sided Mann-Whitney test. It is needed beside the interval: if the two samples are few
+    runs that do not overlap, every bootstrap sample gives the same probability, and the interval has no width."""
 
     @property
     def is_real(self) -> bool:
+        """Whether the interval lies above ½ and the test is significant at 5 %."""
         return self.low > 0.5 and self.p_value < 0.05
 
     @property
     def sentence(self) -> str:
+        """The result in words, for the terminal and the run's tag."""
         said = "the gain is real" if self.is_real else "a gain is not shown"
         failed = [
             f"; {name} failed {sum(np.isneginf(runs))} of {len(runs)}"
@@ -104,7 +113,7 @@ class Gain:
         )
 
     def described(self, sign: float) -> dict[str, Any]:
-        """For JSON: each run's objective times `sign`, None where the training failed."""
+        """Content of `validation.json`: each run's objective times `sign`, None where the training failed."""
 
         def own(runs: tuple[float, ...]) -> list[float | None]:
             return [None if np.isneginf(value) else sign * value for value in runs]
@@ -119,22 +128,29 @@ class Gain:
 
 
 def compare(tuned: Sequence[float], default: Sequence[float], seed: int = 0) -> Gain:
-    """Of one objective per run, higher is better; −inf for a run whose training failed. Both (n,), n ≥ 2."""
+    """Returns the gain of one sample of runs over another.
+
+    Args:
+        tuned, default: (n,) and (m,), both at least 2; the objective of each run, higher is better, −inf for a run
+            whose training failed.
+        seed: seed of the resampling.
+    """
     x, y = np.asarray(tuned, dtype=float), np.asarray(default, dtype=float)
-    # (n, m): 1 where the tuned run wins, ½ at a tie. Resampling runs is resampling rows and columns.
+    # (n, m): 1 where the tuned run wins, ½ at a tie. Resampling runs means resampling rows and columns.
     wins = (x[:, None] > y[None, :]) + 0.5 * (x[:, None] == y[None, :])
     rng = np.random.default_rng(seed)
     rows = rng.integers(len(x), size=(_RESAMPLES, len(x)))
     columns = rng.integers(len(y), size=(_RESAMPLES, len(y)))
     drawn = wins[rows[:, :, None], columns[:, None, :]].mean(axis=(1, 2))
     low, high = np.quantile(drawn, [0.025, 0.975])
-    ranks = stats.rankdata(np.concatenate([x, y]))  # the test is of ranks; infinities have one too
+    # The permutation test takes ranks, because an infinity has a rank but no sum.
+    ranks = stats.rankdata(np.concatenate([x, y]))
     exact = stats.permutation_test(
         (ranks[: len(x)], ranks[len(x) :]),
         lambda a, b, axis: np.sum(a, axis=axis),
         alternative="greater",
         vectorized=True,
-        n_resamples=20_000,
+        n_resamples=_PERMUTATIONS,
         rng=np.random.default_rng(seed),
     )
     return Gain(tuple(x), tuple(y), float(wins.mean()), float(low), float(high), float(exact.pvalue))

@@ -1,16 +1,16 @@
 """A worker's process, and its loop: ask for a trial, evaluate it, tell how it ended, until nothing is left.
 
-`python -m pipeline.tuning.worker` reads its :class:`Assignment` as JSON from its standard input (a storage's URL may
-hold a password, which belongs on no disk and in no list of processes).
+`python -m pipeline.tuning.worker` reads its :class:`Assignment` as JSON from its standard input. A storage's URL may
+hold a password, which must appear neither on the disk nor in the list of processes.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, Literal
@@ -28,9 +28,7 @@ from pipeline.errors import (
     EXIT_INTERRUPTED,
     InfrastructureFailure,
 )
-from pipeline.tracking.store import tracking_root, tracking_uri
-from pipeline.tuning.experiment import Experiments
-from pipeline.tuning.mlflow_runs import StudyStore, reconcile
+from pipeline.processes.signals import heeded
 from pipeline.tuning.storage import Heartbeat, open_storage, storage_reachable, turn
 from pipeline.tuning.study import StudyPlan
 from pipeline.tuning.trials import ENDED, REASON, Evaluate, Outcome, Trials
@@ -38,25 +36,73 @@ from pipeline.tuning.validation import CONFIGURATION, SEED, TUNED, distributions
 
 log = logging.getLogger("worker")
 GIVE_UP_AFTER = 3
-"""Trials that failed by no fault of their coefficients, and none that did not: the trainer or the metric is wrong."""
+"""Number of trials after which a study ends if all of them failed through no fault of their coefficients: then the
+trainer or the metric is wrong."""
 _WAIT_SECONDS = 1.0
 
 
 class NothingButFailures(InfrastructureFailure):
-    """Every trial failed, by no fault of its coefficients."""
+    """Every trial failed, through no fault of its coefficients."""
 
 
-class Stop:
-    """Whether somebody has asked this process to end. While an experiment runs, its orchestrator has the signals."""
+class Assignment(BaseModel):
+    """The work of one worker: trials of a study, or of its validation."""
 
-    def __init__(self) -> None:
-        self.asked = False
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    def ask(self, _signal: int = 0, _frame: object = None) -> None:
-        self.asked = True
+    plan: StudyPlan
+    study_name: str
+    """Name in Optuna's storage."""
+    url: str
+    """URL of Optuna's storage."""
+    parent: str
+    """The study's run in MLflow."""
+    kind: Literal["trial", "validation"]
+    deadline: float
+    """Seconds since the epoch; no trial begins after it."""
+    best: dict[str, Any] = {}
+    """For a validation: the coefficients that are validated."""
 
-    def __call__(self) -> bool:
-        return self.asked
+    def configure(self, params: dict[str, Any]) -> ExperimentConfig:
+        """The configuration of a trial, without its seed.
+
+        Raises:
+            ValueError: the coefficients do not go together.
+        """
+        if self.kind == "trial":
+            return self.plan.configured(params)
+        return self.plan.configured(self.best if params[CONFIGURATION] == TUNED else {})
+
+    def seeds(self, params: dict[str, Any]) -> list[int]:
+        """The seeds of a trial."""
+        if self.kind == "validation":
+            return [params[SEED]]
+        first = self.plan.config.training.seed
+        return list(range(first, first + self.plan.study.seeds))
+
+    def open_trials(self) -> Trials:
+        """The assigned trials, in their storage.
+
+        Raises:
+            InfrastructureFailure: the storage is out of reach.
+        """
+        study = self.plan.study
+        if self.kind == "trial":
+            budget, space, pruner = study.trials, study.distributions, study.make_pruner()
+        else:  # every trial of a validation is queued, and none is pruned
+            budget, space, pruner = 0, distributions(self.plan), NopPruner()
+        with turn(self.url):
+            storage = open_storage(self.url, study.heartbeat_seconds)
+        with storage_reachable(self.url):
+            loaded = optuna.load_study(study_name=self.study_name, storage=storage, pruner=pruner)
+        return Trials(
+            loaded,
+            storage,
+            budget=budget,
+            distributions=space,
+            sampler=study.make_sampler,
+            worker=f"{socket.gethostname()}:{os.getpid()}",
+        )
 
 
 def work(
@@ -66,13 +112,18 @@ def work(
     settle: Callable[[], None] = lambda: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Works until nothing is left to be done, also by others; False if it was asked to stop.
+    """Works until nothing is left to do, for other workers either; returns False if it was asked to stop.
 
-    `settle` is called when the states of trials may have changed.
+    Args:
+        trials: the trials to work on.
+        evaluate: called with each trial.
+        deadline: seconds since the epoch; no trial begins after it.
+        settle: called when the states of trials may have changed.
+        stop: whether this process has been asked to stop.
 
     Raises:
         InfrastructureFailure: the storage is out of reach.
-        NothingButFailures: more trials would be in vain.
+        NothingButFailures: all trials failed, so more of them would be in vain.
     """
     while time.time() < deadline and not stop():
         trial = trials.ask()
@@ -80,7 +131,7 @@ def work(
         if trial is None:
             if not trials.unfinished():
                 return True
-            time.sleep(_WAIT_SECONDS)  # somebody else is still at it, and may be gone
+            time.sleep(_WAIT_SECONDS)  # another worker still has a trial; if that worker dies, the trial is free again
             continue
         log.info("trial %d: %s", trial.number, trial.params)
         with Heartbeat(trials.storage, trial._trial_id):
@@ -104,77 +155,48 @@ def _give_up_if_all_fail(trials: list[FrozenTrial]) -> None:
         raise NothingButFailures(f"all {len(ended)} trials failed, the last one: {ended[-1].user_attrs[REASON]}")
 
 
-class Assignment(BaseModel):
-    """What one worker is to do."""
+def work_on(assigned: Assignment, stop: Callable[[], bool]) -> bool:
+    """Works on an assignment, each trial as an experiment; returns False if it was asked to stop.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Raises:
+        InfrastructureFailure: the storage or the MLflow store is out of reach.
+        NothingButFailures: see :func:`work`.
+    """
+    # MLflow takes seconds to load; a process that only needs the loop above does without it.
+    from pipeline.tracking.store import tracking_root, tracking_uri
+    from pipeline.tuning.experiment import Experiments
+    from pipeline.tuning.mlflow_runs import StudyStore, reconcile
 
-    plan: StudyPlan
-    study_name: str
-    """In Optuna's storage."""
-    url: str
-    parent: str
-    """The study's run in MLflow."""
-    kind: Literal["trial", "validation"]
-    deadline: float
-    """Seconds since the epoch; no trial is begun after it."""
-    best: dict[str, Any] = {}
-    """For a validation: the coefficients to be validated."""
+    plan, trials = assigned.plan, assigned.open_trials()
+    store = StudyStore(tracking_uri(plan.config), tracking_root(plan.config))
+    evaluate = Experiments(
+        plan.study,
+        assigned.configure,
+        assigned.seeds,
+        store,
+        assigned.parent,
+        assigned.kind,
+        trials.storage.get_study_id_from_name(assigned.study_name),
+        stop,
+    )
 
-    def configure(self, params: dict[str, Any]) -> ExperimentConfig:
-        """The configuration of a trial, but for its seed. Raises ValueError."""
-        if self.kind == "trial":
-            return self.plan.configured(params)
-        return self.plan.configured(self.best if params[CONFIGURATION] == TUNED else {})
+    def settle() -> None:
+        reconcile(store, assigned.parent, assigned.study_name, trials.all())
 
-    def seeds(self, params: dict[str, Any]) -> list[int]:
-        if self.kind == "validation":
-            return [params[SEED]]
-        first = self.plan.config.training.seed
-        return list(range(first, first + self.plan.study.seeds))
+    return work(trials, evaluate, assigned.deadline, settle, stop)
 
 
 def main() -> int:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stdout)
     log.setLevel(logging.INFO)
     assigned = Assignment.model_validate_json(sys.stdin.buffer.read())
-    stop = Stop()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, stop.ask)
-    plan, study = assigned.plan, assigned.plan.study
-    try:
-        with turn(assigned.url):
-            storage = open_storage(assigned.url, study.heartbeat_seconds)
-        with storage_reachable(assigned.url):
-            pruner = study.make_pruner() if assigned.kind == "trial" else NopPruner()
-            loaded = optuna.load_study(study_name=assigned.study_name, storage=storage, pruner=pruner)
-        trials = Trials(
-            loaded,
-            storage,
-            budget=study.trials if assigned.kind == "trial" else 0,  # a validation has only what was queued
-            distributions=study.distributions if assigned.kind == "trial" else distributions(plan),
-            sampler=study.make_sampler,
-            worker=f"{socket.gethostname()}:{os.getpid()}",
-        )
-        store = StudyStore(tracking_uri(plan.config), tracking_root(plan.config))
-        evaluate = Experiments(
-            study,
-            assigned.configure,
-            assigned.seeds,
-            store,
-            assigned.parent,
-            assigned.kind,
-            storage.get_study_id_from_name(assigned.study_name),
-            stop,
-        )
-
-        def settle() -> None:
-            reconcile(store, assigned.parent, assigned.study_name, trials.all())
-
-        return EXIT_HEALTHY if work(trials, evaluate, assigned.deadline, settle, stop) else EXIT_INTERRUPTED
-    except InfrastructureFailure as error:
-        print(f"worker: {error}", flush=True)
-        return EXIT_EXHAUSTED if isinstance(error, NothingButFailures) else EXIT_INFRASTRUCTURE
+    asked_to_stop = threading.Event()
+    with heeded(asked_to_stop):  # while an experiment runs, its orchestrator handles the signals
+        try:
+            return EXIT_HEALTHY if work_on(assigned, asked_to_stop.is_set) else EXIT_INTERRUPTED
+        except InfrastructureFailure as error:
+            print(f"worker: {error}", flush=True)
+            return EXIT_EXHAUSTED if isinstance(error, NothingButFailures) else EXIT_INFRASTRUCTURE
 
 
 if __name__ == "__main__":

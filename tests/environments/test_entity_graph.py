@@ -1,4 +1,4 @@
-"""The observation as arrays: crop, statistics, graph."""
+"""Observations as arrays: crop, statistics, graph."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HERO = nethack.GLYPH_MON_OFF + 327
 
 
 def scene(hero: tuple[int, int], entities: dict[tuple[int, int], int]) -> dict[str, np.ndarray]:
-    """A floor with a hero at (x, y) and glyphs at other squares."""
+    """An observation of a floor with a hero at (x, y) and glyphs on other squares."""
     glyphs = np.full((1, 21, 79), FLOOR, dtype=np.int16)
     blstats = np.zeros((1, 27), dtype=np.int64)
     blstats[0, 0], blstats[0, 1], blstats[0, 11] = *hero, 10

@@ -97,7 +97,7 @@ def test_replay_that_goes_another_way_is_recognised() -> None:
 
 
 def test_shaping_coefficients_make_the_reward() -> None:
-    """All coefficients zero: no reward at all; only exploration: never negative, and something in the first steps."""
+    """With all coefficients 0 there is no reward. With exploration alone it is never negative, and soon positive."""
     rewards = {}
     for exploration in (0.0, 1.0):
         config = small_config(
@@ -113,7 +113,7 @@ def test_shaping_coefficients_make_the_reward() -> None:
 
 
 def explored(squares: int, **changes: Any) -> dict[str, np.ndarray]:
-    """A level of which so many squares are known, the hero at (5, 5)."""
+    """An observation of a level of which `squares` squares are known, with the hero at (5, 5)."""
     glyphs = np.full((21, 79), 2359, dtype=np.int16)  # unknown
     glyphs.reshape(-1)[:squares] = 2378  # floor
     blstats = np.zeros(27, dtype=np.int64)
@@ -128,7 +128,7 @@ def test_exploration_counts_new_squares_only() -> None:
     game = NetHackGame(config, 1)
     game.reset()
     game._levels = {}
-    assert game._explore(explored(50)) == 0.0  # what the first look shows is no merit
+    assert game._explore(explored(50)) == 0.0  # arriving on a level is not rewarded
     assert game._explore(explored(60)) == pytest.approx(0.1 * np.log(11))
     assert game._explore(explored(60)) == 0.0
 

@@ -17,7 +17,7 @@ CONFIG = small_config(
 
 
 def test_situations_are_those_of_the_raw_screen() -> None:
-    """Over 4,000 moments of real games: hit points, neighbours and new squares as the screen has them."""
+    """Compared over 4,000 moments of real games with hit points, neighbours and new squares on the screen."""
     games = Games(CONFIG, game_seeds(CONFIG, 3))
     random = np.random.default_rng(3)
     observation = games.reset()

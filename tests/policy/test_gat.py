@@ -1,4 +1,4 @@
-"""The graph encoder: against torch-geometric, and what must hold of a function of graphs."""
+"""The graph encoder equals torch-geometric's, and has the properties of a function of graphs."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_dropout_mask_is_part_of_the_input() -> None:
 
 
 def test_dropout_keeps_the_expected_size() -> None:
-    """Kept units are scaled by 1 / (1 − p): a mask that keeps all gives more than no mask, by just that."""
+    """Kept units are scaled by 1 / (1 − p), so a mask that keeps all units gives more than no mask by that factor."""
     config = small_config(policy__gat_layers=1, policy__gat_residual=False, policy__gat_layer_norm=False)
     gat, batch = GraphEncoder(SPEC, config.policy), graphs()
     gat.dropout = 0.5

@@ -46,7 +46,7 @@ def test_each_sample_has_its_own_routing() -> None:
 
 
 def test_one_hot_sparsemax_has_no_gradient_and_its_softmax_has() -> None:
-    """The reason for `soft_alpha`: otherwise a collapse could never be undone."""
+    """This is the reason for `soft_alpha`: without it a collapse could never be undone."""
     logits = torch.tensor([[4.0, 0.0, 0.0, 0.0]], requires_grad=True)
     alpha, soft = route(logits, routing(1, True, 1.0))
     (gradient,) = torch.autograd.grad((alpha**2).sum(), logits, retain_graph=True)

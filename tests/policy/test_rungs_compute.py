@@ -1,4 +1,4 @@
-"""On real NetHack, at every rung: the update recomputes the policy that acted, and trains what it should."""
+"""On real NetHack, at every rung, the update recomputes the policy that acted, and trains what it should."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ def test_an_update_moves_what_trains_and_nothing_else(rung_config: ExperimentCon
 def output_of(config: ExperimentConfig, tmp_path: Path):  # type: ignore[no-untyped-def]
     trainer = Trainer(config, tmp_path, lambda metrics, step: None)
     with torch.no_grad():
-        trainer.policy.router.out.weight.mul_(40)  # a router that has something to say
+        trainer.policy.router.out.weight.mul_(40)  # large logits, so that α is not uniform
     worker = begin(trainer, 9)
     return trainer, worker.recompute(worker.samples)[0]
 
 
 def test_each_rung_computes_something_else_than_v3(tmp_path: Path) -> None:
-    """Fine-tune phase: the support of α, the number of experts, the router's kind, what has gradients."""
+    """Compared in the fine-tune phase: support of α, number of experts, kind of router, and what has gradients."""
     base = small_config()
     made = {name: output_of(rung.transform(base), tmp_path) for name, rung in BUILT_IN.items()}
     support = {name: float((output.alpha > 0).sum(-1).float().mean()) for name, (_, output) in made.items()}
@@ -105,7 +105,7 @@ def test_each_rung_computes_something_else_than_v3(tmp_path: Path) -> None:
 def test_logits_are_bounded_wherever_they_are_made(
     made: str, value: float, rung_config: ExperimentConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Over the experts, over the actions of each expert, and mixed; each by what alone makes it."""
+    """Logits over the experts, over the actions of each expert, and mixed; each is tried alone."""
     trainer = Trainer(rung_config, tmp_path, lambda metrics, step: None)
     worker, policy = begin(trainer, 9), trainer.policy
     with torch.no_grad():

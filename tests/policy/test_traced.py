@@ -1,4 +1,4 @@
-"""A recorded policy is the policy: at every rung, on real NetHack, whatever happens to the weights."""
+"""A recorded policy computes what the policy does, at every rung, on real NetHack, also after the weights change."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONFIGS = {name: rung.transform(small_config()) for name, rung in BUILT_IN.items
 
 
 def differences(one: PolicyOutput, other: PolicyOutput) -> list[str]:
-    """The fields that are not the same bit for bit."""
+    """Names of the fields that are not the same bit for bit."""
     assert one.record.keys() == other.record.keys()
     pairs = {name: (value, other.record[name]) for name, value in one.record.items()}
     for field in dataclasses.fields(PolicyOutput):
@@ -54,7 +54,7 @@ def test_a_recording_is_the_policy_bit_for_bit(config: ExperimentConfig, tmp_pat
                 expected = trainer.policy(some.obs, routing, noise)
                 with pytest.MonkeyPatch.context() as patch:
                     if routing.any_sparse in known:
-                        patch.setattr(trainer.policy, "forward", None)  # it must be the recording that answers
+                        patch.setattr(trainer.policy, "forward", None)  # so only the recording can answer
                     assert not differences(traced(some.obs, routing, noise), expected)
             known.add(routing.any_sparse)
         with torch.no_grad():
@@ -67,7 +67,7 @@ def test_a_recording_is_the_policy_bit_for_bit(config: ExperimentConfig, tmp_pat
 
 
 def count_passes(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> list[None]:
-    """A list that grows by one each time that the policy itself is called."""
+    """A list that grows by one whenever the policy itself is called."""
     passes: list[None] = []
     forward = trainer.policy.forward
 

@@ -42,7 +42,7 @@ def test_gae_equals_its_definition_with_both_kinds_of_ends() -> None:
 
 
 def test_gae_equals_torchrls() -> None:
-    """An independent implementation, with deaths and cuts mixed."""
+    """torchrl is an independent implementation; deaths and cuts are mixed."""
     from torchrl.objectives.value.functional import generalized_advantage_estimate
 
     random = torch.Generator().manual_seed(0)

@@ -1,4 +1,4 @@
-"""Freed memory is kept: in a process of its own, as the setting lasts."""
+"""Freed memory is kept; the test uses a process of its own, because the setting cannot be undone."""
 
 from __future__ import annotations
 

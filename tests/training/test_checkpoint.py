@@ -33,7 +33,7 @@ class Metrics(list[tuple[dict[str, float], int]]):
         self.append((metrics, step))
 
     def learnt(self) -> list[tuple[dict[str, float], int]]:
-        """Without timings and memory."""
+        """The metrics without timings and memory, which differ between equal runs."""
         clock = ("time/", "steps_per_second", "memory_mb")
         return [({key: value for key, value in m.items() if not key.startswith(clock)}, step) for m, step in self]
 
@@ -63,7 +63,7 @@ def test_other_seed_other_run(tmp_path: Path) -> None:
 
 
 def test_resume_is_bit_identical(rung_config: ExperimentConfig, tmp_path: Path) -> None:
-    """Weights, optimiser, statistics, random state, games: the resumed run is the uninterrupted one."""
+    """The resumed run equals the uninterrupted one: weights, optimiser, statistics, random state, games."""
     whole, metrics = make(rung_config, tmp_path / "whole")
     whole.train()
     folder = tmp_path / "whole" / "checkpoints"
@@ -193,7 +193,7 @@ def test_carry_without_optimiser_starts_it_anew(tmp_path: Path) -> None:
 
 
 def test_the_one_before_is_used_where_a_checkpoint_is_bad(tmp_path: Path) -> None:
-    """Damaged, of another configuration, not described, or no checkpoint at all: passed over, and said so."""
+    """Bad checkpoints: damaged, of another configuration, without a description, or no checkpoint at all."""
     for number, configuration in enumerate(("mine", "mine", "another", "mine", "mine"), start=1):
         info = INFO | {"configuration": configuration}
         write_checkpoint(tmp_path, f"{number:08d}", {"x": torch.tensor(number)}, **info)
@@ -214,7 +214,7 @@ def test_the_one_before_is_used_where_a_checkpoint_is_bad(tmp_path: Path) -> Non
 
 
 def test_a_pickle_with_powers_is_refused(tmp_path: Path) -> None:
-    """Whoever can write to the folder could describe anything as a checkpoint: its content is data all the same."""
+    """Any process that can write to the folder can make a checkpoint of anything, so its content is never run."""
     path = write_checkpoint(tmp_path, "00000001", {"x": torch.ones(1)}, **INFO)
     touched = tmp_path / "touched"
 

@@ -1,4 +1,4 @@
-"""Training on a GPU: the run that the CPU makes, as far as float32 tells, repeatable, and checkpoints for both."""
+"""Training on a GPU: the same run as on the CPU up to float32, repeatable, with checkpoints that work on both."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def largest_usage(steps: int, **coefficients: float) -> tuple[float, float]:
 
 @pytest.mark.parametrize("term", ["load_balance_coef", "alpha_entropy_coef"])
 def test_collapse_is_escaped_by_either_term_alone(term: str) -> None:
-    """With the brief's own coefficients."""
+    """Each term has the brief's own coefficient."""
     begin, end = largest_usage(2000, **{term: getattr(ExperimentConfig().training, term)})
     assert begin == 1.0 and end < 0.4
 

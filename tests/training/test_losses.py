@@ -88,7 +88,7 @@ def test_total_is_the_briefs_sum() -> None:
 
 
 def test_balance_terms_see_the_softmax_and_not_the_sparse_alpha() -> None:
-    """Collapsed sparsemax, even softmax behind it: the terms must not see the collapse alone."""
+    """Sparsemax has collapsed while the softmax of the same logits is even: the terms must see the softmax."""
     made = output(4)
     made.alpha = made.weights = torch.tensor([[1.0, 0.0, 0.0, 0.0]]).expand(4, 4)
     made.soft_alpha = torch.full((4, 4), 0.25)
@@ -109,7 +109,7 @@ def test_critic_and_action_entropy_by_hand() -> None:
 
 
 def test_alpha_entropy_of_the_load_and_of_each_sample() -> None:
-    """A router that decides, with all experts used: greatest on the load, none on the samples."""
+    """For a router that decides and uses all experts, the entropy of the load is greatest and that of a sample is 0."""
     decided = output(4)
     decided.soft_alpha = torch.eye(4)
     zeros = torch.zeros(4)

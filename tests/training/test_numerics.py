@@ -1,4 +1,4 @@
-"""NaN anywhere leaves training able to go on; rewards are normalised; a rollback restores everything."""
+"""Training continues after a NaN anywhere; rewards are normalised; a rollback restores everything."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_nan_gradients_are_skipped_before_the_step(tmp_path: Path) -> None:
 def test_nan_weight_at_any_minibatch_is_rolled_back(
     batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """First, middle and last minibatch of the first and the last epoch."""
+    """Tried in the first, middle and last minibatch of the first and the last epoch."""
     made, _ = trainer(tmp_path)
     made.last_good.keep()
     update(made)
@@ -96,7 +96,7 @@ def test_nan_weight_at_any_minibatch_is_rolled_back(
 def test_nan_at_any_place_in_any_epoch_leaves_training_able_to_go_on(
     place: str, epoch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the second of three updates, in the first, the middle or the last of its three epochs; two workers."""
+    """The NaN strikes in the second of three updates, in each of its three epochs; two workers."""
     made, reported = trainer(
         tmp_path, training__workers=2, training__parallel=False, training__ppo_epochs=3, training__episodes=10**6
     )

@@ -36,7 +36,7 @@ def trained(rung_config: ExperimentConfig, tmp_path: Path) -> Iterator[tuple[Tra
 
 
 def test_player_is_the_policy_that_was_trained(trained: tuple[Trainer, Player]) -> None:
-    """On moments of its own games: logits without dropout, under the routing of the phase it has reached."""
+    """Compared on moments of its own games: logits without dropout, with the routing of the phase it has reached."""
     trainer, player = trained
     game = player.new_game(7)
     observation, _ = game.reset()
@@ -68,7 +68,7 @@ def test_recorded_games_are_whole_and_can_be_repeated(trained: tuple[Trainer, Pl
 
 
 def test_replay_where_there_is_no_terminal(trained: tuple[Trainer, Player]) -> None:
-    """The last screen, once, and how it ended."""
+    """It prints the last screen once, and how the game ended."""
     said = io.StringIO()
     ended = replay(trained[1], seed=3, pace=60.0, console=Console(file=said, width=120), about="seed 3")
     assert said.getvalue().count("Dlvl:") == 1 and "survival" in said.getvalue() and "step 40" in said.getvalue()
@@ -102,7 +102,7 @@ def test_routing_by_situation_is_the_mean_over_such_moments(tmp_path: Path) -> N
     _, played = collect(trainer)
     played.situations[:] = False
     played.situations[..., 3] = True
-    played.situations[2, 1] = True, False, True, False  # one moment in which he is hurt and sees new map
+    played.situations[2, 1] = True, False, True, False  # one moment: the hero is hurt and sees new map
     found = routing_by_situation(played, trainer.policy.expert_names)
     trainer.close()
     count = played.reward.size

@@ -20,9 +20,9 @@ def trainer(folder: Path, **changes: object) -> tuple[Trainer, list[dict[str, fl
 
 
 def test_truncation_bootstraps_from_the_game_that_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a critic that reads the game's own clock, and λ = 0, advantages can be told by hand.
+    """With a critic that reads the game's own clock, and λ = 0, advantages can be computed by hand.
 
-    Every game is cut after 8 steps. What follows the cut is valued at the clock of the game that ended (9 or so), and
+    Every game is cut after 8 steps. What follows the cut is valued at the clock of the game that ended (about 9), and
     not at that of the next game (1).
     """
     made, _ = trainer(tmp_path, environment__max_episode_steps=8, training__gae_lambda=0.0, training__rollout_steps=16)
@@ -78,7 +78,7 @@ def test_a_game_keeps_the_phase_in_which_it_began(tmp_path: Path) -> None:
     assert (sparse == (phase > 0)).all()
     assert (temperature[phase == 0] == 1.0).all() and (temperature[phase == 2] == 0.5).all()
     assert set(temperature[phase == 1].tolist()) <= {1.0, 0.875, 0.75, 0.625}
-    # A game changes its phase only where it begins anew: nobody dies here, so at a cut, every 40 steps.
+    # A game changes its phase only when it begins anew. No hero dies here, so that is at a cut, every 40 steps.
     changes = np.argwhere(np.diff(phase, axis=0))
     assert len(changes) >= 4
     began = np.zeros((125, 4), dtype=bool)
@@ -131,7 +131,7 @@ def test_gradients_are_clipped_before_the_step(tmp_path: Path, monkeypatch: pyte
 
 
 def test_advantages_are_normalised_in_each_minibatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the whole minibatch, whatever part of it a worker has."""
+    """They are normalised over the whole minibatch, whatever part of it a worker has."""
     made, _ = trainer(tmp_path, training__workers=2, training__parallel=False)
     seen: list[torch.Tensor] = []
     import pipeline.training.worker as module

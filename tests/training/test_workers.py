@@ -1,4 +1,4 @@
-"""Workers: games and minibatches divided; the same numbers wherever they run; nobody outlives his owner."""
+"""Workers: games and minibatches are divided; the numbers are the same wherever they run; none outlives its owner."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CLOCK = ("time/", "steps_per_second", "memory_mb")
 
 
 def trained(config: ExperimentConfig, folder: Path, start: WarmStart | None = None) -> tuple[dict[str, Any], list[Any]]:
-    """Weights, and all that was reported but the timings, of a whole run."""
+    """The weights and all reported metrics but the timings of a whole run."""
     reported: list[Any] = []
 
     def report(metrics: dict[str, float], step: int) -> None:
@@ -42,7 +42,7 @@ def trained(config: ExperimentConfig, folder: Path, start: WarmStart | None = No
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
 @pytest.mark.parametrize("rung", ["v3", "v2_router_gat"])
 def test_workers_beside_and_one_after_another_are_the_same_run(rung: str, tmp_path: Path) -> None:
-    """Bit for bit; and a run that is resumed in processes is the one that was not interrupted in one."""
+    """They are equal bit for bit, and so is a run that is interrupted and resumed in processes."""
     base = BUILT_IN[rung].transform(small_config(training__workers=2))
     serial, told = trained(base.with_values({"training.parallel": False}), tmp_path / "serial")
     beside, told_beside = trained(base, tmp_path / "beside")
@@ -70,7 +70,7 @@ def test_auto_takes_a_gpu_where_it_pays(there: bool, monkeypatch: pytest.MonkeyP
 
 
 def test_the_average_gradient_is_that_of_the_whole_minibatch(rung_config: ExperimentConfig, tmp_path: Path) -> None:
-    """With the terms on the load, which are no mean over samples, made large."""
+    """The terms on the load, which are no mean over samples, are made large."""
     changes = {"training.workers": 2, "training.parallel": False, "training.load_balance_coef": 3.0}
     trainer = Trainer(rung_config.with_values(changes), tmp_path, lambda metrics, step: None)
     with torch.no_grad():

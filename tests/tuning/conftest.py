@@ -1,4 +1,4 @@
-"""A storage of the test's own, SQLite and PostgreSQL alike."""
+"""A storage for each test, in SQLite and in PostgreSQL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker has and does, for tests and for the processes that they start: it loads neither MLflow nor torch."""
+"""Workers for tests, and for the processes that tests start; the module loads neither MLflow nor torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def section(**values: Any) -> StudySection:
 
 
 def open_trials(url: str, name: str, worker: str = "test", heartbeat_seconds: int = 1, **values: Any) -> Trials:
-    """What a worker has; the study is made where there is none."""
+    """A worker's trials; the study is made if it does not exist."""
     settings = section(**values)
     with turn(url):
         storage = open_storage(url, heartbeat_seconds)

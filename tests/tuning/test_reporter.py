@@ -1,4 +1,4 @@
-"""What a trial is told of while its run goes on."""
+"""What a trial is told while its run goes on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.tuning.study import StudySection
 def test_updates_logged_between_two_reads_do_not_shift_the_values(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each history is read by a call of its own, and a trainer logs on meanwhile."""
+    """Each history is read by a call of its own, and the trainer logs further updates in between."""
     store = Store(default_uri(tmp_path), tmp_path)
     experiment = store.client.create_experiment("e")
     run_id = store.client.create_run(experiment).info.run_id

@@ -1,4 +1,4 @@
-"""Statistics and pictures of a study, each against another way to the same figure."""
+"""Statistics and pictures of a study; each statistic is compared with another way to compute it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def plan(**values: Any) -> StudyPlan:
 
 
 def study(count: int, **values: Any) -> optuna.Study:
-    """Of random trials; a third of them is unhealthy, the others have three seeds with deviations of their own."""
+    """A study of random trials; a third is unhealthy, and the others have three seeds with deviations of their own."""
     settings, rng = plan(**values).study, np.random.default_rng(1)
     made = optuna.create_study(direction=settings.objective.direction)
     for number in range(count):
@@ -52,7 +52,7 @@ def study(count: int, **values: Any) -> optuna.Study:
 
 
 def test_interval_over_seeds_pools_the_deviation_between_them() -> None:
-    """As a one-way analysis of variance has it: the mean square within the trials."""
+    """The pooled variance is that of a one-way analysis of variance: the mean square within the trials."""
     trials = study(9, seeds=3).get_trials()
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     groups = np.array([trial.user_attrs[VALUES] for trial in complete])
@@ -71,7 +71,7 @@ def test_interval_of_one_seed_is_that_of_its_games() -> None:
 
 
 def test_windowed_error_is_that_of_the_games_in_the_window() -> None:
-    """Updates of 1 – 6 games with means of as many games each: the error is the deviation of a game over √games."""
+    """For updates that report means of 1 – 6 games, the error is the deviation of a game divided by √games."""
     rng, errors, means = np.random.default_rng(0), [], []
     for _ in range(300):
         history, episodes = History(), 0
@@ -92,7 +92,7 @@ def test_windowed_error_is_that_of_the_games_in_the_window() -> None:
 
 
 def test_points_do_not_depend_on_the_polls() -> None:
-    """At every twentieth of the progress: the metric's last value up to the step at which that was reached."""
+    """At each twentieth of the progress, the value is the metric's last one up to the step at which it was reached."""
     progress = [(step, step / 300) for step in range(10, 301, 10)]
     history = History({"progress": progress, "loss": [(step, float(step)) for step in range(7, 301, 7)]})
     found = points(history, "loss", 0)
@@ -124,7 +124,7 @@ def test_tuned_file_is_the_experiment_with_the_best_coefficients(tmp_path: Path)
 
 
 def test_figures_and_note_at_any_time() -> None:
-    """Before the first trial, with nothing but unhealthy ones, and later."""
+    """They work before the first trial, with unhealthy trials alone, and later."""
     made = plan()
     for count, names in ((0, set()), (9, {"history.png", "slices.png", "importance.png"})):
         grown = study(count)
@@ -175,7 +175,7 @@ def test_gain_against_other_implementations() -> None:
 
 def test_gain_is_real_only_when_it_is_sure() -> None:
     assert compare([3.0, 4, 5, 6], [0.0, 1, 2, 2.5]).is_real
-    assert not compare([3.0, 4, 5], [0.0, 1, 2]).is_real  # apart, but three of each are so by chance in 1 of 20
+    assert not compare([3.0, 4, 5], [0.0, 1, 2]).is_real  # no overlap, but that happens by chance in 1 of 20
     assert not compare([0.0, 1, 2, 2.5], [3.0, 4, 5, 6]).is_real
     assert not compare([1.0, 5, 2, 6], [1.5, 4, 2.5, 5.5]).is_real
     same = compare([1.0, 1, 1, 1], [1.0, 1, 1, 1])
@@ -190,7 +190,7 @@ def test_failed_runs_lose_against_all_others() -> None:
 
 
 def test_no_gain_is_seldom_taken_for_one() -> None:
-    """Two equal configurations, five seeds each, two hundred times."""
+    """Two equal configurations are compared two hundred times, with five seeds each."""
     rng = np.random.default_rng(5)
     assert np.mean([compare(rng.normal(size=5), rng.normal(size=5)).is_real for _ in range(200)]) <= 0.07
 

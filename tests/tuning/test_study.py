@@ -1,4 +1,4 @@
-"""A study's file: what is refused before anything starts, and what a plan knows."""
+"""A study's file: what is refused before anything starts, and what a plan contains."""
 
 from __future__ import annotations
 
@@ -102,8 +102,8 @@ def test_bad_input(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Exit 2 and one line; nothing started, nothing written."""
-    monkeypatch.setitem(sys.modules, "pipeline.tuning.tune", None)  # what would start something cannot be imported
+    """The command exits with 2 and one line; nothing is started or written."""
+    monkeypatch.setitem(sys.modules, "pipeline.tuning.tune", None)  # the module that would start something
     content = yaml.safe_load(SHIPPED.read_text())
     for key, value in changes.items():
         *path, last = key.split(".")
@@ -127,7 +127,7 @@ def test_experiment_without_a_study_is_not_tuned(capsys: pytest.CaptureFixture[s
 
 
 def test_ranges_by_key_with_dots_and_by_override(tmp_path: Path) -> None:
-    """An override reaches a range of the file, whichever way it is written there."""
+    """An override reaches a range of the file, whether the file writes it with dots or nested."""
     path = tmp_path / "study.yaml"
     space = {
         "training.learning_rate": {"float": [1e-5, 1e-3], "log": True},
@@ -160,7 +160,7 @@ def test_ranges_by_key_with_dots_and_by_override(tmp_path: Path) -> None:
 
 
 def test_shipped_study_names_the_coefficients() -> None:
-    """Entropy, α-entropy, load balance, diversity, learning rate, clip ratio, shaping; the default is inside."""
+    """They are entropy, α-entropy, load balance, diversity, learning rate, clip ratio, shaping; defaults are inside."""
     plan = load_study(SHIPPED)
     wanted = {
         "entropy_coef",

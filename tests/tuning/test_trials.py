@@ -1,4 +1,4 @@
-"""Every trial is worked on exactly once, by any number of workers, whoever is killed."""
+"""Every trial is worked on exactly once, by any number of workers, some of them killed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def by_state(trials: Trials) -> Counter[str]:
 
 
 def test_several_workers_do_neither_more_nor_the_same(url: str, name: str) -> None:
-    """Three processes on the same study: 20 trials in all, each by one of them, no two of them alike."""
+    """Three processes work on the same study: 20 trials in all, each by one process, no two alike."""
     trials = open_trials(url, name, trials=20)
     trials.study.enqueue_trial({"training.learning_rate": 1e-4})
     spawn = multiprocessing.get_context("spawn")
@@ -73,7 +73,7 @@ def test_trial_that_needed_the_ladder_is_infeasible_by_its_depth(sqlite: str, na
 
 
 def test_killed_worker_is_recovered_by_the_heartbeat(url: str, name: str) -> None:
-    """The same coefficients are tried again, once; what the killed one had said of itself is not taken over."""
+    """The same coefficients are tried again once; the attributes of the killed worker's trial are not taken over."""
     killed = multiprocessing.get_context("spawn").Process(target=kill_yourself_while_evaluating, args=(url, name))
     killed.start()
     killed.join(60)
@@ -93,7 +93,7 @@ def test_killed_worker_is_recovered_by_the_heartbeat(url: str, name: str) -> Non
 
 
 def test_worker_killed_while_asking_is_recovered_at_once(url: str, name: str) -> None:
-    """Before the first heartbeat Optuna's own recovery sees nothing, and the trial would be RUNNING for ever."""
+    """Before the first heartbeat Optuna's own recovery sees nothing, so the trial would be RUNNING for ever."""
     trials = open_trials(url, name, trials=1)
     trials.study.ask()  # created, and then killed: no heartbeat, no worker
     again = trials.ask()
@@ -112,7 +112,7 @@ def test_killed_between_failing_a_stale_trial_and_queueing_it_again(sqlite: str,
 
 
 def test_living_worker_keeps_its_trial(url: str, name: str) -> None:
-    """Much longer than the grace period of three beats; and the one without a heart loses its own."""
+    """A trial that lasts much longer than the grace period is kept; without a heartbeat it is lost."""
     trials = open_trials(url, name, trials=2)
     living, dead = trials.ask(), trials.ask()
     assert living is not None and dead is not None
@@ -121,7 +121,7 @@ def test_living_worker_keeps_its_trial(url: str, name: str) -> None:
         again = trials.ask()
     assert again is not None and again.params == dead.params
     assert trials.tell(living, Outcome("complete", values=(1.0,)))
-    assert not trials.tell(dead, Outcome("complete", values=(2.0,)))  # it had only been asleep: too late
+    assert not trials.tell(dead, Outcome("complete", values=(2.0,)))  # the worker was only asleep, and is too late
     assert trials.tell(again, Outcome("complete", values=(3.0,)))
     assert [trial.value for trial in trials.all()] == [1.0, None, 3.0]
 
@@ -149,7 +149,7 @@ def test_trial_that_kills_every_worker_does_not_hold_up_the_study(sqlite: str, n
 
 
 def test_nothing_but_failures_ends_the_study(sqlite: str, name: str) -> None:
-    """A trainer that cannot work: no night is spent on finding out a hundred times."""
+    """If the trainer cannot work, the study does not try it a hundred times."""
     trials = open_trials(sqlite, name, trials=100)
     with pytest.raises(InfrastructureFailure, match="no such metric"):
         work(trials, lambda trial: Outcome("failed", "no such metric"))
@@ -175,7 +175,7 @@ def test_deadline_begins_no_trial(sqlite: str, name: str) -> None:
 
 
 def test_study_that_is_continued_draws_no_trial_twice(sqlite: str, name: str) -> None:
-    """One seed for the sampler, begun three times: with a generator that starts anew, all would begin alike."""
+    """A study with one sampler seed is begun three times; if the generator started anew, trials would repeat."""
     drawn = []
     for total in (3, 6, 9):
         trials = open_trials(sqlite, name, trials=total, sampler="random")
