@@ -83,7 +83,8 @@ class LocalLauncher:
             )
             if forked.was_forked(within=_PATIENCE_SECONDS):
                 return forked
-            self._zygote.close()
+            if forked.returncode is None:  # it still imports; otherwise others may be running that it has forked
+                self._zygote.close()
         return None
 
     def end_remains(self, attempt: Path) -> int:

@@ -20,6 +20,7 @@ import contextlib
 import ctypes
 import gc
 import importlib
+import itertools
 import json
 import os
 import runpy
@@ -32,6 +33,7 @@ import tempfile
 import threading
 import time
 import traceback
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -47,6 +49,8 @@ _ROOM = "LADDER_ROOM"
 """Room in the environment that the kernel shows, for what a forked process is told later."""
 _ROOM_BYTES = 8192
 _KILLED = -signal.SIGKILL
+_FAILED = 1 << 8
+"""The wait status of a process that has ended with exit code 1."""
 
 
 class Forked:
@@ -62,12 +66,12 @@ class Forked:
         """Its process id. Waits until it is forked, which may be while the zygote still imports.
 
         Raises:
-            ProcessLookupError: the zygote has ended before.
+            ProcessLookupError: it could not be forked, or the zygote has ended before.
         """
         while self._pid is None and self.returncode is None:
             self._zygote.hear(None)
         if self._pid is None:
-            raise ProcessLookupError("the zygote ended before it could fork")
+            raise ProcessLookupError("the zygote could not fork it")
         return self._pid
 
     def was_forked(self, within: float) -> bool:
@@ -85,10 +89,9 @@ class Forked:
         """Its exit code; negative: killed by that signal. Raises subprocess.TimeoutExpired."""
         until = None if timeout is None else time.monotonic() + timeout
         while self.returncode is None:
-            left = None if until is None else until - time.monotonic()
-            if left is not None and left < 0:
+            self._zygote.hear(None if until is None else max(0.0, until - time.monotonic()))
+            if self.returncode is None and until is not None and time.monotonic() >= until:
                 raise subprocess.TimeoutExpired(f"process {self._pid}", timeout or 0.0)
-            self._zygote.hear(left)
         return self.returncode
 
     def send_signal(self, number: int) -> None:
@@ -114,13 +117,15 @@ class Zygote:
     def __init__(self, modules: Sequence[str], idle_seconds: float = IDLE_SECONDS) -> None:
         mine, theirs = socket.socketpair()
         self._lock = threading.Lock()
+        self._keys = itertools.count()
         self._forked: dict[int, Forked] = {}
         self._process: subprocess.Popen[bytes] | None = None
         with theirs:
             if _can_fork_itself(modules):
+                me = os.getpid()
                 if (pid := os.fork()) == 0:
                     mine.close()
-                    _be_zygote(theirs.detach(), idle_seconds, leashed_to=os.getppid())
+                    _be_zygote(theirs.detach(), idle_seconds, leashed_to=me)
                 self._pid = pid
             else:
                 words = [str(theirs.fileno()), f"{idle_seconds}", *modules]
@@ -176,7 +181,7 @@ class Zygote:
             BrokenPipeError: the zygote has ended.
         """
         with self._lock:
-            key = len(self._forked)
+            key = next(self._keys)
             forked = self._forked[key] = Forked(self, key)
         request = _Request(
             key=key,
@@ -191,28 +196,25 @@ class Zygote:
         try:
             self._connection.send_bytes(json.dumps(vars(request)).encode())
         except OSError as error:
-            self._end()
+            self.close()
             raise BrokenPipeError("the zygote has ended") from error
         return forked
 
     def hear(self, seconds: float | None) -> None:
-        """Takes one piece of news, and waits for it so long (None: until there is one)."""
+        """Takes all the news that there is; where there is none, waits for it so long (None: until there is some)."""
         with self._lock:
-            if self._connection.closed:
-                return
             try:
-                if not self._connection.poll(seconds):
-                    return
-                news = json.loads(self._connection.recv_bytes())
+                while not self._connection.closed and self._connection.poll(seconds):
+                    self._take(json.loads(self._connection.recv_bytes()))
+                    seconds = 0.0
             except (EOFError, OSError):
                 self._end()
-                return
-        forked = self._forked[news["key"]]
+
+    def _take(self, news: dict[str, Any]) -> None:
         if "pid" in news:
-            forked._pid = news["pid"]
+            self._forked[news["key"]]._pid = news["pid"]
         else:
-            forked.returncode = os.waitstatus_to_exitcode(news["status"])
-            del self._forked[news["key"]]
+            self._forked.pop(news["key"]).returncode = os.waitstatus_to_exitcode(news["status"])
 
     def _end(self) -> None:
         """It has ended; its processes with it, as they were leashed to it."""
@@ -226,12 +228,11 @@ class Zygote:
                 os.waitpid(self._pid, 0)
 
     def close(self) -> None:
-        """Ends it, and with it all its processes."""
-        with self._lock:
-            if not self._connection.closed:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(self._pid, signal.SIGKILL)
-                self._end()
+        """Ends it, and with it all its processes. What had ended before keeps its exit code."""
+        while not self._connection.closed:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+            self.hear(None)
 
 
 def _can_fork_itself(modules: Sequence[str]) -> bool:
@@ -287,15 +288,21 @@ class _Server:
                 request = _Request(**json.loads(self.connection.recv_bytes()))
             except (EOFError, OSError):
                 os._exit(0)
-            if (pid := os.fork()) == 0:
+            try:
+                pid = os.fork()
+            except OSError:  # no more memory, or too many processes; those that run are not to suffer
+                self._tell({"key": request.key, "status": _FAILED})
+                continue
+            if pid == 0:
                 leash.die_with_parent(me)
                 signal.set_wakeup_fd(-1)
                 for each in (woken, wake):
                     os.close(each)
+                _become(request)
+                self._tell({"key": request.key, "pid": os.getpid()})  # now signals reach it, and the guardian finds it
                 self.connection.close()
                 return request
             self.children[pid] = request.key
-            self._tell({"key": request.key, "pid": pid})
 
     def _reap(self) -> None:
         for pid in list(self.children):
@@ -313,6 +320,7 @@ class _Server:
 def _be_zygote(descriptor: int, idle_seconds: float, leashed_to: int | None = None) -> None:
     """This process's rest: a zygote's. It never returns."""
     try:
+        _forget_exit_handlers()
         if leashed_to is not None:
             leash.die_with_parent(leashed_to)
             os.setsid()
@@ -324,31 +332,43 @@ def _be_zygote(descriptor: int, idle_seconds: float, leashed_to: int | None = No
         gc.collect()
         gc.freeze()  # pages with what was imported are not written to, so they stay shared
         request = _Server(Connection(descriptor), idle_seconds).serve()
-        code = _run(request)
+        code = _run(request.module)
     except BaseException:
         traceback.print_exc()
         code = 1
     _leave(code)
 
 
-def _run(request: _Request) -> int:
-    """Becomes the process that was asked for; its exit code."""
+def _forget_exit_handlers() -> None:
+    """What was to be done at the end of the process so far is not for this one and its copies to do."""
+    atexit._clear()
+    for each in list(weakref.finalize._registry):  # type: ignore[attr-defined]
+        each.atexit = False
+    weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]  # later ones register anew
+
+
+def _become(request: _Request) -> None:
+    """Gives this process all that distinguishes the one that was asked for, but for its code."""
     os.setsid()
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)) or number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     leash.go_first()
     if request.folder is not None:
         os.chdir(request.folder)
     _set_environment(request.environment, request.first)
     _redirect(request.output, request.errors)
-    atexit._clear()  # what the zygote was to do at its end
     tempfile.tempdir = None  # TMPDIR may be another
     sys.argv = [request.module, *request.arguments]
     command = [sys.executable, "-P", "-m", request.module, *request.arguments]
     _overwrite("arg", b"\0".join(map(os.fsencode, command)) + b"\0")
+
+
+def _run(module: str) -> int:
+    """Runs the module as `python -m` does; its exit code."""
     try:
-        runpy.run_module(request.module, run_name="__main__", alter_sys=True)
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as ended:
         if ended.code is None or isinstance(ended.code, int):
             return ended.code or 0
