@@ -37,10 +37,10 @@ import yaml
 
 from benchmarks.report import RESULTS, interval, write
 from benchmarks.survival_faults import FAULTS, LADDER, Scene, Struck
+from benchmarks.tracking_server import TrackingServer, why_not
 from pipeline.errors import EXIT_HEALTHY, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED
 from pipeline.processes.guardian import processes_of
 from pipeline.tracking.store import Store
-from tests.end_to_end.server import TrackingServer, why_not
 
 SETTINGS = """
 experiment: {name: survival}

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.tracking_server import TrackingServer
 from pipeline.processes.guardian import processes_of
-from tests.end_to_end.server import TrackingServer
 
 LADDER = (sys.executable, "-W", "ignore", "-m", "pipeline")
 
@@ -87,7 +87,7 @@ def worker_killed(scene: Scene) -> Struck:
     found = _trainers(scene.root)
     for each in found:
         with contextlib.suppress(psutil.Error):
-            if "spawn_main" in " ".join(each.cmdline()):
+            if each.name().startswith("worker"):
                 each.kill()
                 return Struck.TRAINER
     return Struck.NOBODY

@@ -95,7 +95,7 @@ class SpoolWriter:
         self._file = spool.path.open("ab", buffering=0)  # what could not be written is not kept to be tried again
         reports, self._end = spool.read(0)
         self._file.truncate(self._end)  # half a line, if the power failed while it was written
-        spooled = reports[-1].step if reports else None
+        spooled = max((each.step for each in reports), default=None)
         self._last_step = max((each for each in (reported_step, spooled) if each is not None), default=None)
 
     def write(self, metrics: Mapping[str, float], step: int) -> bool:
@@ -109,6 +109,19 @@ class SpoolWriter:
         if self._last_step is not None and step <= self._last_step:
             self.sign_of_life()
             return False
+        self._add(metrics, step)
+        self._last_step = step
+        return True
+
+    def write_late(self, metrics: Mapping[str, float], step: int) -> None:
+        """Adds metrics of a step of which, or after which, others have been reported already.
+
+        Raises:
+            OSError: as above.
+        """
+        self._add(metrics, step)
+
+    def _add(self, metrics: Mapping[str, float], step: int) -> None:
         now = int(time.time() * 1000)
         line = json.dumps({"time": now, "step": step, "metrics": finite(metrics)}).encode() + b"\n"
         try:
@@ -119,8 +132,7 @@ class SpoolWriter:
         except OSError:
             self._file.truncate(self._end)
             raise
-        self._last_step, self._end = step, self._end + len(line)
-        return True
+        self._end += len(line)
 
     def sign_of_life(self) -> None:
         """There is nothing to report, but whoever watches shall know that somebody is at work."""

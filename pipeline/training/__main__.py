@@ -47,10 +47,12 @@ def main() -> int:
     attempt = AttemptFile.read(os.environ[ATTEMPT_VARIABLE])
     metrics = SpoolWriter(Spool(attempt.where.path), attempt.reported_step)  # whoever watches delivers them
     try:
+        from pipeline.training.baseline import Baseline
         from pipeline.training.trainer import run_attempt  # takes seconds, unless a zygote has done it
 
+        baseline = Baseline(attempt.config, attempt.random_score)  # before the workers, whose pipes it must not have
         beside = start_beside(attempt.config.training)
-        if not run_attempt(attempt, metrics.write, beside):
+        if not run_attempt(attempt, metrics.write, metrics.write_late, beside, baseline):
             return EXIT_INTERRUPTED
         if attempt.config.tracking.publish:
             from pipeline.training.publish import publish  # takes seconds to load, and is needed only at the end

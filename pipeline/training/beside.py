@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import TrainingSection
-from pipeline.processes.leash import die_with_parent
+from pipeline.processes.leash import call_itself, die_with_parent
 
 if TYPE_CHECKING:
     from pipeline.training.worker import Part
@@ -101,6 +101,7 @@ class Beside:
 
 def _serve(owner: int, connection: Connection, inherited: Sequence[Connection]) -> None:
     """A worker's process: answers until the other end is closed. It dies with its owner, whatever it is doing."""
+    call_itself(multiprocessing.current_process().name)
     for each in inherited:
         each.close()
     for number in _FOR_THE_TRAINER:

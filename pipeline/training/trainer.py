@@ -28,13 +28,13 @@ from pipeline.attempt.checkpoint_files import fingerprint
 from pipeline.attempt.file import AttemptFile, Carry, PendingFault, WarmStart
 from pipeline.attempt.folder import AttemptFolder
 from pipeline.config import ExperimentConfig
-from pipeline.environments.vector import random_episodes
 from pipeline.health.metrics import explained_variance
 from pipeline.policy.build import build_policy
 from pipeline.training.advantage import generalised_advantage
+from pipeline.training.baseline import Baseline
 from pipeline.training.beside import Beside
 from pipeline.training.checkpoint import prune, read_or_older, select_experts, write_checkpoint
-from pipeline.training.measure import bootstrap_mean, episode_metrics, main_phase, rollout_metrics, routing_by_situation
+from pipeline.training.measure import episode_metrics, main_phase, rollout_metrics, routing_by_situation
 from pipeline.training.numerics import LastGoodState, RewardNormaliser
 from pipeline.training.player import observation_spec
 from pipeline.training.ppo import PPO
@@ -87,6 +87,7 @@ class Trainer:
         self.scores: deque[float] = deque(maxlen=training.score_window)
         self.best_score: float | None = None
         self.faults: list[PendingFault] = []
+        self.after_update: Callable[[], None] = lambda: None
         self._updates_here = 0
         self._reporting = 0.0
         self._best_saved = -1e30  # finite, as all of a checkpoint must be
@@ -121,6 +122,7 @@ class Trainer:
             self._updates_here += 1
             seconds = {"collect": collected - started, "update": time.perf_counter() - collected}
             self._report(played, measured | learnt, seconds)
+            self.after_update()
             if self.finished >= checkpoint_due:
                 self.save()
                 checkpoint_due = self._next_checkpoint()
@@ -337,16 +339,14 @@ def choose_device(config: ExperimentConfig) -> torch.device:
     return torch.device(name)
 
 
-def measure_random(config: ExperimentConfig) -> dict[str, float]:
-    """Score of a uniformly random policy under this experiment's step cap: mean and 95 % interval, as metrics."""
-    episodes = random_episodes(config.environment, config.environment.random_episodes, config.training.seed)
-    scores = np.array([episode.score for episode in episodes])
-    low, high = bootstrap_mean(scores)
-    return {"random/score": float(scores.mean()), "random/score_low": low, "random/score_high": high}
+def run_attempt(attempt: AttemptFile, report: Log, report_late: Log, beside: list[Beside], baseline: Baseline) -> bool:
+    """Trains as an attempt's file says; False if it was asked to stop (SIGTERM, SIGINT) before the end.
 
-
-def run_attempt(attempt: AttemptFile, report: Log, beside: list[Beside] | None = None) -> bool:
-    """Trains as an attempt's file says; False if it was asked to stop (SIGTERM, SIGINT) before the end."""
+    Args:
+        report: called with the metrics of each update, and environment steps.
+        report_late: the same for metrics that belong to steps of which others have been reported already.
+        baseline: its result belongs to the steps at which the attempt begins.
+    """
     trainer = Trainer(attempt.config, Path(attempt.folder), report, attempt.number, beside)
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: trainer.stop())
@@ -354,9 +354,19 @@ def run_attempt(attempt: AttemptFile, report: Log, beside: list[Beside] | None =
     start = attempt.resume_from or attempt.warm_start
     if start is not None:
         trainer.start_from(start)
-    baseline = attempt.random_score or measure_random(attempt.config)
-    report(baseline, trainer.steps)
+    began = trainer.steps
+
+    def report_baseline(*, wait: bool = False) -> None:
+        if (found := baseline.result(wait=wait)) is not None:
+            report_late(found, began)
+
+    trainer.after_update = report_baseline
     try:
-        return trainer.train()
+        report_baseline()
+        done = trainer.train()
+        if done:
+            report_baseline(wait=True)
+        return done
     finally:
+        baseline.close()
         trainer.close()

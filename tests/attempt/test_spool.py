@@ -72,3 +72,17 @@ def test_lost_mark_delivers_everything_once_more(tmp_path: Path) -> None:
 def test_what_the_store_has_is_not_reported_again_even_if_the_spool_is_lost(tmp_path: Path) -> None:
     writer = SpoolWriter(Spool(tmp_path), reported_step=128)
     assert not writer.write({"x": 1.0}, 128) and writer.write({"x": 1.0}, 192)
+
+
+def test_late_metrics_neither_wait_for_their_step_nor_hide_others(tmp_path: Path) -> None:
+    """The random baseline belongs to the first step, and is there when others have been reported."""
+    spool = Spool(tmp_path)
+    writer = SpoolWriter(spool)
+    assert writer.write({"x": 1.0}, 64) and writer.write({"x": 2.0}, 128)
+    writer.write_late({"random/score": 3.0}, 0)
+    assert writer.write({"x": 3.0}, 192)
+    assert steps(spool.read(0)[0]) == [64, 128, 0, 192]
+    continued = SpoolWriter(Spool(tmp_path))
+    assert not continued.write({"x": 3.0}, 192) and continued.write({"x": 4.0}, 256)
+    writer.write_late({"random/score": 3.0}, 0)  # the last line
+    assert not SpoolWriter(Spool(tmp_path)).write({"x": 4.0}, 256)

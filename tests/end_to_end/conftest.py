@@ -21,6 +21,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from benchmarks.tracking_server import TrackingServer, why_not
 from fallbacks.ladder import End
 from pipeline.cli import main
 from pipeline.commands.run import callbacks_for
@@ -28,8 +29,8 @@ from pipeline.experiment.orchestrator import Orchestrator
 from pipeline.experiment_file import load_experiment
 from pipeline.tracking.store import Store, default_uri
 from tests.conftest import SMALL
+from tests.end_to_end import forked
 from tests.end_to_end.here import HereLauncher
-from tests.end_to_end.server import TrackingServer, why_not
 
 pytest.register_assert_rewrite("tests.end_to_end.study")  # it asserts for others, who want to read what was compared
 
@@ -103,6 +104,12 @@ class Experiment:
     def run(self, timeout: float = 200, **environment: str) -> subprocess.CompletedProcess[str]:
         return self._complete(self.command, timeout, environment)
 
+    def run_as_a_person(self, timeout: float = 200) -> subprocess.CompletedProcess[str]:
+        """A process that has imported nothing."""
+        return subprocess.run(
+            self.command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=timeout
+        )
+
     def run_here(self) -> End:
         """In this process, trainer and all."""
         config = load_experiment(self.file, [f"tracking.root={self.root}"])
@@ -141,31 +148,29 @@ class Experiment:
     def _complete(
         self, command: list[str], timeout: float, environment: dict[str, str]
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command,
-            cwd=self.folder,
-            env=self.environment | environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+        return forked.complete(command, cwd=self.folder, env=self.environment | environment, timeout=timeout)
 
     def ladder(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Any other command."""
-        return subprocess.run(
-            [sys.executable, "-m", "pipeline", *words],
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=100,
-        )
+        return self._complete([sys.executable, "-m", "pipeline", *words], 100, {})
 
-    def start(self, command: list[str] | None = None, **options: Any) -> subprocess.Popen[str]:
-        usual = {"cwd": self.folder, "env": self.environment, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        process = subprocess.Popen(command or self.command, **{"text": True, **usual, **options})
+    def start(
+        self,
+        command: list[str] | None = None,
+        env: dict[str, str] | None = None,
+        stderr: int = subprocess.STDOUT,
+        **options: Any,
+    ) -> subprocess.Popen[str]:
+        """Forked; with further options of `subprocess.Popen`, a process that has imported nothing."""
+        command, env = command or self.command, env or self.environment
+        process: Any
+        if options:
+            usual = {"stdout": subprocess.PIPE, "stderr": stderr, "text": True}
+            process = subprocess.Popen(command, cwd=self.folder, env=env, **{**usual, **options})
+        else:
+            process = forked.start(command, cwd=self.folder, env=env, stderr=stderr)
         self.orchestrators.append(process)
-        return process
+        return process  # type: ignore[no-any-return]
 
     # What it left behind
 
@@ -206,8 +211,7 @@ class Experiment:
 
     def worker(self) -> psutil.Process:
         """The process that a trainer with two workers has beside its own."""
-        trainers = self.trainers()
-        (found,) = (each for each in trainers if each.ppid() in {other.pid for other in trainers})
+        (found,) = (each for each in self.trainers() if each.name().startswith("worker"))
         return found
 
     def wait_for_updates(self, count: int, process: subprocess.Popen[str], seconds: float = 120) -> None:

@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from benchmarks.synthetic import EXPLODES, SPACE
 from pipeline.tuning.study import with_driver
 from pipeline.tuning.trials import superseded
+from tests.end_to_end import forked
 from tests.end_to_end.conftest import REPOSITORY, nested, own_environment
 
 STATUSES = {"COMPLETE": {"FINISHED"}, "PRUNED": {"FAILED", "KILLED"}, "FAIL": {"FAILED", "KILLED"}}
@@ -70,24 +71,10 @@ class Study:
         return {**own_environment(), "PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "ignore"}
 
     def run(self, *words: str, timeout: float = 150) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*words),
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+        return forked.complete(self.command(*words), cwd=self.folder, env=self.environment, timeout=timeout)
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            self.command(*words),
-            cwd=self.folder,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        return forked.start(self.command(*words), cwd=self.folder, env=self.environment)  # type: ignore[return-value]
 
     # What it left behind
 

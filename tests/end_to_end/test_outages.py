@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.tracking_server import TrackingServer
 from pipeline.attempt.spool import Spool
 from tests.end_to_end.conftest import LIGHT, Experiment, evidence
-from tests.end_to_end.server import TrackingServer
 from tests.end_to_end.test_resume import LONG, left_running, whole
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import psutil
 import pytest
 from mlflow.entities import Run
-from pipeline.experiment import recovery
 
 from pipeline.config import ExperimentConfig
+from pipeline.experiment import recovery
 from pipeline.experiment.past import read_config
 from pipeline.tracking.store import Store, default_uri
 from tests.end_to_end.conftest import LIGHT, ON_BOTH, Experiment, evidence

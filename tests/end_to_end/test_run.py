@@ -30,7 +30,7 @@ def test_each_rung_ends_healthy(rung: str, experiment: Any) -> None:
     """V3 as a person starts it; the others without the processes, which are the same."""
     made = experiment(ladder__rungs=[rung])
     if rung == "v3":
-        result = made.run()
+        result = made.run_as_a_person()
         assert result.returncode == 0, result.stdout + result.stderr
         assert "Traceback" not in result.stdout + result.stderr
         # Nothing outside of the root, and nobody left.

@@ -15,6 +15,7 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
+from benchmarks.postgres import PASSWORD, binaries, cluster
 from pipeline.cli import main
 from pipeline.experiment_file import load_experiment
 from pipeline.tuning.trials import HEALTH, superseded
@@ -22,7 +23,6 @@ from tests.conftest import SMALL
 from tests.end_to_end.conftest import REPOSITORY, own_environment
 from tests.end_to_end.study import Study, assert_both_sides_agree, assert_nothing_lost_or_doubled
 from tests.end_to_end.test_terminal import on_a_terminal
-from tests.postgres import PASSWORD, binaries, cluster
 
 # One worker for the tests that share a study.
 pytestmark = pytest.mark.xdist_group("tune")

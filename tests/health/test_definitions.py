@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pipeline.health.definitions import DEFINITIONS, definition
 from pipeline.health.rule_sets import BANDS, RULE_SETS
-from pipeline.training.trainer import Trainer, measure_random
+from pipeline.training.baseline import measure_random
+from pipeline.training.trainer import Trainer
 from tests.conftest import small_config
 
 

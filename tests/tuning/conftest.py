@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgres import binaries, cluster
+from benchmarks.postgres import binaries, cluster
 
 
 @pytest.fixture(scope="session")

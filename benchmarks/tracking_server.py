@@ -15,7 +15,7 @@ import urllib.request
 from importlib.util import find_spec
 from pathlib import Path
 
-from tests.postgres import Cluster, binaries
+from benchmarks.postgres import Cluster, binaries
 
 
 def why_not() -> str | None:

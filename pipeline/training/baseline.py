@@ -1,0 +1,94 @@
+"""The random baseline: what a uniformly random policy scores under the same step cap, played beside the training."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import ExperimentConfig
+from pipeline.environments.vector import random_episodes
+from pipeline.processes.leash import call_itself, die_with_parent
+from pipeline.training.measure import bootstrap_mean
+
+log = logging.getLogger("trainer")
+
+
+def measure_random(config: ExperimentConfig) -> dict[str, float]:
+    """Score of a uniformly random policy under this experiment's step cap: mean and 95 % interval, as metrics."""
+    episodes = random_episodes(config.environment, config.environment.random_episodes, config.training.seed)
+    scores = np.array([episode.score for episode in episodes])
+    low, high = bootstrap_mean(scores)
+    return {"random/score": float(scores.mean()), "random/score_low": low, "random/score_high": high}
+
+
+class Baseline:
+    """The baseline of a training that has just begun.
+
+    A forked process plays it, at the lowest priority. Where this process has threads, which a fork would lose, it is
+    played here, before the constructor returns.
+
+    Args:
+        known: the result, if an earlier attempt has measured it.
+    """
+
+    def __init__(self, config: ExperimentConfig, known: dict[str, float] | None) -> None:
+        self._result = known
+        self._process: multiprocessing.process.BaseProcess | None = None
+        if known is not None:
+            return
+        if threading.active_count() > 1:
+            self._result = measure_random(config)
+            return
+        context = multiprocessing.get_context("fork")
+        self._connection, theirs = context.Pipe(duplex=False)
+        self._process = context.Process(
+            target=_play, args=(os.getpid(), theirs, self._connection, config), name="random baseline", daemon=True
+        )
+        self._process.start()
+        theirs.close()
+
+    def result(self, *, wait: bool = False) -> dict[str, float] | None:
+        """The metrics, once; None while they are not there, and after they have been returned.
+
+        Where the process has died, there are none, and the log says so: a training does without.
+
+        Args:
+            wait: return only when they are there.
+        """
+        if self._process is not None and (wait or self._connection.poll()):
+            try:
+                self._result = self._connection.recv()
+            except EOFError:
+                self._process.join()
+                log.warning("the random baseline could not be played, exit code %s", self._process.exitcode)
+            self.close()
+        result, self._result = self._result, None
+        return result
+
+    def close(self) -> None:
+        """Ends the process, whether it is done or not."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._connection.close()
+            self._process = None
+
+
+def _play(owner: int, connection: Connection, inherited: Connection, config: ExperimentConfig) -> Any:
+    """The process: it dies with its owner, and leaves signals to the whole group to it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    inherited.close()
+    call_itself("random baseline")
+    die_with_parent(owner)
+    os.nice(19)
+    with contextlib.suppress(BrokenPipeError):
+        connection.send(measure_random(config))
