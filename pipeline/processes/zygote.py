@@ -1,16 +1,15 @@
-"""A process that has imported modules once, and forks copies of itself that run them.
+"""The zygote: a process that has imported modules once, and forks processes that run them.
 
-To import torch takes seconds; to fork a process that has it takes milliseconds. So a launcher keeps a zygote beside it:
+Importing torch takes seconds. Forking a process that has imported it takes milliseconds. So a launcher keeps a zygote:
 
     orchestrator ──socket──▶ zygote (one thread, modules imported) ──fork──▶ trainer, trainer, …
 
-What a process started by `exec` has, a forked one has too: a session and process group of its own, its environment
-(also as `/proc/PID/environ` shows it, by which the guardian finds it), its working folder, its command line in `ps`,
-its log, and the leash: it is killed when the zygote dies, and the zygote when its orchestrator dies. The zygote ends by
-itself when its orchestrator closes the socket, or when nobody has asked it for anything for a while and none of its
-processes is left.
+A forked process has all that one started by `exec` has: a session and process group of its own, its environment (also
+in `/proc/PID/environ`, where the guardian looks for it), its working folder, its command line in `ps`, its log, and the
+leash. It is killed when the zygote dies, and the zygote when its orchestrator dies. The zygote ends by itself when its
+orchestrator closes the socket, or when it has had no process and no request for a while.
 
-As a program: `python -P -m pipeline.processes.zygote FD IDLE_SECONDS MODULE …`.
+The program is `python -P -m pipeline.processes.zygote FD IDLE_SECONDS MODULE …`.
 """
 
 from __future__ import annotations
@@ -43,10 +42,10 @@ from typing import Any
 from pipeline.processes import leash
 
 IDLE_SECONDS = 120.0
-"""Without a process and without a request for so long, a zygote ends. Its memory is shared with its processes, so it is
-only then that it costs any."""
+"""A zygote without a process ends after so long without a request. It shares its memory with its processes, so it costs
+memory only when it has none."""
 _ROOM = "LADDER_ROOM"
-"""Room in the environment that the kernel shows, for what a forked process is told later."""
+"""A variable that makes room in a zygote's environment, where the kernel shows that of a forked process later."""
 _ROOM_BYTES = 8192
 _KILLED = -signal.SIGKILL
 _FAILED = 1 << 8
@@ -54,7 +53,7 @@ _FAILED = 1 << 8
 
 
 class Forked:
-    """A process that a zygote has forked, or is about to fork; the methods are those of `subprocess.Popen`."""
+    """A process that a zygote has forked or will fork. The methods are those of `subprocess.Popen`."""
 
     def __init__(self, zygote: Zygote, key: int) -> None:
         self._zygote, self._key = zygote, key
@@ -63,10 +62,10 @@ class Forked:
 
     @property
     def pid(self) -> int:
-        """Its process id. Waits until it is forked, which may be while the zygote still imports.
+        """The process id. Waits for the fork, and so for the zygote's imports.
 
         Raises:
-            ProcessLookupError: it could not be forked, or the zygote has ended before.
+            ProcessLookupError: it could not be forked, or the zygote ended before.
         """
         while self._pid is None and self.returncode is None:
             self._zygote.hear(None)
@@ -75,7 +74,7 @@ class Forked:
         return self._pid
 
     def was_forked(self, within: float) -> bool:
-        """Whether it has been forked, at the latest after so many seconds."""
+        """Returns whether it has been forked; waits for that at most so many seconds."""
         until = time.monotonic() + within
         while self._pid is None and self.returncode is None and (left := until - time.monotonic()) > 0:
             self._zygote.hear(left)
@@ -86,7 +85,7 @@ class Forked:
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Its exit code; negative: killed by that signal. Raises subprocess.TimeoutExpired."""
+        """Returns the exit code (negative: killed by that signal). Raises subprocess.TimeoutExpired."""
         until = None if timeout is None else time.monotonic() + timeout
         while self.returncode is None:
             self._zygote.hear(None if until is None else max(0.0, until - time.monotonic()))
@@ -106,12 +105,13 @@ class Forked:
 
 
 class Zygote:
-    """This process's end of a zygote.
+    """A zygote, seen from the process that makes it.
 
-    The thread that makes it must outlive it: the kernel ties the leash to that thread.
+    The thread that makes it must outlive it, because the kernel ties the leash to that thread.
 
     Args:
-        modules: imported once, before the first process is forked.
+        modules: what it imports before it forks the first process.
+        idle_seconds: how long it lives without a process and without a request.
     """
 
     def __init__(self, modules: Sequence[str], idle_seconds: float = IDLE_SECONDS) -> None:
@@ -153,7 +153,7 @@ class Zygote:
 
     @property
     def alive(self) -> bool:
-        """Whether it can fork, as far as is known."""
+        """Whether it has not ended, as far as it has said."""
         self.hear(0)
         return not self._connection.closed
 
@@ -168,14 +168,14 @@ class Zygote:
         folder: Path | None = None,
         first: str | None = None,
     ) -> Forked:
-        """Forks a process that runs `python -m MODULE ARGUMENTS`; returns at once.
+        """Has it fork a process that runs `python -m MODULE ARGUMENTS`. Returns at once.
 
         Args:
-            environment: the whole of it.
-            output: the file to which what it prints is added.
-            errors: the same for standard error; default: the same file.
+            environment: the whole environment.
+            output: the file to which standard output is added.
+            errors: the file to which standard error is added; default: `output`.
             folder: the working folder; default: the zygote's.
-            first: the variable that must be seen in `/proc/PID/environ`, however little room there is.
+            first: the variable that `/proc/PID/environ` shows, however little room there is.
 
         Raises:
             BrokenPipeError: the zygote has ended.
@@ -201,7 +201,7 @@ class Zygote:
         return forked
 
     def hear(self, seconds: float | None) -> None:
-        """Takes all the news that there is; where there is none, waits for it so long (None: until there is some)."""
+        """Takes all the news that has arrived. Without any, waits at most so long for some (None: for ever)."""
         with self._lock:
             try:
                 while not self._connection.closed and self._connection.poll(seconds):
@@ -217,7 +217,7 @@ class Zygote:
             self._forked.pop(news["key"]).returncode = os.waitstatus_to_exitcode(news["status"])
 
     def _end(self) -> None:
-        """It has ended; its processes with it, as they were leashed to it."""
+        """Notes that the zygote has ended. The leash has ended its processes with it."""
         self._connection.close()
         for forked in self._forked.values():
             forked.returncode = _KILLED
@@ -228,7 +228,7 @@ class Zygote:
                 os.waitpid(self._pid, 0)
 
     def close(self) -> None:
-        """Ends it, and with it all its processes. What had ended before keeps its exit code."""
+        """Kills it and all its processes. A process that has ended before keeps its exit code."""
         while not self._connection.closed:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
@@ -236,12 +236,12 @@ class Zygote:
 
 
 def _can_fork_itself(modules: Sequence[str]) -> bool:
-    """Whether this process has imported the modules itself, and runs no thread that a fork would lose."""
+    """Returns whether this process has imported the modules, and runs no thread that a fork would lose."""
     return all(module in sys.modules for module in modules) and threading.active_count() == 1
 
 
 def _environment() -> dict[str, str]:
-    """Variables with which a zygote is started: one thread, and room for what its processes will be told."""
+    """Returns the variables with which a zygote starts: one thread, and room for the environments that follow."""
     return {"OPENBLAS_NUM_THREADS": "1", _ROOM: "x" * _ROOM_BYTES}
 
 
@@ -265,10 +265,10 @@ class _Server:
     connection: Connection
     idle_seconds: float
     children: dict[int, int] = field(default_factory=dict)
-    """Process id → key."""
+    """The keys of the requests, by process id."""
 
     def serve(self) -> _Request:
-        """Forks a process for each request. Returns in each of those, with its request; the zygote itself ends."""
+        """Forks a process for each request. Returns only in these processes, with the request."""
         woken, wake = os.pipe()
         os.set_blocking(wake, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -290,7 +290,7 @@ class _Server:
                 os._exit(0)
             try:
                 pid = os.fork()
-            except OSError:  # no more memory, or too many processes; those that run are not to suffer
+            except OSError:  # no memory, or too many processes; others run on
                 self._tell({"key": request.key, "status": _FAILED})
                 continue
             if pid == 0:
@@ -318,13 +318,13 @@ class _Server:
 
 
 def _be_zygote(descriptor: int, idle_seconds: float, leashed_to: int | None = None) -> None:
-    """This process's rest: a zygote's. It never returns."""
+    """Makes this process a zygote for the rest of its life. Never returns."""
     try:
         _forget_exit_handlers()
         if leashed_to is not None:
             leash.die_with_parent(leashed_to)
             os.setsid()
-            # The rest is this process's no more, such as the lock that its orchestrator holds on a file.
+            # The maker's files are closed, such as the one on which it holds a lock.
             os.closerange(3, descriptor)
             os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -340,7 +340,7 @@ def _be_zygote(descriptor: int, idle_seconds: float, leashed_to: int | None = No
 
 
 def _forget_exit_handlers() -> None:
-    """What was to be done at the end of the process so far is not for this one and its copies to do."""
+    """Cancels what the process was to do at its exit. A zygote and its processes must not do it."""
     atexit._clear()
     for each in list(weakref.finalize._registry):  # type: ignore[attr-defined]
         each.atexit = False
@@ -348,7 +348,7 @@ def _forget_exit_handlers() -> None:
 
 
 def _become(request: _Request) -> None:
-    """Gives this process all that distinguishes the one that was asked for, but for its code."""
+    """Makes this process the one that was asked for: all but its code."""
     os.setsid()
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)) or number in (signal.SIGTERM, signal.SIGHUP):
@@ -366,7 +366,7 @@ def _become(request: _Request) -> None:
 
 
 def _run(module: str) -> int:
-    """Runs the module as `python -m` does; its exit code."""
+    """Runs the module as `python -m` does. Returns the exit code."""
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as ended:
@@ -381,7 +381,7 @@ def _run(module: str) -> int:
 
 
 def _leave(code: int) -> None:
-    """Ends the process as Python would, without what stands on the stack of a process that has forked itself."""
+    """Ends the process as Python does, without unwinding the stack, which may be the maker's."""
     with contextlib.suppress(BaseException):
         threading._shutdown()  # type: ignore[attr-defined]
     with contextlib.suppress(BaseException):
@@ -393,7 +393,7 @@ def _leave(code: int) -> None:
 
 
 def _redirect(output: str, errors: str | None) -> None:
-    """Nothing to read; what is printed goes to the files."""
+    """Leads standard input to /dev/null, standard output and error to the files."""
     nothing = os.open(os.devnull, os.O_RDONLY)
     out = os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     err = out if errors is None else os.open(errors, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
@@ -410,17 +410,17 @@ def _redirect(output: str, errors: str | None) -> None:
 
 
 def _set_environment(environment: Mapping[str, str], first: str | None) -> None:
-    """The whole environment, for this process and for those that look at it from outside."""
-    os.environ.clear()  # so that nothing of the C library points to the block that is overwritten
+    """Replaces the environment, for this process and for those that look at it from outside."""
+    os.environ.clear()  # now the C library has no pointer to the block that is overwritten
     os.environ.update(environment)
     names = sorted(environment, key=lambda name: name != first)
     _overwrite("env", b"".join(os.fsencode(f"{name}={environment[name]}") + b"\0" for name in names))
 
 
 def _overwrite(what: str, content: bytes) -> None:
-    """Puts content, cut to the room that there is, where the kernel looks for a process's arguments or environment.
+    """Writes content to where the kernel looks for a process's arguments or environment, cut to the room there.
 
-    proc(5): fields 48 – 51 of `/proc/PID/stat` are arg_start, arg_end, env_start and env_end.
+    Fields 48 – 51 of `/proc/PID/stat` are arg_start, arg_end, env_start and env_end: proc(5).
     """
     with contextlib.suppress(OSError, ValueError, IndexError):
         fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
