@@ -1,1 +1,1 @@
-"""Where a trainer runs: one file per place."""
+"""Launchers start trainers: one file for each kind of place."""

@@ -1,4 +1,4 @@
-"""What an orchestrator needs of a place where trainers run. Another engine (Slurm, Ray) is another such file."""
+"""The interface of a launcher. Another engine (Slurm, Ray) is another file that implements it."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ class Job(Protocol):
     """A running trainer."""
 
     log: Path
-    """Everything that it prints."""
+    """The file with everything that it prints."""
 
     def wait(self, seconds: float) -> Exit | None:
-        """How it ended, or None if it still runs after so many seconds. The same again once it has ended."""
+        """Returns how it ended, or None if it still runs after so many seconds. Returns the same when asked again."""
 
     def terminate(self) -> None:
-        """Asks it to end in good order (SIGTERM), and returns at once."""
+        """Asks it to end in order (SIGTERM). Returns at once."""
 
     def kill(self) -> None:
-        """Ends it and all that it has started, and returns when they are gone."""
+        """Kills it and all that it has started. Returns when they are gone."""
 
 
 class Launcher(Protocol):
     """Starts trainers."""
 
     def warm_up(self) -> None:
-        """May be called before the first launch of the project's own trainer, so that it starts sooner."""
+        """Prepares the launch of the project's own trainer, so that it starts sooner. The call is optional."""
 
     def launch(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> Job:
-        """Starts a command (a list of words, no shell) with these variables added; logs go to the folder.
+        """Starts a command (a list of words, no shell) with these variables added. Its log is in the folder.
 
         Raises:
             OSError: it cannot be started.
         """
 
     def end_remains(self, attempt: Path) -> int:
-        """Ends what still runs here of the attempt with this file, whose orchestrator is gone; returns how many."""
+        """Ends what still runs here of the attempt with this file, whose orchestrator is gone. Returns how many."""
 
     def close(self) -> None:
-        """Nothing more will be launched; what was kept for that is let go."""
+        """Ends all that it has started. A later launch starts anew."""

@@ -12,10 +12,10 @@ from typing import Any
 from pipeline.attempt.file import EXIT_DISK_FULL, EXIT_KILLED, EXIT_OUT_OF_MEMORY
 
 LOG_LIMIT = 2**20
-"""Bytes of a trainer's log that are kept in the store; the whole of it stays in the attempt's folder."""
+"""The bytes of a trainer's log that the store keeps. The attempt's folder keeps the whole log."""
 _DISK_FULL = ("No space left on device", "Disk quota exceeded")
 _NO_ROOM = 2**16
-"""Bytes."""
+"""The free bytes below which a disk counts as full."""
 
 
 @dataclass(frozen=True)
@@ -23,20 +23,20 @@ class Exit:
     """The end of a process."""
 
     code: int
-    """Its exit code; negative: killed by that signal."""
+    """The exit code; negative: killed by that signal."""
     log_tail: tuple[str, ...] = ()
-    """The last lines that it printed."""
+    """The last lines of the log."""
     killed_for_memory: bool = False
-    """The kernel has killed it for want of memory."""
+    """Whether the kernel has killed it because memory ran out."""
     disk_full: bool = False
-    """It could not write a file for want of room."""
+    """Whether it could not write a file because the disk was full."""
 
     @classmethod
     def of(cls, code: int, log: Path, kernel_kills: int) -> Exit:
-        """Reads the log of a process that has ended.
+        """Returns the end of a process, with what its log says.
 
         Args:
-            kernel_kills: how far :func:`kernel_kills` has risen while it ran.
+            kernel_kills: by how much :func:`kernel_kills` has risen while it ran.
         """
         tail = tuple(tail_of(log))
         return cls(
@@ -64,13 +64,13 @@ class Exit:
 
 
 def _ran_into_full_disk(code: int, log: Path, tail: tuple[str, ...]) -> bool:
-    """A trainer says so by its exit code (errno's ENOSPC) or in its last words; or there is no room for these."""
+    """Returns whether the exit code (errno's ENOSPC) or the last words say so, or the disk has no room for words."""
     said = any(words in line for line in tail[-3:] for words in _DISK_FULL)
     return code == EXIT_DISK_FULL or (code != 0 and (said or shutil.disk_usage(log.parent).free < _NO_ROOM))
 
 
 def kernel_kills() -> int:
-    """Rises when the kernel kills a process for want of memory, in this process's cgroup or on the whole machine."""
+    """Returns how many processes the kernel has killed for memory, in this process's cgroup and on the machine."""
     counts = [_counter(Path("/proc/vmstat"), "oom_kill")]
     for line in _lines(Path("/proc/self/cgroup")):
         _, controllers, path = line.split(":", 2)
@@ -94,16 +94,17 @@ def _lines(path: Path) -> list[str]:
 
 
 def signal_name(number: int) -> str:
+    """Returns the name of a signal, such as SIGKILL."""
     return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
 
 
 def tail_of(log: Path, lines: int = 20, size: int = 8192) -> list[str]:
-    """The last lines of a log that may be long."""
+    """Returns the last lines of a log that may be long."""
     return end_of(log, size).splitlines()[-lines:]
 
 
 def end_of(log: Path, size: int = LOG_LIMIT) -> str:
-    """The last bytes of a log, as text."""
+    """Returns the last bytes of a log, as text."""
     with contextlib.suppress(OSError), log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - size))
         return file.read().decode(errors="replace")

@@ -14,13 +14,13 @@ _ASK = "import sys, torch; print(torch.__version__); sys.exit(not torch.cuda.is_
 
 
 def require_device(configs: Iterable[ExperimentConfig], *, begun: bool = False) -> None:
-    """Nothing happens where each rung's `training.device` is there, or the trainer is a person's own.
+    """Refuses experiments that ask for a GPU where there is none. A user's own trainer may ask for anything.
 
-    torch is asked in a process of its own, as this one must not load it, and only where a GPU is asked for.
-    `begun`: they are to go on as they began.
+    Another process asks torch, because this one must not load it, and only if an experiment asks for a GPU.
+    `begun`: the experiments are continued.
 
     Raises:
-        BadInput: a GPU is asked for, and torch finds none; with what it says of that.
+        BadInput: an experiment asks for a GPU, and torch finds none. The message says what torch says.
     """
     rungs = [rung for config in configs for rung in (config, *Ladder(config).configs)]
     if not any(rung.training.device == "cuda" and rung.trainer.command is None for rung in rungs):

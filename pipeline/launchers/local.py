@@ -1,4 +1,4 @@
-"""Trainers as processes of this machine, each in a process group of its own."""
+"""The launcher of this machine: each trainer is a process in a group of its own."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from pipeline.processes.zygote import Forked, Zygote
 
 GUARDIAN = Path(guardian.__file__)
 PRELOADED = ("pipeline.training.trainer", "pipeline.training.worker")
-"""What a zygote imports. A trainer is forked from it if its command is `python -P -m pipeline.training`."""
+"""The modules that the zygote imports. It forks each trainer with the command `python -P -m pipeline.training`."""
 _PATIENCE_SECONDS = 60.0
-"""For a zygote that imports; then the trainer is started without."""
+"""How long a launch waits for a zygote that imports. After that it starts the trainer without one."""
 _FORKED = (sys.executable, "-P", "-m", "pipeline.training")
 
 
 class LocalJob:
-    """A trainer, and whatever it has started."""
+    """A trainer and all that it has started."""
 
     def __init__(self, process: Process, log: Path, marker: str, launcher: LocalLauncher) -> None:
         self.log = log
@@ -45,12 +45,12 @@ class LocalJob:
 
     def kill(self) -> None:
         self._group.kill()
-        guardian.end_all(self._marker)  # some have left the group
+        guardian.end_all(self._marker)  # some processes have left the group
         self._launcher.tell_guardian("-", self._marker)
 
 
 class LocalLauncher:
-    """Starts processes on this machine."""
+    """Starts trainers as processes of this machine."""
 
     def __init__(self) -> None:
         self._guardian: subprocess.Popen[str] | None = None
@@ -74,7 +74,7 @@ class LocalLauncher:
         return LocalJob(process, log, marker, self)
 
     def _fork(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> Forked | None:
-        """The trainer, forked from the zygote; None where that could not be done, such as for an import that fails."""
+        """Returns the trainer, forked from the zygote, or None if that is not possible, as when an import fails."""
         with contextlib.suppress(OSError):
             self.warm_up()
             assert self._zygote is not None
@@ -83,7 +83,8 @@ class LocalLauncher:
             )
             if forked.was_forked(within=_PATIENCE_SECONDS):
                 return forked
-            self._zygote.close()
+            if forked.returncode is None:  # it still imports; otherwise others may be running that it has forked
+                self._zygote.close()
         return None
 
     def end_remains(self, attempt: Path) -> int:
@@ -99,7 +100,7 @@ class LocalLauncher:
             self._guardian = None
 
     def tell_guardian(self, sign: str, marker: str) -> None:
-        """Which attempts are to be ended if this process cannot do it any more."""
+        """Adds (+) or removes (-) an attempt that the guardian ends if this process dies."""
         if self._guardian is None or self._guardian.poll() is not None:
             self._guardian = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(GUARDIAN)],
@@ -111,6 +112,6 @@ class LocalLauncher:
                 start_new_session=True,  # what ends this process's group must not end the guardian
             )
         assert self._guardian.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # somebody has killed it: the leash still holds the trainer itself
+        with contextlib.suppress(BrokenPipeError):  # it has been killed; the leash still holds the trainer
             self._guardian.stdin.write(f"{sign}{marker}\n")
             self._guardian.stdin.flush()

@@ -1,1 +1,1 @@
-"""Processes of this machine: how they start, whom they belong to, what they hear, and how they all end."""
+"""Processes of this machine: how they start, who owns them, which signals they heed, and how all of them end."""

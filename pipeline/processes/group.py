@@ -1,4 +1,4 @@
-"""A process of this machine in a group of its own, with all that has stayed in that group."""
+"""A process that leads a group of its own, and the whole group's end."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ _PATIENCE_SECONDS = 10.0
 
 
 class Process(Protocol):
-    """What a group needs of its leader; `subprocess.Popen` has it."""
+    """The leader of a group; `subprocess.Popen` is one."""
 
     @property
     def pid(self) -> int: ...
 
     def wait(self, timeout: float | None = None) -> int:
-        """Its exit code (negative: killed by that signal). Raises subprocess.TimeoutExpired."""
+        """Returns the exit code (negative: killed by that signal). Raises subprocess.TimeoutExpired."""
 
 
 class ProcessGroup:
-    """A process that leads its group; `log` has its output."""
+    """A process and all that stays in its group; `log` is the file with its output."""
 
     def __init__(self, process: Process, log: Path) -> None:
         self._process, self.log = process, log
 
     def wait(self, seconds: float) -> int | None:
-        """Its exit code (negative: killed by that signal), or None if it still runs after so many seconds."""
+        """Returns the leader's exit code (negative: killed by that signal), or None if it runs longer than that."""
         try:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             return None
 
     def terminate(self) -> None:
-        """Asks the group to end in good order (SIGTERM), and returns at once."""
+        """Asks the group to end in order (SIGTERM). Returns at once."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        """Ends all processes of the group, and returns when they are gone."""
+        """Kills all processes of the group. Returns when they are gone."""
         # The group outlives its leader as long as a grandchild is in it. A dead process stays in it as a zombie until
-        # its parent takes notice, which may last seconds: nobody needs to wait for that.
+        # its parent reaps it. That may take seconds, and this does not wait for it.
         until = time.monotonic() + _PATIENCE_SECONDS
         with contextlib.suppress(ProcessLookupError):
-            while time.monotonic() < until:  # a process that is in the kernel's hands may take its time
+            while time.monotonic() < until:  # a process inside a system call dies later
                 os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait()
                 if not _has_living(self._process.pid):
@@ -63,7 +63,7 @@ class ProcessGroup:
 
 
 def _has_living(group: int) -> bool:
-    """Whether any process of this process group is more than a zombie."""
+    """Returns whether the process group has a process that is not a zombie."""
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, ProcessLookupError):
             if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
@@ -72,9 +72,9 @@ def _has_living(group: int) -> bool:
 
 
 def start_leashed(command: Sequence[str], log: Path, **options: Any) -> subprocess.Popen[bytes]:
-    """Starts a process in a group of its own, whose output is added to the log, and which is killed when this one dies.
+    """Starts a process in a group of its own. It is killed when this process dies, and its output goes to the log.
 
-    Ctrl-C reaches this process alone, which then ends the group in order. `options`: further ones of Popen.
+    Ctrl-C reaches this process alone, which then ends the group in order. `options` go to Popen.
     """
     with log.open("ab") as output:
         return subprocess.Popen(

@@ -1,10 +1,9 @@
-"""Ends all processes of an attempt, wherever they have hidden; also for an orchestrator that is dead.
+"""A process that ends all processes of an attempt when the orchestrator is dead, in whatever group they are.
 
-A trainer may be a script whose children know nothing of a leash, and a killed orchestrator can end nobody. So a
-launcher has a guardian beside it: `python guardian.py`, which reads from a pipe the attempts that are at work, one a
-line. The pipe's other end is in the orchestrator alone: when it is closed, for whatever reason, the orchestrator is
-gone, and the guardian ends the processes of these attempts, and then itself. Only the standard library, so that it
-starts at once and takes little memory.
+A trainer may be a script whose children have no leash, and a killed orchestrator can end nothing. So a launcher starts
+a guardian: `python guardian.py`. It reads the attempts at work from a pipe, one a line. Only the orchestrator holds the
+pipe's other end. When that is closed, the orchestrator is gone: the guardian ends the processes of these attempts, and
+then itself. It imports only the standard library, so it starts at once and takes little memory.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _EVERY_SECONDS = 0.02
 
 
 def processes_of(marker: str) -> list[int]:
-    """The living processes whose environment has this `NAME=value`: a child inherits it, whatever group it is in."""
+    """Returns the living processes with this `NAME=value` in their environment. A child inherits it in any group."""
     wanted, found = os.fsencode(marker), []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and int(entry.name) != os.getpid():
@@ -34,7 +33,7 @@ def processes_of(marker: str) -> list[int]:
 
 
 def end_all(marker: str) -> int:
-    """Kills them until none is left; returns how many there were."""
+    """Kills these processes until none is left. Returns how many there were."""
     until, ended = time.monotonic() + _PATIENCE_SECONDS, set()
     while (found := processes_of(marker)) and time.monotonic() < until:
         for pid in found:
@@ -46,7 +45,7 @@ def end_all(marker: str) -> int:
 
 
 def guard(lines: Iterable[str]) -> None:
-    """Reads `+NAME=value` when an attempt begins and `-NAME=value` when it is over; at the end, ends what is left."""
+    """Reads `+NAME=value` when an attempt begins and `-NAME=value` when it is over. At the end, kills what is left."""
     at_work: set[str] = set()
     for line in lines:
         sign, marker = line[0], line[1:].rstrip("\n")

@@ -1,4 +1,4 @@
-"""Who runs an experiment, and whether he is still alive.
+"""The process that runs an experiment, and whether it is still alive.
 
 An orchestrator says who it is in the tag `ladder.owner` of its parent run, gives signs of life in `ladder.alive`, and
 holds a lock on a file under the tracking root for as long as it lives.
@@ -18,30 +18,30 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 LIFE_SIGN_SECONDS = 30.0
-"""Between two signs of life."""
+"""The time between two signs of life."""
 _SILENT_SECONDS = 24 * 3600.0
-"""Without a sign of life for so long, somebody on another machine counts as gone. A laptop may sleep for a night."""
+"""An owner on another machine counts as gone after so long without a sign of life. A laptop may sleep for a night."""
 
 
 class Owner(BaseModel):
-    """A process, anywhere. A process id is used again; with the time of its start, on a boot, it is not."""
+    """A process on any machine. The kernel uses a process id again, but never with the same start on the same boot."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     host: str
     boot: str
-    """Of the machine's present boot: another one means that it was restarted."""
+    """The id of the machine's boot. It changes when the machine restarts."""
     pid_namespace: str
-    """Process ids mean something only within it (a container has one of its own)."""
+    """The namespace in which the process id is valid. A container has one of its own."""
     pid: int
     started: int
-    """Clock ticks between the boot and its start: no clock that jumps changes it."""
+    """The clock ticks from the boot to the start of the process. A clock that is set does not change them."""
     root: str
-    """The folder of everything that it writes."""
+    """The folder to which it writes everything."""
 
     @staticmethod
     def here(root: Path) -> Owner:
-        """This process."""
+        """Returns this process."""
         return Owner(
             host=socket.gethostname(),
             boot=_boot(),
@@ -53,12 +53,13 @@ class Owner(BaseModel):
 
     @staticmethod
     def read(text: str) -> Owner | None:
+        """Returns the owner that the text describes, or None if it describes none."""
         with contextlib.suppress(ValidationError):
             return Owner.model_validate_json(text)
         return None
 
     def state(self, last_sign: float | None) -> Literal["alive", "gone", "unknown"]:
-        """What is known of it from here, given the time (seconds since 1970) of its last sign of life."""
+        """Returns what this machine knows of it. `last_sign`: its last sign of life, in seconds since 1970."""
         if self.host == socket.gethostname() and self.boot == _boot():
             if self.pid_namespace == _pid_namespace():
                 return "alive" if _started(self.pid) == self.started else "gone"
@@ -73,22 +74,22 @@ class Owner(BaseModel):
 
 
 def life_sign() -> str:
-    """What `ladder.alive` says now."""
+    """Returns the value of `ladder.alive` for now."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 class Held(Exception):
-    """Somebody else has the lock; says who, as far as it is known."""
+    """Another process has the lock. The message names it, if it is known."""
 
 
 class Lock:
-    """At most one orchestrator per experiment. The kernel lets go of it when the process ends, however it ends."""
+    """A lock that admits one orchestrator to an experiment. The kernel releases it when the process ends."""
 
     def __init__(self, path: Path, owner: Owner) -> None:
-        """Takes the lock, on a file that says whose it is.
+        """Takes the lock, and writes the owner to its file.
 
         Raises:
-            Held: somebody alive has it.
+            Held: a living process has it.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
@@ -104,13 +105,13 @@ class Lock:
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(self._file.fileno()), path.stat()):
                     break
-            self._file.close()  # it was released, and removed, between our opening and our locking
+            self._file.close()  # it was removed between opening and locking
         self._file.truncate(0)
         self._file.write(owner.model_dump_json())
         self._file.flush()
 
     def release(self) -> None:
-        """Leaves no file behind."""
+        """Releases the lock and removes its file."""
         self._path.unlink(missing_ok=True)
         self._file.close()
 
@@ -122,7 +123,7 @@ def _boot() -> str:
 
 
 def _booted() -> float:
-    """When this machine was started, in seconds since 1970."""
+    """Returns when this machine was started, in seconds since 1970."""
     with contextlib.suppress(OSError, ValueError):
         return time.time() - float(Path("/proc/uptime").read_text().split()[0])
     return 0.0
@@ -135,7 +136,7 @@ def _pid_namespace() -> str:
 
 
 def _started(pid: int) -> int | None:
-    """Clock ticks between the boot and a process's start; None if there is none, or nothing but its exit code."""
+    """Returns the clock ticks from the boot to a process's start; None if there is no process, or only a zombie."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return None if fields[0] in "ZX" else int(fields[19])

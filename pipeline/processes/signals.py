@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a closed terminal ask for an end in good order."""
+"""Ctrl-C, SIGTERM and a closed terminal ask a process to end in order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """While this lasts, each of them raises KeyboardInterrupt, as Ctrl-C does anyway."""
+    """Within this context, each of these signals raises KeyboardInterrupt, as Ctrl-C always does."""
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -24,7 +24,7 @@ def interruptible() -> Iterator[None]:
 
 @contextlib.contextmanager
 def heeded(asked_to_stop: threading.Event) -> Iterator[None]:
-    """While this lasts, they set the event instead of ending the process."""
+    """Within this context, these signals set the event instead of ending the process."""
 
     def ask(_signal: int, _frame: FrameType | None) -> None:
         asked_to_stop.set()
@@ -35,10 +35,10 @@ def heeded(asked_to_stop: threading.Event) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Only in the main thread.
+    """Sets the handler for these signals within this context. In another thread than the main one, it does nothing.
 
-    A closed terminal stays ignored where somebody has asked for it (`nohup`). Shells have background jobs ignore Ctrl-C
-    too, but who sends SIGINT to one of these means it.
+    A closed terminal stays ignored under `nohup`. Shells have background jobs ignore Ctrl-C too, but a SIGINT that is
+    sent to one of these is meant.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

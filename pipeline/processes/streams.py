@@ -1,4 +1,4 @@
-"""Words to a person who may be gone, or whose file may be on a full disk."""
+"""Standard streams that may fail: the reader may be gone, the terminal closed, the disk full."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import IO
 
 
 def written(write: Callable[[], None], stream: IO[str]) -> bool:
-    """Whether `write` could; if the stream failed (closed, disk full), it leads nowhere from now on.
+    """Returns whether the write succeeded. If it failed (closed, disk full), redirects the stream to /dev/null.
 
-    So it fails neither again nor when Python flushes it at its end, which would change the exit code.
+    So the stream does not fail again, nor when Python flushes it at its end, which would change the exit code.
     """
     try:
         write()
@@ -25,10 +25,10 @@ def written(write: Callable[[], None], stream: IO[str]) -> bool:
 
 
 def open_standard_streams() -> None:
-    """Where standard input, output or error is closed, it leads nowhere.
+    """Redirects each of standard input, output and error that is closed to /dev/null.
 
-    Python would have no stream then, and the next file that is opened, such as a database, would be the standard output
-    of every process that is started.
+    Otherwise Python has no such stream, and the next file that is opened, such as a database, becomes the standard
+    output of every process that is started.
     """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
@@ -41,5 +41,5 @@ def open_standard_streams() -> None:
 
 
 def complain(text: str) -> None:
-    """One line on standard error."""
+    """Writes one line to standard error."""
     written(lambda: print(f"ladder: {text}", file=sys.stderr), sys.stderr)

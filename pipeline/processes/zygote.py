@@ -1,16 +1,15 @@
-"""A process that has imported modules once, and forks copies of itself that run them.
+"""The zygote: a process that has imported modules once, and forks processes that run them.
 
-To import torch takes seconds; to fork a process that has it takes milliseconds. So a launcher keeps a zygote beside it:
+Importing torch takes seconds. Forking a process that has imported it takes milliseconds. So a launcher keeps a zygote:
 
     orchestrator ──socket──▶ zygote (one thread, modules imported) ──fork──▶ trainer, trainer, …
 
-What a process started by `exec` has, a forked one has too: a session and process group of its own, its environment
-(also as `/proc/PID/environ` shows it, by which the guardian finds it), its working folder, its command line in `ps`,
-its log, and the leash: it is killed when the zygote dies, and the zygote when its orchestrator dies. The zygote ends by
-itself when its orchestrator closes the socket, or when nobody has asked it for anything for a while and none of its
-processes is left.
+A forked process has all that one started by `exec` has: a session and process group of its own, its environment (also
+in `/proc/PID/environ`, where the guardian looks for it), its working folder, its command line in `ps`, its log, and the
+leash. It is killed when the zygote dies, and the zygote when its orchestrator dies. The zygote ends by itself when its
+orchestrator closes the socket, or when it has had no process and no request for a while.
 
-As a program: `python -P -m pipeline.processes.zygote FD IDLE_SECONDS MODULE …`.
+The program is `python -P -m pipeline.processes.zygote FD IDLE_SECONDS MODULE …`.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ import contextlib
 import ctypes
 import gc
 import importlib
+import itertools
 import json
 import os
 import runpy
@@ -32,6 +32,7 @@ import tempfile
 import threading
 import time
 import traceback
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -41,16 +42,18 @@ from typing import Any
 from pipeline.processes import leash
 
 IDLE_SECONDS = 120.0
-"""Without a process and without a request for so long, a zygote ends. Its memory is shared with its processes, so it is
-only then that it costs any."""
+"""A zygote without a process ends after so long without a request. It shares its memory with its processes, so it costs
+memory only when it has none."""
 _ROOM = "LADDER_ROOM"
-"""Room in the environment that the kernel shows, for what a forked process is told later."""
+"""A variable that makes room in a zygote's environment, where the kernel shows that of a forked process later."""
 _ROOM_BYTES = 8192
 _KILLED = -signal.SIGKILL
+_FAILED = 1 << 8
+"""The wait status of a process that has ended with exit code 1."""
 
 
 class Forked:
-    """A process that a zygote has forked, or is about to fork; the methods are those of `subprocess.Popen`."""
+    """A process that a zygote has forked or will fork. The methods are those of `subprocess.Popen`."""
 
     def __init__(self, zygote: Zygote, key: int) -> None:
         self._zygote, self._key = zygote, key
@@ -59,19 +62,19 @@ class Forked:
 
     @property
     def pid(self) -> int:
-        """Its process id. Waits until it is forked, which may be while the zygote still imports.
+        """The process id. Waits for the fork, and so for the zygote's imports.
 
         Raises:
-            ProcessLookupError: the zygote has ended before.
+            ProcessLookupError: it could not be forked, or the zygote ended before.
         """
         while self._pid is None and self.returncode is None:
             self._zygote.hear(None)
         if self._pid is None:
-            raise ProcessLookupError("the zygote ended before it could fork")
+            raise ProcessLookupError("the zygote could not fork it")
         return self._pid
 
     def was_forked(self, within: float) -> bool:
-        """Whether it has been forked, at the latest after so many seconds."""
+        """Returns whether it has been forked; waits for that at most so many seconds."""
         until = time.monotonic() + within
         while self._pid is None and self.returncode is None and (left := until - time.monotonic()) > 0:
             self._zygote.hear(left)
@@ -82,13 +85,12 @@ class Forked:
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Its exit code; negative: killed by that signal. Raises subprocess.TimeoutExpired."""
+        """Returns the exit code (negative: killed by that signal). Raises subprocess.TimeoutExpired."""
         until = None if timeout is None else time.monotonic() + timeout
         while self.returncode is None:
-            left = None if until is None else until - time.monotonic()
-            if left is not None and left < 0:
+            self._zygote.hear(None if until is None else max(0.0, until - time.monotonic()))
+            if self.returncode is None and until is not None and time.monotonic() >= until:
                 raise subprocess.TimeoutExpired(f"process {self._pid}", timeout or 0.0)
-            self._zygote.hear(left)
         return self.returncode
 
     def send_signal(self, number: int) -> None:
@@ -103,24 +105,27 @@ class Forked:
 
 
 class Zygote:
-    """This process's end of a zygote.
+    """A zygote, seen from the process that makes it.
 
-    The thread that makes it must outlive it: the kernel ties the leash to that thread.
+    The thread that makes it must outlive it, because the kernel ties the leash to that thread.
 
     Args:
-        modules: imported once, before the first process is forked.
+        modules: what it imports before it forks the first process.
+        idle_seconds: how long it lives without a process and without a request.
     """
 
     def __init__(self, modules: Sequence[str], idle_seconds: float = IDLE_SECONDS) -> None:
         mine, theirs = socket.socketpair()
         self._lock = threading.Lock()
+        self._keys = itertools.count()
         self._forked: dict[int, Forked] = {}
         self._process: subprocess.Popen[bytes] | None = None
         with theirs:
             if _can_fork_itself(modules):
+                me = os.getpid()
                 if (pid := os.fork()) == 0:
                     mine.close()
-                    _be_zygote(theirs.detach(), idle_seconds, leashed_to=os.getppid())
+                    _be_zygote(theirs.detach(), idle_seconds, leashed_to=me)
                 self._pid = pid
             else:
                 words = [str(theirs.fileno()), f"{idle_seconds}", *modules]
@@ -148,7 +153,7 @@ class Zygote:
 
     @property
     def alive(self) -> bool:
-        """Whether it can fork, as far as is known."""
+        """Whether it has not ended, as far as it has said."""
         self.hear(0)
         return not self._connection.closed
 
@@ -163,20 +168,20 @@ class Zygote:
         folder: Path | None = None,
         first: str | None = None,
     ) -> Forked:
-        """Forks a process that runs `python -m MODULE ARGUMENTS`; returns at once.
+        """Has it fork a process that runs `python -m MODULE ARGUMENTS`. Returns at once.
 
         Args:
-            environment: the whole of it.
-            output: the file to which what it prints is added.
-            errors: the same for standard error; default: the same file.
+            environment: the whole environment.
+            output: the file to which standard output is added.
+            errors: the file to which standard error is added; default: `output`.
             folder: the working folder; default: the zygote's.
-            first: the variable that must be seen in `/proc/PID/environ`, however little room there is.
+            first: the variable that `/proc/PID/environ` shows, however little room there is.
 
         Raises:
             BrokenPipeError: the zygote has ended.
         """
         with self._lock:
-            key = len(self._forked)
+            key = next(self._keys)
             forked = self._forked[key] = Forked(self, key)
         request = _Request(
             key=key,
@@ -192,31 +197,28 @@ class Zygote:
         try:
             self._connection.send_bytes(json.dumps(vars(request)).encode())
         except OSError as error:
-            self._end()
+            self.close()
             raise BrokenPipeError("the zygote has ended") from error
         return forked
 
     def hear(self, seconds: float | None) -> None:
-        """Takes one piece of news, and waits for it so long (None: until there is one)."""
+        """Takes all the news that has arrived. Without any, waits at most so long for some (None: for ever)."""
         with self._lock:
-            if self._connection.closed:
-                return
             try:
-                if not self._connection.poll(seconds):
-                    return
-                news = json.loads(self._connection.recv_bytes())
+                while not self._connection.closed and self._connection.poll(seconds):
+                    self._take(json.loads(self._connection.recv_bytes()))
+                    seconds = 0.0
             except (EOFError, OSError):
                 self._end()
-                return
-        forked = self._forked[news["key"]]
+
+    def _take(self, news: dict[str, Any]) -> None:
         if "pid" in news:
-            forked._pid = news["pid"]
+            self._forked[news["key"]]._pid = news["pid"]
         else:
-            forked.returncode = os.waitstatus_to_exitcode(news["status"])
-            del self._forked[news["key"]]
+            self._forked.pop(news["key"]).returncode = os.waitstatus_to_exitcode(news["status"])
 
     def _end(self) -> None:
-        """It has ended; its processes with it, as they were leashed to it."""
+        """Notes that the zygote has ended. The leash has ended its processes with it."""
         self._connection.close()
         for forked in self._forked.values():
             forked.returncode = _KILLED
@@ -227,16 +229,15 @@ class Zygote:
                 os.waitpid(self._pid, 0)
 
     def close(self) -> None:
-        """Ends it, and with it all its processes."""
-        with self._lock:
-            if not self._connection.closed:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(self._pid, signal.SIGKILL)
-                self._end()
+        """Kills it and all its processes. A process that has ended before keeps its exit code."""
+        while not self._connection.closed:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+            self.hear(None)
 
 
 def _can_fork_itself(modules: Sequence[str]) -> bool:
-    """Whether this process has imported the modules itself, and runs no thread that a fork would lose."""
+    """Returns whether this process has imported the modules, and runs no thread that a fork would lose."""
     return all(module in sys.modules for module in modules) and threading.active_count() == 1
 
 
@@ -252,7 +253,7 @@ def _umask() -> int:
 
 
 def _environment() -> dict[str, str]:
-    """Variables with which a zygote is started: one thread, and room for what its processes will be told."""
+    """Returns the variables with which a zygote starts: one thread, and room for the environments that follow."""
     return {"OPENBLAS_NUM_THREADS": "1", _ROOM: "x" * _ROOM_BYTES}
 
 
@@ -277,10 +278,10 @@ class _Server:
     connection: Connection
     idle_seconds: float
     children: dict[int, int] = field(default_factory=dict)
-    """Process id → key."""
+    """The keys of the requests, by process id."""
 
     def serve(self) -> _Request:
-        """Forks a process for each request. Returns in each of those, with its request; the zygote itself ends."""
+        """Forks a process for each request. Returns only in these processes, with the request."""
         woken, wake = os.pipe()
         os.set_blocking(wake, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -300,15 +301,21 @@ class _Server:
                 request = _Request(**json.loads(self.connection.recv_bytes()))
             except (EOFError, OSError):
                 os._exit(0)
-            if (pid := os.fork()) == 0:
+            try:
+                pid = os.fork()
+            except OSError:  # no memory, or too many processes; others run on
+                self._tell({"key": request.key, "status": _FAILED})
+                continue
+            if pid == 0:
                 leash.die_with_parent(me)
                 signal.set_wakeup_fd(-1)
                 for each in (woken, wake):
                     os.close(each)
+                _become(request)
+                self._tell({"key": request.key, "pid": os.getpid()})  # now signals reach it, and the guardian finds it
                 self.connection.close()
                 return request
             self.children[pid] = request.key
-            self._tell({"key": request.key, "pid": pid})
 
     def _reap(self) -> None:
         for pid in list(self.children):
@@ -324,12 +331,13 @@ class _Server:
 
 
 def _be_zygote(descriptor: int, idle_seconds: float, leashed_to: int | None = None) -> None:
-    """This process's rest: a zygote's. It never returns."""
+    """Makes this process a zygote for the rest of its life. Never returns."""
     try:
+        _forget_exit_handlers()
         if leashed_to is not None:
             leash.die_with_parent(leashed_to)
             os.setsid()
-            # The rest is this process's no more, such as the lock that its orchestrator holds on a file.
+            # The maker's files are closed, such as the one on which it holds a lock.
             os.closerange(3, descriptor)
             os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -337,18 +345,27 @@ def _be_zygote(descriptor: int, idle_seconds: float, leashed_to: int | None = No
         gc.collect()
         gc.freeze()  # pages with what was imported are not written to, so they stay shared
         request = _Server(Connection(descriptor), idle_seconds).serve()
-        code = _run(request)
+        code = _run(request.module)
     except BaseException:
         traceback.print_exc()
         code = 1
     _leave(code)
 
 
-def _run(request: _Request) -> int:
-    """Becomes the process that was asked for; its exit code."""
+def _forget_exit_handlers() -> None:
+    """Cancels what the process was to do at its exit. A zygote and its processes must not do it."""
+    atexit._clear()
+    for each in list(weakref.finalize._registry):  # type: ignore[attr-defined]
+        each.atexit = False
+    weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]  # later ones register anew
+
+
+def _become(request: _Request) -> None:
+    """Makes this process the one that was asked for: all but its code."""
     os.setsid()
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)) or number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     leash.go_first()
     os.umask(request.umask)
@@ -356,13 +373,16 @@ def _run(request: _Request) -> int:
         os.chdir(request.folder)
     _set_environment(request.environment, request.first)
     _redirect(request.output, request.errors)
-    atexit._clear()  # what the zygote was to do at its end
     tempfile.tempdir = None  # TMPDIR may be another
     sys.argv = [request.module, *request.arguments]
     command = [sys.executable, "-P", "-m", request.module, *request.arguments]
     _overwrite("arg", b"\0".join(map(os.fsencode, command)) + b"\0")
+
+
+def _run(module: str) -> int:
+    """Runs the module as `python -m` does. Returns the exit code."""
     try:
-        runpy.run_module(request.module, run_name="__main__", alter_sys=True)
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as ended:
         if ended.code is None or isinstance(ended.code, int):
             return ended.code or 0
@@ -375,7 +395,7 @@ def _run(request: _Request) -> int:
 
 
 def _leave(code: int) -> None:
-    """Ends the process as Python would, without what stands on the stack of a process that has forked itself."""
+    """Ends the process as Python does, without unwinding the stack, which may be the maker's."""
     with contextlib.suppress(BaseException):
         threading._shutdown()  # type: ignore[attr-defined]
     with contextlib.suppress(BaseException):
@@ -387,7 +407,7 @@ def _leave(code: int) -> None:
 
 
 def _redirect(output: str, errors: str | None) -> None:
-    """Nothing to read; what is printed goes to the files."""
+    """Leads standard input to /dev/null, standard output and error to the files."""
     nothing = os.open(os.devnull, os.O_RDONLY)
     out = os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     err = out if errors is None else os.open(errors, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
@@ -404,17 +424,17 @@ def _redirect(output: str, errors: str | None) -> None:
 
 
 def _set_environment(environment: Mapping[str, str], first: str | None) -> None:
-    """The whole environment, for this process and for those that look at it from outside."""
-    os.environ.clear()  # so that nothing of the C library points to the block that is overwritten
+    """Replaces the environment, for this process and for those that look at it from outside."""
+    os.environ.clear()  # now the C library has no pointer to the block that is overwritten
     os.environ.update(environment)
     names = sorted(environment, key=lambda name: name != first)
     _overwrite("env", b"".join(os.fsencode(f"{name}={environment[name]}") + b"\0" for name in names))
 
 
 def _overwrite(what: str, content: bytes) -> None:
-    """Puts content, cut to the room that there is, where the kernel looks for a process's arguments or environment.
+    """Writes content to where the kernel looks for a process's arguments or environment, cut to the room there.
 
-    proc(5): fields 48 – 51 of `/proc/PID/stat` are arg_start, arg_end, env_start and env_end.
+    Fields 48 – 51 of `/proc/PID/stat` are arg_start, arg_end, env_start and env_end: proc(5).
     """
     with contextlib.suppress(OSError, ValueError, IndexError):
         fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
