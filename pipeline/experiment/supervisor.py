@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,12 +14,11 @@ from pipeline.errors import InfrastructureFailure, StoreAway
 from pipeline.experiment.conclude import interrupted, verdict_at_exit
 from pipeline.experiment.watchdog import Watchdog
 from pipeline.health.verdict import Evidence, Verdict
-from pipeline.launchers.base import Job, Launcher
+from pipeline.launchers.base import OWN_TRAINER, Job, Launcher
 from pipeline.launchers.exit import tail_of
 from pipeline.tracking.access import THEIR_WAITING
 from pipeline.tracking.store import Store
 
-OWN_TRAINER = (sys.executable, "-P", "-m", "pipeline.training")
 GRACE_SECONDS = 8.0
 """For a trainer that is asked to end in good order: it finishes its update and writes a checkpoint."""
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from pipeline.launchers.exit import Exit
+
+OWN_TRAINER = (sys.executable, "-P", "-m", "pipeline.training")
+"""The command of the project's own trainer."""
 
 
 class Job(Protocol):

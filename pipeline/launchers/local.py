@@ -13,17 +13,15 @@ from pathlib import Path
 
 from pipeline.attempt.file import ATTEMPT_VARIABLE
 from pipeline.attempt.folder import AttemptFolder
+from pipeline.launchers.base import OWN_TRAINER
 from pipeline.launchers.exit import Exit, kernel_kills
 from pipeline.processes import guardian
 from pipeline.processes.group import Process, ProcessGroup, start_leashed
-from pipeline.processes.zygote import Forked, Zygote
+from pipeline.processes.zygote import ZYGOTE_SECONDS, Forked, Zygote
 
 GUARDIAN = Path(guardian.__file__)
 PRELOADED = ("pipeline.training.trainer", "pipeline.training.worker")
-"""The modules that the zygote imports. It forks each trainer with the command `python -P -m pipeline.training`."""
-_PATIENCE_SECONDS = 60.0
-"""How long a launch waits for a zygote that imports. After that it starts the trainer without one."""
-_FORKED = (sys.executable, "-P", "-m", "pipeline.training")
+"""The modules that the zygote imports. It forks each trainer of the project's own."""
 
 
 class LocalJob:
@@ -69,7 +67,7 @@ class LocalLauncher:
         marker = f"{ATTEMPT_VARIABLE}={environment.get(ATTEMPT_VARIABLE, folder)}"
         environment = {**os.environ, "PATH": path, ATTEMPT_VARIABLE: str(folder), **environment}
         self.tell_guardian("+", marker)
-        process: Process | None = self._fork(command, environment, log) if tuple(command) == _FORKED else None
+        process: Process | None = self._fork(command, environment, log) if tuple(command) == OWN_TRAINER else None
         process = process or start_leashed(command, log, stdin=subprocess.DEVNULL, env=environment)
         return LocalJob(process, log, marker, self)
 
@@ -81,7 +79,7 @@ class LocalLauncher:
             forked = self._zygote.run(
                 command[-1], environment=environment, output=log, first=ATTEMPT_VARIABLE, folder=Path.cwd()
             )
-            if forked.was_forked(within=_PATIENCE_SECONDS):
+            if forked.was_forked(within=ZYGOTE_SECONDS):
                 return forked
             if forked.returncode is None:  # it still imports; otherwise others may be running that it has forked
                 self._zygote.close()

@@ -44,6 +44,8 @@ from pipeline.processes import leash
 IDLE_SECONDS = 120.0
 """A zygote without a process ends after so long without a request. It shares its memory with its processes, so it costs
 memory only when it has none."""
+ZYGOTE_SECONDS = 60.0
+"""How long a process that needs a fork waits for a zygote that still imports."""
 _ROOM = "LADDER_ROOM"
 """A variable that makes room in a zygote's environment, where the kernel shows that of a forked process later."""
 _ROOM_BYTES = 8192
@@ -167,6 +169,7 @@ class Zygote:
         errors: Path | None = None,
         folder: Path | None = None,
         first: str | None = None,
+        given: str = "",
     ) -> Forked:
         """Has it fork a process that runs `python -m MODULE ARGUMENTS`. Returns at once.
 
@@ -176,6 +179,7 @@ class Zygote:
             errors: the file to which standard error is added; default: `output`.
             folder: the working folder; default: the zygote's.
             first: the variable that `/proc/PID/environ` shows, however little room there is.
+            given: what it reads from its standard input. It is on no disk, and in no list of processes.
 
         Raises:
             BrokenPipeError: the zygote has ended.
@@ -192,6 +196,7 @@ class Zygote:
             errors=None if errors is None else str(errors),
             folder=None if folder is None else str(folder),
             first=first,
+            given=given,
             umask=_umask(),
         )
         try:
@@ -267,6 +272,7 @@ class _Request:
     errors: str | None
     folder: str | None
     first: str | None
+    given: str
     umask: int
 
 
@@ -372,7 +378,7 @@ def _become(request: _Request) -> None:
     if request.folder is not None:
         os.chdir(request.folder)
     _set_environment(request.environment, request.first)
-    _redirect(request.output, request.errors)
+    _redirect(request.given, request.output, request.errors)
     tempfile.tempdir = None  # TMPDIR may be another
     sys.argv = [request.module, *request.arguments]
     command = [sys.executable, "-P", "-m", request.module, *request.arguments]
@@ -406,17 +412,20 @@ def _leave(code: int) -> None:
     os._exit(code)
 
 
-def _redirect(output: str, errors: str | None) -> None:
-    """Leads standard input to /dev/null, standard output and error to the files."""
-    nothing = os.open(os.devnull, os.O_RDONLY)
+def _redirect(given: str, output: str, errors: str | None) -> None:
+    """Makes standard input say what is given and then end; leads standard output and error to the files."""
+    text = os.memfd_create("stdin")
+    with open(text, "w", encoding="utf-8", closefd=False) as file:
+        file.write(given)
+    os.lseek(text, 0, os.SEEK_SET)
     out = os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     err = out if errors is None else os.open(errors, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    for source, target in ((nothing, 0), (out, 1), (err, 2)):
+    for source, target in ((text, 0), (out, 1), (err, 2)):
         os.dup2(source, target)
-    for each in {nothing, out, err}:
+    for each in {text, out, err}:
         if each > 2:
             os.close(each)
-    sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stdout = open(1, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
     sys.stderr = open(  # noqa: SIM115
         2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False

@@ -20,7 +20,7 @@ from pipeline.callbacks.notify import Notifier
 from pipeline.config import ExperimentConfig
 from pipeline.experiment.orchestrator import Orchestrator
 from pipeline.health.history import History
-from pipeline.launchers.choose import make_launcher
+from pipeline.launchers.base import Launcher
 from pipeline.tracking.store import Store
 from pipeline.tuning.mlflow_runs import LINK, RUN, StudyStore, opening_tags
 from pipeline.tuning.study import StudySection
@@ -55,6 +55,7 @@ class Experiments:
         kind: kind of the trial's run, `trial` or `validation`.
         study_id: id of the study in Optuna's storage, for links to its dashboard.
         stop: whether this process has been asked to stop.
+        launcher: starts the trainers.
 
     Raises:
         InfrastructureFailure: the MLflow store is out of reach, or the trainer cannot be started.
@@ -70,10 +71,11 @@ class Experiments:
         kind: str,
         study_id: int,
         stop: Callable[[], bool],
+        launcher: Launcher,
     ) -> None:
         self._study, self._configure, self._seeds, self._stop = study, configure, seeds, stop
         self._store, self._parent, self._kind, self._study_id = store, parent, kind, study_id
-        self._launcher = make_launcher()
+        self._launcher = launcher
 
     def __call__(self, trial: optuna.Trial) -> Outcome:
         """Runs the trial's experiments; returns how the trial ended and the objective of each seed."""

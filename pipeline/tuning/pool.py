@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import EXIT_EXHAUSTED, EXIT_HEALTHY, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, InfrastructureFailure
 from pipeline.processes.group import ProcessGroup, start_leashed
 from pipeline.processes.signals import heeded
+from pipeline.processes.zygote import ZYGOTE_SECONDS, Zygote
 
+WORKER = "pipeline.tuning.worker"
 RESTARTS = 5
 """Most restarts of one worker that was killed or lost its storage."""
 _POLL_SECONDS = 0.5
@@ -41,10 +44,14 @@ class WorkerPool:
         assignment: what each process reads from its standard input.
         folder: where the processes' logs go, `worker-N.log`.
         say: called with news for the user.
+        modules: what the workers need, imported once for all of them.
     """
 
-    def __init__(self, count: int, assignment: str, folder: Path, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, count: int, assignment: str, folder: Path, say: Callable[[str], None], modules: Sequence[str]
+    ) -> None:
         self._count, self._assignment, self._folder, self._say = count, assignment, folder, say
+        self._modules = (WORKER, *modules)
         self._workers: list[_Worker] = []
         self._asked_to_stop = threading.Event()
 
@@ -60,6 +67,8 @@ class WorkerPool:
             InfrastructureFailure: no worker could go on.
         """
         with heeded(self._asked_to_stop), contextlib.ExitStack() as cleanup:
+            self._zygote = Zygote(self._modules)
+            cleanup.callback(self._zygote.close)
             for number in range(self._count):
                 worker = _Worker(number, self._start(number))
                 self._workers.append(worker)
@@ -80,8 +89,11 @@ class WorkerPool:
 
     def _start(self, number: int) -> ProcessGroup:
         log = self._folder / f"worker-{number}.log"
-        command = [sys.executable, "-P", "-m", "pipeline.tuning.worker"]
-        process = start_leashed(command, log, stdin=subprocess.PIPE)
+        with contextlib.suppress(OSError):
+            forked = self._zygote.run(WORKER, environment=os.environ, output=log, given=self._assignment)
+            if forked.was_forked(within=ZYGOTE_SECONDS):
+                return ProcessGroup(forked, log)
+        process = start_leashed([sys.executable, "-P", "-m", WORKER], log, stdin=subprocess.PIPE)
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError), process.stdin:
             process.stdin.write(self._assignment.encode())

@@ -28,6 +28,7 @@ from pipeline.errors import (
     BadInput,
     InfrastructureFailure,
 )
+from pipeline.launchers.local import PRELOADED
 from pipeline.processes.owner import LIFE_SIGN_SECONDS, Owner, life_sign
 from pipeline.tracking.access import sqlite_uri
 from pipeline.tracking.store import tracking_root, tracking_uri
@@ -249,7 +250,7 @@ class Tuning:
     def _work(self, assigned: Assignment, study: optuna.Study, total: int) -> bool:
         """Has the workers do what is left of `total` trials; returns False if the user asked to stop."""
         count = min(self.plan.study.workers, total)
-        pool = WorkerPool(count, assigned.model_dump_json(by_alias=True), self.folder, self._say)
+        pool = WorkerPool(count, assigned.model_dump_json(by_alias=True), self.folder, self._say, self._preloaded())
         written, had = time.monotonic(), TrialCount.of(study.get_trials(deepcopy=False)).done
 
         def show(at_work: int) -> None:
@@ -275,6 +276,11 @@ class Tuning:
             return finished
         finally:
             reconcile(self.store, self.parent, assigned.study_name, study.get_trials(deepcopy=False))
+
+    def _preloaded(self) -> tuple[str, ...]:
+        """What the workers load, beside their own module: with torch in them, they fork their trainers themselves."""
+        own = self.plan.config.trainer.command is None
+        return ("pipeline.tuning.experiment", *(PRELOADED if own else ()))
 
     def _sign_of_life(self) -> None:
         """Marks the study's run as RUNNING and owned by this process.

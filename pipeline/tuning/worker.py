@@ -6,6 +6,7 @@ hold a password, which must appear neither on the disk nor in the list of proces
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -163,27 +164,32 @@ def work_on(assigned: Assignment, stop: Callable[[], bool]) -> bool:
         NothingButFailures: see :func:`work`.
     """
     # MLflow takes seconds to load; a process that only needs the loop above does without it.
+    from pipeline.launchers.choose import make_launcher
     from pipeline.tracking.store import tracking_root, tracking_uri
     from pipeline.tuning.experiment import Experiments
     from pipeline.tuning.mlflow_runs import StudyStore, reconcile
 
-    plan, trials = assigned.plan, assigned.open_trials()
-    store = StudyStore(tracking_uri(plan.config), tracking_root(plan.config))
-    evaluate = Experiments(
-        plan.study,
-        assigned.configure,
-        assigned.seeds,
-        store,
-        assigned.parent,
-        assigned.kind,
-        trials.storage.get_study_id_from_name(assigned.study_name),
-        stop,
-    )
+    with contextlib.closing(make_launcher()) as launcher:
+        if assigned.plan.config.trainer.command is None:
+            launcher.warm_up()  # before there is a thread that a fork would lose
+        plan, trials = assigned.plan, assigned.open_trials()
+        store = StudyStore(tracking_uri(plan.config), tracking_root(plan.config))
+        evaluate = Experiments(
+            plan.study,
+            assigned.configure,
+            assigned.seeds,
+            store,
+            assigned.parent,
+            assigned.kind,
+            trials.storage.get_study_id_from_name(assigned.study_name),
+            stop,
+            launcher,
+        )
 
-    def settle() -> None:
-        reconcile(store, assigned.parent, assigned.study_name, trials.all())
+        def settle() -> None:
+            reconcile(store, assigned.parent, assigned.study_name, trials.all())
 
-    return work(trials, evaluate, assigned.deadline, settle, stop)
+        return work(trials, evaluate, assigned.deadline, settle, stop)
 
 
 def main() -> int:

@@ -36,7 +36,7 @@ def _modules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{ROOT}")
         patch.setattr(local, "PRELOADED", ("preloaded_for_launcher",))
-        patch.setattr(local, "_FORKED", FORKED)
+        patch.setattr(local, "OWN_TRAINER", FORKED)
         yield
 
 
@@ -57,7 +57,7 @@ class TestForked(TestExecuted):
 
     make_source = f"""
 from pipeline.launchers import local
-local.PRELOADED, local._FORKED = ("preloaded_for_launcher",), {FORKED}
+local.PRELOADED, local.OWN_TRAINER = ("preloaded_for_launcher",), {FORKED}
 launcher = local.LocalLauncher()
 """
 
