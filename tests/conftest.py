@@ -71,7 +71,8 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def empty_store(tmp_path: Path, empty_database: Path) -> Store:
     """The same, opened, with this test's folder as its root."""
-    from pipeline.tracking.store import Store, default_uri  # loads MLflow
+    from pipeline.tracking.access import default_uri
+    from pipeline.tracking.store import Store  # loads MLflow
 
     shutil.copy(empty_database, tmp_path)
     return Store(default_uri(tmp_path), tmp_path)

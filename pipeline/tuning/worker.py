@@ -28,7 +28,7 @@ from pipeline.errors import (
     EXIT_INTERRUPTED,
     InfrastructureFailure,
 )
-from pipeline.tracking.store import tracking_root, tracking_uri
+from pipeline.tracking.access import tracking_root, tracking_uri
 from pipeline.tuning.experiment import Experiments
 from pipeline.tuning.mlflow_runs import StudyStore, reconcile
 from pipeline.tuning.storage import Heartbeat, open_storage, storage_reachable, turn

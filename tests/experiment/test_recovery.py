@@ -22,7 +22,7 @@ def test_what_was_left_is_ended_once(empty_store: Store) -> None:
     for _ in range(2):
         reconcile(empty_store, HereLauncher(), told.append)
     run = empty_store.run(parent)
-    assert run is not None and run.info.status == "KILLED" and len(told) == 1 and parent in told[0]
+    assert run is not None and run.status == "KILLED" and len(told) == 1 and parent in told[0]
 
 
 @pytest.mark.parametrize("by", ["it has ended", "somebody goes on with it"])
@@ -38,4 +38,4 @@ def test_what_is_no_longer_so_is_left_alone(empty_store: Store, by: str, monkeyp
     reconcile(empty_store, HereLauncher(), told.append)
     run = empty_store.run(parent)
     assert run is not None and not told
-    assert run.info.status == ("FINISHED" if by == "it has ended" else "RUNNING")
+    assert run.status == ("FINISHED" if by == "it has ended" else "RUNNING")
