@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mlflow.entities import Run
 
 from benchmarks.learning_page import HEADER, PAGE, PICTURE, draw, figure, render, table
 from benchmarks.recordings import export, path_of

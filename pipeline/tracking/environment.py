@@ -44,7 +44,7 @@ def prepare_mlflow() -> None:
 
 
 def their_waiting() -> dict[str, str]:
-    """The variables of `OWN_WAITING` as a trainer gets them: as the user's environment had them, else MLflow's defaults.
+    """The variables of `OWN_WAITING` for a trainer: as the user's environment had them, or MLflow's defaults.
 
     A trainer that is the user's own script waits inside MLflow, as it knows no better.
     """

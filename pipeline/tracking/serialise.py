@@ -40,7 +40,7 @@ def difference_tag(changed: Mapping[str, Sequence[Any]]) -> str:
 
 
 def evidence_tag(evidence: Sequence[Mapping[str, Any]]) -> str:
-    """JSON that fits into a tag. Where it is too long, the detail (the log's tail) goes, and all but the last values."""
+    """JSON that fits into a tag. Where it is too long, the detail (the log's tail) and all but the last values go."""
     return _json_tag(evidence, _shorter_evidence)
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import psutil
 import pytest
 from mlflow.entities import Run
-from pipeline.experiment import recovery
 
 from pipeline.config import ExperimentConfig
+from pipeline.experiment import recovery
 from pipeline.experiment.past import read_config
 from pipeline.tracking.access import default_uri
 from pipeline.tracking.store import Store
