@@ -16,6 +16,7 @@ from pipeline.tracking import tags
 ROOT = Path(__file__).parents[2]
 HERE = Path(tags.__file__)
 NAMES = frozenset(value for name, value in vars(tags).items() if name.isupper() and isinstance(value, str))
+PATTERN = re.compile(r"(ladder|optuna)\.(?!(db|log)$)[a-z_]+\.?")
 KEYS = frozenset(flatten(ExperimentConfig()))
 """Keys of the configuration. `ladder.warm_start` is one, and a tag."""
 FILES = sorted(path for folder in ("pipeline", "fallbacks", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
@@ -33,7 +34,9 @@ def is_tag(text: str) -> bool:
     """Whether a literal is a tag's name, or asks the store for one."""
     if re.search(r"\btags\.`?(ladder|mlflow|optuna)\.", text):
         return True
-    return text not in KEYS and (text in NAMES or re.fullmatch(r"(ladder|optuna)\.(?!(db|log)$)[a-z_]+\.?", text) is not None)
+    return text not in KEYS and (
+        text in NAMES or re.fullmatch(r"(ladder|optuna)\.(?!(db|log)$)[a-z_]+\.?", text) is not None
+    )
 
 
 @pytest.mark.parametrize(
