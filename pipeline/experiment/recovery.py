@@ -129,7 +129,7 @@ def _end(store: Store, launcher: Launcher, parent: ParentRun, owner: Owner | Non
         shutil.rmtree(folder.scratch, ignore_errors=True)
         rules: tuple[AnyRule, ...] = ()
         checkpoints: tuple[Checkpoint, ...] = ()
-        with contextlib.suppress(OSError, ValidationError):  # cut off before it was written: nothing has begun
+        with contextlib.suppress(OSError, ValidationError):  # no file yet: nothing has begun
             config = AttemptFile.read(folder.file).config
             rules, checkpoints = config.health.build(), usable(folder.checkpoints, fingerprint(config))[0]
         ending = Ending.read(folder.path)

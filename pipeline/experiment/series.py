@@ -34,7 +34,7 @@ class Series:
 
     @property
     def tags(self) -> dict[str, str]:
-        """Of each of its parent runs; none where it has one seed only."""
+        """The tag of each of its parent runs. A single seed has none."""
         return {tags.SERIES: json.dumps({"key": self.key, "seeds": self.seeds})} if len(self.seeds) > 1 else {}
 
     def parents(self, store: Store) -> list[ExperimentRun]:

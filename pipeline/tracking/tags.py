@@ -7,7 +7,7 @@ from __future__ import annotations
 KIND = "ladder.kind"
 """`experiment`, `attempt`, `study`, `trial` or `validation`. A run without it belongs to another program."""
 KEY = "ladder.key"
-"""A random word by which a run is found whose id was lost with the connection."""
+"""A random word. It finds a run again where the answer with its id was lost with the connection."""
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 """Markdown that the UI shows as the run's description."""
