@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mlflow.entities import Run
 
 from benchmarks.learning_page import HEADER, PAGE, PICTURE, draw, figure, render, table
 from benchmarks.recordings import export, path_of
@@ -34,7 +33,9 @@ from pipeline.config import ExperimentConfig
 from pipeline.environments.vector import random_episodes
 from pipeline.experiment_file import load_experiment
 from pipeline.health.rule_sets import RULE_SETS
-from pipeline.tracking.store import Store, tracking_root, tracking_uri
+from pipeline.tracking.access import tracking_root, tracking_uri
+from pipeline.tracking.runs import AttemptRun
+from pipeline.tracking.store import Store
 
 EXPERIMENT = "experiments/score.yaml"
 LAST = 300
@@ -86,9 +87,9 @@ def run_pipeline(variant: str, overrides: list[str]) -> dict[str, Any]:
     done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
     store = Store(tracking_uri(config), tracking_root(config))
     runs = next(runs for experiment, runs in store.experiments() if experiment.name == config.experiment.name)
-    attempt = next(run for run in runs if run.data.tags["ladder.kind"] == "attempt")
-    if variant in BUILT_IN and done.returncode == 0 and attempt.data.tags["ladder.verdict"] == "healthy":
-        export(store, attempt.info.run_id, history_path(variant, config))
+    attempt = next(run for run in runs if isinstance(run, AttemptRun))
+    if variant in BUILT_IN and done.returncode == 0 and attempt.verdict_name == "healthy":
+        export(store, attempt.run_id, history_path(variant, config))
     return {"exit_code": done.returncode} | of_attempt(store, attempt, config.policy.experts)
 
 
@@ -98,10 +99,10 @@ def history_path(variant: str, config: ExperimentConfig) -> Path:
     return path_of(f"{task}_{(config.training.steps or 0) // 1000}k", variant, config.training.seed)
 
 
-def of_attempt(store: Store, attempt: Run, experts: Sequence[str]) -> dict[str, Any]:
+def of_attempt(store: Store, attempt: AttemptRun, experts: Sequence[str]) -> dict[str, Any]:
     """What a finished attempt logged: its verdict, its figures, its curve, and metrics of its router."""
     usage = [f"expert_usage/{name}" for name in experts]
-    history = store.history(attempt.info.run_id, ["episodes", *JUDGED, *ROUTING, *usage])
+    history = store.history(attempt.run_id, ["episodes", *JUDGED, *ROUTING, *usage])
     steps, counted = history.series("episodes")
     episodes = dict(zip(steps.tolist(), np.diff(counted, prepend=0.0).tolist(), strict=True))
     at, judged = history.aligned(JUDGED)
@@ -112,7 +113,7 @@ def of_attempt(store: Store, attempt: Run, experts: Sequence[str]) -> dict[str, 
         if len(at):
             tail[name] = float(np.median(values[at > 0.8 * steps[-1]]))
     return {
-        "verdict": attempt.data.tags["ladder.verdict"],
+        "verdict": attempt.verdict_name,
         **summary(rows),
         "last_fifth": tail,
         "specialisation": _thin(np.column_stack(history.series("specialisation"))),

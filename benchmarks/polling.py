@@ -18,7 +18,8 @@ from benchmarks.report import interval, write
 from pipeline.config import ExperimentConfig
 from pipeline.experiment.watchdog import Watchdog
 from pipeline.health.history import History
-from pipeline.tracking.store import Store, default_uri
+from pipeline.tracking.access import default_uri
+from pipeline.tracking.store import Store
 
 POLLS = 30
 """Number of polls that are timed at each point."""

@@ -29,7 +29,8 @@ from benchmarks.suite import Fault, load_suite
 from fallbacks.ladder import BUILT_IN
 from pipeline.attempt.file import PendingFault
 from pipeline.config import ExperimentConfig
-from pipeline.tracking.store import Store, default_uri
+from pipeline.tracking.access import default_uri
+from pipeline.tracking.store import Store
 
 FOLDER = RESULTS / "histories"
 

@@ -175,7 +175,9 @@ def go_down(laboratory: Laboratory, config: ExperimentConfig) -> dict[str, Any]:
 
 def run_infrastructure(fault: Fault, seed: int) -> dict[str, Any]:
     """Runs `ladder run` on the fault's file in a folder of its own; returns its outcome and its attempts."""
-    from pipeline.tracking.store import Store, default_uri
+    from pipeline.tracking.access import default_uri
+    from pipeline.tracking.runs import AttemptRun
+    from pipeline.tracking.store import Store
 
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
@@ -185,16 +187,13 @@ def run_infrastructure(fault: Fault, seed: int) -> dict[str, Any]:
         done = subprocess.run([sys.executable, "-m", "pipeline", "run", *words], stdout=subprocess.DEVNULL, check=False)
         store = Store(default_uri(root), root)
         ((_, runs),) = store.experiments()
-        attempts = sorted(
-            (run for run in runs if run.data.tags["ladder.kind"] == "attempt"), key=lambda run: run.info.start_time
-        )
-        tags = [run.data.tags for run in attempts]
-        gap = [(after.info.start_time - before.info.end_time) / 1000 for before, after in pairwise(attempts)]
+        attempts = sorted((run for run in runs if isinstance(run, AttemptRun)), key=lambda run: run.start_time)
+        gap = [(after.start_time - (before.end_time or 0)) / 1000 for before, after in pairwise(attempts)]
     return {
         "outcome": "healthy" if done.returncode == 0 else f"exit {done.returncode}",
-        "settled_rung": tags[-1]["ladder.rung"],
-        "verdicts": [each["ladder.verdict"] for each in tags],
-        "rungs": [each["ladder.rung"] for each in tags],
+        "settled_rung": attempts[-1].rung,
+        "verdicts": [each.verdict_name for each in attempts],
+        "rungs": [each.rung for each in attempts],
         "seconds_between_attempts": gap,
     }
 

@@ -154,7 +154,7 @@ class Night:
     def _go_on(self) -> subprocess.Popen[bytes]:
         """Starts `ladder resume`, or `ladder run` if the experiment was struck before it had begun."""
         store = self._store()
-        begun = store is not None and any(run.info.status != "FINISHED" for run in store.parents())
+        begun = store is not None and any(run.status != "FINISHED" for run in store.parents())
         return self._start("resume") if begun else self._start("run", str(self.file))
 
     def _let_end(self, process: subprocess.Popen[bytes]) -> None:
@@ -198,7 +198,7 @@ class Night:
             reached, last = 0.0, 0
             for run in store.attempts(parent):
                 self.attempts += 1
-                points = store.client.get_metric_history(run.info.run_id, "update")
+                points = store.client.get_metric_history(run.run_id, "update")
                 numbers = Counter(round(point.value) for point in points)
                 if not numbers:
                     continue

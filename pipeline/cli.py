@@ -23,6 +23,7 @@ from pipeline.errors import (
 from pipeline.experiment_file import load_experiments, with_overrides
 from pipeline.processes.signals import interruptible
 from pipeline.processes.streams import complain, open_standard_streams
+from pipeline.tracking.environment import prepare_mlflow
 
 # MLflow takes seconds to load, and a refusal should not: each command is imported when its words have been understood.
 
@@ -217,6 +218,7 @@ def _command(arguments: Sequence[str] | None) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code."""
     open_standard_streams()
+    prepare_mlflow()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot show α must not end a night's run

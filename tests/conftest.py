@@ -12,6 +12,7 @@ import torch
 
 from fallbacks.ladder import BUILT_IN
 from pipeline.config import ExperimentConfig
+from pipeline.tracking.environment import prepare_mlflow
 from pipeline.training.rollout import Played
 from pipeline.training.trainer import Trainer
 from pipeline.training.worker import Worker
@@ -19,6 +20,7 @@ from pipeline.training.worker import Worker
 if TYPE_CHECKING:
     from pipeline.tracking.store import Store
 
+prepare_mlflow()  # as every command does, before it imports MLflow
 logging.getLogger("nle.env.base").setLevel(logging.WARNING)
 torch.set_num_threads(1)  # as the trainer does; two threads each would contend for two cores
 
@@ -71,7 +73,8 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def empty_store(tmp_path: Path, empty_database: Path) -> Store:
     """The same, opened, with this test's folder as its root."""
-    from pipeline.tracking.store import Store, default_uri  # loads MLflow
+    from pipeline.tracking.access import default_uri
+    from pipeline.tracking.store import Store  # loads MLflow
 
     shutil.copy(empty_database, tmp_path)
     return Store(default_uri(tmp_path), tmp_path)

@@ -1,4 +1,4 @@
-"""Where the files of an experiment and of its attempts lie under the tracking root. Nothing here creates any."""
+"""Where all files lie under the tracking root. Nothing here creates any."""
 
 from __future__ import annotations
 
@@ -59,3 +59,22 @@ def experiment_log(root: Path, parent: str) -> Path:
 def experiment_lock(root: Path, parent: str) -> Path:
     """The file that an orchestrator holds a lock on while it runs the experiment."""
     return root / "experiments" / f"{parent}.lock"
+
+
+def mlflow_database(root: Path) -> Path:
+    """The SQLite file of the MLflow store, where no other store is named."""
+    return root / "mlflow.db"
+
+
+def mlflow_artifacts(root: Path) -> Path:
+    """The folder of the artifacts of that store."""
+    return root / "artifacts"
+
+
+def matplotlib_cache(root: Path) -> Path:
+    return root / "matplotlib"
+
+
+def study_folder(root: Path, parent: str) -> Path:
+    """The folder of a study's results and logs, by its parent run's id."""
+    return root / "studies" / parent

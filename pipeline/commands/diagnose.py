@@ -17,7 +17,10 @@ from pipeline.health.history import History
 from pipeline.health.monitor import judge
 from pipeline.health.rule import Rule
 from pipeline.health.verdict import Verdict
-from pipeline.tracking.store import Store, has_store, tracking_root, tracking_uri
+from pipeline.tracking.access import has_store, tracking_root, tracking_uri
+from pipeline.tracking.artifacts import CONFIGURATION
+from pipeline.tracking.runs import AttemptRun, ExperimentRun, LadderRun
+from pipeline.tracking.store import Store
 
 
 @dataclass(frozen=True)
@@ -61,18 +64,17 @@ def cases_of_run(run_id: str, overrides: Sequence[str]) -> list[Case]:
     if not has_store(where):
         raise BadInput(f"{run_id}: no such run, and no store under {root} (a CSV file's name ends in .csv)")
     store = Store(tracking_uri(where), root)
-    run = store.run(run_id) or store.find(run_id)  # the first also finds runs that another program has made
-    attempts = [run]
-    if run.data.tags.get("ladder.kind") == "experiment":
-        attempts = store.attempts(run)
+    run = store.run(run_id) or store.find(run_id)  # the first also knows runs of other programs
+    attempts: Sequence[LadderRun] = store.attempts(run) if isinstance(run, ExperimentRun) else [run]
     cases = []
     for each in attempts:
-        own = yaml.safe_load(store.read_text(each.info.run_id, "experiment.yaml") or "{}")
+        own = yaml.safe_load(store.read_text(each.run_id, CONFIGURATION) or "{}")
         rules = validate(merge(own, overrides, run_id), run_id).health.build()
         names = dict.fromkeys(name for rule in rules for name in rule.metrics)
-        history = store.history(each.info.run_id, [name for name in names if name in each.data.metrics])
-        title = f"{each.info.run_name}, run {each.info.run_id}"
-        cases.append(Case(each.info.run_id, title, history, rules, each.data.tags.get("ladder.verdict")))
+        history = store.history(each.run_id, [name for name in names if name in each.metrics])
+        title = f"{each.name}, run {each.run_id}"
+        recorded = each.verdict_name if isinstance(each, AttemptRun) else None
+        cases.append(Case(each.run_id, title, history, rules, recorded))
     return cases
 
 

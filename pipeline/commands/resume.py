@@ -18,7 +18,8 @@ from pipeline.launchers.base import Launcher
 from pipeline.launchers.gpu import require_device
 from pipeline.tracking.access import has_store, tracking_root, tracking_uri
 from pipeline.tracking.patience import leave
-from pipeline.tracking.store import Run, Store
+from pipeline.tracking.runs import ExperimentRun
+from pipeline.tracking.store import Store
 
 
 class Resumption:
@@ -54,7 +55,7 @@ class Resumption:
         orchestrator = Orchestrator(past.config, store, launcher, callbacks_for(past.config, store))
         code = EXIT_OF_OUTCOME[orchestrator.run(past).outcome]
         own = None if orchestrator.asked_to_stop else store.run(past.parent)
-        return leave(code if own is None else self._remaining_seeds(own, code))
+        return leave(self._remaining_seeds(own, code) if isinstance(own, ExperimentRun) else code)
 
     def _adapted(self, config: ExperimentConfig) -> ExperimentConfig:
         """The experiment's configuration as this call continues it."""
@@ -65,7 +66,7 @@ class Resumption:
         require_device([later], begun=True)
         return later
 
-    def _remaining_seeds(self, parent: Run, worst: int) -> int:
+    def _remaining_seeds(self, parent: ExperimentRun, worst: int) -> int:
         """Goes on with the seeds that were to follow this experiment, if there are any."""
         series = Series.read(parent)
         if series is None:

@@ -63,5 +63,5 @@ def one_after_another(
                 print(f"not begun: seed {', '.join(map(str, rest))}; `ladder resume` goes on with that too")
             break
     if len(parents := series.parents(store)) > 1:
-        compare(store, [run.info.run_id for run in parents], None, make_console())
+        compare(store, [run.run_id for run in parents], None, make_console())
     return worst

@@ -1,4 +1,4 @@
-"""`ladder compare`: the table on the terminal, and with `--out` the page."""
+"""`ladder compare`: prints the tables, and with `--out` writes the page."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from pipeline.compare.frames import Comparison
 from pipeline.compare.from_store import read
 from pipeline.compare.page import plain_interval, render, verdict_on_score
 from pipeline.compare.timeline import tone, words
-from pipeline.tracking.store import ATTENTION, BEST_EPISODE, Store
+from pipeline.tracking.artifacts import ATTENTION, BEST_EPISODE
+from pipeline.tracking.store import Store
 
 PAGE = "compare.html"
 _COLOURS = {"good": "green", "wait": "yellow", "bad": "red"}
-_LARGEST_FILM = 2_000_000  # bytes that are still put into the page
+_LARGEST_FILM = 2_000_000  # bytes; a larger one is left out of the page
 
 
 def compare(store: Store, parents: Sequence[str], out: Path | None, console: Console) -> None:
@@ -32,7 +33,7 @@ def compare(store: Store, parents: Sequence[str], out: Path | None, console: Con
 
 
 def log_page(store: Store, parent: str, complain: Callable[[str], None]) -> None:
-    """The page of one experiment as an artifact of its parent run. It never fails; `complain` gets a line instead."""
+    """Logs the page of one experiment on its parent run. It never fails; `complain` gets a line instead."""
     try:
         with tempfile.TemporaryDirectory() as folder:
             store.log_file(parent, write_page(read(store, [parent]), store, Path(folder)))
@@ -41,7 +42,7 @@ def log_page(store: Store, parent: str, complain: Callable[[str], None]) -> None
 
 
 def write_page(night: Comparison, store: Store, folder: Path) -> Path:
-    """The page as one file, whole or not at all."""
+    """Writes the page as one file, whole or not at all. Returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     settled = [run for run in night.experiments.settled_run if isinstance(run, str)]
     text = render(night, {run: section for run in settled if (section := _moment(store, run))})
@@ -51,7 +52,7 @@ def write_page(night: Comparison, store: Store, folder: Path) -> Path:
 
 
 def _moment(store: Store, run: str) -> str | None:
-    """What the settled policy attends to, and its best episode: the artifacts that its trainer has left."""
+    """The section on the settled policy: what it attends to, and its best episode. None: its trainer left neither."""
     drawing, film = store.artifact(run, ATTENTION), store.artifact(run, BEST_EPISODE)
     figures = []
     if drawing is not None:
@@ -72,7 +73,7 @@ def _moment(store: Store, run: str) -> str | None:
 
 
 def show(night: Comparison, console: Console) -> None:
-    """The tables on the terminal."""
+    """Prints a table for each experiment, and one over all of them."""
     for row in night.experiments.itertuples():
         colour = _COLOURS[tone(row.outcome)]
         on = f" on {row.settled_rung}" if row.outcome == "healthy" else ""
@@ -94,6 +95,7 @@ def show(night: Comparison, console: Console) -> None:
 
 
 def _attempts(night: Comparison, parent: str) -> Table:
+    """The attempts of one experiment."""
     table = _table("attempt", "verdict", "from", "to episode", "minutes", "score", "evidence", right=(3, 4, 5))
     attempts = night.attempts[night.attempts.parent == parent]
     numbers = attempts.set_index("run_id").attempt
@@ -112,7 +114,7 @@ def _attempts(night: Comparison, parent: str) -> Table:
 
 
 def _show_across(night: Comparison, console: Console) -> None:
-    """Over experiments: the run is the unit."""
+    """Prints the statistics over experiments, whose unit is the run."""
     table = _table("rung", "attempts", "healthy", "minutes", "score (IQM over attempts)", right=(1, 2, 3, 4))
     for rung, row in night.rungs().iterrows():
         score = plain_interval(row.score, row.score_low, row.score_high)

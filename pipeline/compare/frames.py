@@ -1,5 +1,8 @@
 """A comparison as pandas frames, for a notebook and for the page. Times are UTC; scores are the game's own.
 
+The tables name the columns in the order of the frames. The fields of :class:`ExperimentRow` and :class:`AttemptRow` are
+the same columns.
+
 `experiments`, one row for each parent run, oldest first:
 
 | column | type | meaning |
@@ -9,24 +12,24 @@
 | outcome | str | healthy, exhausted, interrupted, error, or running |
 | settled_rung, settled_run | str or None | where the ladder ended healthy, and the run id of that attempt |
 | model | str or None | URI of its policy for `mlflow.pytorch.load_model` |
-| started | datetime | |
+| started | datetime | when it began |
 | minutes | float | from the parent's start to its end, or until now |
-| attempts | int | how many |
-| score, score_low, score_high | float | of the settled attempt, as below; NaN where there is none |
-| random, random_low, random_high | float | a uniformly random policy under the same step cap, 95 % interval |
+| attempts | int | number of attempts |
+| score, score_low, score_high | float | score of the settled attempt, as below; NaN where there is none |
+| random, random_low, random_high | float | score of random play under the same step cap, 95 % interval |
 
-`attempts`, one row for each attempt, in the order of `experiments` and of their numbers:
+`attempts`, one row for each attempt, by experiment and number:
 
 | column | type | meaning |
 |---|---|---|
 | run_id, parent, experiment, seed | | as above |
 | attempt, rung | int, str | number from 0; name of the rung |
 | verdict | str | healthy, expert_collapse …, or running |
-| evidence | str | the verdict's evidence in a line; empty if there is none |
-| source, source_episode | str or None, Int64 | whose checkpoint it started from, and where; None: from scratch |
-| started | datetime | |
+| evidence | str | the verdict's evidence in a line; empty where there is none |
+| source, source_episode | str or None, Int64 | run id and episode of the checkpoint it started from, or from scratch |
+| started | datetime | when it began |
 | begins, minutes | float | minutes from the parent's start; duration |
-| episodes, steps | int | of the training's schedule, so with what was carried over |
+| episodes, steps | int | position in the training's schedule, so with what was carried over |
 | trained_steps | int | environment steps of this attempt alone |
 | score, score_low, score_high | float | mean of the last `training.score_window` episodes, 95 % interval |
 | best_score | float | highest windowed score |
@@ -34,18 +37,79 @@
 | changed | dict | dotted key → [value of the experiment, value of this attempt] |
 
 `metrics`, one row for each logged value: run_id, metric (str), step (int, environment steps), minutes (float, from the
-parent's start), value (float). Of a metric without steps (all 0) the step is its running number.
+parent's start), value (float). Where a metric was logged without steps (all 0), the step is its running number.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, get_type_hints
 
 import numpy as np
 import pandas as pd
 
 from pipeline.compare.statistics import Interval, interval, probability_of_improvement
 from pipeline.health.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class ExperimentRow:
+    """A row of `experiments`."""
+
+    parent: str
+    experiment: str
+    seed: int | None
+    outcome: str
+    settled_rung: str | None
+    settled_run: str | None
+    model: str | None
+    started: datetime
+    minutes: float
+    attempts: int
+    score: float
+    score_low: float
+    score_high: float
+    random: float
+    random_low: float
+    random_high: float
+
+
+@dataclass(frozen=True)
+class AttemptRow:
+    """A row of `attempts`."""
+
+    run_id: str
+    parent: str
+    experiment: str
+    seed: int | None
+    attempt: int
+    rung: str
+    verdict: str
+    evidence: str
+    source: str | None
+    source_episode: int | None
+    started: datetime
+    begins: float
+    minutes: float
+    episodes: int
+    steps: int
+    trained_steps: int
+    score: float
+    score_low: float
+    score_high: float
+    best_score: float
+    steps_per_second: float
+    memory_mb: float
+    changed: dict[str, Any]
+
+
+def frame(kind: type[ExperimentRow | AttemptRow], rows: Sequence[ExperimentRow | AttemptRow]) -> pd.DataFrame:
+    """Rows as a frame, whose columns are the fields of their class. Integers that may be missing are Int64."""
+    types = get_type_hints(kind)
+    made = pd.DataFrame([asdict(row) for row in rows], columns=list(types))
+    return made.astype({name: "Int64" for name, type_ in types.items() if type_ == int | None})
 
 
 @dataclass(frozen=True)
@@ -56,17 +120,17 @@ class Comparison:
     attempts: pd.DataFrame
     metrics: pd.DataFrame
     verdicts: dict[str, Verdict]
-    """By run id of the attempt, with the whole evidence."""
+    """Run id of an attempt → its verdict with the whole evidence."""
 
     def history(self, run_id: str, metric: str) -> pd.DataFrame:
-        """step, minutes and value of one metric of one attempt, by step; the newest value of a step."""
+        """One metric of one attempt: step, minutes and value, by step. A step has its newest value."""
         rows = self.metrics[(self.metrics.run_id == run_id) & (self.metrics.metric == metric)]
         return rows.drop_duplicates("step", keep="last").sort_values("step")[["step", "minutes", "value"]]
 
     def rungs(self) -> pd.DataFrame:
-        """By rung, in the ladder's order: attempts, healthy ones, minutes, and the IQM of their scores with interval.
+        """One row a rung, in the ladder's order: attempts, healthy ones, minutes, and IQM of the scores with interval.
 
-        The unit is the attempt. Attempts that failed count with the score they had reached.
+        The unit is the attempt. An attempt that failed counts with the score it had reached.
         """
         rows = []
         for rung, group in self.attempts.groupby("rung", sort=False):
@@ -83,7 +147,7 @@ class Comparison:
         return pd.DataFrame(rows).set_index("rung") if rows else pd.DataFrame()
 
     def improvement(self) -> pd.DataFrame:
-        """For each two rungs x ≠ y: P(an attempt of x scores higher than one of y), with its interval."""
+        """One row for each two rungs x ≠ y: P(an attempt of x scores higher than one of y), with its interval."""
         scores = {rung: group.score.dropna().to_numpy() for rung, group in self.attempts.groupby("rung", sort=False)}
         rows = [
             {"x": x, "y": y, "attempts_x": len(scores[x]), "attempts_y": len(scores[y])}
@@ -96,9 +160,9 @@ class Comparison:
         return pd.DataFrame(rows, columns=columns)
 
     def settled(self) -> pd.DataFrame:
-        """Over experiments: the score of the settled policies and that of random play, IQM with interval, and how many.
+        """Two rows, the settled policies and random play: experiments, and the IQM of the scores with interval.
 
-        Also `better`: P(a settled policy scores higher than the random one of its own experiment).
+        `better` is P(a settled policy scores higher than random play in its own experiment).
         """
         done = self.experiments.dropna(subset=["score"])
         paired = done.dropna(subset=["random"])

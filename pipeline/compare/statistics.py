@@ -20,7 +20,7 @@ class Interval(NamedTuple):
 
 
 def interquartile_mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis of what is left when a quarter of the values (rounded down) is cut at either end."""
+    """Mean over the last axis, without the lowest and the highest quarter of the values (rounded down)."""
     cut = values.shape[-1] // 4
     return np.sort(values, axis=-1)[..., cut : values.shape[-1] - cut].mean(-1)
 
@@ -28,7 +28,7 @@ def interquartile_mean(values: np.ndarray) -> np.ndarray:
 def interval(
     runs: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray] = interquartile_mean, seed: int = 0
 ) -> Interval:
-    """A statistic of runs (n,) and its interval over runs. One run has no interval, none has no value."""
+    """A statistic of runs (n,) and its interval over runs. One run has no interval; no run has no value."""
     runs = np.asarray(runs, dtype=float)
     if len(runs) < 2:
         return Interval(float(runs[0]) if len(runs) else np.nan, np.nan, np.nan)
@@ -37,7 +37,7 @@ def interval(
 
 
 def probability_of_improvement(x: np.ndarray, y: np.ndarray, seed: int = 0) -> Interval:
-    """P(X > Y) over all pairs of a run of X (n,) and one of Y (m,), a tie counting half (Mann & Whitney's U / nm)."""
+    """P(X > Y) over all pairs of a run of X (n,) and one of Y (m,). A tie counts half (Mann & Whitney's U / nm)."""
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     if not len(x) or not len(y):
         return Interval(np.nan, np.nan, np.nan)
@@ -52,14 +52,14 @@ def probability_of_improvement(x: np.ndarray, y: np.ndarray, seed: int = 0) -> I
 def recent_mean(values: np.ndarray, episodes: np.ndarray, window: int, seed: int = 0) -> Interval:
     """Mean score of the last `window` episodes of one run, with its interval over updates.
 
-    Of the update in which the window begins, as many episodes count as are inside, at that update's mean.
+    Where the window begins within an update, the episodes inside count, at that update's mean.
 
     Args:
         values: (n,) mean over the episodes that ended in each update.
-        episodes: (n,) how many episodes were finished then, rising.
-        window: how many episodes back; at least one update is taken.
+        episodes: (n,) number of episodes that were finished then, rising.
+        window: number of episodes; at least one update is taken.
 
-    The interval says how far the score of this one policy is known, not how another seed would fare.
+    The interval says how well the score of this one policy is known. It says nothing of other seeds.
     """
     if not len(values):
         return Interval(np.nan, np.nan, np.nan)

@@ -22,6 +22,7 @@ from pipeline.experiment.watchdog import Watchdog
 from pipeline.health.rule import Rule
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.exit import Exit, end_of
+from pipeline.tracking import tags
 from pipeline.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -52,11 +53,11 @@ def conclude(
     store.log_metrics(run_id, {"cost/seconds": ending.seconds}, step=max(0, watch.last_step), at=ending.at)
     if warnings:
         text = json.dumps([each.model_dump(mode="json", exclude={"values", "detail"}) for each in warnings])
-        store.set_tags(run_id, {"ladder.warnings": text})
+        store.set_tags(run_id, {tags.WARNINGS: text})
     newest = max(checkpoints, key=lambda checkpoint: checkpoint.step, default=None)
     if newest is not None and ending.verdict.name == "healthy":
         store.log_file(run_id, Path(newest.path), "policy")
-        store.set_tags(run_id, {"ladder.policy": newest.path})
+        store.set_tags(run_id, {tags.POLICY: newest.path})
     with contextlib.suppress(DiskFull):  # the log is on that disk already, and a picture can be drawn again
         for name, figure in pictures(watch, (*ending.verdict.evidence, *warnings)):
             store.log_figure(run_id, figure, f"evidence/{name}.png")

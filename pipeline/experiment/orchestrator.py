@@ -39,6 +39,7 @@ from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.base import Launcher
 from pipeline.processes.owner import LIFE_SIGN_SECONDS, Lock, Owner, life_sign
 from pipeline.processes.signals import heeded
+from pipeline.tracking import tags
 from pipeline.tracking.patience import Patience
 from pipeline.tracking.store import Store
 
@@ -108,13 +109,13 @@ class Orchestrator:
         owner = Owner.here(self.store.root)
         if past is None:
             series = self._series.tags if self._series else {}
-            self.parent = self.store.start_parent(self.config, {"ladder.owner": owner.model_dump_json(), **series})
+            self.parent = self.store.start_parent(self.config, {tags.OWNER: owner.model_dump_json(), **series})
             lock = Lock(experiment_lock(self.store.root, self.parent), owner)
         else:
             self.parent, lock = past.parent, past.lock
         try:
             if past is not None:
-                self.store.reopen(self.parent, self.config, {"ladder.owner": owner.model_dump_json()})
+                self.store.reopen(self.parent, self.config, {tags.OWNER: owner.model_dump_json()})
             return self._go_down(past)
         except BaseException as error:
             with contextlib.suppress(InfrastructureFailure):
@@ -254,8 +255,8 @@ class Orchestrator:
         if once and time.monotonic() - self._last_sign < LIFE_SIGN_SECONDS:
             return
         signs = {
-            "ladder.alive": life_sign(),
-            "ladder.seconds": f"{self._seconds():.2f}",
+            tags.ALIVE: life_sign(),
+            tags.SECONDS: f"{self._seconds():.2f}",
         }
         self.store.set_tags(self.parent, signs, once=once)
         self._last_sign = time.monotonic()
@@ -349,7 +350,7 @@ class Orchestrator:
         rows = [each.row for each in summaries]
         note = f"{title}\n\n{markdown_table(rows)}" if rows else title
         if settled_rung is not None:
-            self.store.set_tags(self.parent, {"ladder.settled_run": summaries[-1].run_id})
+            self.store.set_tags(self.parent, {tags.SETTLED_RUN: summaries[-1].run_id})
         self.store.end_parent(self.parent, outcome, settled_rung, pd.DataFrame(rows), note)
 
 

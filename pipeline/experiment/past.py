@@ -1,9 +1,8 @@
-"""What an experiment has left behind, read back from MLflow and from the folders of its attempts."""
+"""What an experiment that was cut off has left behind, in MLflow and in the folders of its attempts."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 from dataclasses import dataclass
 
 import yaml
@@ -18,54 +17,57 @@ from pipeline.attempt.record import Attempt, AttemptSummary
 from pipeline.config import ExperimentConfig
 from pipeline.errors import BadInput
 from pipeline.experiment.watchdog import Watchdog
-from pipeline.health.verdict import Evidence, Verdict
+from pipeline.health.verdict import Verdict
 from pipeline.processes.owner import Lock
-from pipeline.tracking.store import Run, Store
+from pipeline.tracking.artifacts import CONFIGURATION
+from pipeline.tracking.runs import AttemptRun, ExperimentRun, ParentRun
+from pipeline.tracking.store import Store
 
 
 @dataclass(frozen=True)
 class Past:
-    """Of an experiment that was cut off, all that is needed to go on with it."""
+    """All that is needed to go on with an experiment that was cut off."""
 
     parent: str
     config: ExperimentConfig
     lock: Lock
     attempts: tuple[Attempt, ...]
-    """In their order; each has a verdict, if only `interrupted`."""
+    """In their order. Each has a verdict, at least `interrupted`."""
     summaries: tuple[AttemptSummary, ...]
-    """Of the same attempts."""
+    """What the same attempts came to."""
     random_score: dict[str, float]
     seconds: float
-    """That it has taken so far."""
+    """How long it has taken so far."""
     problems: tuple[str, ...]
-    """What was found damaged, a sentence each."""
+    """What was found damaged, in a sentence each."""
 
 
-RESUMABLE = (None, "interrupted", "error")
+_RESUMABLE = (None, "interrupted", "error")
 """Outcomes of experiments that can go on."""
 
 
-def outcome(parent: Run) -> str | None:
-    return parent.data.tags.get("ladder.outcome")
+def is_unfinished(parent: ParentRun) -> bool:
+    """Whether an experiment is RUNNING, or can go on."""
+    return parent.is_running or parent.outcome in _RESUMABLE
 
 
-def read_config(store: Store, parent: Run) -> ExperimentConfig:
+def read_config(store: Store, parent: ExperimentRun) -> ExperimentConfig:
     """The configuration of an experiment.
 
     Raises:
         BadInput: there is none that this version understands.
     """
-    text = store.read_text(parent.info.run_id, "experiment.yaml") or parent.data.tags.get("ladder.settings", "")
+    text = store.read_text(parent.run_id, CONFIGURATION) or parent.settings
     try:
         return ExperimentConfig.model_validate(yaml.safe_load(text))
     except (ValidationError, yaml.YAMLError) as error:
         problem = " ".join(str(error).split())[:300]
-        raise BadInput(f"{parent.info.run_id}: its configuration is not one of this version: {problem}") from error
+        raise BadInput(f"{parent.run_id}: its configuration is not one of this version: {problem}") from error
 
 
-def read_past(store: Store, parent: Run, config: ExperimentConfig, lock: Lock) -> Past:
-    """Everything, once no attempt is RUNNING any more."""
-    ladder, tags = Ladder(config), parent.data.tags
+def read_past(store: Store, parent: ExperimentRun, config: ExperimentConfig, lock: Lock) -> Past:
+    """What an experiment has left behind. No attempt may be RUNNING any more."""
+    ladder = Ladder(config)
     attempts: list[Attempt] = []
     summaries: list[AttemptSummary] = []
     problems: list[str] = []
@@ -80,27 +82,29 @@ def read_past(store: Store, parent: Run, config: ExperimentConfig, lock: Lock) -
         problems += [f"passed over: checkpoint {each}" for each in bad]
         random_score |= {name: value for name, value in seen.latest.items() if name.startswith("random/")}
     return Past(
-        parent=parent.info.run_id,
+        parent=parent.run_id,
         config=config,
         lock=lock,
         attempts=tuple(attempts),
         summaries=tuple(summaries),
         random_score=random_score,
-        seconds=max(float(tags.get("ladder.seconds", 0.0)), 60 * sum(each.minutes for each in summaries)),
+        seconds=max(parent.seconds, 60 * sum(each.minutes for each in summaries)),
         problems=tuple(problems),
     )
 
 
-def _read_attempt(store: Store, run: Run, ladder: Ladder, earlier: list[Attempt]) -> tuple[Attempt, tuple[str, ...]]:
+def _read_attempt(
+    store: Store, run: AttemptRun, ladder: Ladder, earlier: list[Attempt]
+) -> tuple[Attempt, tuple[str, ...]]:
     """An attempt, and what is wrong with its checkpoints."""
-    folder = AttemptFolder.of(store.root, run.info.run_id)
-    config, warm_start = _beginning(folder, ladder, earlier, run.data.tags["ladder.rung"])
+    folder = AttemptFolder.of(store.root, run.run_id)
+    config, warm_start = _beginning(folder, ladder, earlier, run.rung)
     checkpoints, bad = usable(folder.checkpoints, fingerprint(config))
     attempt = Attempt(
         number=len(earlier),
-        rung=run.data.tags["ladder.rung"],
+        rung=run.rung,
         config=config,
-        run_id=run.info.run_id,
+        run_id=run.run_id,
         verdict=_verdict(folder, run),
         checkpoints=checkpoints,
         warm_start=warm_start,
@@ -111,10 +115,10 @@ def _read_attempt(store: Store, run: Run, ladder: Ladder, earlier: list[Attempt]
 def _beginning(
     folder: AttemptFolder, ladder: Ladder, earlier: list[Attempt], rung: str
 ) -> tuple[ExperimentConfig, WarmStart | None]:
-    """With what an attempt began: its file says so; where it was cut off before that was written, the ladder."""
+    """Configuration and warm start of an attempt, from its file; where there is none yet, from the ladder."""
     with contextlib.suppress(OSError, ValidationError):
         file = AttemptFile.read(folder.file)
-        # What this resume has changed holds for the attempts before it too.
+        # What this call of `ladder resume` changes holds for the earlier attempts too.
         changed = {"budget": ladder.base.budget, "tracking": ladder.base.tracking}
         return file.config.model_copy(update=changed), file.warm_start
     plan = ladder.resume(earlier)
@@ -123,11 +127,11 @@ def _beginning(
     return ladder.configs[[each.name for each in ladder.rungs].index(rung)], None
 
 
-def _verdict(folder: AttemptFolder, run: Run) -> Verdict:
-    ending, tags = Ending.read(folder.path), run.data.tags
-    if ending is not None:
+def _verdict(folder: AttemptFolder, run: AttemptRun) -> Verdict:
+    """The verdict of an attempt: from its folder, else from the store, else `interrupted`."""
+    if (ending := Ending.read(folder.path)) is not None:
         return ending.verdict
-    with contextlib.suppress(KeyError, ValueError):
-        evidence = tuple(Evidence.model_validate(each) for each in json.loads(tags["ladder.evidence"]))
-        return Verdict.model_validate({"name": tags["ladder.verdict"], "evidence": evidence})
+    with contextlib.suppress(ValueError):  # a tag that cannot be understood
+        if (verdict := run.verdict) is not None:
+            return verdict
     return Verdict(name="interrupted")

@@ -1,7 +1,7 @@
-"""After an orchestrator that is gone: its runs are ended truthfully, and its experiment can go on.
+"""What follows an orchestrator that is gone: its runs get a truthful end, and its experiment can go on.
 
-reconcile    at the start of every orchestrator: no run is left RUNNING behind somebody who is dead
-take_up      for `ladder resume`: the one experiment that is to go on
+reconcile    at the start of every orchestrator: ends the runs that a dead one has left RUNNING
+take_up      for `ladder resume`: makes one experiment ready to go on
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable
-from datetime import datetime
 
 from pydantic import ValidationError
 
@@ -21,40 +20,38 @@ from pipeline.attempt.folder import AttemptFolder, experiment_lock
 from pipeline.config import ExperimentConfig
 from pipeline.errors import BadInput
 from pipeline.experiment.conclude import conclude
-from pipeline.experiment.past import RESUMABLE, Past, outcome, read_config, read_past
+from pipeline.experiment.past import Past, is_unfinished, read_config, read_past
 from pipeline.health.rule import Rule
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.base import Launcher
 from pipeline.processes.owner import LIFE_SIGN_SECONDS, Held, Lock, Owner
-from pipeline.tracking.store import Run, Store
+from pipeline.tracking.runs import AttemptRun, ExperimentRun, ParentRun, StudyRun
+from pipeline.tracking.store import Store
 
 _SILENT_SECONDS = 4 * LIFE_SIGN_SECONDS
-"""Without a sign of life for so long, somebody of whom nothing else is known gives way to a person who asks for it."""
+"""An owner on another machine that has given no sign of life for so long gives way to a user who asks for it."""
 
 
 def reconcile(store: Store, launcher: Launcher, tell: Callable[[str], None]) -> None:
-    """Ends the runs that are RUNNING although their orchestrator is gone; never those of somebody alive.
+    """Ends the runs that are RUNNING although their orchestrator is gone. Runs whose owner may live are left alone.
 
-    Of a study, the study's own: its trials' runs say what Optuna says, and are ended when `ladder tune` goes on.
+    A study's own run is ended, too. Its trials' runs are not: they say what Optuna says, and `ladder tune` ends them
+    when it goes on.
     """
     for parent in store.left_running():
-        if _kind(parent) == "study" and parent.info.status != "RUNNING":
+        if not isinstance(parent, ParentRun) or (isinstance(parent, StudyRun) and not parent.is_running):
             continue
-        owner = Owner.read(parent.data.tags.get("ladder.owner", ""))
+        owner = parent.owner
         if owner is None or owner.root != str(store.root) or owner.state(_last_sign(parent)) != "gone":
             continue
-        with contextlib.suppress(Held):  # somebody goes on with it at this moment
-            lock = Lock(experiment_lock(store.root, parent.info.run_id), Owner.here(store.root))
+        with contextlib.suppress(Held):  # another process goes on with it at this moment
+            lock = Lock(experiment_lock(store.root, parent.run_id), Owner.here(store.root))
             try:
-                now = store.run(parent.info.run_id)  # meanwhile it may have ended, or somebody else goes on with it
-                if (
-                    now is None
-                    or Owner.read(now.data.tags.get("ladder.owner", "")) != owner
-                    or not _running(store, now)
-                ):
+                now = store.run(parent.run_id)  # meanwhile it may have ended, or another process goes on with it
+                if not isinstance(now, ParentRun) or now.owner != owner or not _running(store, now):
                     continue
                 _end(store, launcher, now, owner)
-                tell(f"an earlier night: run {now.info.run_id} was left RUNNING by {owner}; ended as interrupted")
+                tell(f"an earlier night: run {now.run_id} was left RUNNING by {owner}; ended as interrupted")
             finally:
                 lock.release()
 
@@ -62,19 +59,19 @@ def reconcile(store: Store, launcher: Launcher, tell: Callable[[str], None]) -> 
 def take_up(
     store: Store, launcher: Launcher, wanted: str | None, adapt: Callable[[ExperimentConfig], ExperimentConfig]
 ) -> Past:
-    """The experiment with this parent run, or the newest unfinished one, ready to go on; its lock is taken.
+    """Takes the lock of an experiment, and returns all that is needed to go on with it.
 
     Args:
+        wanted: its parent run's id, or the beginning of it; None: the newest unfinished one.
         adapt: what this call changes in its configuration (budgets, and where its store is).
 
     Raises:
-        BadInput: there is no such experiment, it has ended, or somebody else runs it.
+        BadInput: there is no such experiment, it has ended, or another process runs it.
     """
     parent = _choose(store, wanted)
-    run_id, tags = parent.info.run_id, parent.data.tags
-    owner, sign = Owner.read(tags.get("ladder.owner", "")), _last_sign(parent)
+    run_id, owner, sign = parent.run_id, parent.owner, _last_sign(parent)
     silent = _SILENT_SECONDS if sign is None else time.time() - sign
-    if parent.info.status == "RUNNING" and owner is not None:
+    if parent.is_running and owner is not None:
         state = owner.state(sign)
         if state == "alive":
             raise BadInput(f"{run_id}: is being run by {owner}; two at once are not possible")
@@ -96,72 +93,65 @@ def take_up(
         raise
 
 
-def _choose(store: Store, wanted: str | None) -> Run:
+def _choose(store: Store, wanted: str | None) -> ExperimentRun:
+    """The experiment that is to go on. Raises BadInput where there is none, or it has ended."""
     parents = store.parents()
-    unfinished = [run for run in parents if run.info.status == "RUNNING" or outcome(run) in RESUMABLE]
+    unfinished = [run for run in parents if is_unfinished(run)]
     if wanted is None:
         if not unfinished:
             raise BadInput(f"nothing to resume: {len(parents)} experiments in {store.uri}, and all have ended")
-        return max(unfinished, key=lambda run: run.info.start_time)
-    begin_so = [each for each in parents if len(wanted) >= 4 and each.info.run_id.startswith(wanted)]
+        return max(unfinished, key=lambda run: run.start_time)
+    begin_so = [each for each in parents if len(wanted) >= 4 and each.run_id.startswith(wanted)]
     run = begin_so[0] if len(begin_so) == 1 else store.run(wanted)
-    kind = _kind(run) if run is not None else None
-    if run is None or kind is None:
-        names = ", ".join(each.info.run_id for each in unfinished[:5]) or "none"
+    if run is None or run.kind is None:
+        names = ", ".join(each.run_id for each in unfinished[:5]) or "none"
         raise BadInput(f"{wanted}: no run of an experiment in {store.uri}; unfinished: {names}")
-    if kind == "attempt":
-        raise BadInput(f"{wanted}: is an attempt; resume its experiment {run.data.tags['mlflow.parentRunId']}")
-    if kind != "experiment":
-        raise BadInput(f"{wanted}: is a {kind}, not an experiment; with a study, `ladder tune` goes on")
-    if run.info.status != "RUNNING" and outcome(run) not in RESUMABLE:
-        raise BadInput(f"{wanted}: has ended, {outcome(run)}; there is nothing to resume")
+    if isinstance(run, AttemptRun):
+        raise BadInput(f"{wanted}: is an attempt; resume its experiment {run.parent_id}")
+    if not isinstance(run, ExperimentRun):
+        raise BadInput(f"{wanted}: is a {run.kind}, not an experiment; with a study, `ladder tune` goes on")
+    if not is_unfinished(run):
+        raise BadInput(f"{wanted}: has ended, {run.outcome}; there is nothing to resume")
     return run
 
 
-def _end(store: Store, launcher: Launcher, parent: Run, owner: Owner | None) -> None:
-    """Truthful verdicts for what was cut off: what the attempt's folder knows, else `interrupted`."""
-    sign = parent.data.tags.get("ladder.alive", "never")
+def _end(store: Store, launcher: Launcher, parent: ParentRun, owner: Owner | None) -> None:
+    """Ends the runs that were cut off. An attempt's verdict is the one that its folder has, else `interrupted`."""
+    sign = parent.last_sign.isoformat(timespec="seconds") if parent.last_sign else "never"
     reason = f"the orchestrator ({owner or 'unknown'}) is gone; its last sign of life: {sign}"
     attempts = store.attempts(parent)
-    known = sum(run.data.metrics.get("cost/seconds", 0.0) for run in attempts)
+    known = sum(run.metrics.get("cost/seconds", 0.0) for run in attempts)
     for run in attempts:
-        if run.info.status != "RUNNING":
+        if not run.is_running:
             continue
-        folder = AttemptFolder.of(store.root, run.info.run_id)
+        folder = AttemptFolder.of(store.root, run.run_id)
         launcher.end_remains(folder.file)
         shutil.rmtree(folder.scratch, ignore_errors=True)
         rules: tuple[Rule, ...] = ()
         checkpoints: tuple[Checkpoint, ...] = ()
-        with contextlib.suppress(OSError, ValidationError):  # cut off before it was written: nothing has begun
+        with contextlib.suppress(OSError, ValidationError):  # no file yet: nothing has begun
             config = AttemptFile.read(folder.file).config
             rules, checkpoints = config.health.build(), usable(folder.checkpoints, fingerprint(config))[0]
         ending = Ending.read(folder.path)
         if ending is None:
-            before = run.data.metrics.get("cost/seconds", 0.0)
-            seconds = max(before, float(parent.data.tags.get("ladder.seconds", 0.0)) - (known - before))
+            before = run.metrics.get("cost/seconds", 0.0)
+            seconds = max(before, parent.seconds - (known - before))
             evidence = Evidence(rule="interrupted", detail={"reason": reason})
             ending = Ending.now(Verdict(name="interrupted", evidence=(evidence,)), seconds)
             ending.write(folder.path)
-        conclude(store, run.info.run_id, ending, rules, checkpoints)
-    if parent.info.status == "RUNNING":
-        said = outcome(parent)  # with its note, a moment before it was cut off; a study has one all along
-        note = parent.data.tags.get("mlflow.note.content", "") if said or _kind(parent) == "study" else ""
+        conclude(store, run.run_id, ending, rules, checkpoints)
+    if parent.is_running:
+        said = parent.outcome  # with its note, a moment before it was cut off; a study has a note all along
+        note = parent.note if said or isinstance(parent, StudyRun) else ""
         note = note or f"**interrupted** – {reason}"
-        store.end_parent(parent.info.run_id, said or "interrupted", None, None, note)
+        store.end_parent(parent.run_id, said or "interrupted", None, None, note)
 
 
-def _running(store: Store, parent: Run) -> bool:
-    return any(run.info.status == "RUNNING" for run in (parent, *store.attempts(parent)))
+def _running(store: Store, parent: ParentRun) -> bool:
+    """Whether the run or one of its attempts is RUNNING."""
+    return any(run.is_running for run in (parent, *store.attempts(parent)))
 
 
-def _kind(run: Run) -> str | None:
-    """experiment, attempt, study, trial, validation; None: somebody else's."""
-    kind: str | None = run.data.tags.get("ladder.kind")
-    return kind
-
-
-def _last_sign(parent: Run) -> float | None:
-    """When its orchestrator gave its last sign of life, in seconds since 1970."""
-    with contextlib.suppress(KeyError, ValueError):
-        return datetime.fromisoformat(parent.data.tags["ladder.alive"]).timestamp()
-    return None
+def _last_sign(parent: ParentRun) -> float | None:
+    """When the owner gave the last sign of life, in seconds since 1970."""
+    return parent.last_sign.timestamp() if parent.last_sign else None

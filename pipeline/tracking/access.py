@@ -1,11 +1,10 @@
-"""The way to an MLflow store: where it is, what makes it, and which of its errors may pass."""
+"""The way to an MLflow store: where it is, how it is made, and which of its errors may pass by themselves."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import fcntl
-import logging
 import os
 import sqlite3
 import tempfile
@@ -20,15 +19,12 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.attempt.file import URI_VARIABLE
+from pipeline.attempt.folder import mlflow_database
 from pipeline.attempt.spool import Report
 from pipeline.config import ExperimentConfig
 from pipeline.errors import BadInput, DiskFull, InfrastructureFailure, StoreAway
+from pipeline.tracking.environment import prepare_mlflow
 
-OWN_WAITING = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
-"""How this program speaks to a server: it waits itself, and makes no run twice. A trainer of somebody's own, which may
-know no better than to wait inside MLflow, gets what the environment had, or MLflow's own defaults."""
-MLFLOW_WAITING = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "7", "MLFLOW_HTTP_REQUEST_TIMEOUT": "120"}
-THEIR_WAITING = {name: os.environ.get(name, usual) for name, usual in MLFLOW_WAITING.items()}
 _TEMPORARY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "DEADLINE_EXCEEDED", "REQUEST_LIMIT_EXCEEDED")
 _NO_ANSWER = {
     requests.Timeout: "no answer",
@@ -37,19 +33,12 @@ _NO_ANSWER = {
 }
 _METRICS_AT_ONCE = 1000
 
-os.environ.update(OWN_WAITING)  # MLflow looks at it at each call
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what it says is in the error that it raises
-for _name in ("alembic", "alembic.runtime.migration", "mlflow.tracking.fluent"):
-    logging.getLogger(_name).setLevel(logging.WARNING)
-
 
 def tracking_root(config: ExperimentConfig) -> Path:
     """The folder of everything that an experiment writes, absolute, with `~` for the home folder. Raises BadInput."""
     try:
         return Path(config.tracking.root).expanduser().resolve()
-    except RuntimeError as error:  # ~somebody
+    except RuntimeError as error:  # `~name` of a user that does not exist
         raise BadInput(f"tracking.root: {config.tracking.root!r}: {error}") from error
 
 
@@ -64,28 +53,34 @@ def tracking_uri(config: ExperimentConfig) -> str:
 
 def default_uri(root: Path) -> str:
     """The SQLite file under a tracking root. Raises BadInput as :func:`sqlite_uri` does."""
-    return sqlite_uri(root / "mlflow.db")
+    return sqlite_uri(mlflow_database(root))
 
 
 def sqlite_uri(path: Path) -> str:
-    """The address of an SQLite file. Raises BadInput where the address would mean something else than the path."""
+    """The address of an SQLite file. Raises BadInput where the address would not mean the path."""
     if found := set("%?") & set(str(path)):
         raise BadInput(f"tracking.root: {str(path.parent)!r} has a {found.pop()!r}, which SQLite's address cannot hold")
     return f"sqlite:///{path}"
 
 
 def has_store(config: ExperimentConfig) -> bool:
-    """Whether there can be anything in its store; asking an SQLite store would make one."""
+    """Whether the store can have anything in it. It is not asked, as that would make an SQLite store."""
     elsewhere = os.environ.get(URI_VARIABLE) or config.tracking.uri
-    return bool(elsewhere or (tracking_root(config) / "mlflow.db").exists())
+    return bool(elsewhere or mlflow_database(tracking_root(config)).exists())
 
 
 @contextlib.contextmanager
 def reachable(uri: str) -> Iterator[None]:
-    """Raises: StoreAway, where it may come back by itself (locked, no connection), DiskFull, or their base class."""
+    """A block in which the errors of a store become this program's.
+
+    Raises:
+        StoreAway: it may come back by itself (locked, no connection).
+        DiskFull: its disk or this one.
+        InfrastructureFailure: anything else.
+    """
     try:
         yield
-    except ImportError as error:  # of a database's driver
+    except ImportError as error:  # the driver of a database
         raise InfrastructureFailure(f"tracking store {uri}: its driver is not installed: {error}") from error
     except (MlflowException, SQLAlchemyError, OSError, sqlite3.Error) as error:
         text = f"tracking store {uri}: {_in_short(error)}"
@@ -97,7 +92,7 @@ def reachable(uri: str) -> Iterator[None]:
 
 
 def _in_short(error: BaseException) -> str:
-    """What a person needs to know of it, in one line."""
+    """What a person needs to know of an error, in one line."""
     cause: BaseException | None = error
     while cause is not None:
         for kind, words in _NO_ANSWER.items():
@@ -110,8 +105,8 @@ def _in_short(error: BaseException) -> str:
 def create_database(database: Path, artifacts: str) -> None:
     """Makes an SQLite store where there is none; whole or not at all.
 
-    MLflow creates its tables one after another in place, and whoever opens the file meanwhile (a second experiment,
-    the UI) makes both fail. So it is made beside, under a lock, and then moved.
+    MLflow creates its tables one after another in place. Another process that opens the file meanwhile (a second
+    experiment, the UI) makes both fail. So the file is made under another name, under a lock, and then moved.
     """
     if database.exists():  # also on a disk that can only be read
         return
@@ -130,22 +125,27 @@ def create_database(database: Path, artifacts: str) -> None:
 
 
 class TrainerRun:
-    """The run that an orchestrator has started for a trainer, who logs artifacts to it. Never ended from here."""
+    """The run of an attempt, as its trainer sees it: it logs artifacts to the run, and the orchestrator ends it."""
 
     def __init__(self, uri: str, run_id: str) -> None:
+        prepare_mlflow()
         self.run_id = run_id
         self.client = MlflowClient(tracking_uri=uri)
 
     def log_bytes(self, content: bytes, path: str) -> None:
-        """An artifact, such as a figure."""
+        """Logs an artifact, such as a figure."""
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / Path(path).name
             file.write_bytes(content)
             self.client.log_artifact(self.run_id, str(file), str(Path(path).parent))
 
+    def set_tag(self, name: str, text: str) -> None:
+        """Sets a tag, by its name in :mod:`pipeline.tracking.tags`."""
+        self.client.set_tag(self.run_id, name, text)
+
 
 def send_reports(client: MlflowClient, run_id: str, reports: Sequence[Report]) -> None:
-    """One synchronous batch; the same report twice is still one point of each curve."""
+    """Logs reports in synchronous batches. The same report twice is still one point of each curve."""
     metrics = [Metric(key, value, each.time, each.step) for each in reports for key, value in each.metrics.items()]
     for first in range(0, len(metrics), _METRICS_AT_ONCE):
         client.log_batch(run_id, metrics=metrics[first : first + _METRICS_AT_ONCE])

@@ -1,4 +1,4 @@
-"""Waiting for what may come back: a store that is away, and clocks that count only what somebody has seen."""
+"""Waiting for a store that is away, and a stopwatch that does not count what its process slept through."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ Answer = TypeVar("Answer")
 STORE_THREAD = "store"
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.5, 5.0
 _HURRY_SECONDS = 3.0
-"""For a store that does not answer, once somebody has asked for an end: then it is not asked any more."""
+"""Time that a store has to answer once the user has asked for an end. After it, the store is not asked any more."""
 _GAP_SECONDS = 60.0
+"""Longest time between two looks of which all counts."""
 
 
 def leave(code: int) -> int:
-    """The exit code; but where a thread still waits for the store, ends this process at once.
+    """Returns the exit code. Where a thread still waits for the store, it ends this process at once instead.
 
-    A thread that SQLite keeps waiting holds its connection, and Python would wait for that when it tidies up.
+    A thread that SQLite keeps waiting holds its connection, and Python would wait for it at the end.
     """
     if any(thread.name == STORE_THREAD and thread.is_alive() for thread in threading.enumerate()):
         logging.shutdown()
@@ -36,10 +37,10 @@ def leave(code: int) -> int:
 
 
 class Stopwatch:
-    """Seconds since the start, as far as somebody looked.
+    """Seconds since the start, as far as this process looked.
 
-    A long gap between two looks says that the one who looks was stopped, frozen, or asleep with the machine. What
-    happened meanwhile is unknown, so of a gap no more than `longest_gap` seconds counts.
+    A long gap between two looks means that the process was stopped, frozen, or asleep with the machine. What happened
+    meanwhile is unknown, so a gap counts for `longest_gap` seconds at most.
     """
 
     def __init__(self, longest_gap: float) -> None:
@@ -50,7 +51,7 @@ class Stopwatch:
         self._seen, self._looked = 0.0, time.monotonic()
 
     def look(self) -> float:
-        """Seconds (float)."""
+        """Seconds that count so far."""
         now = time.monotonic()
         self._seen += min(now - self._looked, self._longest_gap)
         self._looked = now
@@ -61,9 +62,9 @@ class Patience:
     """How long to wait for a store that is away.
 
     Args:
-        seconds: until it counts as away for good.
-        asked_to_stop: once it is set, nobody waits any more.
-        tell: says to a person that the store is away, and that it is back.
+        seconds: time after which it counts as away for good.
+        asked_to_stop: once it is set, there is no more waiting.
+        tell: tells the user that the store is away, and that it is back.
     """
 
     def __init__(self, seconds: float, asked_to_stop: threading.Event, tell: Callable[[str], None]) -> None:
@@ -72,7 +73,7 @@ class Patience:
         self._gave_up: InfrastructureFailure | None = None
 
     def insist(self, call: Callable[[], Answer]) -> Answer:
-        """Asks until there is an answer. `call` may be made several times.
+        """Asks until there is an answer, and returns it. `call` may be made several times.
 
         Raises:
             InfrastructureFailure: refused, or away for good.
@@ -89,7 +90,7 @@ class Patience:
             wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
 
     def once(self, call: Callable[[], Answer], hurry: float = 0.0) -> Answer:
-        """Asks once, and waits `hurry` seconds for the answer once somebody has asked for an end.
+        """Asks once, and returns the answer. Once the user has asked for an end, it waits `hurry` seconds for it.
 
         Raises:
             StoreAway: no answer, and not away for good yet.
@@ -115,7 +116,7 @@ class Patience:
         return answer
 
     def _answer(self, call: Callable[[], Answer], hurry: float) -> Answer:
-        """In a thread of its own: a locked database holds whoever asks it for 20 s, and no signal ends that."""
+        """Calls in a thread of its own: a locked database holds its caller for 20 s, and no signal ends that."""
         box: queue.SimpleQueue[tuple[Answer | None, BaseException | None]] = queue.SimpleQueue()
 
         def ask() -> None:

@@ -20,7 +20,8 @@ from mlflow.types import Schema, TensorSpec
 import pipeline
 from pipeline.environments.level import MAP_SHAPE
 from pipeline.environments.nethack import count_actions
-from pipeline.tracking.store import TrainerRun
+from pipeline.tracking import tags
+from pipeline.tracking.access import TrainerRun
 from pipeline.training.player import Player
 
 NAME = "player"
@@ -50,7 +51,7 @@ def log_player(run: TrainerRun, player: Player, step: int) -> str:
     client.finalize_logged_model(model.model_id, "READY")
     client.log_outputs(run.run_id, [LoggedModelOutput(model.model_id, step)])
     uri = f"models:/{model.model_id}"
-    client.set_tag(run.run_id, "ladder.model", uri)
+    run.set_tag(tags.MODEL, uri)
     return uri
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from pipeline.attempt.file import RUN_VARIABLE, URI_VARIABLE
 from pipeline.config import ExperimentConfig
-from pipeline.tracking.store import ATTENTION, BEST_EPISODE, TrainerRun
+from pipeline.tracking.access import TrainerRun
+from pipeline.tracking.artifacts import ATTENTION, BEST_EPISODE
 from pipeline.training.attention import draw, liveliest
 from pipeline.training.checkpoint import read_checkpoint
 from pipeline.training.film import film

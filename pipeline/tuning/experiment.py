@@ -21,6 +21,7 @@ from pipeline.config import ExperimentConfig
 from pipeline.experiment.orchestrator import Orchestrator
 from pipeline.health.history import History
 from pipeline.launchers.base import Launcher
+from pipeline.tracking import tags
 from pipeline.tracking.store import Store
 from pipeline.tuning.mlflow_runs import LINK, RUN, StudyStore, opening_tags
 from pipeline.tuning.study import StudySection
@@ -84,8 +85,8 @@ class Experiments:
         except ValueError as refused:
             return Outcome("pruned", f"not a valid configuration: {' '.join(str(refused).split())}", depth=1)
         name = f"{self._kind} {trial.number}"
-        tags = opening_tags(self._study_id, trial.study.study_name, trial.number, trial.params)
-        run_id, link = self._store.start_trial(self._parent, config, name, self._kind, tags)
+        said = opening_tags(self._study_id, trial.study.study_name, trial.number, trial.params)
+        run_id, link = self._store.start_trial(self._parent, config, name, self._kind, said)
         if not self._study.ladder:
             config = config.with_values({"ladder.rungs": config.ladder.rungs[:1]})
         values: list[float] = []
@@ -211,7 +212,7 @@ class TrialReporter(Callback):
 
     def attempt_started(self, plan: Plan, number: int, run_id: str) -> None:
         self._run_id = run_id
-        self._store.set_tags(run_id, {"ladder.seed": str(plan.config.training.seed)})
+        self._store.set_tags(run_id, {tags.SEED: str(plan.config.training.seed)})
 
     def progress(self, latest: Mapping[str, float]) -> None:
         if self._asked():  # a signal may come after the loop's last check and before the orchestrator handles signals

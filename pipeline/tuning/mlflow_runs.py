@@ -1,6 +1,6 @@
-"""The MLflow side of a study: its parent run, a nested run for each trial, and statuses that agree with Optuna's.
+"""The runs of a study: its parent run, a nested run for each trial, and statuses that agree with Optuna's.
 
-Optuna is told first, MLflow after it; what a kill leaves undone between the two, `reconcile` does. So a run is closed
+Optuna is told first, MLflow after it. `reconcile` does what a kill leaves undone between the two, so a run is closed
 with nothing but what the trial in Optuna says.
 """
 
@@ -15,6 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.config import ExperimentConfig
 from pipeline.health.verdict import Evidence, Verdict
+from pipeline.tracking import tags
+from pipeline.tracking.runs import LadderRun, TrialRun
 from pipeline.tracking.store import Store
 from pipeline.tuning.trials import DEPTH, FINISHED, REASON, VALUES, cut_off, feasible
 
@@ -22,60 +24,62 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RUN, LINK = "mlflow.run_id", "mlflow.link"
-"""Attributes of a trial: its run, and where the UI shows it."""
+"""Optuna's attributes of a trial: the id of its run, and where the UI shows it. The study has the first, too."""
 UI = "http://127.0.0.1:5000"
 DASHBOARD = "http://127.0.0.1:8080"
-"""Where `make ui` and `optuna-dashboard` answer, unless told otherwise."""
+"""Where `make ui` and `optuna-dashboard` answer by default."""
 
 
 class StudyStore(Store):
     """The MLflow store, with what a study says to it."""
 
-    def start_study(self, config: ExperimentConfig, tags: Mapping[str, str], plan: str) -> str:
-        """The study's parent run: the one that has these tags, RUNNING again, or a new one."""
+    def start_study(self, config: ExperimentConfig, said: Mapping[str, str], plan: str) -> str:
+        """The study's parent run: the one that has these tags, or a new one."""
         experiment = self.experiment_id(config.experiment.name)
-        same = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        found = self._search([experiment], f"tags.`ladder.kind` = 'study' and {same}")
+        same = " and ".join(f"tags.`{key}` = '{value}'" for key, value in said.items())
+        found = self._search([experiment], f"tags.`{tags.KIND}` = 'study' and {same}")
         if found:
-            return str(found[0].info.run_id)
-        run_id = self.start_run(config, f"{config.experiment.name} study", {"ladder.kind": "study", **tags})
+            return found[0].run_id
+        run_id = self.start_run(config, f"{config.experiment.name} study", {tags.KIND: "study", **said})
         self.publish(run_id, {"study.yaml": plan}, {})
         return run_id
 
     def has(self, run_id: str) -> bool:
+        """Whether there is a run of this id that has not been deleted."""
         return bool(self._search(self._experiments(), f"attributes.run_id = '{run_id}'"))
 
-    def set_running(self, run_id: str, tags: Mapping[str, str]) -> None:
-        """With these tags first, and without what was said at an earlier end; the same again changes nothing."""
-        self.set_tags(run_id, tags)
+    def set_running(self, run_id: str, said: Mapping[str, str]) -> None:
+        """Sets tags first, then the status, and deletes an earlier outcome. A second call changes nothing."""
+        self.set_tags(run_id, said)
 
         def again() -> None:
             self.client.update_run(run_id, status="RUNNING")
-            if "ladder.outcome" in self.client.get_run(run_id).data.tags:
-                self.client.delete_tag(run_id, "ladder.outcome")
+            if tags.OUTCOME in self.client.get_run(run_id).data.tags:
+                self.client.delete_tag(run_id, tags.OUTCOME)
 
         self._ask(again)
 
     def start_trial(
-        self, parent: str, config: ExperimentConfig, name: str, kind: str, tags: Mapping[str, str]
+        self, parent: str, config: ExperimentConfig, name: str, kind: str, said: Mapping[str, str]
     ) -> tuple[str, str]:
-        """A nested run for a trial: (its id, where the UI shows it)."""
-        run_id = self.start_run(config, name, {"mlflow.parentRunId": parent, "ladder.kind": kind, **tags})
+        """Starts a nested run for a trial. Returns its id, and where the UI shows it."""
+        run_id = self.start_run(config, name, {tags.PARENT: parent, tags.KIND: kind, **said})
         base = self.uri.rstrip("/") if self.uri.startswith("http") else UI
         return run_id, f"{base}/#/experiments/{self.experiment_id(config.experiment.name)}/runs/{run_id}"
 
-    def close(self, run_id: str, status: str, tags: Mapping[str, str], metrics: Mapping[str, float]) -> None:
+    def close(self, run_id: str, status: str, said: Mapping[str, str], metrics: Mapping[str, float]) -> None:
+        """Ends a run with its last metrics and tags."""
         self.log_metrics(run_id, metrics)
-        self.set_tags(run_id, tags)
+        self.set_tags(run_id, said)
         self._ask(partial(self.client.set_terminated, run_id, status))
 
-    def running_under(self, parent: str) -> list[Any]:
-        """Runs nested directly in this one that have not been closed."""
-        nested = f"tags.`mlflow.parentRunId` = '{parent}' and attributes.status = 'RUNNING'"
+    def running_under(self, parent: str) -> list[LadderRun]:
+        """The runs nested directly in this one that have not been closed."""
+        nested = f"tags.`{tags.PARENT}` = '{parent}' and attributes.status = 'RUNNING'"
         return self._search(self._experiments(), nested)
 
     def publish(self, run_id: str, texts: Mapping[str, str], figures: Mapping[str, Figure]) -> None:
-        """Artifacts by name, in place of older ones."""
+        """Logs artifacts by name, in place of older ones."""
         for name, text in texts.items():
             self.log_text(run_id, text, name)
         for name, figure in figures.items():
@@ -83,47 +87,47 @@ class StudyStore(Store):
 
 
 def opening_tags(study_id: int, study_name: str, number: int, params: Mapping[str, Any]) -> dict[str, str]:
-    """Of a trial's run, from its first moment on."""
+    """The tags that a trial's run has from its first moment."""
     return {
-        "optuna.study": study_name,
-        "optuna.trial": str(number),
-        "optuna.link": f"{DASHBOARD}/dashboard/studies/{study_id}/trials?numbers={number}",
-        "optuna.state": TrialState.RUNNING.name,
+        tags.STUDY: study_name,
+        tags.TRIAL: str(number),
+        tags.TRIAL_LINK: f"{DASHBOARD}/dashboard/studies/{study_id}/trials?numbers={number}",
+        tags.TRIAL_STATE: TrialState.RUNNING.name,
         **{
-            f"optuna.param.{key}": f"{value:.6g}" if isinstance(value, float) else str(value)
+            f"{tags.COEFFICIENT}{key}": f"{value:.6g}" if isinstance(value, float) else str(value)
             for key, value in params.items()
         },
     }
 
 
 def close_trial(store: StudyStore, run_id: str, trial: FrozenTrial) -> None:
-    """Ends the run of a finished trial, and what is left RUNNING under it, as Optuna has it."""
+    """Ends the run of a finished trial, and the attempts that are left RUNNING under it, as Optuna has it."""
     for attempt in store.running_under(run_id):
         detail = {"reason": "its worker was killed"}
         store.end_attempt(
-            attempt.info.run_id,
+            attempt.run_id,
             Verdict(name="interrupted", evidence=(Evidence(rule="interrupted", detail=detail),)),
         )
     reason = trial.user_attrs.get(REASON) or "interrupted; queued again"
     value = trial.value if trial.state != TrialState.FAIL else None
     depth = trial.user_attrs.get(DEPTH)
-    tags = {
-        "optuna.state": trial.state.name,
-        "optuna.value": "" if value is None else f"{value:.6g}",
-        "optuna.values": json.dumps(trial.user_attrs.get(VALUES, [])),
-        "optuna.feasible": str(feasible(trial)).lower() if trial.state != TrialState.FAIL else "",
-        "ladder.depth": "" if depth is None else str(depth),
-        "mlflow.note.content": f"**{trial.state.name}** {reason}",
+    said = {
+        tags.TRIAL_STATE: trial.state.name,
+        tags.TRIAL_VALUE: "" if value is None else f"{value:.6g}",
+        tags.TRIAL_VALUES: json.dumps(trial.user_attrs.get(VALUES, [])),
+        tags.FEASIBLE: str(feasible(trial)).lower() if trial.state != TrialState.FAIL else "",
+        tags.TRIAL_DEPTH: "" if depth is None else str(depth),
+        tags.NOTE: f"**{trial.state.name}** {reason}",
     }
     metrics = {} if value is None else {"value": value, "depth": float(depth or 0)}
-    store.close(run_id, status(trial), {key: text for key, text in tags.items() if text}, metrics)
+    store.close(run_id, status(trial), {key: text for key, text in said.items() if text}, metrics)
 
 
 def status(trial: FrozenTrial) -> str:
     """MLflow's status that says the same as a finished trial's state.
 
     FINISHED: it came to its end. FAILED: the training failed (pruned, infeasible), or could not be done. KILLED: the
-    pruner ended it, or somebody did.
+    pruner or an interruption ended it.
     """
     if trial.state == TrialState.COMPLETE:
         return "FINISHED"
@@ -133,9 +137,11 @@ def status(trial: FrozenTrial) -> str:
 
 
 def reconcile(store: StudyStore, parent: str, study_name: str, trials: Iterable[FrozenTrial]) -> None:
-    """Closes the runs of trials that are over: a kill between Optuna and MLflow, or of the whole worker."""
-    by_number = {str(trial.number): trial for trial in trials}
+    """Closes the runs of trials that are over in Optuna only: their worker was killed before it told MLflow."""
+    by_number = {trial.number: trial for trial in trials}
     for run in store.running_under(parent):
-        trial = by_number.get(run.data.tags.get("optuna.trial", ""))
-        if run.data.tags.get("optuna.study") == study_name and trial is not None and trial.state in FINISHED:
-            close_trial(store, run.info.run_id, trial)
+        if not isinstance(run, TrialRun) or run.study_name != study_name or run.number is None:
+            continue
+        trial = by_number.get(run.number)
+        if trial is not None and trial.state in FINISHED:
+            close_trial(store, run.run_id, trial)

@@ -21,6 +21,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 from pydantic import ValidationError
 
+from pipeline.attempt.folder import study_folder
 from pipeline.errors import (
     EXIT_EXHAUSTED,
     EXIT_HEALTHY,
@@ -30,20 +31,20 @@ from pipeline.errors import (
 )
 from pipeline.launchers.local import PRELOADED
 from pipeline.processes.owner import LIFE_SIGN_SECONDS, Owner, life_sign
-from pipeline.tracking.access import sqlite_uri
-from pipeline.tracking.store import tracking_root, tracking_uri
+from pipeline.tracking import tags
+from pipeline.tracking.access import sqlite_uri, tracking_root, tracking_uri
 from pipeline.tuning import validation
 from pipeline.tuning.display import StudyDisplay
 from pipeline.tuning.figures import figures
-from pipeline.tuning.mlflow_runs import StudyStore, reconcile
+from pipeline.tuning.mlflow_runs import RUN, StudyStore, reconcile
 from pipeline.tuning.pool import WorkerPool
 from pipeline.tuning.results import TrialCount, importance, intervals, note, ranked, table, tuned_yaml, with_interval
 from pipeline.tuning.storage import open_storage, shown, storage_reachable, turn
 from pipeline.tuning.study import StudyPlan
 from pipeline.tuning.worker import Assignment
 
-PLAN, PARENT = "plan", "mlflow.run_id"
-"""Attributes of the study in Optuna: its plan as JSON, and its run in MLflow."""
+PLAN = "plan"
+"""Attribute of the study in Optuna: its plan as JSON. `RUN` names its run in MLflow."""
 _RESULTS_EVERY_SECONDS = 15.0
 
 
@@ -69,7 +70,7 @@ class Tuning:
             if not self.study.get_trials(deepcopy=False) and self._default_is_inside():
                 self.study.enqueue_trial(plan.default)  # all other trials are compared with it
             self.study.set_user_attr(PLAN, plan.model_dump_json(by_alias=True, exclude={"study": {"storage"}}))
-        self.folder = self.root / "studies" / self.parent
+        self.folder = study_folder(self.root, self.parent)
         self.folder.mkdir(parents=True, exist_ok=True)
 
     # The study in the storage
@@ -101,7 +102,7 @@ class Tuning:
             )
 
     def _parent_run(self) -> str:
-        known = self.study.user_attrs.get(PARENT)
+        known = self.study.user_attrs.get(RUN)
         if known is not None:
             if not self.store.has(known):
                 raise BadInput(
@@ -109,9 +110,9 @@ class Tuning:
                     f"{self.store.uri}: all who work on it need the same one (MLFLOW_TRACKING_URI or tracking.uri)"
                 )
             return str(known)
-        tags = {"optuna.study": self.plan.name, "optuna.storage": shown(self.url)}
-        run_id = self.store.start_study(self.plan.config, tags, self.plan.to_yaml(shown(self.url)))
-        self.study.set_user_attr(PARENT, run_id)
+        said = {tags.STUDY: self.plan.name, tags.STUDY_STORAGE: shown(self.url)}
+        run_id = self.store.start_study(self.plan.config, said, self.plan.to_yaml(shown(self.url)))
+        self.study.set_user_attr(RUN, run_id)
         return run_id
 
     def _default_is_inside(self) -> bool:
@@ -142,12 +143,12 @@ class Tuning:
             finished = self._work(self._assignment("trial", self.plan.name), self.study, study.trials)
         except InfrastructureFailure:
             with contextlib.suppress(InfrastructureFailure):
-                self.store.close(self.parent, "FAILED", {"ladder.outcome": "error"}, {})
+                self.store.close(self.parent, "FAILED", {tags.OUTCOME: "error"}, {})
             raise
         best = self.publish()
         outcome = "interrupted" if not finished else "tuned" if best else "exhausted"
         status = "KILLED" if not finished else "FINISHED" if best else "FAILED"
-        self.store.close(self.parent, status, {"ladder.outcome": outcome}, {})
+        self.store.close(self.parent, status, {tags.OUTCOME: outcome}, {})
         self.display.study_ended(self._summary(best))
         return EXIT_INTERRUPTED if not finished else EXIT_HEALTHY if best else EXIT_EXHAUSTED
 
@@ -163,14 +164,14 @@ class Tuning:
             unfinished.write_text(texts["tuned.yaml"])
             unfinished.replace(self.tuned_file)
         self.store.publish(self.parent, texts, figures(self.plan, trials, shares))
-        self.store.set_tags(self.parent, {"mlflow.note.content": note(self.plan, trials, shares)})
+        self.store.set_tags(self.parent, {tags.NOTE: note(self.plan, trials, shares)})
         count = TrialCount.of(trials)
         metrics = {
             f"trials/{name}": float(getattr(count, name)) for name in ("complete", "pruned", "unhealthy", "failed")
         }
         if best is not None and best.value is not None:
             metrics["best/value"] = best.value
-            self.store.set_tags(self.parent, {"optuna.best": str(best.number)})
+            self.store.set_tags(self.parent, {tags.BEST_TRIAL: str(best.number)})
         self.store.log_metrics(self.parent, metrics, step=count.done)
         return best
 
@@ -228,7 +229,7 @@ class Tuning:
         gain = validation.compare(found[validation.TUNED], found[validation.DEFAULT])
         content = {"trial": best.number, **gain.described(1.0 if direction == "maximize" else -1.0)}
         self.store.publish(self.parent, {"validation.json": json.dumps(content, indent=2)}, {})
-        self.store.set_tags(self.parent, {"ladder.validation": gain.sentence})
+        self.store.set_tags(self.parent, {tags.VALIDATION: gain.sentence})
         self.display.study_ended([gain.sentence])
         return EXIT_HEALTHY if finished else EXIT_INTERRUPTED
 
@@ -288,7 +289,7 @@ class Tuning:
         If every process that tunes the study dies, the next command sees that the owner is dead, and closes the run.
         """
         owner = Owner.here(self.root).model_dump_json()
-        self.store.set_running(self.parent, {"ladder.owner": owner, "ladder.alive": life_sign()})
+        self.store.set_running(self.parent, {tags.OWNER: owner, tags.ALIVE: life_sign()})
         self._signed = time.monotonic()
 
     def _say(self, news: str) -> None:

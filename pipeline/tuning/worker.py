@@ -165,7 +165,7 @@ def work_on(assigned: Assignment, stop: Callable[[], bool]) -> bool:
     """
     # MLflow takes seconds to load; a process that only needs the loop above does without it.
     from pipeline.launchers.choose import make_launcher
-    from pipeline.tracking.store import tracking_root, tracking_uri
+    from pipeline.tracking.access import tracking_root, tracking_uri
     from pipeline.tuning.experiment import Experiments
     from pipeline.tuning.mlflow_runs import StudyStore, reconcile
 

@@ -12,7 +12,8 @@ import pytest
 from benchmarks import throughput
 from pipeline.experiment.watchdog import Watchdog
 from pipeline.health.verdict import Verdict
-from pipeline.tracking.store import Store, default_uri
+from pipeline.tracking.access import default_uri
+from pipeline.tracking.store import Store
 from tests.conftest import RUNGS, small_config
 
 

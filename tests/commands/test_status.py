@@ -28,4 +28,4 @@ def test_narrow_terminal_has_short_ids(tmp_path: Path) -> None:
     assert parent in said(200) and attempt in said(200)
     narrow = said(80)
     assert parent[:8] in narrow and attempt[:8] in narrow and parent not in narrow
-    assert _choose(store, parent[:8]).info.run_id == parent
+    assert _choose(store, parent[:8]).run_id == parent

@@ -15,7 +15,8 @@ from rich.console import Console
 
 from pipeline.compare.command import compare, show, write_page
 from pipeline.compare.from_store import read
-from pipeline.tracking.store import ATTENTION, Store
+from pipeline.tracking.artifacts import ATTENTION
+from pipeline.tracking.store import Store
 from tests.compare.conftest import BEGINS_TO_FAIL
 from tests.end_to_end.test_ui import CHROMIUM, FLAGS
 

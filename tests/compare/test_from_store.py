@@ -12,6 +12,7 @@ import pipeline.compare.frames as frames
 from pipeline.compare import load
 from pipeline.compare.from_store import read
 from pipeline.errors import BadInput
+from pipeline.tracking import tags
 from pipeline.tracking.store import Store
 from tests.compare.conftest import BEGINS_TO_FAIL, UPDATES
 from tests.conftest import small_config
@@ -19,20 +20,29 @@ from tests.conftest import small_config
 Nights = tuple[Store, dict[str, tuple[str, list[str]]]]
 
 
-def documented(frame: str) -> set[str]:
-    """The columns that the schema in the module's docstring names."""
+def documented(frame: str) -> list[str]:
+    """The columns that the schema in the module's docstring names, in its order."""
     assert frames.__doc__ is not None
     section = frames.__doc__.split(f"`{frame}`, one row")[1].split("`, one row")[0]
     rows = re.findall(r"^\| ([a-z_, ]+) \|", section, flags=re.MULTILINE)
-    return {name for row in rows for name in row.split(", ")} - {"column"}
+    return [name for row in rows for name in row.split(", ") if name != "column"]
 
 
 def test_schema_is_as_documented(nights: Nights) -> None:
     store, _ = nights
     night = read(store)
-    assert set(night.experiments.columns) == documented("experiments")
-    assert set(night.attempts.columns) == documented("attempts")
+    assert list(night.experiments.columns) == documented("experiments")
+    assert list(night.attempts.columns) == documented("attempts")
     assert list(night.metrics.columns) == ["run_id", "metric", "step", "minutes", "value"]
+
+
+def test_columns_have_the_types_that_are_documented(nights: Nights) -> None:
+    store, made = nights
+    both = (read(store), read(store, [made["nothing"][0]]))  # also where there is no attempt
+    for night in both:
+        assert night.experiments.seed.dtype == night.attempts.seed.dtype == "Int64"
+        assert night.attempts.source_episode.dtype == "Int64"
+    assert both[0].experiments.started.dt.tz is not None
 
 
 def test_default_is_the_newest_experiment_with_its_siblings(nights: Nights) -> None:
@@ -50,8 +60,8 @@ def test_chosen_experiments_by_parent_attempt_or_beginning(nights: Nights) -> No
     for word in (parent, only, parent[:12]):
         assert read(store, [word]).experiments.parent.tolist() == [parent]
     assert len(read(store, [made["second"][0], parent, parent]).experiments) == 2
-    study = store.start_run(small_config(), "study", {"ladder.kind": "study"})
-    trial = store.start_run(small_config(), "trial", {"ladder.kind": "trial", "mlflow.parentRunId": study})
+    study = store.start_run(small_config(), "study", {tags.KIND: "study"})
+    trial = store.start_run(small_config(), "trial", {tags.KIND: "trial", tags.PARENT: study})
     for run, kind in ((study, "study"), (trial, "trial")):
         with pytest.raises(BadInput, match=f"{run}: is a {kind} without an experiment"):
             read(store, [run])

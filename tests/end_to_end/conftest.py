@@ -27,7 +27,8 @@ from pipeline.cli import main
 from pipeline.commands.run import callbacks_for
 from pipeline.experiment.orchestrator import Orchestrator
 from pipeline.experiment_file import load_experiment
-from pipeline.tracking.store import Store, default_uri
+from pipeline.tracking.access import default_uri
+from pipeline.tracking.store import Store
 from tests.conftest import SMALL
 from tests.end_to_end import forked
 from tests.end_to_end.here import HereLauncher

@@ -17,7 +17,8 @@ from mlflow.entities import Run
 from pipeline.config import ExperimentConfig
 from pipeline.experiment import recovery
 from pipeline.experiment.past import read_config
-from pipeline.tracking.store import Store, default_uri
+from pipeline.tracking.access import default_uri
+from pipeline.tracking.store import Store
 from tests.end_to_end.conftest import LIGHT, ON_BOTH, Experiment, evidence
 
 LONG = 100_000

@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.experiment.recovery import reconcile
 from pipeline.processes.owner import Owner
+from pipeline.tracking import tags
 from pipeline.tracking.store import Store
 from tests.conftest import small_config
 from tests.end_to_end.here import HereLauncher
@@ -14,7 +15,7 @@ from tests.end_to_end.here import HereLauncher
 def left(empty_store: Store) -> str:
     """An experiment whose orchestrator, with a process id that is used again, is gone."""
     owner = Owner.here(empty_store.root).model_copy(update={"started": 1})
-    return empty_store.start_parent(small_config(), {"ladder.owner": owner.model_dump_json()})
+    return empty_store.start_parent(small_config(), {tags.OWNER: owner.model_dump_json()})
 
 
 def test_what_was_left_is_ended_once(empty_store: Store) -> None:
@@ -22,10 +23,10 @@ def test_what_was_left_is_ended_once(empty_store: Store) -> None:
     for _ in range(2):
         reconcile(empty_store, HereLauncher(), told.append)
     run = empty_store.run(parent)
-    assert run is not None and run.info.status == "KILLED" and len(told) == 1 and parent in told[0]
+    assert run is not None and run.status == "KILLED" and len(told) == 1 and parent in told[0]
 
 
-@pytest.mark.parametrize("by", ["it has ended", "somebody goes on with it"])
+@pytest.mark.parametrize("by", ["it has ended", "another process goes on with it"])
 def test_what_is_no_longer_so_is_left_alone(empty_store: Store, by: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the look at all that is RUNNING and the lock on this one."""
     parent, told = left(empty_store), []
@@ -34,8 +35,8 @@ def test_what_is_no_longer_so_is_left_alone(empty_store: Store, by: str, monkeyp
     if by == "it has ended":
         empty_store.end_parent(parent, "healthy", "v3", None, "a note")
     else:
-        empty_store.set_tags(parent, {"ladder.owner": Owner.here(empty_store.root).model_dump_json()})
+        empty_store.set_tags(parent, {tags.OWNER: Owner.here(empty_store.root).model_dump_json()})
     reconcile(empty_store, HereLauncher(), told.append)
     run = empty_store.run(parent)
     assert run is not None and not told
-    assert run.info.status == ("FINISHED" if by == "it has ended" else "RUNNING")
+    assert run.status == ("FINISHED" if by == "it has ended" else "RUNNING")

@@ -26,7 +26,7 @@ def test_seeds_that_have_not_begun(tmp_path: Path) -> None:
     assert cut_between_seeds(store) is None  # and this is to go on first
     end(first, "exhausted")
     waiting = cut_between_seeds(store)
-    assert waiting is not None and waiting.info.run_id == first and Series.read(waiting) == series
+    assert waiting is not None and waiting.run_id == first and Series.read(waiting) == series
     end(start(2, series.tags), "healthy")
     assert cut_between_seeds(store) is None and not series.to_come(store)
     end(start(3, Series.of([3]).tags), "healthy")  # a single one is no series

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from pipeline.tracking import tags
 from pipeline.tracking.store import Store
 from tests.conftest import small_config
 
@@ -33,7 +34,7 @@ def test_a_long_difference_stays_one_that_can_be_read(empty_store: Store, change
     run_id = empty_store.start_attempt(parent, config, rung="v3", number=0, diff=changed, warm_start=None, reason="")
     run = empty_store.run(run_id)
     assert run is not None
-    text = run.data.tags["ladder.diff"]
+    text = run.entity.data.tags[tags.DIFF]
     kept = json.loads(text)
     assert len(kept) == len(changed) or len(text) > 7500  # as many as there is room for
     assert set(kept) <= set(changed) and all(len(pair) == 2 for pair in kept.values())

@@ -8,7 +8,8 @@ from typing import Any
 import optuna
 import pytest
 
-from pipeline.tracking.store import Store, default_uri
+from pipeline.tracking.access import default_uri
+from pipeline.tracking.store import Store
 from pipeline.tuning.experiment import TrialReporter
 from pipeline.tuning.study import StudySection
 

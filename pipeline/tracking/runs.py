@@ -1,0 +1,254 @@
+"""Runs of the store as this program knows them: typed views of MLflow's, in which each tag is read in one place."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from mlflow.entities import Run
+
+from pipeline.health.verdict import Evidence, Verdict
+from pipeline.processes.owner import Owner
+from pipeline.tracking import tags
+
+FROM_SCRATCH = "scratch"
+"""What the tag of the warm start says where there is none."""
+
+
+@dataclass(frozen=True, eq=False)
+class LadderRun:
+    """A run of any kind, also one of another program."""
+
+    entity: Run
+    """As MLflow gave it: what the store said at that moment."""
+
+    @property
+    def run_id(self) -> str:
+        return str(self.entity.info.run_id)
+
+    @property
+    def experiment_id(self) -> str:
+        return str(self.entity.info.experiment_id)
+
+    @property
+    def name(self) -> str:
+        return str(self.entity.info.run_name)
+
+    @property
+    def status(self) -> str:
+        """RUNNING, FINISHED, FAILED or KILLED."""
+        return str(self.entity.info.status)
+
+    @property
+    def is_running(self) -> bool:
+        return self.status == "RUNNING"
+
+    @property
+    def start_time(self) -> int:
+        """Milliseconds since 1970."""
+        return int(self.entity.info.start_time)
+
+    @property
+    def end_time(self) -> int | None:
+        """Milliseconds since 1970; None while it is RUNNING."""
+        return self.entity.info.end_time
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Newest value of each metric."""
+        return self.entity.data.metrics
+
+    @property
+    def params(self) -> Mapping[str, str]:
+        """The configuration: dotted key → value as text."""
+        return self.entity.data.params
+
+    @property
+    def seed(self) -> int | None:
+        """`training.seed`; None: the run was cut off before its configuration was written."""
+        seed = self.params.get("training.seed")
+        return int(seed) if seed is not None else None
+
+    @property
+    def kind(self) -> str | None:
+        """experiment, attempt, study, trial, validation; None: another program's."""
+        return self._tag(tags.KIND)
+
+    @property
+    def parent_id(self) -> str | None:
+        """Run id of the run that this one is nested in."""
+        return self._tag(tags.PARENT)
+
+    @property
+    def note(self) -> str:
+        return self._tag(tags.NOTE) or ""
+
+    def _tag(self, name: str) -> str | None:
+        return self.entity.data.tags.get(name)
+
+
+class ParentRun(LadderRun):
+    """A run that a process owns, and that others are nested in: an experiment or a study."""
+
+    @property
+    def outcome(self) -> str | None:
+        """How it ended; None: it has not."""
+        return self._tag(tags.OUTCOME)
+
+    @property
+    def owner(self) -> Owner | None:
+        """The process that runs it, or ran it last."""
+        return Owner.read(self._tag(tags.OWNER) or "")
+
+    @property
+    def last_sign(self) -> datetime | None:
+        """When its owner gave the last sign of life."""
+        with contextlib.suppress(ValueError):
+            return datetime.fromisoformat(self._tag(tags.ALIVE) or "")
+        return None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that it has taken, as of the last sign of life."""
+        return float(self._tag(tags.SECONDS) or 0.0)
+
+
+class ExperimentRun(ParentRun):
+    """The run of a whole experiment. Its attempts are nested in it."""
+
+    @property
+    def experiment_name(self) -> str:
+        return self.params.get("experiment.name", self.experiment_id)
+
+    @property
+    def settled_rung(self) -> str | None:
+        """Where the ladder ended healthy."""
+        return self._tag(tags.SETTLED_RUNG)
+
+    @property
+    def settled_run(self) -> str | None:
+        """Run id of the attempt that ended healthy."""
+        return self._tag(tags.SETTLED_RUN)
+
+    @property
+    def settings(self) -> str:
+        """The configuration as JSON, without what is default. It is there before the artifact that says all of it."""
+        return self._tag(tags.SETTINGS) or ""
+
+    @property
+    def series(self) -> str | None:
+        """The series that it belongs to: :class:`pipeline.experiment.series.Series` as JSON."""
+        return self._tag(tags.SERIES)
+
+
+class StudyRun(ParentRun):
+    """The run of a whole study. Its trials are nested in it."""
+
+
+class TrialRun(LadderRun):
+    """The run of a trial. The attempts of all its seeds are nested in it."""
+
+    @property
+    def study_name(self) -> str | None:
+        """Optuna's name of the study; that of a validation differs from its parent's."""
+        return self._tag(tags.STUDY)
+
+    @property
+    def number(self) -> int | None:
+        """Optuna's number of the trial."""
+        with contextlib.suppress(ValueError):
+            return int(self._tag(tags.TRIAL) or "")
+        return None
+
+
+@dataclass(frozen=True)
+class Source:
+    """The checkpoint from which an attempt started, as far as its run tells."""
+
+    run_id: str
+    episode: int
+
+
+class AttemptRun(LadderRun):
+    """The run of one attempt."""
+
+    @property
+    def rung(self) -> str:
+        return self._own(tags.RUNG)
+
+    @property
+    def number(self) -> int:
+        """From 0, within its experiment."""
+        return int(self._own(tags.NUMBER))
+
+    @property
+    def reason(self) -> str:
+        """Why the ladder chose this rung."""
+        return self._own(tags.REASON)
+
+    @property
+    def diff(self) -> dict[str, list[Any]]:
+        """What the rung changed: dotted key → [value of the experiment, value of this attempt]."""
+        return dict(json.loads(self._tag(tags.DIFF) or "{}"))
+
+    @property
+    def warm_start(self) -> Source | None:
+        """None: from scratch."""
+        text = self._tag(tags.WARM_START) or FROM_SCRATCH
+        return None if text == FROM_SCRATCH else Source(**json.loads(text))
+
+    @property
+    def verdict_name(self) -> str | None:
+        """None: it has no verdict yet."""
+        return self._tag(tags.VERDICT)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The verdict with its evidence; None: it has none yet. Raises ValueError where it cannot be understood."""
+        if self.verdict_name is None:
+            return None
+        evidence = json.loads(self._tag(tags.EVIDENCE) or "[]")
+        return Verdict.model_validate({"name": self.verdict_name, "evidence": evidence})
+
+    @property
+    def warnings(self) -> tuple[Evidence, ...]:
+        """The rules that warned, without the values that they saw."""
+        return tuple(Evidence.model_validate(each) for each in json.loads(self._tag(tags.WARNINGS) or "[]"))
+
+    @property
+    def policy(self) -> str | None:
+        """Path of the newest checkpoint, if the attempt is healthy."""
+        return self._tag(tags.POLICY)
+
+    @property
+    def model(self) -> str | None:
+        """URI for `mlflow.pytorch.load_model`."""
+        return self._tag(tags.MODEL)
+
+    def _own(self, name: str) -> str:
+        """A tag that every attempt has from its first moment."""
+        return str(self.entity.data.tags[name])
+
+
+_KINDS: dict[str | None, type[LadderRun]] = {
+    "experiment": ExperimentRun,
+    "attempt": AttemptRun,
+    "study": StudyRun,
+    "trial": TrialRun,
+    "validation": TrialRun,
+}
+
+
+def typed(entity: Run) -> LadderRun:
+    """The view of a run that its kind asks for."""
+    return _KINDS.get(entity.data.tags.get(tags.KIND), LadderRun)(entity)
+
+
+def attempts_of(parent: LadderRun, runs: Iterable[LadderRun]) -> list[AttemptRun]:
+    """The attempts among some runs that are nested in this one, by number."""
+    nested = [run for run in runs if isinstance(run, AttemptRun) and run.parent_id == parent.run_id]
+    return sorted(nested, key=lambda run: run.number)

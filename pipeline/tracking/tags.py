@@ -1,0 +1,73 @@
+"""The names of all tags, each in this one place. What a tag says is read in :mod:`pipeline.tracking.runs`."""
+
+from __future__ import annotations
+
+# Every run
+
+KIND = "ladder.kind"
+"""`experiment`, `attempt`, `study`, `trial` or `validation`. A run without it belongs to another program."""
+KEY = "ladder.key"
+"""A random word. It finds a run again where the answer with its id was lost with the connection."""
+PARENT = "mlflow.parentRunId"
+NOTE = "mlflow.note.content"
+"""Markdown that the UI shows as the run's description."""
+SOURCE_NAME, SOURCE_TYPE = "mlflow.source.name", "mlflow.source.type"
+LOGGED_ARTIFACTS = "mlflow.loggedArtifacts"
+"""JSON: the tables that the UI can show."""
+
+# Experiments and studies
+
+OUTCOME = "ladder.outcome"
+OWNER = "ladder.owner"
+"""JSON: :class:`pipeline.processes.owner.Owner`."""
+ALIVE = "ladder.alive"
+"""Time of the last sign of life, in ISO format."""
+SECONDS = "ladder.seconds"
+"""Seconds that the experiment has taken so far, without the time for which no process ran it."""
+SETTINGS = "ladder.settings"
+"""JSON: the configuration, without what is default."""
+SERIES = "ladder.series"
+"""JSON: key and seeds of the series that the experiment belongs to."""
+SETTLED_RUNG, SETTLED_RUN = "ladder.settled_rung", "ladder.settled_run"
+
+# Attempts
+
+RUNG = "ladder.rung"
+NUMBER = "ladder.attempt"
+REASON = "ladder.reason"
+"""Why the ladder chose this rung."""
+DIFF = "ladder.diff"
+"""JSON: dotted key → [value of the experiment, value of the attempt]."""
+WARM_START = "ladder.warm_start"
+"""JSON: run id and episode of the checkpoint; or `scratch`."""
+VERDICT, EVIDENCE = "ladder.verdict", "ladder.evidence"
+WARNINGS = "ladder.warnings"
+"""JSON: a list of evidence, without values and detail."""
+POLICY = "ladder.policy"
+"""Path of the newest checkpoint of a healthy attempt."""
+MODEL = "ladder.model"
+"""URI of the logged model."""
+SEED = "ladder.seed"
+"""`training.seed` of an attempt under a trial."""
+
+# Studies and trials
+
+STUDY, STUDY_STORAGE, BEST_TRIAL = "optuna.study", "optuna.storage", "optuna.best"
+VALIDATION = "ladder.validation"
+"""A sentence: what the best trial gains over the default on fresh seeds."""
+TRIAL, TRIAL_LINK, TRIAL_STATE = "optuna.trial", "optuna.link", "optuna.state"
+TRIAL_VALUE, TRIAL_VALUES, FEASIBLE = "optuna.value", "optuna.values", "optuna.feasible"
+TRIAL_DEPTH = "ladder.depth"
+"""Rungs that the training had to step down."""
+COEFFICIENT = "optuna.param."
+"""Beginning of the name; the coefficient's key follows."""
+
+# MLflow's experiments
+
+EXPERIMENT_KIND = "mlflow.experimentKind"
+"""Which of its two faces the UI shows."""
+PRIMARY_METRIC, PRIMARY_METRIC_RISES = (
+    "mlflow.experiment.primaryMetric.name",
+    "mlflow.experiment.primaryMetric.greaterIsBetter",
+)
+"""Which metric the UI's table shows first."""
