@@ -228,6 +228,10 @@ class Experiment:
         raise AssertionError("no updates came")
 
 
+def pytest_sessionfinish() -> None:
+    forked.close()
+
+
 @pytest.fixture(scope="session")
 def tracking_server() -> Iterator[TrackingServer]:
     """PostgreSQL behind `mlflow server`."""
