@@ -77,7 +77,7 @@ def memory(root: Path) -> dict[str, float]:
     """Megabytes of the zygote: for itself, and in all (also what it shares with the trainer)."""
     for process in psutil.process_iter():
         words = process.cmdline() if process.is_running() else []
-        if "pipeline.processes.zygote" in words and trainers(root)[0].ppid() == process.pid:
+        if "pipeline.processes.zygote_process" in words and trainers(root)[0].ppid() == process.pid:
             told = process.memory_full_info()
             return {"own": told.uss / 2**20, "proportional": told.pss / 2**20, "resident": told.rss / 2**20}
     return {}

@@ -8,38 +8,27 @@ A forked process has all that one started by `exec` has: a session and process g
 in `/proc/PID/environ`, where the guardian looks for it), its working folder, its command line in `ps`, its log, and the
 leash. It is killed when the zygote dies, and the zygote when its orchestrator dies. The zygote ends by itself when its
 orchestrator closes the socket, or when it has had no process and no request for a while.
-
-The program is `python -P -m pipeline.processes.zygote FD IDLE_SECONDS MODULE …`.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import ctypes
-import gc
-import importlib
 import itertools
 import json
 import os
-import runpy
-import select
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-import traceback
-import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from pipeline.processes import leash
+from pipeline.processes import leash, zygote_process
+from pipeline.processes.zygote_process import Request, be_zygote
 
 IDLE_SECONDS = 120.0
 """A zygote without a process ends after so long without a request. It shares its memory with its processes, so it costs
@@ -50,8 +39,6 @@ _ROOM = "LADDER_ROOM"
 """A variable that makes room in a zygote's environment, where the kernel shows that of a forked process later."""
 _ROOM_BYTES = 8192
 _KILLED = -signal.SIGKILL
-_FAILED = 1 << 8
-"""The wait status of a process that has ended with exit code 1."""
 
 
 class Forked:
@@ -127,22 +114,13 @@ class Zygote:
                 me = os.getpid()
                 if (pid := os.fork()) == 0:
                     mine.close()
-                    _be_zygote(theirs.detach(), idle_seconds, leashed_to=me)
+                    be_zygote(theirs.detach(), idle_seconds, leashed_to=me)
                 self._pid = pid
             else:
-                words = [str(theirs.fileno()), f"{idle_seconds}", *modules]
+                words = ["-m", zygote_process.__name__, str(theirs.fileno()), f"{idle_seconds}", *modules]
+                leashed = [sys.executable, "-I", leash.__file__, str(os.getpid())]
                 self._process = subprocess.Popen(
-                    [
-                        sys.executable,
-                        "-I",
-                        leash.__file__,
-                        str(os.getpid()),
-                        sys.executable,
-                        "-P",
-                        "-m",
-                        __name__,
-                        *words,
-                    ],
+                    [*leashed, sys.executable, "-P", *words],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
@@ -187,7 +165,7 @@ class Zygote:
         with self._lock:
             key = next(self._keys)
             forked = self._forked[key] = Forked(self, key)
-        request = _Request(
+        request = Request(
             key=key,
             module=module,
             arguments=list(arguments),
@@ -260,204 +238,3 @@ def _umask() -> int:
 def _environment() -> dict[str, str]:
     """Returns the variables with which a zygote starts: one thread, and room for the environments that follow."""
     return {"OPENBLAS_NUM_THREADS": "1", _ROOM: "x" * _ROOM_BYTES}
-
-
-@dataclass
-class _Request:
-    key: int
-    module: str
-    arguments: list[str]
-    environment: dict[str, str]
-    output: str
-    errors: str | None
-    folder: str | None
-    first: str | None
-    given: str
-    umask: int
-
-
-# The zygote's process
-
-
-@dataclass
-class _Server:
-    connection: Connection
-    idle_seconds: float
-    children: dict[int, int] = field(default_factory=dict)
-    """The keys of the requests, by process id."""
-
-    def serve(self) -> _Request:
-        """Forks a process for each request. Returns only in these processes, with the request."""
-        woken, wake = os.pipe()
-        os.set_blocking(wake, False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        me = os.getpid()
-        while True:
-            idle = None if self.children else self.idle_seconds
-            ready, _, _ = select.select([self.connection.fileno(), woken], [], [], idle)
-            if not ready:
-                os._exit(0)
-            if woken in ready:
-                os.read(woken, 512)
-                self._reap()
-            if self.connection.fileno() not in ready:
-                continue
-            try:
-                request = _Request(**json.loads(self.connection.recv_bytes()))
-            except (EOFError, OSError):
-                os._exit(0)
-            try:
-                pid = os.fork()
-            except OSError:  # no memory, or too many processes; others run on
-                self._tell({"key": request.key, "status": _FAILED})
-                continue
-            if pid == 0:
-                leash.die_with_parent(me)
-                signal.set_wakeup_fd(-1)
-                for each in (woken, wake):
-                    os.close(each)
-                _become(request)
-                self._tell({"key": request.key, "pid": os.getpid()})  # now signals reach it, and the guardian finds it
-                self.connection.close()
-                return request
-            self.children[pid] = request.key
-
-    def _reap(self) -> None:
-        for pid in list(self.children):
-            found, status = os.waitpid(pid, os.WNOHANG)
-            if found:
-                self._tell({"key": self.children.pop(pid), "status": status})
-
-    def _tell(self, news: dict[str, Any]) -> None:
-        try:
-            self.connection.send_bytes(json.dumps(news).encode())
-        except OSError:
-            os._exit(0)
-
-
-def _be_zygote(descriptor: int, idle_seconds: float, leashed_to: int | None = None) -> None:
-    """Makes this process a zygote for the rest of its life. Never returns."""
-    try:
-        _forget_exit_handlers()
-        if leashed_to is not None:
-            leash.die_with_parent(leashed_to)
-            os.setsid()
-            # The maker's files are closed, such as the one on which it holds a lock.
-            os.closerange(3, descriptor)
-            os.closerange(descriptor + 1, os.sysconf("SC_OPEN_MAX"))
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # it ends with its orchestrator
-        gc.collect()
-        gc.freeze()  # pages with what was imported are not written to, so they stay shared
-        request = _Server(Connection(descriptor), idle_seconds).serve()
-        code = _run(request.module)
-    except BaseException:
-        traceback.print_exc()
-        code = 1
-    _leave(code)
-
-
-def _forget_exit_handlers() -> None:
-    """Cancels what the process was to do at its exit. A zygote and its processes must not do it."""
-    atexit._clear()
-    for each in list(weakref.finalize._registry):  # type: ignore[attr-defined]
-        each.atexit = False
-    weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]  # later ones register anew
-
-
-def _become(request: _Request) -> None:
-    """Makes this process the one that was asked for: all but its code."""
-    os.setsid()
-    for number in signal.valid_signals():
-        if callable(signal.getsignal(number)) or number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    leash.go_first()
-    os.umask(request.umask)
-    if request.folder is not None:
-        os.chdir(request.folder)
-    _set_environment(request.environment, request.first)
-    _redirect(request.given, request.output, request.errors)
-    tempfile.tempdir = None  # TMPDIR may be another
-    sys.argv = [request.module, *request.arguments]
-    command = [sys.executable, "-P", "-m", request.module, *request.arguments]
-    _overwrite("arg", b"\0".join(map(os.fsencode, command)) + b"\0")
-
-
-def _run(module: str) -> int:
-    """Runs the module as `python -m` does. Returns the exit code."""
-    try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
-    except SystemExit as ended:
-        if ended.code is None or isinstance(ended.code, int):
-            return ended.code or 0
-        print(ended.code, file=sys.stderr)
-        return 1
-    except BaseException as error:
-        traceback.print_exc()
-        return 130 if isinstance(error, KeyboardInterrupt) else 1
-    return 0
-
-
-def _leave(code: int) -> None:
-    """Ends the process as Python does, without unwinding the stack, which may be the maker's."""
-    with contextlib.suppress(BaseException):
-        threading._shutdown()  # type: ignore[attr-defined]
-    with contextlib.suppress(BaseException):
-        atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):
-            stream.flush()
-    os._exit(code)
-
-
-def _redirect(given: str, output: str, errors: str | None) -> None:
-    """Makes standard input say what is given and then end; leads standard output and error to the files."""
-    text = os.memfd_create("stdin")
-    with open(text, "w", encoding="utf-8", closefd=False) as file:
-        file.write(given)
-    os.lseek(text, 0, os.SEEK_SET)
-    out = os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    err = out if errors is None else os.open(errors, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-    for source, target in ((text, 0), (out, 1), (err, 2)):
-        os.dup2(source, target)
-    for each in {text, out, err}:
-        if each > 2:
-            os.close(each)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
-    sys.stdout = open(1, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
-    sys.stderr = open(  # noqa: SIM115
-        2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False
-    )
-
-
-def _set_environment(environment: Mapping[str, str], first: str | None) -> None:
-    """Replaces the environment, for this process and for those that look at it from outside."""
-    os.environ.clear()  # now the C library has no pointer to the block that is overwritten
-    os.environ.update(environment)
-    names = sorted(environment, key=lambda name: name != first)
-    _overwrite("env", b"".join(os.fsencode(f"{name}={environment[name]}") + b"\0" for name in names))
-
-
-def _overwrite(what: str, content: bytes) -> None:
-    """Writes content to where the kernel looks for a process's arguments or environment, cut to the room there.
-
-    Fields 48 – 51 of `/proc/PID/stat` are arg_start, arg_end, env_start and env_end: proc(5).
-    """
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-        start, end = (int(each) for each in (fields[45:47] if what == "arg" else fields[47:49]))
-        if 0 < start < end:
-            ctypes.memmove(start, content[: end - start - 1].ljust(end - start, b"\0"), end - start)
-
-
-def main() -> None:
-    descriptor, idle_seconds, *modules = sys.argv[1:]
-    for module in modules:
-        importlib.import_module(module)
-    _be_zygote(int(descriptor), float(idle_seconds))
-
-
-if __name__ == "__main__":
-    main()

@@ -71,7 +71,7 @@ launcher = local.LocalLauncher()
         until_said(job, "ready")
         (found,) = self.remains(folder)
         parent = psutil.Process(found).parent()
-        assert parent is not None and "pipeline.processes.zygote" in parent.cmdline()
+        assert parent is not None and "pipeline.processes.zygote_process" in parent.cmdline()
         assert parent.parent() == psutil.Process()
         job.kill()
 
