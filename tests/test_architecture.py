@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 from pipeline.config import ExperimentConfig
@@ -19,6 +20,16 @@ def test_import_contracts() -> None:
     result = subprocess.run([lint, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "0 broken" in result.stdout
+
+
+def test_every_room_has_its_floor() -> None:
+    """The layers contract names each folder and file of the package, so that no two import each other in a loop."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    named = [name.strip() for layer in layers for name in layer.split("|")]
+    rooms = [path for path in (ROOT / "pipeline").iterdir() if path.is_dir() or path.suffix == ".py"]
+    there = {f"pipeline.{path.stem}" for path in rooms if path.name not in ("__init__.py", "__pycache__")}
+    assert sorted(named) == sorted({"fallbacks", *there})
 
 
 def test_orchestrator_process_loads_no_torch() -> None:

@@ -452,5 +452,5 @@ def test_a_module_that_cannot_be_imported_ends_the_zygote(make_maker: Callable[[
 
 def test_the_way_is_the_one_that_the_test_means(way: str, shared: ZygoteThere, runs: Runs) -> None:
     runs.start(shared, "").wait()
-    executed = "pipeline.processes.zygote" in psutil.Process(shared.pid).cmdline()
+    executed = "pipeline.processes.zygote_process" in psutil.Process(shared.pid).cmdline()
     assert executed == (way == EXECUTED)
