@@ -1,4 +1,4 @@
-"""Checkpoints as files, for those who do not open them: what they are, and whether they are what they say.
+"""Checkpoints as files: their descriptions, and whether the files match them.
 
 `000123.json` beside `000123.pt` describes it. No torch here: the orchestrator chooses one, the trainer reads it.
 """
@@ -38,7 +38,7 @@ class CheckpointInfo:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One that is what its description says."""
+    """A checkpoint whose file matches its description."""
 
     path: str
     episode: int
@@ -46,7 +46,10 @@ class Checkpoint:
 
 
 def fingerprint(config: ExperimentConfig) -> str:
-    """Of what decides the numbers of a training. A key that a later version adds, with its default, changes nothing."""
+    """Fingerprint of everything that decides the numbers of a training.
+
+    A key that a later version adds, with its default, changes nothing.
+    """
     sections = {"environment", "policy", "training", "phases", "trainer"}
     config = config.with_values({"training.parallel": True})  # or not: the same numbers, bit for bit
     text = config.model_dump_json(include=sections, exclude_defaults=True)
@@ -61,7 +64,7 @@ def sha256(path: Path) -> str:
 def inspect(path: Path, configuration: str = "") -> Checkpoint:
     """Compares a checkpoint with its description, and its configuration with this one, where both are given.
 
-    A trainer of somebody's own describes at least `episode`, `step` and `sha256`.
+    A trainer of the user's own describes at least `episode`, `step` and `sha256`.
 
     Raises:
         BadCheckpoint: it is not what it should be.

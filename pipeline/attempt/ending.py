@@ -14,15 +14,15 @@ from pipeline.health.verdict import Verdict
 
 
 class Ending(BaseModel):
-    """What is known when the process is gone."""
+    """What is known of an attempt when its process is gone."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     verdict: Verdict
     seconds: float
-    """That the attempt has taken, all of its parts if it was interrupted."""
+    """Wall clock of the attempt in seconds, all of its parts together if it was interrupted."""
     at: int
-    """Milliseconds since 1970."""
+    """When it ended, in milliseconds since 1970."""
 
     @staticmethod
     def now(verdict: Verdict, seconds: float) -> Ending:
@@ -38,7 +38,7 @@ class Ending(BaseModel):
 
     @staticmethod
     def read(folder: Path) -> Ending | None:
-        """The ending of an attempt's folder, or None if nobody has written one down."""
+        """Returns the ending that an attempt's folder has, or None."""
         with contextlib.suppress(OSError, ValidationError):
             return Ending.model_validate_json(Ending.path(folder).read_text())
         return None

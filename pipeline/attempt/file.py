@@ -1,4 +1,4 @@
-"""The file through which an orchestrator tells a trainer what to do: all they share beside the MLflow run.
+"""The file through which an orchestrator tells a trainer what to do.
 
 A trainer finds its path in the environment variable `LADDER_ATTEMPT`.
 """
@@ -18,24 +18,24 @@ ATTEMPT_VARIABLE = "LADDER_ATTEMPT"
 URI_VARIABLE, RUN_VARIABLE = "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"
 EXIT_INTERRUPTED = 130
 EXIT_OUT_OF_MEMORY = 12
-"""A trainer that ran out of memory and could still say so ends with errno's ENOMEM."""
+"""A trainer that ran out of memory and can still say so ends with errno's ENOMEM."""
 EXIT_DISK_FULL = 28
-"""One that could not write, with errno's ENOSPC."""
+"""A trainer that could not write ends with errno's ENOSPC."""
 EXIT_KILLED = 137
-"""One of whose processes somebody has killed (SIGKILL), as shells say it."""
+"""A trainer one of whose processes was killed (SIGKILL) ends with what shells report for that."""
 
 
 class Carry(BaseModel):
-    """Which weights of a checkpoint a configuration starts from."""
+    """The weights of a checkpoint that a configuration takes over."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     modules: tuple[str, ...] | None = None
     """Top-level parts of the policy (`gat`, `router`, …); None: all of them."""
     optimiser: bool = True
-    """Adam's moments of what is carried over."""
+    """Whether Adam's moments of these weights are taken over too."""
     schedule: bool = True
-    """Go on at the checkpoint's episode, with its reward statistics; otherwise begin at episode 0."""
+    """Whether training continues at the checkpoint's episode, with its reward statistics; else at episode 0."""
 
 
 class WarmStart(BaseModel):
@@ -48,11 +48,11 @@ class WarmStart(BaseModel):
     episode: int
     carry: Carry = Carry()
     exact: bool = False
-    """Same configuration: go on bit for bit, random state and games included."""
+    """Whether the configuration is the same: training then continues bit for bit, with random state and games."""
 
 
 class PendingFault(BaseModel):
-    """A fault of the configuration (by its index there) that has not struck often enough yet."""
+    """A fault of the configuration that has not struck often enough yet; `index` is its place there."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -60,7 +60,7 @@ class PendingFault(BaseModel):
     fault: Fault
 
     def marker(self, folder: Path) -> Path:
-        """The file that says that it has struck in this attempt."""
+        """The file whose existence means that the fault has struck in this attempt."""
         return folder / f"fault-{self.index}.struck"
 
 
@@ -76,11 +76,11 @@ class AttemptFile(BaseModel):
     folder: str
     warm_start: WarmStart | None = None
     resume_from: WarmStart | None = None
-    """A checkpoint of this very attempt, which was interrupted and is continued; it comes before `warm_start`."""
+    """A checkpoint of this attempt itself, if it was interrupted and continues. It comes before `warm_start`."""
     reported_step: int | None = None
-    """What has been reported of it already, if it is continued: metrics up to these environment steps."""
+    """Environment steps up to which an interrupted attempt has reported its metrics already."""
     random_score: dict[str, float] | None = None
-    """Random baseline as measured by an earlier attempt: metrics by name."""
+    """The random baseline that an earlier attempt has measured: metrics by name."""
     faults: tuple[PendingFault, ...] = ()
 
     @property
@@ -94,7 +94,7 @@ class AttemptFile(BaseModel):
     def write(self) -> Path:
         folder = Path(self.folder)
         folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)  # nobody else puts a checkpoint in here
+        folder.chmod(0o700)  # only this user can put a checkpoint in here
         write_atomically(self.path, json.dumps(self.model_dump(mode="json"), indent=2))
         return self.path
 

@@ -3,9 +3,9 @@
     metrics.jsonl       one line per report: {"time": ms, "step": n, "metrics": {name: value}}
     metrics.delivered   how many bytes of it the store has
 
-A trainer writes a line and goes on: it neither waits for the store nor loads MLflow. The orchestrator delivers what is
-not there yet, in order, at each of its polls; where it was cut off, whoever comes next does. A line may be delivered
-twice, which changes nothing: to the store the same value at the same step and time is the same point.
+A trainer writes a line and continues: it neither waits for the store nor loads MLflow. The orchestrator delivers the
+lines that the store does not have, in order, at each of its polls. After an interruption the next orchestrator does. A
+line may be delivered twice, which changes nothing: to the store the same value at the same step and time is one point.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pipeline.attempt.folder import AttemptFolder
 
 @dataclass(frozen=True)
 class Report:
-    """One line: all metrics of one update."""
+    """One line: the metrics of one update."""
 
     time: int
     """Milliseconds since 1970."""
@@ -40,7 +40,7 @@ _REPORT = TypeAdapter(Report)
 
 
 class Spool:
-    """Reads and writes the two files of an attempt's folder; one writer, and one who delivers."""
+    """The two files of an attempt's folder. One process writes, one delivers."""
 
     def __init__(self, folder: Path) -> None:
         where = AttemptFolder(folder)
@@ -55,13 +55,13 @@ class Spool:
         return self.read(self._delivered, count)
 
     def mark(self, position: int) -> None:
-        """Says that the store has everything up to this position."""
+        """Notes that the store has everything up to this position."""
         self._delivered = position
-        with contextlib.suppress(OSError):  # a full disk: somebody may deliver once more what has been delivered
+        with contextlib.suppress(OSError):  # a full disk: some lines may be delivered twice
             write_atomically(self._mark, str(position))
 
     def remove(self) -> None:
-        """Ends it: the store has everything, and nothing will be added."""
+        """Removes both files: the store has everything, and nothing will be added."""
         self.path.unlink(missing_ok=True)
         self._mark.unlink(missing_ok=True)
 
@@ -139,7 +139,7 @@ class SpoolWriter:
         self._end += len(line)
 
     def sign_of_life(self) -> None:
-        """There is nothing to report, but whoever watches shall know that somebody is at work."""
+        """Shows the watchdog that the trainer is at work although it has nothing to report."""
         os.utime(self._file.fileno())
 
 

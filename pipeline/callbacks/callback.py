@@ -55,7 +55,7 @@ class ExperimentEnded:
     random_score: Mapping[str, float] | None
     """The random baseline: metrics by name."""
     stopped: bool
-    """Somebody has asked for the end, and wants it soon."""
+    """The user has asked for the end, and wants it soon."""
     resume: str | None
     """The command that continues it, where it was interrupted."""
 

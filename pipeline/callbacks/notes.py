@@ -1,4 +1,4 @@
-"""What a person is told when an attempt or an experiment has ended; on the runs, in Markdown."""
+"""What the notes on the runs say, in Markdown, and the command that continues an experiment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def markdown_table(rows: list[dict[str, Any]]) -> str:
 
 
 def resume_command(parent: str, tracking: TrackingSection) -> str:
-    """What to type, in the same folder, to go on with an experiment."""
+    """The command that continues an experiment, typed in the same folder."""
     usual = TrackingSection()
     words = [f"tracking.root={tracking.root}"] if tracking.root != usual.root else []
     words += [f"tracking.uri={tracking.uri}"] if tracking.uri != usual.uri else []

@@ -1,10 +1,10 @@
-"""Telling a person: a command of theirs, run at each verdict and at the end, with the facts as JSON on its input.
+"""Runs a command of the user's at each verdict and at the end, with the facts as JSON on its input.
 
     notify:
       command: [curl, --silent, --data-binary, "@-", "https://ntfy.sh/my-ladder"]
 
-Nothing that it does can harm the experiment: it has some seconds, then it is ended with all that it has started; a
-failure is said in the log.
+Nothing that it does can harm the experiment. After some seconds it is ended with all that it has started. The log says
+when it has failed.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pipeline.tracking.store import Store
 
 
 class PageWriter(Callback):
-    """Writes the page, unless somebody who has asked for the end would have to wait for it.
+    """Writes the page, unless the user has asked for the end and would have to wait for it.
 
     Args:
         complain: called with one line where the page could not be made.

@@ -21,14 +21,14 @@ def make_console() -> Console:
 
 
 def private_files() -> int:
-    """Nothing that is written from now on is open to everybody; of groups the person's umask decides. Returns that."""
+    """Closes what is written from now on to others; the user's umask decides for groups. Returns the umask."""
     usual = os.umask(0o077)
     os.umask(usual | 0o007)
     return usual
 
 
 def make_truthful(store: Store, console: Console) -> None:
-    """Before somebody reads: no run is RUNNING behind an orchestrator that is gone, if the store can be written."""
+    """Ends the runs that are RUNNING although their orchestrator is gone, if the store can be written."""
     from pipeline.experiment.recovery import reconcile
     from pipeline.launchers.choose import make_launcher
 

@@ -3,7 +3,7 @@
 start the parent run (or go on where an earlier orchestrator was cut off)
 until nothing is left to try:
     start a nested run, and its trainer in a process group of its own
-    watch its metrics until it ends, fails, falls silent, or somebody asks to stop
+    watch its metrics until it ends, fails, falls silent, or the user asks to stop
     set verdict, evidence and status, once the process is gone
     ask the ladder what follows
 sum up on the parent run
@@ -56,7 +56,7 @@ class Orchestrator:
         parent: str | None = None,
         series: Series | None = None,
     ) -> None:
-        """`parent`: another program's run, under which to nest the attempts; it is neither started nor ended here."""
+        """`parent`: another program's run, in which the attempts are nested. It is neither started nor ended here."""
         self._foreign_parent, self._series = parent, series
         self._stop_reason = "asked to stop"
         self.config, self.store, self.launcher, self.callbacks = config, store, launcher, callbacks
@@ -78,7 +78,7 @@ class Orchestrator:
         )
 
     def run(self, past: Past | None = None) -> End:
-        """Everything, to the end; from the beginning, or from where somebody was cut off.
+        """Runs the experiment to its end, from its beginning or from where it was cut off.
 
         Raises:
             InfrastructureFailure: the store is out of reach, the trainer cannot be started, or the disk is full.
@@ -125,7 +125,7 @@ class Orchestrator:
             lock.release()
 
     def _go_down(self, past: Past | None) -> End:
-        """Attempt after attempt, until nothing is left to try."""
+        """Runs attempt after attempt, until nothing is left to try."""
         self._sign_of_life(once=False)
         nested = self._foreign_parent is not None
         started = ExperimentStarted(self.config, self.parent, self.store.uri, self.store.root, nested, self.stop)
@@ -142,7 +142,7 @@ class Orchestrator:
         return step
 
     def _go_on(self, past: Past) -> Plan | End:
-        """Remembers what has happened so far, and asks the ladder what follows."""
+        """Takes over what has happened so far; returns what follows."""
         self.attempts, self._summaries = list(past.attempts), list(past.summaries)
         for problem in past.problems:
             self._message(problem)
@@ -153,7 +153,7 @@ class Orchestrator:
         return step
 
     def _seconds(self) -> float:
-        """Seconds that the experiment has taken so far, without the time for which nobody ran it."""
+        """Seconds that the experiment has taken so far, without the time in which no orchestrator ran it."""
         return time.monotonic() - self._began
 
     def stop(self, reason: str) -> None:
@@ -164,11 +164,11 @@ class Orchestrator:
 
     @property
     def asked_to_stop(self) -> str | None:
-        """Why somebody has asked for the end, if somebody has."""
+        """Why the experiment was asked to end; None: it was not."""
         return self._stop_reason if self._asked_to_stop.is_set() else None
 
     def _ended(self) -> str | None:
-        """Why nothing more is to be started, or None."""
+        """Why no further attempt may start; None: it may."""
         if self.asked_to_stop is not None:
             return self.asked_to_stop
         spent = self._seconds() > 3600 * self.config.budget.hours
@@ -251,7 +251,7 @@ class Orchestrator:
         )
 
     def _sign_of_life(self, *, once: bool = True) -> None:
-        """Says, now and then, that somebody is at work here, and how long the experiment has taken."""
+        """Writes the time, and how long the experiment has taken, to the parent run, at most every half minute."""
         if once and time.monotonic() - self._last_sign < LIFE_SIGN_SECONDS:
             return
         signs = {

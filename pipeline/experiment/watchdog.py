@@ -15,7 +15,8 @@ from pipeline.tracking.patience import Stopwatch
 from pipeline.tracking.store import Store
 
 _GAP_SECONDS = 2.0
-"""Between two looks, of which the silence is the sum: whoever watches looks twice a second, unless he was stopped."""
+"""Longest gap between two looks that counts as silence. The supervisor looks twice a second; a longer gap means that it
+was stopped itself."""
 
 
 class Watchdog:
@@ -36,7 +37,7 @@ class Watchdog:
         self._judged: dict[str, float] = {}
 
     def poll(self) -> Verdict | None:
-        """Delivers, and looks once; a verdict if a failing rule has fired.
+        """Delivers what is in the spool and looks once; returns a verdict if a failing rule has fired.
 
         Raises:
             StoreAway: the store does not answer now; nothing is lost by asking again later.
@@ -60,7 +61,7 @@ class Watchdog:
             raise
 
     def silence(self) -> float:
-        """Seconds since the run last said something new, in the store or in its folder, as far as somebody looked."""
+        """Seconds since the run last said something new, in the store or in its folder, as far as it was looked at."""
         spooled = self._sign_on_disk()
         if spooled != self._spooled:
             self._spooled = spooled
@@ -68,17 +69,17 @@ class Watchdog:
         return self._quiet.look()
 
     def final(self) -> tuple[Verdict | None, list[Evidence]]:
-        """The verdict on the complete histories, and the warnings; waits for a store that is away."""
+        """Returns the verdict on the complete histories, and the warnings. Waits for a store that is away."""
         self.refresh()
         history = self.history(self.rules)
         return judge(history, self.rules), warnings(history, self.rules)
 
     def refresh(self) -> None:
-        """Looks at the latest values; waits for a store that is away."""
+        """Looks at the latest values. Waits for a store that is away."""
         self._look(once=False)
 
     def _look(self, *, once: bool) -> bool:
-        """Whether there is anything new."""
+        """Returns whether there is anything new."""
         latest = self._store.latest(self.run_id, once=once)
         if latest == self._last_seen:
             return False
@@ -89,7 +90,7 @@ class Watchdog:
         return True
 
     def _sign_on_disk(self) -> tuple[int, int] | None:
-        """Changes whenever the trainer writes to its spool, whatever the clocks say."""
+        """A mark that changes whenever the trainer writes to its spool, whatever the clocks say."""
         with contextlib.suppress(OSError):
             if self.spool is not None:
                 status = self.spool.path.stat()
