@@ -16,7 +16,7 @@ from fallbacks.v2_router_gat import V2_ROUTER_GAT
 from fallbacks.v3 import V3
 from pipeline.attempt.file import WarmStart
 from pipeline.attempt.record import Attempt
-from pipeline.config import RUNGS, CustomRung, ExperimentConfig
+from pipeline.config import RUNGS, ExperimentConfig
 from pipeline.health.verdict import Verdict
 
 BUILT_IN = {rung.name: rung for rung in (V3, FREEZE_GAT, SOFTMAX_ONLY, TWO_EXPERTS, V2_ROUTER_GAT)}
@@ -72,12 +72,6 @@ class Ladder:
         configs = []
         for index, rung in enumerate(rungs):
             rung.check(self.base.policy)
-            given = settings.rungs[index]
-            if isinstance(given, CustomRung) and not settings.cumulative and rung.transform(self.base) == self.base:
-                keys = ", ".join(given.set)
-                raise ValueError(
-                    f"ladder.rungs: {given.name} changes nothing: these are the experiment's values of {keys}"
-                )
             recipe = rungs[: index + 1] if settings.cumulative else (rung,)
             configs.append(reduce(lambda config, each: each.transform(config), recipe, self.base))
         object.__setattr__(self, "rungs", rungs)

@@ -39,10 +39,6 @@ BAD = {
         ["ladder.rungs=[v3,{name: nothing, set: {}}]"],
         ["ladder.rungs", "set: the rung nothing sets no key"],
     ),
-    "rung with the experiment's own values": (
-        ["ladder.rungs=[v3,{name: same, set: {training.gamma: 0.995, policy.gat_frozen: false}}]"],
-        ["ladder.rungs: same changes nothing: ", "training.gamma, policy.gat_frozen"],
-    ),
     "unknown rule": (["health.override.laod.window=3"], ["health.override.laod", "load"]),
     "unknown field of a rule": (["health.override.load.windwo=3"], ["health", "windwo"]),
     "unknown environment": (["environment.id=NetHackScor-v0"], ["environment.id", "nearest: NetHackScore-v0"]),
