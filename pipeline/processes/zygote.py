@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.processes import leash, zygote_process
-from pipeline.processes.zygote_process import Request, be_zygote
+from pipeline.processes.zygote_process import Request, take_nested
 
 IDLE_SECONDS = 120.0
 """A zygote without a process ends after so long without a request. It shares its memory with its processes, so it costs
@@ -96,7 +96,8 @@ class Forked:
 class Zygote:
     """A zygote, seen from the process that makes it.
 
-    The thread that makes it must outlive it, because the kernel ties the leash to that thread.
+    The thread that makes it must outlive it: the kernel ties the leash to that thread. A process that was forked
+    with `nested` has its first zygote already, if that one's modules will do.
 
     Args:
         modules: what it imports before it forks the first process.
@@ -104,31 +105,29 @@ class Zygote:
     """
 
     def __init__(self, modules: Sequence[str], idle_seconds: float = IDLE_SECONDS) -> None:
-        mine, theirs = socket.socketpair()
         self._lock = threading.Lock()
         self._keys = itertools.count()
         self._forked: dict[int, Forked] = {}
         self._process: subprocess.Popen[bytes] | None = None
+        nested = take_nested() if all(module in sys.modules for module in modules) else None
+        if nested is not None:
+            self._pid, descriptor = nested
+            self._connection = Connection(descriptor)
+            return
+        mine, theirs = socket.socketpair()
         with theirs:
-            if _can_fork_itself(modules):
-                me = os.getpid()
-                if (pid := os.fork()) == 0:
-                    mine.close()
-                    be_zygote(theirs.detach(), idle_seconds, leashed_to=me)
-                self._pid = pid
-            else:
-                words = ["-m", zygote_process.__name__, str(theirs.fileno()), f"{idle_seconds}", *modules]
-                leashed = [sys.executable, "-I", leash.__file__, str(os.getpid())]
-                self._process = subprocess.Popen(
-                    [*leashed, sys.executable, "-P", *words],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    env={**os.environ, **_environment()},
-                    pass_fds=[theirs.fileno()],
-                    start_new_session=True,
-                )
-                self._pid = self._process.pid
+            words = ["-m", zygote_process.__name__, str(theirs.fileno()), f"{idle_seconds}", *modules]
+            leashed = [sys.executable, "-I", leash.__file__, str(os.getpid())]
+            self._process = subprocess.Popen(
+                [*leashed, sys.executable, "-P", *words],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, **_environment()},
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        self._pid = self._process.pid
         self._connection = Connection(mine.detach())
 
     @property
@@ -148,6 +147,7 @@ class Zygote:
         folder: Path | None = None,
         first: str | None = None,
         given: str = "",
+        nested: bool = False,
     ) -> Forked:
         """Has it fork a process that runs `python -m MODULE ARGUMENTS`. Returns at once.
 
@@ -158,6 +158,7 @@ class Zygote:
             folder: the working folder; default: the zygote's.
             first: the variable that `/proc/PID/environ` shows, however little room there is.
             given: what it reads from its standard input. It is on no disk, and in no list of processes.
+            nested: whether it gets a zygote of its own, with the same modules: the first that it makes.
 
         Raises:
             BrokenPipeError: the zygote has ended.
@@ -175,6 +176,7 @@ class Zygote:
             folder=None if folder is None else str(folder),
             first=first,
             given=given,
+            nested=nested,
             umask=_umask(),
         )
         try:
@@ -217,11 +219,6 @@ class Zygote:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
             self.hear(None)
-
-
-def _can_fork_itself(modules: Sequence[str]) -> bool:
-    """Returns whether this process has imported the modules, and runs no thread that a fork would lose."""
-    return all(module in sys.modules for module in modules) and threading.active_count() == 1
 
 
 def _umask() -> int:

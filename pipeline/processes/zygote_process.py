@@ -15,6 +15,7 @@ import os
 import runpy
 import select
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -28,6 +29,7 @@ from typing import Any
 
 from pipeline.processes import leash
 
+ZYGOTE = "pipeline.processes.zygote_process"
 _FAILED = 1 << 8
 """The wait status of a process that has ended with exit code 1."""
 
@@ -45,6 +47,7 @@ class Request:
     folder: str | None
     first: str | None
     given: str
+    nested: bool
     umask: int
 
 
@@ -87,6 +90,8 @@ class _Server:
                 for each in (woken, wake):
                     os.close(each)
                 _become(request)
+                if request.nested:
+                    fork_nested(self.idle_seconds)
                 self._tell({"key": request.key, "pid": os.getpid()})  # now signals reach it, and the guardian finds it
                 self.connection.close()
                 return request
@@ -105,6 +110,32 @@ class _Server:
             os._exit(0)
 
 
+_nested: tuple[int, int] | None = None
+
+
+def fork_nested(idle_seconds: float) -> None:
+    """Forks a zygote of this process, for the first `Zygote` that this process makes.
+
+    A process does so before anything else. Later it may have threads, which a fork loses, and SQLite connections, which
+    SQLite forbids to take into a fork.
+    """
+    global _nested
+    mine, theirs = socket.socketpair()
+    me = os.getpid()
+    if (pid := os.fork()) == 0:
+        mine.close()
+        be_zygote(theirs.detach(), idle_seconds, leashed_to=me)
+    theirs.close()
+    _nested = pid, mine.detach()
+
+
+def take_nested() -> tuple[int, int] | None:
+    """Returns the process id of the nested zygote and the descriptor of this end of its socket, once; or None."""
+    global _nested
+    nested, _nested = _nested, None
+    return nested
+
+
 def be_zygote(descriptor: int, idle_seconds: float, leashed_to: int | None = None) -> None:
     """Makes this process a zygote for the rest of its life. Never returns."""
     try:
@@ -112,6 +143,7 @@ def be_zygote(descriptor: int, idle_seconds: float, leashed_to: int | None = Non
         if leashed_to is not None:
             leash.die_with_parent(leashed_to)
             os.setsid()
+            _overwrite("arg", f"{sys.executable}\0-P\0-m\0{ZYGOTE}\0".encode())
             # The maker's files are closed, such as the one on which it holds a lock.
             for each in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
                 if each > 2 and each != descriptor:
@@ -231,4 +263,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from pipeline.processes import zygote_process  # the module that forked processes import, with what it remembers
+
+    zygote_process.main()

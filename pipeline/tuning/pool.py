@@ -90,7 +90,7 @@ class WorkerPool:
     def _start(self, number: int) -> ProcessGroup:
         log = self._folder / f"worker-{number}.log"
         with contextlib.suppress(OSError):
-            forked = self._zygote.run(WORKER, environment=os.environ, output=log, given=self._assignment)
+            forked = self._zygote.run(WORKER, environment=os.environ, output=log, given=self._assignment, nested=True)
             if forked.was_forked(within=ZYGOTE_SECONDS):
                 return ProcessGroup(forked, log)
         process = start_leashed([sys.executable, "-P", "-m", WORKER], log, stdin=subprocess.PIPE)

@@ -23,6 +23,7 @@ from mlflow.entities import Run
 
 from benchmarks.tracking_server import TrackingServer, why_not
 from fallbacks.ladder import End
+from pipeline.attempt.spool import Spool
 from pipeline.cli import main
 from pipeline.commands.run import callbacks_for
 from pipeline.experiment.orchestrator import Orchestrator
@@ -214,6 +215,19 @@ class Experiment:
         """The process that a trainer with two workers has beside its own."""
         (found,) = (each for each in self.trainers() if each.name().startswith("worker"))
         return found
+
+    def spooled(self) -> int:
+        """Updates that the only attempt has reported, wherever they are."""
+        (folder,) = (self.root / "attempts").glob("*")
+        reports, _ = Spool(folder).read(0)
+        return sum("update" in each.metrics for each in reports)
+
+    def wait_for_spooled(self, count: int, process: subprocess.Popen[str], seconds: float = 90) -> None:
+        """Until the only attempt has reported so many updates, whether the store has them or not: at once."""
+        until = time.monotonic() + seconds
+        while not list((self.root / "attempts").glob("*")) or self.spooled() < count:
+            assert process.poll() is None and time.monotonic() < until
+            time.sleep(0.02)
 
     def wait_for_updates(self, count: int, process: subprocess.Popen[str], seconds: float = 120) -> None:
         """Until the present attempt has logged so many updates."""

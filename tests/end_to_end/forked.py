@@ -55,7 +55,7 @@ class Ladder:
             if path is not None:
                 path.touch()
         self._forked: Forked = _zygote().run(
-            "pipeline", words, environment=environment, output=out, errors=err, folder=folder, first="HOME"
+            "pipeline", words, environment=environment, output=out, errors=err, folder=folder, first="HOME", nested=True
         )
         self.stdout: IO[str] = out.open()
         self.stderr: IO[str] | None = None if err is None else err.open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -114,7 +115,12 @@ class Study:
                     found.append(process)
             except (psutil.Error, OSError):
                 continue
-        return [each for each in found if each.status() != psutil.STATUS_ZOMBIE and "leash" not in str(each.cmdline())]
+        return [
+            each
+            for each in found
+            if each.status() != psutil.STATUS_ZOMBIE
+            and not re.search("leash|zygote", " ".join(each.cmdline()))  # they only lead to such a process
+        ]
 
     def wait_until(self, condition: Callable[[], Any], process: subprocess.Popen[str], seconds: float = 200) -> None:
         until = time.monotonic() + seconds

@@ -25,7 +25,7 @@ def test_infrastructure_failure_is_retried_on_the_same_rung(
         faults=[{"kind": kind, "at_update": 6, "times": 1}],
         training__checkpoint_every_episodes=2,
         training__workers=2 if kind == "crash" else 1,
-        budget__hang_after_seconds=25,  # a start takes half of it where three tests share two cores
+        budget__hang_after_seconds=10,
     )
     result = made.run()
     assert result.returncode == 0, result.stdout + result.stderr
@@ -45,9 +45,9 @@ def test_infrastructure_failure_is_retried_on_the_same_rung(
 
 
 def test_killed_worker_is_a_crash_that_says_so(experiment: Any) -> None:
-    made = experiment(training__episodes=60, training__workers=2, ladder__rungs=["v3"])
+    made = experiment(training__episodes=150, training__workers=2, ladder__rungs=["v3"])
     process = made.start()
-    made.wait_for_updates(5, process)
+    made.wait_for_spooled(5, process)
     made.worker().kill()
     assert process.wait(timeout=120) == 0
     failed, retried = made.attempts
@@ -177,9 +177,9 @@ def test_trainer_that_ignores_a_polite_request_is_killed(experiment: Any) -> Non
 def test_damaged_checkpoint_is_passed_over(experiment: Any) -> None:
     """While the trainer hangs, its newest checkpoint is damaged: the retry uses the one before."""
     fault = {"kind": "hang", "at_update": 7, "times": 1}
-    made = experiment(faults=[fault], training__checkpoint_every_episodes=2, budget__hang_after_seconds=25.0)
+    made = experiment(faults=[fault], training__checkpoint_every_episodes=2, budget__hang_after_seconds=10.0)
     process = made.start()
-    made.wait_for_updates(6, process)
+    made.wait_for_spooled(6, process)
     folder = made.root / "attempts" / made.attempts[0].info.run_id / "checkpoints"
     newest = max(folder.glob("0*.pt"))
     newest.write_bytes(newest.read_bytes()[:-10])

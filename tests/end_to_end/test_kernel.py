@@ -49,9 +49,9 @@ def little_memory(tmp_path: Path) -> Iterator[Path]:
 
 def test_killed_by_the_kernel_for_want_of_memory(experiment: Any, little_memory: Path) -> None:
     """A worker, whose death the trainer reports; of the trainer's own the orchestrator learns at first hand."""
-    made = experiment(training__episodes=60, training__workers=2, ladder__rungs=["v3"])
+    made = experiment(training__episodes=150, training__workers=2, ladder__rungs=["v3"])
     process = made.start()
-    made.wait_for_updates(3, process)
+    made.wait_for_spooled(3, process)
     (little_memory / "cgroup.procs").write_text(str(made.worker().pid))
     assert process.wait(timeout=150) == 0, process.stdout and process.stdout.read()
     failed, retried = made.attempts

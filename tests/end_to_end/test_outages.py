@@ -30,32 +30,18 @@ def locked(made: Experiment) -> Iterator[None]:
         connection.execute("ROLLBACK")
 
 
-def spooled(made: Experiment) -> int:
-    """Updates that the present attempt has reported, wherever they are."""
-    (folder,) = (made.root / "attempts").glob("*")
-    reports, _ = Spool(folder).read(0)
-    return sum("update" in each.metrics for each in reports)
-
-
-def wait_for_spooled(count: int, made: Experiment, process: subprocess.Popen[str], seconds: float = 90) -> None:
-    until = time.monotonic() + seconds
-    while spooled(made) < count:
-        assert process.poll() is None and time.monotonic() < until
-        time.sleep(0.1)
-
-
 def test_locked_store(experiment: Any) -> None:
     """For longer than MLflow waits (20 s): training goes on, and every point is there in the end."""
     made = experiment(trainer__command=LIGHT, budget__hang_after_seconds=20.0)
     process = made.start()
     made.wait_for_updates(3, process)
     with locked(made):
-        before, began = spooled(made), time.monotonic()
+        before, began = made.spooled(), time.monotonic()
         while time.monotonic() < began + 30:
             assert process.poll() is None
             time.sleep(0.5)
-        assert spooled(made) > before + 30
-        kept = spooled(made)
+        assert made.spooled() > before + 30
+        kept = made.spooled()
     made.wait_for_updates(kept, process)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=20) == 130
@@ -74,7 +60,7 @@ def test_stop_while_the_store_is_locked(experiment: Any) -> None:
         time.sleep(2)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 130
-        kept = spooled(made)
+        kept = made.spooled()
     assert not made.trainers() and left_running(made)
     process = made.start(made.resume_command())
     made.wait_for_updates(kept + 2, process)
@@ -94,15 +80,15 @@ def test_tracking_server_goes_away_and_comes_back(
     made = experiment(trainer__command=LIGHT, trainer__parameters={"until": str(done)})
     process = made.start()
     made.wait_for_updates(3, process)
-    before = spooled(made)
+    before = made.spooled()
     if what == "server":
         tracking_server.stop()
-        wait_for_spooled(before + 5, made, process)
+        made.wait_for_spooled(before + 5, process)
         time.sleep(5)
         tracking_server.start()
     else:
         tracking_server.database.stop()
-        wait_for_spooled(before + 5, made, process)
+        made.wait_for_spooled(before + 5, process)
         tracking_server.database.start()
     done.touch()
     assert process.wait(timeout=120) == 0, process.stdout and process.stdout.read()

@@ -1,4 +1,4 @@
-"""A process that makes zygotes as a test asks it to: a zygote forks itself only from a process without threads.
+"""A process that makes zygotes as a test asks it to. It has no threads, so it can have a nested one.
 
 The test has a `Maker`; this file is also its other end, as a program: `python maker.py MODULE …`, which imports the
 modules and then reads one call a line (JSON) and answers each with one line.
@@ -119,8 +119,11 @@ class _Answers:
         self._held: list[Any] = []
 
     def zygote(self, modules: list[str], **options: Any) -> int:
-        from pipeline.processes.zygote import Zygote
+        from pipeline.processes.zygote import IDLE_SECONDS, Zygote
+        from pipeline.processes.zygote_process import fork_nested
 
+        if all(module in sys.modules for module in modules):
+            fork_nested(options.get("idle_seconds", IDLE_SECONDS))
         self._zygotes.append(Zygote(modules, **options))
         return len(self._zygotes) - 1
 

@@ -1,4 +1,4 @@
-"""A process that a zygote forks is like one that is exec'd, whether the zygote was exec'd or has forked itself."""
+"""A process that a zygote forks is like one that is exec'd, whether the zygote was exec'd or is nested in a process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.processes.leash import FIRST_TO_GO
 from tests.processes.maker import ForkedThere, Maker, ZygoteThere, eventually, lives
 
 ROOT = Path(__file__).parents[2]
-EXECUTED, FORKED_ITSELF = "exec'd", "forked itself"
+EXECUTED, NESTED = "exec'd", "nested"
 PRELOADED = """
 import atexit, os, tempfile, weakref
 tempfile.gettempdir()
@@ -42,7 +42,7 @@ while not Path(sys.argv[2]).exists():
 PAUSE = "import signal\nwhile True: signal.pause()\n"
 
 
-@pytest.fixture(scope="module", params=[EXECUTED, FORKED_ITSELF])
+@pytest.fixture(scope="module", params=[EXECUTED, NESTED])
 def way(request: pytest.FixtureRequest) -> str:
     """How the zygote comes about."""
     return request.param
@@ -64,7 +64,7 @@ def make_maker(imports: Path, way: str) -> Iterator[Callable[[], Maker]]:
     def make() -> Maker:
         path = f"{imports.parent}{os.pathsep}{ROOT}"
         environment = {**os.environ, "PYTHONPATH": path, "IMPORTS": str(imports)}
-        made.append(Maker(["preloaded"] if way == FORKED_ITSELF else [], environment))
+        made.append(Maker(["preloaded"] if way == NESTED else [], environment))
         return made[-1]
 
     yield make
@@ -452,5 +452,28 @@ def test_a_module_that_cannot_be_imported_ends_the_zygote(make_maker: Callable[[
 
 def test_the_way_is_the_one_that_the_test_means(way: str, shared: ZygoteThere, runs: Runs) -> None:
     runs.start(shared, "").wait()
-    executed = "pipeline.processes.zygote_process" in psutil.Process(shared.pid).cmdline()
+    executed = "preloaded" in psutil.Process(shared.pid).cmdline()  # the modules that it has imported
     assert executed == (way == EXECUTED)
+
+
+NESTED_SOURCE = """
+import sys
+from pathlib import Path
+from pipeline.processes.zygote import Zygote
+
+first, second = Zygote(["preloaded"]), Zygote(["preloaded"])
+print(first._process is None, second._process is None, flush=True)
+for number, zygote in enumerate((first, second)):
+    program = Path(sys.argv[2]) / f"inner{number}.py"
+    program.write_text(f"import sys; sys.exit({number + 5})")
+    print(zygote.run("script", [str(program)], environment={}, output=Path(sys.argv[2]) / "inner").wait())
+    zygote.close()
+"""
+
+
+def test_a_forked_process_has_a_zygote_of_its_own_if_it_was_asked_for(shared: ZygoteThere, runs: Runs) -> None:
+    """It is the first that the process makes; another one has to import its modules."""
+    environment = {**runs.environment, "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    forked = runs.start(shared, NESTED_SOURCE, str(runs.folder), nested=True, environment=environment)
+    assert forked.wait() == 0, runs.log.read_text()
+    assert runs.log.read_text().splitlines()[:2] == ["True False", "5"]
