@@ -73,7 +73,9 @@ class Experiment:
         self.orchestrators: list[subprocess.Popen[str]] = []
         self.scratch = self.folder / "scratch"  # of the whole machine, as far as the experiment knows
         self.file = self.folder / "experiment.yaml"
-        self.file.write_text(yaml.safe_dump(nested({"experiment.name": "small", **SMALL, **self.values})))
+        self.file.write_text(
+            yaml.safe_dump(nested({"experiment.name": "small", "health.poll_seconds": 0.3, **SMALL, **self.values}))
+        )
 
     def train_with(self, name: str, script: str, **values: Any) -> None:
         """A script of this name is the trainer, run by Python or, if it is named `.sh`, by bash; and other values."""

@@ -14,6 +14,7 @@ import yaml
 
 from pipeline.compare import load
 from pipeline.environments.names import SITUATIONS
+from tests.end_to_end import forked
 from tests.end_to_end.conftest import LIGHT, REPOSITORY, Experiment
 from tests.end_to_end.test_terminal import on_a_terminal
 
@@ -30,13 +31,12 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, subproc
     }
     made = Experiment(folder, values)
     command = [*made.command, "training.seed=[1,2]"]
-    result = subprocess.run(command, cwd=folder, env=made.environment, capture_output=True, text=True, timeout=250)
-    return made, result
+    return made, forked.complete(command, cwd=folder, env=made.environment, timeout=250)
 
 
 def ladder(made: Experiment, *words: str) -> subprocess.CompletedProcess[str]:
     command = [*made.command[:3], *words, f"tracking.root={made.root}"]
-    return subprocess.run(command, cwd=made.folder, env=made.environment, capture_output=True, text=True, timeout=100)
+    return forked.complete(command, cwd=made.folder, env=made.environment, timeout=100)
 
 
 Night = tuple[Experiment, subprocess.CompletedProcess[str]]

@@ -20,6 +20,7 @@ from pipeline.cli import main
 from pipeline.experiment_file import load_experiment
 from pipeline.tuning.trials import HEALTH, superseded
 from tests.conftest import SMALL
+from tests.end_to_end import forked
 from tests.end_to_end.conftest import REPOSITORY, own_environment
 from tests.end_to_end.study import Study, assert_both_sides_agree, assert_nothing_lost_or_doubled
 from tests.end_to_end.test_terminal import on_a_terminal
@@ -108,14 +109,8 @@ def test_results_are_on_the_parent_and_the_best_is_an_experiment(finished: Study
     config = load_experiment(tuned)
     assert config.training.learning_rate == best.params["training.learning_rate"]
     assert config.health.extra[0].name == "explodes" and config.experiment.name == "synthetic"
-    result = subprocess.run(
-        [sys.executable, "-m", "pipeline", "run", str(tuned), f"tracking.root={finished.folder / 'again'}"],
-        cwd=finished.folder,
-        env=finished.environment,
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
+    command = [sys.executable, "-m", "pipeline", "run", str(tuned), f"tracking.root={finished.folder / 'again'}"]
+    result = forked.complete(command, cwd=finished.folder, env=finished.environment, timeout=100)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
