@@ -14,7 +14,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,3 +83,42 @@ class Callback:
 
     def close(self) -> None:
         """Nothing more will be told."""
+
+
+class CallbackList(Callback):
+    """Tells several callbacks, in their order."""
+
+    def __init__(self, callbacks: Sequence[Callback]) -> None:
+        self._callbacks = tuple(callbacks)
+
+    def experiment_started(self, event: ExperimentStarted) -> None:
+        for each in self._callbacks:
+            each.experiment_started(event)
+
+    def attempt_started(self, plan: Plan, number: int, run_id: str) -> None:
+        for each in self._callbacks:
+            each.attempt_started(plan, number, run_id)
+
+    def progress(self, latest: Mapping[str, float]) -> None:
+        for each in self._callbacks:
+            each.progress(latest)
+
+    def warning(self, evidence: Evidence) -> None:
+        for each in self._callbacks:
+            each.warning(evidence)
+
+    def attempt_ended(self, attempt: Attempt, summary: AttemptSummary) -> None:
+        for each in self._callbacks:
+            each.attempt_ended(attempt, summary)
+
+    def experiment_ended(self, event: ExperimentEnded) -> None:
+        for each in self._callbacks:
+            each.experiment_ended(event)
+
+    def message(self, text: str, *, error: bool = False) -> None:
+        for each in self._callbacks:
+            each.message(text, error=error)
+
+    def close(self) -> None:
+        for each in self._callbacks:
+            each.close()

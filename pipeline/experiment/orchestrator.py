@@ -26,7 +26,7 @@ from pipeline.attempt.ending import Ending
 from pipeline.attempt.file import AttemptFile, PendingFault
 from pipeline.attempt.folder import AttemptFolder, experiment_lock
 from pipeline.attempt.record import Attempt, AttemptSummary
-from pipeline.callbacks.callback import Callback, ExperimentEnded, ExperimentStarted
+from pipeline.callbacks.callback import Callback, CallbackList, ExperimentEnded, ExperimentStarted
 from pipeline.callbacks.notes import markdown_table, resume_command
 from pipeline.compare.command import PAGE
 from pipeline.config import ExperimentConfig, difference
@@ -59,7 +59,7 @@ class Orchestrator:
         """`parent`: another program's run, in which the attempts are nested. It is neither started nor ended here."""
         self._foreign_parent, self._series = parent, series
         self._stop_reason = "asked to stop"
-        self.config, self.store, self.launcher, self.callbacks = config, store, launcher, callbacks
+        self.config, self.store, self._told = config, store, CallbackList(callbacks)
         self.ladder = Ladder(config)
         self.attempts: list[Attempt] = []
         self.parent = ""
@@ -73,7 +73,7 @@ class Orchestrator:
             config.budget,
             config.health.poll_seconds,
             ended=self._ended,
-            progress=self._progress,
+            progress=self._told.progress,
             sign_of_life=self._sign_of_life,
         )
 
@@ -86,21 +86,20 @@ class Orchestrator:
         self._began = time.monotonic() - (past.seconds if past else 0.0)
         with heeded(self._asked_to_stop):
             seconds = self.config.budget.store_away_seconds
-            self.store.patience = Patience(seconds, self._asked_to_stop, self._message)
+            self.store.patience = Patience(seconds, self._asked_to_stop, self._told.message)
             try:
                 return self._run(past)
             except InfrastructureFailure as error:
                 # What could not be said to the store is on the disk.
                 if self.parent:
                     hint = f"when the cause is gone: {resume_command(self.parent, self.config.tracking)}"
-                    self._message(f"{error}; {hint}", error=True)
+                    self._told.message(f"{error}; {hint}", error=True)
                 if self._asked_to_stop.is_set():
                     return End("interrupted", "asked to stop")
                 raise
             finally:
                 self.store.patience = None
-                for callback in self.callbacks:
-                    callback.close()
+                self._told.close()
 
     def _run(self, past: Past | None) -> End:
         if self._foreign_parent is not None:
@@ -129,8 +128,7 @@ class Orchestrator:
         self._sign_of_life(once=False)
         nested = self._foreign_parent is not None
         started = ExperimentStarted(self.config, self.parent, self.store.uri, self.store.root, nested, self.stop)
-        for callback in self.callbacks:
-            callback.experiment_started(started)
+        self._told.experiment_started(started)
         step = self._go_on(past) if past else self.ladder.first()
         while isinstance(step, Plan) and (ended := self._ended()) is None:
             self.attempts.append(self._attempt(step))
@@ -145,7 +143,7 @@ class Orchestrator:
         """Takes over what has happened so far; returns what follows."""
         self.attempts, self._summaries = list(past.attempts), list(past.summaries)
         for problem in past.problems:
-            self._message(problem)
+            self._told.message(problem)
         self._remember_random_score(past.random_score)
         step = self.ladder.resume(self.attempts)
         if isinstance(step, Plan) and step.continues:
@@ -174,23 +172,12 @@ class Orchestrator:
         spent = self._seconds() > 3600 * self.config.budget.hours
         return f"budget.hours={self.config.budget.hours:g} spent" if spent else None
 
-    # What is told
-
-    def _message(self, text: str, *, error: bool = False) -> None:
-        for callback in self.callbacks:
-            callback.message(text, error=error)
-
-    def _progress(self, latest: Mapping[str, float]) -> None:
-        for callback in self.callbacks:
-            callback.progress(latest)
-
     # One attempt
 
     def _attempt(self, plan: Plan) -> Attempt:
         started = time.monotonic()
         file, before = self._begin(plan) if plan.continues is None else self._continue(plan, plan.continues)
-        for callback in self.callbacks:
-            callback.attempt_started(plan, file.number, file.run_id)
+        self._told.attempt_started(plan, file.number, file.run_id)
 
         def ending(verdict: Verdict) -> Ending:
             return Ending.now(verdict, before + time.monotonic() - started)
@@ -214,17 +201,16 @@ class Orchestrator:
 
     def _begin(self, plan: Plan) -> tuple[AttemptFile, float]:
         """Starts a nested run. Returns the attempt's file, and 0: it has taken no time yet."""
-        number = len(self.attempts)
         run_id = self.store.start_attempt(
             self.parent,
             plan.config,
             rung=plan.rung.name,
-            number=number,
+            number=len(self.attempts),
             diff=difference(self.config, plan.config),
             warm_start=plan.warm_start,
             reason=plan.reason,
         )
-        return self._file(plan, run_id, warm_start=plan.warm_start), 0.0
+        return self._file(plan, run_id), 0.0
 
     def _continue(self, plan: Plan, run_id: str) -> tuple[AttemptFile, float]:
         """Opens the run of an interrupted attempt again. Returns the attempt's file, and the seconds it had taken."""
@@ -232,22 +218,21 @@ class Orchestrator:
         before = latest["cost/seconds"][1] if "cost/seconds" in latest else 0.0
         Ending.path(AttemptFolder.of(self.store.root, run_id).path).unlink(missing_ok=True)
         self.store.reopen(run_id, plan.config, {})
-        file = self._file(plan, run_id, warm_start=plan.warm_start)
-        file = file.model_copy(update={"reported_step": latest["update"][0] if "update" in latest else None})
+        changed: dict[str, object] = {"reported_step": latest["update"][0] if "update" in latest else None}
         if plan.warm_start is not None and plan.warm_start.run_id == run_id:
-            file = file.model_copy(update={"resume_from": plan.warm_start, "warm_start": plan.began_from})
-        return file, before
+            changed |= {"resume_from": plan.warm_start, "warm_start": plan.began_from}
+        return self._file(plan, run_id).model_copy(update=changed), before
 
-    def _file(self, plan: Plan, run_id: str, **more: object) -> AttemptFile:
+    def _file(self, plan: Plan, run_id: str) -> AttemptFile:
         return AttemptFile(
             config=plan.config,
             run_id=run_id,
             rung=plan.rung.name,
             number=len(self.attempts),
             folder=str(AttemptFolder.of(self.store.root, run_id).path),
+            warm_start=plan.warm_start,
             random_score=self._random_score,
             faults=self._pending_faults(),
-            **more,  # type: ignore[arg-type]
         )
 
     def _sign_of_life(self, *, once: bool = True) -> None:
@@ -282,7 +267,7 @@ class Orchestrator:
         """Tells the store and the callbacks of an attempt whose process is gone."""
         checkpoints, problems = usable(file.where.checkpoints, fingerprint(file.config))
         for problem in problems:
-            self._message(f"passed over: checkpoint {problem}")
+            self._told.message(f"passed over: checkpoint {problem}")
         attempt = Attempt(
             number=file.number,
             rung=file.rung,
@@ -306,10 +291,9 @@ class Orchestrator:
         )
         self._remember_random_score(watchdog.latest)
         self._summaries.append(summary(watchdog.latest, watchdog.last_step))
-        for callback in self.callbacks:
-            callback.attempt_ended(attempt, self._summaries[-1])
-            for evidence in warnings:
-                callback.warning(evidence)
+        self._told.attempt_ended(attempt, self._summaries[-1])
+        for evidence in warnings:
+            self._told.warning(evidence)
         return attempt
 
     def _sum_up(self, outcome: str, reason: str, settled_rung: str | None) -> None:
@@ -338,8 +322,7 @@ class Orchestrator:
             stopped=self.asked_to_stop is not None,
             resume=resume_command(self.parent, self.config.tracking) if resumable else None,
         )
-        for callback in self.callbacks:
-            callback.experiment_ended(ended)
+        self._told.experiment_ended(ended)
 
     def _end_parent(self, outcome: str, reason: str, settled_rung: str | None, metrics: dict[str, float]) -> None:
         summaries = self._summaries

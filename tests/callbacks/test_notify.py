@@ -62,7 +62,7 @@ def test_hanging_command_is_ended_with_its_children(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(notify, "PATIENCE_SECONDS", 0.7)
     child = tmp_path / "child"
     (said,), seconds = told(["sh", "-c", f"sleep 60 & echo $! > {child}; wait"], {})
-    assert "took longer than 0.7 s" in said and seconds < 5
+    assert "took longer than 0.7 s" in said and seconds < 30
     number = int(child.read_text())
     for _ in range(50):
         if not psutil.pid_exists(number) or psutil.Process(number).status() == psutil.STATUS_ZOMBIE:

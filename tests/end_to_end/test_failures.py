@@ -105,7 +105,7 @@ def test_told_to_stop(name: signal.Signals, experiment: Any) -> None:
     process = made.start(**{"preexec_fn": as_in_the_background} if name == signal.SIGINT else {})
     made.wait_for_updates(3, process)
     process.send_signal(name)
-    assert process.wait(timeout=30) == 130
+    assert process.wait(timeout=60) == 130
     said = process.stdout.read()
     assert "interrupted: asked to stop" in said and "go on with it" in said
     assert "not begun" not in said  # no other seed was to follow
@@ -125,7 +125,7 @@ def test_killed_orchestrator_leaves_no_trainer_behind(experiment: Any) -> None:
     assert len(made.trainers()) >= 2  # the trainer and its worker
     process.kill()
     process.wait()
-    _, alive = psutil.wait_procs(made.trainers(), timeout=10)
+    _, alive = psutil.wait_procs(made.trainers(), timeout=60)
     assert not alive
 
 
@@ -139,7 +139,7 @@ def test_orchestrator_killed_while_the_trainer_starts_leaves_none_behind(experim
     process.kill()
     process.wait()
     time.sleep(1)
-    _, alive = psutil.wait_procs(made.trainers(), timeout=10)
+    _, alive = psutil.wait_procs(made.trainers(), timeout=60)
     assert not alive
 
 
@@ -170,7 +170,7 @@ def test_trainer_that_ignores_a_polite_request_is_killed(experiment: Any) -> Non
         time.sleep(0.1)
     time.sleep(1)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 130
+    assert process.wait(timeout=60) == 130
     assert not made.trainers()
     assert made.attempts[0].info.status == "KILLED"
 

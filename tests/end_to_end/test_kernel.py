@@ -78,7 +78,7 @@ def test_frozen_and_thawed_is_no_hang(experiment: Any) -> None:
     (attempt,) = made.attempts
     made.wait_for_updates(round(attempt.data.metrics["update"]) + 3, process)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=20) == 130
+    assert process.wait(timeout=60) == 130
     (attempt,) = made.attempts
     assert attempt.data.tags["ladder.verdict"] == "interrupted"
 
@@ -113,7 +113,7 @@ def test_clock_that_jumps_is_no_hang(experiment: Any) -> None:
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.5)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=20) == 130
+    assert process.wait(timeout=60) == 130
     (attempt,) = made.attempts
     assert attempt.data.tags["ladder.verdict"] == "interrupted"
     assert {point.step for point in seen()} == {64 * number for number in range(1, len(seen()) + 1)}

@@ -44,7 +44,7 @@ def test_locked_store(experiment: Any) -> None:
         kept = made.spooled()
     made.wait_for_updates(kept, process)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=20) == 130
+    assert process.wait(timeout=60) == 130
     (attempt,) = made.attempts
     assert len(whole(made, attempt)) == attempt.data.metrics["update"] >= kept
     (log,) = (made.root / "experiments").glob("*.log")
@@ -59,13 +59,13 @@ def test_stop_while_the_store_is_locked(experiment: Any) -> None:
     with locked(made):
         time.sleep(2)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=30) == 130
+        assert process.wait(timeout=60) == 130
         kept = made.spooled()
     assert not made.trainers() and left_running(made)
     process = made.start(made.resume_command())
     made.wait_for_updates(kept + 2, process)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=20) == 130
+    assert process.wait(timeout=60) == 130
     (attempt,) = made.attempts
     assert whole(made, attempt)[0] == 64 and not left_running(made)
 
@@ -120,7 +120,7 @@ def test_tracking_server_goes_away_for_good(experiment: Any, tracking_server: Tr
     process = made.start(made.resume_command())
     made.wait_for_updates(round(reports[-1].metrics["update"]) + 2, process)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=20) == 130
+    assert process.wait(timeout=60) == 130
     (attempt,) = made.attempts
     assert whole(made, attempt)[0] == 64 and not left_running(made)
 
@@ -155,7 +155,7 @@ def test_disk_full_while_a_checkpoint_is_written(experiment: Any, small_disk: Pa
             with contextlib.suppress(OSError):
                 file.write(bytes(2**16))
             time.sleep(0.005)
-    assert process.wait(timeout=20) == 4
+    assert process.wait(timeout=60) == 4
     assert process.stderr is not None and "the disk is full" in process.stderr.read()
     (attempt,) = made.attempts
     assert attempt.info.status == "FAILED" and attempt.data.tags["ladder.verdict"] == "crash"

@@ -39,7 +39,7 @@ def kill(process: subprocess.Popen[str], made: Experiment) -> None:
     """The orchestrator alone; and nothing that it has started outlives it."""
     process.kill()
     process.wait()
-    _, alive = psutil.wait_procs(made.trainers(), timeout=15)
+    _, alive = psutil.wait_procs(made.trainers(), timeout=60)
     assert not alive
 
 
@@ -126,7 +126,7 @@ def test_interrupted_experiment_goes_on(experiment: Any) -> None:
     process = made.start()
     made.wait_for_updates(5, process)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=20) == 130
+    assert process.wait(timeout=60) == 130
     (before,) = made.attempts
     assert before.info.status == made.parent.info.status == "KILLED"
 
@@ -145,7 +145,7 @@ def test_interrupted_experiment_goes_on(experiment: Any) -> None:
     assert f"process {process.pid} on " in made.refusal() and process.poll() is None
 
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=20) == 130
+    assert process.wait(timeout=60) == 130
     (after,) = made.attempts
     assert after.info.run_id == before.info.run_id and after.info.status == "KILLED"
     assert whole(made, after)[0] == 64

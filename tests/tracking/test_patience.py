@@ -52,10 +52,10 @@ def test_once_asked_to_stop_nobody_waits() -> None:
     asked.set()
     patience, began = Patience(60, asked, lambda _: None), time.monotonic()
     with pytest.raises(StoreAway):
-        patience.insist(lambda: time.sleep(30))
+        patience.insist(lambda: time.sleep(60))
     with pytest.raises(StoreAway):
         patience.insist(lambda: "not asked any more")
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 30
 
 
 def test_a_stopwatch_does_not_count_what_nobody_saw(monkeypatch: pytest.MonkeyPatch) -> None:

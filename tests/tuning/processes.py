@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from multiprocessing.synchronize import Barrier
 from typing import Any
 
 import optuna
@@ -41,8 +42,16 @@ def evaluate(trial: optuna.Trial) -> Outcome:
     return Outcome("complete", values=(score(trial.params),), errors=(None,))
 
 
-def work_in_a_process(url: str, name: str, number: int) -> None:
-    work(open_trials(url, name, f"worker {number}", trials=20, sampler="random"), evaluate)
+def work_in_a_process(url: str, name: str, number: int, all_at_work: Barrier) -> None:
+    """Evaluates its first trial only when every worker has one, however slow the machine is."""
+    waits = iter([True])
+
+    def evaluate_together(trial: optuna.Trial) -> Outcome:
+        if next(waits, False):
+            all_at_work.wait(100)
+        return evaluate(trial)
+
+    work(open_trials(url, name, f"worker {number}", trials=20, sampler="random"), evaluate_together)
 
 
 def kill_yourself_while_evaluating(url: str, name: str) -> None:

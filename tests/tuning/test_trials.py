@@ -35,16 +35,17 @@ def test_several_workers_do_neither_more_nor_the_same(url: str, name: str) -> No
     trials = open_trials(url, name, trials=20)
     trials.study.enqueue_trial({"training.learning_rate": 1e-4})
     spawn = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=work_in_a_process, args=(url, name, number)) for number in range(3)]
+    together = spawn.Barrier(3)
+    processes = [spawn.Process(target=work_in_a_process, args=(url, name, number, together)) for number in range(3)]
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(200)
         assert process.exitcode == 0
     done = trials.all()
     assert len(done) == 20 and all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in done)
     assert len({tuple(trial.params.values()) for trial in done}) == 20
-    assert len({trial.user_attrs["worker"] for trial in done}) > 1
+    assert len({trial.user_attrs["worker"] for trial in done}) == 3
 
 
 def test_unhealthy_trial_is_infeasible_and_never_the_best(sqlite: str, name: str) -> None:
@@ -76,13 +77,13 @@ def test_killed_worker_is_recovered_by_the_heartbeat(url: str, name: str) -> Non
     """The same coefficients are tried again once; the attributes of the killed worker's trial are not taken over."""
     killed = multiprocessing.get_context("spawn").Process(target=kill_yourself_while_evaluating, args=(url, name))
     killed.start()
-    killed.join(60)
+    killed.join(200)
     assert killed.exitcode == -signal.SIGKILL
     trials = open_trials(url, name, trials=1)
     assert by_state(trials) == {"RUNNING": 1} and trials.ask() is None  # it might still be alive
     began = time.monotonic()
     assert work(trials, lambda trial: Outcome("complete", values=(1.0,)))
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60  # a hang, not a slow machine
     lost, again = trials.all()
     assert (lost.state, again.state) == (TrialState.FAIL, TrialState.COMPLETE)
     assert again.params == lost.params
