@@ -17,7 +17,7 @@ from pipeline.launchers.base import OWN_TRAINER
 from pipeline.launchers.exit import Exit, kernel_kills
 from pipeline.processes import guardian
 from pipeline.processes.group import Process, ProcessGroup, start_leashed
-from pipeline.processes.zygote import ZYGOTE_SECONDS, Forked, Zygote
+from pipeline.processes.zygote import ONE_THREAD, Forked, Zygote
 
 GUARDIAN = Path(guardian.__file__)
 PRELOADED = ("pipeline.training.trainer", "pipeline.training.worker")
@@ -53,10 +53,12 @@ class LocalLauncher:
     def __init__(self) -> None:
         self._guardian: subprocess.Popen[str] | None = None
         self._zygote: Zygote | None = None
+        self._zygote_fails = False
 
     def warm_up(self) -> None:
-        if self._zygote is None or not self._zygote.alive:
-            self._zygote = Zygote(PRELOADED)
+        if not self._zygote_fails and (self._zygote is None or not self._zygote.alive):
+            with contextlib.suppress(OSError):
+                self._zygote = Zygote(PRELOADED)
 
     def launch(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> LocalJob:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"  # `python` is this one
@@ -66,6 +68,8 @@ class LocalLauncher:
         log = AttemptFolder(folder).log
         marker = f"{ATTEMPT_VARIABLE}={environment.get(ATTEMPT_VARIABLE, folder)}"
         environment = {**os.environ, "PATH": path, ATTEMPT_VARIABLE: str(folder), **environment}
+        if tuple(command) == OWN_TRAINER:
+            environment |= ONE_THREAD  # forked or not: the same numbers
         self.tell_guardian("+", marker)
         process: Process | None = self._fork(command, environment, log) if tuple(command) == OWN_TRAINER else None
         process = process or start_leashed(command, log, stdin=subprocess.DEVNULL, env=environment)
@@ -73,17 +77,16 @@ class LocalLauncher:
 
     def _fork(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> Forked | None:
         """Returns the trainer, forked from the zygote, or None if that is not possible, as when an import fails."""
-        with contextlib.suppress(OSError):
-            self.warm_up()
-            assert self._zygote is not None
-            forked = self._zygote.run(
-                command[-1], environment=environment, output=log, first=ATTEMPT_VARIABLE, folder=Path.cwd()
-            )
-            if forked.was_forked(within=ZYGOTE_SECONDS):
-                return forked
-            if forked.returncode is None:  # it still imports; otherwise others may be running that it has forked
-                self._zygote.close()
-        return None
+        self.warm_up()
+        if self._zygote is None:
+            return None
+        folder = Path.cwd()
+        forked = self._zygote.start(
+            command[-1], environment=environment, output=log, first=ATTEMPT_VARIABLE, folder=folder
+        )
+        if forked is None and not self._zygote.alive:
+            self._zygote, self._zygote_fails = None, True  # such as for an import that fails, or takes too long
+        return forked
 
     def end_remains(self, attempt: Path) -> int:
         return guardian.end_all(f"{ATTEMPT_VARIABLE}={attempt}")
@@ -100,6 +103,8 @@ class LocalLauncher:
     def tell_guardian(self, sign: str, marker: str) -> None:
         """Adds (+) or removes (-) an attempt that the guardian ends if this process dies."""
         if self._guardian is None or self._guardian.poll() is not None:
+            if sign == "-":
+                return
             self._guardian = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(GUARDIAN)],
                 stdin=subprocess.PIPE,

@@ -56,7 +56,8 @@ class ProcessGroup:
         with contextlib.suppress(ProcessLookupError):
             while time.monotonic() < until:  # a process inside a system call dies later
                 os.killpg(self._process.pid, signal.SIGKILL)
-                self._process.wait()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(max(0.0, until - time.monotonic()))
                 if not _has_living(self._process.pid):
                     return
                 time.sleep(0.02)

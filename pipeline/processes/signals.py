@@ -23,14 +23,26 @@ def interruptible() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def heeded(asked_to_stop: threading.Event) -> Iterator[None]:
+def heeded(event: threading.Event) -> Iterator[None]:
     """Within this context, these signals set the event instead of ending the process."""
 
     def ask(_signal: int, _frame: FrameType | None) -> None:
-        asked_to_stop.set()
+        event.set()
 
     with _handled_by(ask):
-        yield
+        _heeding.append(event)
+        try:
+            yield
+        finally:
+            _heeding.remove(event)
+
+
+_heeding: list[threading.Event] = []
+
+
+def asked_to_stop() -> bool:
+    """Returns whether any event that :func:`heeded` holds at the moment is set."""
+    return any(event.is_set() for event in _heeding)
 
 
 @contextlib.contextmanager

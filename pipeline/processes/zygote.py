@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.processes import leash, zygote_process
+from pipeline.processes.signals import asked_to_stop
 from pipeline.processes.zygote_process import Request, take_nested
 
 IDLE_SECONDS = 120.0
@@ -35,9 +36,12 @@ IDLE_SECONDS = 120.0
 memory only when it has none."""
 ZYGOTE_SECONDS = 60.0
 """How long a process that needs a fork waits for a zygote that still imports."""
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
+"""Variables with which NumPy has one thread, so that a fork loses none."""
 _ROOM = "LADDER_ROOM"
 """A variable that makes room in a zygote's environment, where the kernel shows that of a forked process later."""
 _ROOM_BYTES = 8192
+_PATIENCE_SECONDS = 10.0
 _KILLED = -signal.SIGKILL
 
 
@@ -63,10 +67,12 @@ class Forked:
         return self._pid
 
     def was_forked(self, within: float) -> bool:
-        """Returns whether it has been forked; waits for that at most so many seconds."""
+        """Returns whether it has been forked. Waits at most so many seconds, or until the user asks to stop."""
         until = time.monotonic() + within
         while self._pid is None and self.returncode is None and (left := until - time.monotonic()) > 0:
-            self._zygote.hear(left)
+            if asked_to_stop():
+                break
+            self._zygote.hear(min(left, 0.5))
         return self._pid is not None
 
     def poll(self) -> int | None:
@@ -186,6 +192,19 @@ class Zygote:
             raise BrokenPipeError("the zygote has ended") from error
         return forked
 
+    def start(self, module: str, **options: Any) -> Forked | None:
+        """Forks a process as :meth:`run` does, and waits for the fork.
+
+        Returns None where there is none in time; then the zygote is closed, or cannot fork this one.
+        """
+        with contextlib.suppress(OSError):
+            forked = self.run(module, **options)
+            if forked.was_forked(ZYGOTE_SECONDS):
+                return forked
+            if forked.returncode is None:  # it still imports; otherwise others may be running that it has forked
+                self.close()
+        return None
+
     def hear(self, seconds: float | None) -> None:
         """Takes all the news that has arrived. Without any, waits at most so long for some (None: for ever)."""
         with self._lock:
@@ -215,10 +234,15 @@ class Zygote:
 
     def close(self) -> None:
         """Kills it and all its processes. A process that has ended before keeps its exit code."""
+        until = time.monotonic() + _PATIENCE_SECONDS
         while not self._connection.closed:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
-            self.hear(None)
+            if (left := until - time.monotonic()) <= 0:
+                with self._lock:
+                    self._end()
+                return
+            self.hear(left)
 
 
 def _umask() -> int:
@@ -234,4 +258,4 @@ def _umask() -> int:
 
 def _environment() -> dict[str, str]:
     """Returns the variables with which a zygote starts: one thread, and room for the environments that follow."""
-    return {"OPENBLAS_NUM_THREADS": "1", _ROOM: "x" * _ROOM_BYTES}
+    return {**ONE_THREAD, _ROOM: "x" * _ROOM_BYTES}

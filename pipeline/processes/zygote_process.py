@@ -64,6 +64,7 @@ class _Server:
         os.set_blocking(wake, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})  # a mask outlives exec
         me = os.getpid()
         while True:
             idle = None if self.children else self.idle_seconds
@@ -139,6 +140,8 @@ def take_nested() -> tuple[int, int] | None:
 def be_zygote(descriptor: int, idle_seconds: float, leashed_to: int | None = None) -> None:
     """Makes this process a zygote for the rest of its life. Never returns."""
     try:
+        if threading.active_count() > 1:
+            os._exit(1)  # an import has started a thread; a fork would lose it, and keep the locks that it holds
         _forget_exit_handlers()
         if leashed_to is not None:
             leash.die_with_parent(leashed_to)
@@ -190,6 +193,8 @@ def _become(request: Request) -> None:
 
 def _run(module: str) -> int:
     """Runs the module as `python -m` does. Returns the exit code."""
+    package = hasattr(sys.modules.get(module), "__path__")
+    sys.modules.pop(f"{module}.__main__" if package else module, None)  # it may have been imported; now it is run
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as ended:

@@ -7,6 +7,7 @@ attempt's folder. Exit codes: 0 done, 130 asked to stop, 12 out of memory, 28 di
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -29,7 +30,8 @@ def _ran_out_of_memory(error: BaseException) -> bool:
     import torch
 
     allocator = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or allocator
+    no_room = isinstance(error, OSError) and error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or allocator or no_room
 
 
 def _exit_code(error: BaseException) -> int:
@@ -51,10 +53,11 @@ def main() -> int:
         from pipeline.training.baseline import Baseline
         from pipeline.training.trainer import run_attempt  # takes seconds, unless a zygote has imported it already
 
-        baseline = Baseline(attempt.config, attempt.random_score)  # before the workers, whose pipes it must not have
-        beside = start_beside(attempt.config.training)
-        if not run_attempt(attempt, metrics.write, metrics.write_late, beside, baseline):
-            return EXIT_INTERRUPTED
+        # Before the workers, whose pipes it must not have.
+        with contextlib.closing(Baseline(attempt.config, attempt.random_score)) as baseline:
+            beside = start_beside(attempt.config.training)
+            if not run_attempt(attempt, metrics, beside, baseline):
+                return EXIT_INTERRUPTED
         if attempt.config.tracking.publish:
             from pipeline.training.publish import publish  # takes seconds, and is needed only at the end
 

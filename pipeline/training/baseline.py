@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -19,6 +20,8 @@ from pipeline.processes.leash import call_itself, die_with_parent
 from pipeline.training.measure import bootstrap_mean
 
 log = logging.getLogger("trainer")
+NAME = "random baseline"
+"""What `ps` shows of the process."""
 
 
 def measure_random(config: ExperimentConfig) -> dict[str, float]:
@@ -50,20 +53,26 @@ class Baseline:
         context = multiprocessing.get_context("fork")
         self._connection, theirs = context.Pipe(duplex=False)
         self._process = context.Process(
-            target=_play, args=(os.getpid(), theirs, self._connection, config), name="random baseline", daemon=True
+            target=_play, args=(os.getpid(), theirs, self._connection, config), name=NAME, daemon=True
         )
-        self._process.start()
+        try:
+            self._process.start()
+        except OSError as error:
+            log.warning("the random baseline could not be played: %s", error)
+            self._process = None
         theirs.close()
 
-    def result(self, *, wait: bool = False) -> dict[str, float] | None:
+    def result(self, keep_waiting: Callable[[], bool] = lambda: False) -> dict[str, float] | None:
         """The metrics, once; None while they are not there, and after they have been returned.
 
         Where the process has died, there are none, and the log says so: a training does without.
 
         Args:
-            wait: return only when they are there.
+            keep_waiting: asked twice a second, while they are not there, whether to wait for them.
         """
-        if self._process is not None and (wait or self._connection.poll()):
+        while self._process is not None and not self._connection.poll() and keep_waiting():
+            self._connection.poll(0.5)
+        if self._process is not None and self._connection.poll():
             try:
                 self._result = self._connection.recv()
             except EOFError:
@@ -87,7 +96,7 @@ def _play(owner: int, connection: Connection, inherited: Connection, config: Exp
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     inherited.close()
-    call_itself("random baseline")
+    call_itself(NAME)
     die_with_parent(owner)
     os.nice(5)  # the training comes first
     with contextlib.suppress(BrokenPipeError):

@@ -27,10 +27,12 @@ import torch
 from pipeline.attempt.checkpoint_files import fingerprint
 from pipeline.attempt.file import AttemptFile, Carry, PendingFault, WarmStart
 from pipeline.attempt.folder import AttemptFolder
+from pipeline.attempt.spool import SpoolWriter
 from pipeline.config import ExperimentConfig
 from pipeline.health.metrics import explained_variance
 from pipeline.policy.build import build_policy
 from pipeline.training.advantage import generalised_advantage
+from pipeline.training.baseline import NAME as BASELINE
 from pipeline.training.baseline import Baseline
 from pipeline.training.beside import Beside
 from pipeline.training.checkpoint import prune, read_or_older, select_experts, write_checkpoint
@@ -174,6 +176,11 @@ class Trainer:
             | {"explained_variance": explained_variance(played.value, returns)}
         )
 
+    @property
+    def stopping(self) -> bool:
+        """Whether it has been asked to stop."""
+        return self._stop
+
     def stop(self) -> None:
         """Makes `train` end after the present update, with a checkpoint."""
         self._stop = True
@@ -216,9 +223,9 @@ class Trainer:
         )  # fmt: skip
 
     def _memory(self) -> float:
-        """Resident memory of this process and of its children, in megabytes; shared memory counts once for each."""
+        """Resident memory of this process and its workers, in megabytes; shared memory counts once for each."""
         me = psutil.Process()
-        return sum(process.memory_info().rss for process in (me, *me.children())) / 2**20
+        return sum(each.memory_info().rss for each in (me, *me.children()) if each.name() != BASELINE) / 2**20
 
     # State
 
@@ -359,17 +366,16 @@ def choose_device(config: ExperimentConfig) -> torch.device:
     return torch.device(name)
 
 
-def run_attempt(attempt: AttemptFile, report: Log, report_late: Log, beside: list[Beside], baseline: Baseline) -> bool:
+def run_attempt(attempt: AttemptFile, metrics: SpoolWriter, beside: list[Beside], baseline: Baseline) -> bool:
     """Trains as an attempt's file says; False if it was asked to stop (SIGTERM, SIGINT) before the end.
 
     Args:
+        metrics: takes the metrics of each update.
         beside: the workers' processes.
-        report: called with the metrics of each update, and environment steps.
-        report_late: the same for metrics that belong to steps of which others have been reported already.
         baseline: its result belongs to the steps at which the attempt begins. It is there with the first checkpoint, so
             that an attempt that starts from one need not play it again.
     """
-    trainer = Trainer(attempt.config, Path(attempt.folder), report, attempt.number, beside)
+    trainer = Trainer(attempt.config, Path(attempt.folder), metrics.write, attempt.number, beside)
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: trainer.stop())
     trainer.faults = list(attempt.faults)
@@ -378,9 +384,13 @@ def run_attempt(attempt: AttemptFile, report: Log, report_late: Log, beside: lis
         trainer.start_from(start)
     began = 0 if attempt.resume_from else trainer.steps
 
+    def still_training() -> bool:
+        metrics.sign_of_life()
+        return not trainer.stopping
+
     def report_baseline(wait: bool) -> None:
-        if (found := baseline.result(wait=wait)) is not None:
-            report_late(found, began)
+        if (found := baseline.result(still_training if wait else lambda: False)) is not None:
+            metrics.write_late(found, began)
 
     trainer.after_update = report_baseline
     try:
@@ -389,5 +399,4 @@ def run_attempt(attempt: AttemptFile, report: Log, report_late: Log, beside: lis
         report_baseline(done)
         return done
     finally:
-        baseline.close()
         trainer.close()

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import EXIT_EXHAUSTED, EXIT_HEALTHY, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED, InfrastructureFailure
+from pipeline.launchers.local import PRELOADED
 from pipeline.processes.group import ProcessGroup, start_leashed
 from pipeline.processes.signals import heeded
-from pipeline.processes.zygote import ZYGOTE_SECONDS, Zygote
+from pipeline.processes.zygote import Zygote
 
 WORKER = "pipeline.tuning.worker"
 RESTARTS = 5
@@ -70,6 +71,8 @@ class WorkerPool:
             self._zygote = Zygote(self._modules)
             cleanup.callback(self._zygote.close)
             for number in range(self._count):
+                if self._asked_to_stop.is_set():
+                    break
                 worker = _Worker(number, self._start(number))
                 self._workers.append(worker)
                 cleanup.callback(self._kill, worker)
@@ -89,10 +92,10 @@ class WorkerPool:
 
     def _start(self, number: int) -> ProcessGroup:
         log = self._folder / f"worker-{number}.log"
-        with contextlib.suppress(OSError):
-            forked = self._zygote.run(WORKER, environment=os.environ, output=log, given=self._assignment, nested=True)
-            if forked.was_forked(within=ZYGOTE_SECONDS):
-                return ProcessGroup(forked, log)
+        nested = set(PRELOADED) <= set(self._modules)  # then a worker forks its trainers
+        options = {"environment": os.environ, "output": log, "given": self._assignment, "nested": nested}
+        if (forked := self._zygote.start(WORKER, **options)) is not None:
+            return ProcessGroup(forked, log)
         process = start_leashed([sys.executable, "-P", "-m", WORKER], log, stdin=subprocess.PIPE)
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError), process.stdin:

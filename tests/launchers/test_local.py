@@ -76,11 +76,11 @@ launcher = local.LocalLauncher()
         job.kill()
 
     def test_it_is_started_without_a_zygote_whose_modules_cannot_be_imported(
-        self, launcher: LocalLauncher, folder: Path, monkeypatch: pytest.MonkeyPatch
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        launcher.close()
         monkeypatch.setattr(local, "PRELOADED", ("no_such_module",))
-        said = self.said(launcher, "import os; print(os.getppid())", folder)
+        with contextlib.closing(LocalLauncher()) as launcher:
+            said = self.said(launcher, "import os; print(os.getppid())", folder)
         assert int(said) == os.getpid()
 
     def test_it_has_a_new_zygote_after_the_first_was_killed(self, launcher: LocalLauncher, folder: Path) -> None:

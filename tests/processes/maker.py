@@ -160,6 +160,9 @@ class _Answers:
         self._held.append(open(path, "w"))  # noqa: SIM115, PTH123
         fcntl.flock(self._held[-1], fcntl.LOCK_EX | fcntl.LOCK_NB)
 
+    def block(self, number: int) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+
     def handle(self, number: int) -> None:
         self._held.append(signal.signal(number, lambda *_: None))
 

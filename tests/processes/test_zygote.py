@@ -477,3 +477,35 @@ def test_a_forked_process_has_a_zygote_of_its_own_if_it_was_asked_for(shared: Zy
     forked = runs.start(shared, NESTED_SOURCE, str(runs.folder), nested=True, environment=environment)
     assert forked.wait() == 0, runs.log.read_text()
     assert runs.log.read_text().splitlines()[:2] == ["True False", "5"]
+
+
+def test_a_blocked_sigchld_hides_no_end(make_maker: Callable[[], Maker], runs: Runs) -> None:
+    """A mask outlives exec: whatever started the maker may have blocked the signal."""
+    maker = make_maker()
+    maker.ask("block", signal.SIGCHLD)
+    zygote = maker.zygote(["preloaded"])
+    assert runs.start(zygote, "import sys; sys.exit(7)").wait() == 7
+
+
+@pytest.mark.parametrize("way", [EXECUTED], indirect=True)
+def test_a_module_that_starts_a_thread_makes_no_zygote(
+    imports: Path, make_maker: Callable[[], Maker], runs: Runs
+) -> None:
+    """A fork would lose the thread and keep its locks."""
+    (imports.parent / "threaded.py").write_text(
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
+    )
+    zygote = make_maker().zygote(["threaded"])
+    with contextlib.suppress(RuntimeError):  # it may have ended before it was asked
+        assert not runs.start(zygote, "").was_forked()
+    eventually(lambda: not zygote.alive)
+
+
+def test_a_module_that_was_preloaded_is_run_without_a_word(
+    imports: Path, make_maker: Callable[[], Maker], runs: Runs
+) -> None:
+    """runpy warns of a module that it finds imported."""
+    (imports.parent / "plain.py").write_text("print(__name__)\n")
+    zygote = make_maker().zygote(["plain"])
+    forked = zygote.run("plain", environment=runs.environment, output=str(runs.log))
+    assert forked.wait() == 0 and runs.log.read_text() == "__main__\n"

@@ -26,7 +26,7 @@ def beside(how):
     (child,) = psutil.Process().children()
     found = None
     if how == "wait":
-        found = baseline.result(wait=True)
+        found = baseline.result(lambda: True)
     elif how == "poll":
         while (found := baseline.result()) is None:
             time.sleep(0.01)
@@ -34,7 +34,7 @@ def beside(how):
         baseline.close()
     else:
         child.kill()
-        found = baseline.result(wait=True)
+        found = baseline.result(lambda: True)
     return found, baseline.result(), child.is_running()
 
 print(json.dumps({how: beside(how) for how in ("wait", "poll", "close", "kill")}))
@@ -69,4 +69,4 @@ def test_a_player_that_dies_says_so(beside: dict[str, list[object]]) -> None:
 def test_what_is_known_is_not_played_again() -> None:
     known = {"random/score": 1.0}
     baseline = Baseline(ExperimentConfig(), known)
-    assert baseline.result() == known and baseline.result(wait=True) is None
+    assert baseline.result() == known and baseline.result(lambda: True) is None
