@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.processes import leash
+from pipeline.processes.forking import may_fork
 
 ZYGOTE = "pipeline.processes.zygote_process"
 _FAILED = 1 << 8
@@ -140,7 +141,7 @@ def take_nested() -> tuple[int, int] | None:
 def be_zygote(descriptor: int, idle_seconds: float, leashed_to: int | None = None) -> None:
     """Makes this process a zygote for the rest of its life. Never returns."""
     try:
-        if threading.active_count() > 1:
+        if not may_fork():
             os._exit(1)  # an import has started a thread; a fork would lose it, and keep the locks that it holds
         _forget_exit_handlers()
         if leashed_to is not None:

@@ -7,7 +7,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 
 from pipeline.config import ExperimentConfig
 from pipeline.environments.vector import random_episodes
+from pipeline.processes.forking import may_fork
 from pipeline.processes.leash import call_itself, die_with_parent
 from pipeline.training.measure import bootstrap_mean
 
@@ -47,7 +47,7 @@ class Baseline:
         self._process: multiprocessing.process.BaseProcess | None = None
         if known is not None:
             return
-        if threading.active_count() > 1:
+        if not may_fork():
             self._result = measure_random(config)
             return
         context = multiprocessing.get_context("fork")

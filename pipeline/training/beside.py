@@ -12,7 +12,6 @@ import multiprocessing
 import os
 import pickle
 import signal
-import threading
 import traceback
 from collections.abc import Sequence
 from multiprocessing import reduction
@@ -20,6 +19,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import TrainingSection
+from pipeline.processes.forking import may_fork
 from pipeline.processes.leash import call_itself, die_with_parent
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Beside:
     def __init__(self, number: int, earlier: Sequence[Beside] = ()) -> None:
         self._number = number
         # Threads do not survive a fork. If there are any, the worker is spawned and imports everything itself.
-        forks = threading.active_count() == 1
+        forks = may_fork()
         context: Any = multiprocessing.get_context("fork" if forks else "spawn")
         self._connection, theirs = context.Pipe()
         # A forked worker inherits the trainer's ends of all connections. It closes them: while one copy of an end is
