@@ -61,7 +61,7 @@ ui: $(READY)  ## serves the MLflow UI on http://127.0.0.1:5000: make ui [PORT=�
 compare: $(READY)  ## shows what happened in the newest experiment, as a table and a page: make compare [ROOT=mlruns] [OUT=mlruns] [ARGS=PARENT_RUN_ID]
 	@$(BIN)/ladder compare $(ARGS) "tracking.root=$(ROOT)" --out "$(OUT)"
 
-bench: $(READY)  ## runs a benchmark: make bench [NAME=throughput|learning|detection|recovery|survival|tuning] [ARGS="--seeds 3 …"]
+bench: $(READY)  ## runs a benchmark: make bench [NAME=throughput|learning|detection|recovery|survival|tuning|latency|plateau] [ARGS="--seeds 3 …"]
 	@$(BIN)/python -m benchmarks.$(NAME) $(ARGS)
 
 clean:  ## removes the virtual environment and caches; never a result

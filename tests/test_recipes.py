@@ -45,8 +45,8 @@ def follow(recipe: str, copy: Path) -> None:
 def with_lines(text: str, code: str) -> str:
     """A file with the lines that a block adds.
 
-    An import goes to the others. An assignment or a `return` replaces the one that is there. Anything else is one more
-    entry of the tuple V3.
+    An import goes to the others. An assignment or a `return` replaces the one that is there; with a `return` goes the
+    import of the launcher that it made. Anything else is one more entry of the tuple V3.
     """
     imports = [line for line in code.splitlines() if line.startswith("from ")]
     rest = "\n".join(line for line in code.splitlines() if line not in imports).strip()
@@ -58,6 +58,7 @@ def with_lines(text: str, code: str) -> str:
     if assigned := _ASSIGNED.match(rest):
         pattern = rf"^{assigned[1]} = .*$"
     elif rest.startswith("return "):
+        text = re.sub(r"^from \S+ import LocalLauncher\n", "", text, flags=re.MULTILINE)
         pattern, rest = r"^    return \w+Launcher\(\)$", f"    {rest}"
     else:
         pattern, rest = r"^V3\b.*\($", f"\\g<0>\n    {rest.rstrip(',')},"
