@@ -86,7 +86,7 @@ class Supervisor:
                     verdict, _ = watchdog.final()
                 except InfrastructureFailure as error:
                     return interrupted(str(error))
-                return verdict or verdict_at_exit(ended, logged=bool(watchdog.latest))
+                return verdict or verdict_at_exit(ended, logged=watchdog.has_logged)
             watchdog.silence()  # a look at its folder
             if time.monotonic() - polled < self._poll_seconds:
                 continue

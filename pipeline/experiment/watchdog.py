@@ -14,6 +14,8 @@ from pipeline.health.verdict import Evidence, Verdict
 from pipeline.tracking.patience import Stopwatch
 from pipeline.tracking.store import Store
 
+SYSTEM = "system/"
+"""Metrics that a thread of MLflow's logs, also while the training hangs: they are no sign of life."""
 _GAP_SECONDS = 2.0
 """Longest gap between two looks that counts as silence. The supervisor looks twice a second; a longer gap means that it
 was stopped itself."""
@@ -30,7 +32,8 @@ class Watchdog:
     def __init__(self, store: Store, run_id: str, rules: Sequence[Rule], spool: Spool | None = None) -> None:
         self._store, self.run_id, self.rules, self.spool = store, run_id, rules, spool
         self.last_step = -1
-        self._last_seen: dict[str, tuple[int, float, int]] = {}
+        self._last_seen: dict[str, tuple[int, int]] = {}
+        self._own_words: dict[str, tuple[int, int]] = {}
         self._quiet = Stopwatch(_GAP_SECONDS)
         self._spooled = self._sign_on_disk()
         self.latest: dict[str, float] = {}
@@ -81,13 +84,23 @@ class Watchdog:
     def _look(self, *, once: bool) -> bool:
         """Returns whether there is anything new."""
         latest = self._store.latest(self.run_id, once=once)
-        if latest == self._last_seen:
+        # By step and time, not by value: NaN differs from itself.
+        seen = {name: (step, time) for name, (step, _, time) in latest.items()}
+        own = {name: mark for name, mark in seen.items() if not name.startswith(SYSTEM)}
+        if own != self._own_words:
+            self._own_words = own
+            self._quiet.restart()
+            self.last_step = max(step for step, _ in own.values())
+        if seen == self._last_seen:
             return False
-        self._last_seen = latest
-        self._quiet.restart()
+        self._last_seen = seen
         self.latest = {name: value for name, (_, value, _) in latest.items()}
-        self.last_step = max(step for step, _, _ in latest.values())
         return True
+
+    @property
+    def has_logged(self) -> bool:
+        """Whether the training has logged any metric itself."""
+        return bool(self._own_words)
 
     def _sign_on_disk(self) -> tuple[int, int] | None:
         """A mark that changes whenever the trainer writes to its spool, whatever the clocks say."""

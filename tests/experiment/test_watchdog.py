@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from pipeline.experiment.watchdog import Watchdog
 from pipeline.health.monitor import judge
 from pipeline.health.rule_sets import RULE_SETS
+from pipeline.tracking import patience
 from pipeline.tracking.store import Store
 from tests.conftest import small_config
 
@@ -33,3 +35,29 @@ def test_live_verdict_is_that_of_the_finished_run(seen: tuple[int, ...], tmp_pat
     finished = judge(store.history(run_id, ["alpha_entropy", "gat_attention_variance_raw"]), rules)
     assert finished is not None and finished.name == "router_indecision"
     assert live == finished
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "alive"),
+    [("loss", math.nan, False), ("loss", 1.0, False), ("system/cpu", 1.0, False), ("loss", 1.0, True)],
+    ids=["one NaN", "one value", "MLflow's own thread", "values"],
+)
+def test_silence_is_told_by_what_the_training_logs(
+    metric: str, value: float, alive: bool, empty_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One value is no news for ever, not even NaN, which differs from itself; and MLflow's system metrics are none."""
+    now = 0.0
+    monkeypatch.setattr(patience.time, "monotonic", lambda: now)
+    run_id = empty_store.start_run(small_config(), "a trainer", {})
+    watch = Watchdog(empty_store, run_id, ())
+    empty_store.client.log_metric(run_id, metric, value, timestamp=1, step=0)
+    watch.poll()
+    goes_on = alive or metric.startswith("system/")
+    for second in range(1, 9):
+        now = float(second)
+        if goes_on:
+            empty_store.client.log_metric(run_id, metric, value, timestamp=1 + second, step=second)
+        watch.poll()
+        silence = watch.silence()
+    assert (silence == 0) is alive and (alive or silence >= 7)
+    assert watch.has_logged is (metric == "loss")
