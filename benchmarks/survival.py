@@ -206,7 +206,7 @@ class Night:
                 self.updates += len(numbers)
                 self.lost_updates += newest - first + 1 - len(numbers) + max(0, first - last - 1)
                 self.updates_twice += sum(numbers.values()) - len(numbers)
-                last, reached = newest, run.data.metrics["episodes"]
+                last, reached = newest, run.metrics["episodes"]
             wanted = yaml.safe_load(self.file.read_text())["training"]["episodes"]
             self.lost_episodes += max(0, wanted - round(reached))
 

@@ -14,6 +14,7 @@ from pipeline.compare.frames import AttemptRow, Comparison, ExperimentRow, frame
 from pipeline.compare.statistics import recent_mean
 from pipeline.config import ExperimentConfig
 from pipeline.errors import BadInput
+from pipeline.health.history import is_finite
 from pipeline.health.rule_sets import BANDS
 from pipeline.health.verdict import Verdict
 from pipeline.tracking.runs import AttemptRun, ExperimentRun, LadderRun, attempts_of
@@ -161,7 +162,7 @@ def _attempt(run: AttemptRun, parent: ExperimentRun, history: pd.DataFrame) -> A
         started=_time(run.start_time),
         begins=(run.start_time - parent.start_time) / _MILLISECONDS_A_MINUTE,
         minutes=_minutes(run),
-        episodes=int(run.metrics.get("episodes", 0)),
+        episodes=int(count) if is_finite(count := run.metrics.get("episodes", 0.0)) else 0,
         steps=int(steps.max(initial=0)),
         trained_steps=_trained(steps),
         score=score.value,
@@ -207,6 +208,7 @@ def _frame_of_points(run_id: str, points: Mapping[str, Sequence[tuple[int, int, 
         (run_id, name, step if any(one[0] for one in found) else number, (time - began) / _MILLISECONDS_A_MINUTE, value)
         for name, found in points.items()
         for number, (step, time, value) in enumerate(found)
+        if is_finite(value)
     ]
     found = pd.DataFrame(rows, columns=["run_id", "metric", "step", "minutes", "value"])
     return found.astype({"step": "int64", "minutes": "float64", "value": "float64"})

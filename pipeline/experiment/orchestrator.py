@@ -75,6 +75,7 @@ class Orchestrator:
             ended=self._ended,
             progress=self._told.progress,
             sign_of_life=self._sign_of_life,
+            tell=self._told.message,
         )
 
     def run(self, past: Past | None = None) -> End:

@@ -30,6 +30,7 @@ class Supervisor:
         ended: why nothing more is to run, or None while it may.
         progress: called at each poll with the newest values of all metrics.
         sign_of_life: called at each poll; may raise StoreAway.
+        tell: called with what the user should know beside that.
     """
 
     def __init__(
@@ -41,9 +42,10 @@ class Supervisor:
         ended: Callable[[], str | None],
         progress: Callable[[Mapping[str, float]], None],
         sign_of_life: Callable[[], None],
+        tell: Callable[[str], None],
     ) -> None:
         self._store, self._launcher, self._budget, self._poll_seconds = store, launcher, budget, poll_seconds
-        self._ended, self._progress, self._sign_of_life = ended, progress, sign_of_life
+        self._ended, self._progress, self._sign_of_life, self._tell = ended, progress, sign_of_life, tell
 
     def run(self, file: AttemptFile) -> Verdict:
         """Launches the trainer and returns only when it and all its children are gone.
@@ -84,6 +86,7 @@ class Supervisor:
                     # What the metrics say comes before how the process ended.
                     self._store.deliver(file.run_id, spool)
                     verdict, _ = watchdog.final()
+                    self._tell_news(watchdog)
                 except InfrastructureFailure as error:
                     return interrupted(str(error))
                 return verdict or verdict_at_exit(ended, logged=watchdog.has_logged)
@@ -98,12 +101,17 @@ class Supervisor:
                 verdict = None  # it may come back; training goes on, and keeps its metrics
             except InfrastructureFailure as error:
                 return _end_in_order(job, str(error))
+            self._tell_news(watchdog)
             if verdict is not None:
                 return verdict
             self._progress(watchdog.latest)
             if (silence := watchdog.silence()) > self._budget.hang_after_seconds:
                 detail = {"silent for seconds": round(silence), "log_tail": tail_of(job.log)}
                 return Verdict(name="hang", evidence=(Evidence(rule="hang", detail=detail),))
+
+    def _tell_news(self, watchdog: Watchdog) -> None:
+        for sentence in watchdog.news():
+            self._tell(sentence)
 
 
 def _end_in_order(job: Job, reason: str) -> Verdict:

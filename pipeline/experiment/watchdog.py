@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from pipeline.attempt.spool import Spool
 from pipeline.errors import StoreAway
-from pipeline.health.history import History
+from pipeline.health.history import History, is_finite
 from pipeline.health.monitor import judge, stirring, warnings
 from pipeline.health.rule import Rule
 from pipeline.health.verdict import Evidence, Verdict
@@ -37,6 +37,9 @@ class Watchdog:
         self._quiet = Stopwatch(_GAP_SECONDS)
         self._spooled = self._sign_on_disk()
         self.latest: dict[str, float] = {}
+        """Newest value of each metric whose newest value is finite."""
+        self._not_finite: dict[str, int] = {}
+        self._news: list[str] = []
         self._judged: dict[str, float] = {}
 
     def poll(self) -> Verdict | None:
@@ -94,8 +97,17 @@ class Watchdog:
         if seen == self._last_seen:
             return False
         self._last_seen = seen
-        self.latest = {name: value for name, (_, value, _) in latest.items()}
+        self.latest = {name: value for name, (_, value, _) in latest.items() if is_finite(value)}
+        for name, (step, value, _) in latest.items():
+            if not is_finite(value) and name not in self._not_finite:
+                self._not_finite[name] = step
+                self._news.append(f"metric {name} is {value:g} at step {step}; only finite values are shown")
         return True
+
+    def news(self) -> list[str]:
+        """What the user should know of the metrics, a sentence each, once."""
+        news, self._news = self._news, []
+        return news
 
     @property
     def has_logged(self) -> bool:

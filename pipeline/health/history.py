@@ -7,6 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+_LARGEST = 1e300
+
+
+def is_finite(value: float) -> bool:
+    """Returns whether a logged value is a number. MLflow's SQL stores write ±∞ as ±1.797e308."""
+    return abs(value) < _LARGEST  # false for NaN
+
 
 class History:
     """The values of each metric by step. The value that was added last for a step wins."""

@@ -19,7 +19,7 @@ from pipeline.callbacks.display import Display
 from pipeline.callbacks.notify import Notifier
 from pipeline.config import ExperimentConfig
 from pipeline.experiment.orchestrator import Orchestrator
-from pipeline.health.history import History
+from pipeline.health.history import History, is_finite
 from pipeline.launchers.base import Launcher
 from pipeline.tracking import tags
 from pipeline.tracking.store import Store
@@ -148,8 +148,7 @@ def measured(store: Store, study: StudySection, attempt: Attempt) -> tuple[float
     metric = study.objective.metric
     history = store.history(attempt.run_id, [metric, "score", "episodes"])
     _, values = history.series(metric)
-    # MLflow's SQL store replaces an infinity by the largest number that it can hold.
-    if not len(values) or not math.isfinite(values[-1]) or abs(values[-1]) > 1e300:
+    if not len(values) or not is_finite(values[-1]):
         return None, None
     window = attempt.config.training.score_window
     return float(values[-1]), windowed_error(history, window) if metric == "score_window" else None

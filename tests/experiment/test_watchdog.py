@@ -61,3 +61,20 @@ def test_silence_is_told_by_what_the_training_logs(
         silence = watch.silence()
     assert (silence == 0) is alive and (alive or silence >= 7)
     assert watch.has_logged is (metric == "loss")
+
+
+@pytest.mark.parametrize("name", ["episodes", "progress", "score_window", "loss"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_said_once_and_shown_nowhere(name: str, value: float, empty_store: Store) -> None:
+    run_id = empty_store.start_run(small_config(), "a trainer", {})
+    watch = Watchdog(empty_store, run_id, ())
+    for step in (1, 2):
+        empty_store.client.log_metric(run_id, name, value, step=step)
+        empty_store.client.log_metric(run_id, "x", 1.0, step=step)
+        watch.poll()
+    assert watch.latest == {"x": 1.0}
+    (sentence,) = watch.news()
+    assert name in sentence and "step 1" in sentence and watch.news() == []
+    empty_store.client.log_metric(run_id, name, 3.0, step=3)
+    watch.poll()
+    assert watch.latest == {"x": 1.0, name: 3.0} and watch.last_step == 3
