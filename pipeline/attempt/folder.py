@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,12 @@ class AttemptFolder:
     def delivered(self) -> Path:
         """How many bytes of `metrics` the store has."""
         return self.path / "metrics.delivered"
+
+    def remove_leftovers(self) -> None:
+        """Removes what a trainer that was killed could not: its scratch folder, and files that are half written."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        for half_written in (*self.path.glob("*.tmp"), *self.checkpoints.glob("*.tmp")):
+            half_written.unlink(missing_ok=True)
 
 
 def experiment_log(root: Path, parent: str) -> Path:

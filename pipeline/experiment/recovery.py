@@ -7,7 +7,6 @@ take_up      for `ladder resume`: makes one experiment ready to go on
 from __future__ import annotations
 
 import contextlib
-import shutil
 import time
 from collections.abc import Callable
 
@@ -126,7 +125,7 @@ def _end(store: Store, launcher: Launcher, parent: ParentRun, owner: Owner | Non
             continue
         folder = AttemptFolder.of(store.root, run.run_id)
         launcher.end_remains(folder.file)
-        shutil.rmtree(folder.scratch, ignore_errors=True)
+        folder.remove_leftovers()
         rules: tuple[Rule, ...] = ()
         checkpoints: tuple[Checkpoint, ...] = ()
         with contextlib.suppress(OSError, ValidationError):  # no file yet: nothing has begun

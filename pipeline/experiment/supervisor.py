@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -71,7 +70,7 @@ class Supervisor:
             return self._watch(job, file)
         finally:
             job.kill()
-            shutil.rmtree(scratch, ignore_errors=True)
+            file.where.remove_leftovers()
 
     def _watch(self, job: Job, file: AttemptFile) -> Verdict:
         spool = Spool(Path(file.folder))
