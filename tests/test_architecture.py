@@ -43,6 +43,18 @@ def test_orchestrator_process_loads_no_torch() -> None:
     assert result.stdout.strip() == "[]"
 
 
+def test_a_check_and_a_refusal_load_no_mlflow() -> None:
+    """It takes seconds. The commands say what they do before that."""
+    code = (
+        "import sys\n"
+        "from pipeline.cli import main\n"
+        "codes = [main(['check', 'experiments/nethack.yaml']), main(['tune', 'no/such.yaml'])]\n"
+        "print(codes, sorted(name for name in sys.modules if name.split('.')[0] == 'mlflow'))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[0, 2] []"
+
+
 def test_checklist_points_at_code_that_exists() -> None:
     for item in preflight(ExperimentConfig()):
         module, _, name = item.where.partition(":")

@@ -6,11 +6,14 @@ import contextlib
 import os
 import sys
 from functools import partial
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from pipeline.errors import EXIT_EXHAUSTED, EXIT_HEALTHY, EXIT_INTERRUPTED, InfrastructureFailure
-from pipeline.tracking.store import Store
+
+if TYPE_CHECKING:
+    from pipeline.tracking.store import Store  # loads MLflow, which `ladder check` and a refusal do without
 
 EXIT_OF_OUTCOME = {"healthy": EXIT_HEALTHY, "exhausted": EXIT_EXHAUSTED, "interrupted": EXIT_INTERRUPTED}
 

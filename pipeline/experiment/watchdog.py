@@ -38,7 +38,7 @@ class Watchdog:
         self._spooled = self._sign_on_disk()
         self.latest: dict[str, float] = {}
         """Newest value of each metric whose newest value is finite."""
-        self._not_finite: dict[str, int] = {}
+        self._not_finite: set[str] = set()
         self._news: list[str] = []
         self._judged: dict[str, float] = {}
 
@@ -100,7 +100,7 @@ class Watchdog:
         self.latest = {name: value for name, (_, value, _) in latest.items() if is_finite(value)}
         for name, (step, value, _) in latest.items():
             if not is_finite(value) and name not in self._not_finite:
-                self._not_finite[name] = step
+                self._not_finite.add(name)
                 self._news.append(f"metric {name} is {value:g} at step {step}; only finite values are shown")
         return True
 

@@ -68,10 +68,11 @@ class LocalLauncher:
         log = AttemptFolder(folder).log
         marker = f"{ATTEMPT_VARIABLE}={environment.get(ATTEMPT_VARIABLE, folder)}"
         environment = {**os.environ, "PATH": path, ATTEMPT_VARIABLE: str(folder), **environment}
+        self.tell_guardian("+", marker)
+        process: Process | None = None
         if tuple(command) == OWN_TRAINER:
             environment |= ONE_THREAD  # forked or not: the same numbers
-        self.tell_guardian("+", marker)
-        process: Process | None = self._fork(command, environment, log) if tuple(command) == OWN_TRAINER else None
+            process = self._fork(command, environment, log)
         process = process or start_leashed(command, log, stdin=subprocess.DEVNULL, env=environment)
         return LocalJob(process, log, marker, self)
 

@@ -30,7 +30,6 @@ from typing import Any
 from pipeline.processes import leash
 from pipeline.processes.forking import may_fork
 
-ZYGOTE = "pipeline.processes.zygote_process"
 _FAILED = 1 << 8
 """The wait status of a process that has ended with exit code 1."""
 
@@ -147,7 +146,7 @@ def be_zygote(descriptor: int, idle_seconds: float, leashed_to: int | None = Non
         if leashed_to is not None:
             leash.die_with_parent(leashed_to)
             os.setsid()
-            _overwrite("arg", f"{sys.executable}\0-P\0-m\0{ZYGOTE}\0".encode())
+            _overwrite("arg", f"{sys.executable}\0-P\0-m\0{__name__}\0".encode())
             # The maker's files are closed, such as the one on which it holds a lock.
             for each in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
                 if each > 2 and each != descriptor:

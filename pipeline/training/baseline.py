@@ -60,6 +60,7 @@ class Baseline:
         except OSError as error:
             log.warning("the random baseline could not be played: %s", error)
             self._process = None
+            self._connection.close()
         theirs.close()
 
     def result(self, keep_waiting: Callable[[], bool] = lambda: False) -> dict[str, float] | None:
