@@ -85,7 +85,7 @@ def _watch(run: str, overrides: Sequence[str], seed: int, pace: float) -> int:
     return watch(open_store(config), run, seed, pace)
 
 
-def _status(config: ExperimentConfig, *, follow: bool) -> int:
+def _status(config: ExperimentConfig, *, everything: bool, follow: bool) -> int:
     from pipeline.commands.environment import make_console, make_truthful
     from pipeline.commands.status import status
     from pipeline.tracking.access import has_store, tracking_root, tracking_uri
@@ -96,7 +96,7 @@ def _status(config: ExperimentConfig, *, follow: bool) -> int:
         print(f"no experiments yet under {root}")
         return EXIT_HEALTHY
     store, console = Store(tracking_uri(config), root), make_console()
-    status(store, console, follow=follow, before=partial(make_truthful, store, console))
+    status(store, console, everything=everything, follow=follow, before=partial(make_truthful, store, console))
     return EXIT_HEALTHY
 
 
@@ -180,6 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--pace", type=_seconds, default=0.08, help="seconds a step (default 0.08)")
     command = commands.add_parser("status", help="experiments and attempts, newest first")
     command.add_argument("overrides", nargs="*", metavar="key.sub=value", help="such as tracking.root=DIR")
+    command.add_argument("--all", action="store_true", help="also the older ones, which a terminal leaves out")
     command.add_argument("--follow", action="store_true", help="until no experiment is running any more")
     return parser
 
@@ -208,7 +209,7 @@ def _command(arguments: Sequence[str] | None) -> int:
         case "watch":
             return _watch(parsed.run, parsed.overrides, parsed.seed, parsed.pace)
         case "status":
-            return _status(with_overrides(parsed.overrides), follow=parsed.follow)
+            return _status(with_overrides(parsed.overrides), everything=parsed.all, follow=parsed.follow)
         case "diagnose":
             return _diagnose(parsed.target, parsed.overrides, parsed.out)
         case _:

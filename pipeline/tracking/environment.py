@@ -23,6 +23,7 @@ _LEVELS = {
     "alembic": logging.WARNING,
     "alembic.runtime.migration": logging.WARNING,
     "mlflow.tracking.fluent": logging.WARNING,
+    "mlflow.utils.databricks_utils": logging.ERROR,  # the error that follows says the same
 }
 
 
