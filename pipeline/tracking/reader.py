@@ -111,6 +111,6 @@ class Reader(Connection):
             if name not in [each.path for each in self.client.list_artifacts(run_id)]:
                 return None
             with TemporaryDirectory() as folder:
-                return Path(self.client.download_artifacts(run_id, name, folder)).read_text()
+                return Path(self.client.download_artifacts(run_id, name, folder)).read_text(encoding="utf-8")
 
         return self._ask(ask)
