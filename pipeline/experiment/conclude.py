@@ -75,12 +75,16 @@ def pictures(watch: Watchdog, findings: Iterable[Evidence]) -> Iterator[tuple[st
     for each in findings:
         if each.rule not in rules:
             continue  # a crash, a hang: its evidence is the log
-        from pipeline.health.plot import draw  # loads matplotlib, which a healthy experiment never needs
-
+        history = watch.history([rules[each.rule]])
         try:
-            yield each.rule, draw(watch.history([rules[each.rule]]), rules[each.rule], each)
-        except (ValueError, ArithmeticError) as error:
+            from pipeline.health.plot import draw  # loads matplotlib, which a healthy experiment never needs
+
+            figure = draw(history, rules[each.rule], each)
+            figure.draw_without_rendering()  # finds what cannot be drawn, such as a formula in a title
+        except Exception as error:
             _log.warning("no picture of %s: %s", each.rule, error)
+        else:
+            yield each.rule, figure
 
 
 def verdict_at_exit(ended: Exit, *, logged: bool) -> Verdict:

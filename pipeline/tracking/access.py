@@ -24,6 +24,7 @@ from pipeline.attempt.folder import mlflow_database
 from pipeline.attempt.spool import Report
 from pipeline.config import ExperimentConfig
 from pipeline.errors import BadInput, DiskFull, InfrastructureFailure, StoreAway
+from pipeline.secrets import HIDDEN, lacks_password, learn, without_passwords
 from pipeline.tracking.environment import prepare_mlflow
 
 _TEMPORARY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "DEADLINE_EXCEEDED", "REQUEST_LIMIT_EXCEEDED")
@@ -49,6 +50,9 @@ def tracking_uri(config: ExperimentConfig) -> str:
     if uri.rstrip("/") == "sqlite:":
         key = URI_VARIABLE if os.environ.get(URI_VARIABLE) else "tracking.uri"
         raise BadInput(f"{key}: {uri!r} names no file; allowed: sqlite:////absolute/path.db, http://…, postgresql://…")
+    if lacks_password(uri):
+        raise BadInput(f"tracking.uri: {uri}: put the password in the place of {HIDDEN}, or set {URI_VARIABLE}")
+    learn(uri)
     return uri
 
 
@@ -82,9 +86,10 @@ def reachable(uri: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:  # the driver of a database
-        raise InfrastructureFailure(f"tracking store {uri}: its driver is not installed: {error}") from error
+        text = without_passwords(f"tracking store {uri}: its driver is not installed: {error}")
+        raise InfrastructureFailure(text) from error
     except (MlflowException, SQLAlchemyError, OSError, sqlite3.Error) as error:
-        text = f"tracking store {uri}: {_in_short(error)}"
+        text = without_passwords(f"tracking store {uri}: {_in_short(error)}")
         code = getattr(error, "error_code", None)
         lasting = code not in _TEMPORARY if code else isinstance(error, FileNotFoundError)
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "database or disk is full" in text:
@@ -112,7 +117,7 @@ def create_database(database: Path, artifacts: str) -> None:
     if database.exists():  # also on a disk that can only be read
         return
     database.parent.mkdir(parents=True, exist_ok=True)
-    with (database.parent / f".{database.name}.lock").open("w") as lock:
+    with (database.parent / f".{database.name}.lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if database.exists():
             return

@@ -21,6 +21,7 @@ from pipeline.attempt.spool import Report, Spool, finite
 from pipeline.config import ExperimentConfig, flatten
 from pipeline.errors import DiskFull
 from pipeline.health.verdict import MEANINGS, Verdict
+from pipeline.secrets import hidden_in, without_passwords
 from pipeline.tracking import tags
 from pipeline.tracking.access import send_reports
 from pipeline.tracking.artifacts import ATTEMPTS, CONFIGURATION, VERDICT
@@ -125,10 +126,10 @@ class Writer(Connection):
     def describe(self, run_id: str, config: ExperimentConfig) -> None:
         """Logs the whole configuration, as params and as an artifact."""
         params = [Param(key, param(value)) for key, value in flatten(config).items()]
-        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        text = yaml.safe_dump(hidden_in(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
         if not self._ask(partial(self.client.get_run, run_id)).data.params:  # a param is said once
             self._ask(partial(self.client.log_batch, run_id, params=params))
-        self._ask(partial(self.client.log_text, run_id, text, CONFIGURATION))
+        self.log_text(run_id, text, CONFIGURATION)
 
     # In between
 
@@ -155,7 +156,7 @@ class Writer(Connection):
         self._ask(partial(self.client.log_figure, run_id, figure, name))
 
     def log_text(self, run_id: str, text: str, name: str) -> None:
-        self._ask(partial(self.client.log_text, run_id, text, name))
+        self._ask(partial(self.client.log_text, run_id, without_passwords(text), name))
 
     # Ends
 
