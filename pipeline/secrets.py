@@ -13,14 +13,14 @@ import base64
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 HIDDEN = "***"
 """What stands in place of a password."""
-_NAME = r"(?:password|passwd|pwd|passphrase|token|secret|api_?key|access_?key|signature|credentials?)"
+_NAME = r"(?:password|passwd|pwd|passphrase|token|secret|api[_-]?key|access[_-]?key|signature|credentials?)"
 _QUERY_NAME = rf"[\w.-]{{0,40}}{_NAME}[\w.-]{{0,40}}"
 _END = r"\s'\"<>\\"
 _USERINFO = re.compile(rf"(://)([^/:@?#{_END}]{{0,256}}):(?!\d+/)([^{_END}]{{0,512}})@")
@@ -40,6 +40,8 @@ _OPTION = re.compile(
     rf"((?:(?<!\S)|[\"'])(?:-u|--user|--proxy-user)[\"',\s=-]{{1,8}}[^{_END}:,]{{1,256}}:)([^{_END},]+)"
 )
 """`curl -u user:password`, also as a list of words."""
+_USER_OPTION, _SECRET_OPTION = re.compile(r"-u|--user|--proxy-user"), re.compile(rf"--[\w-]{{0,40}}{_NAME}")
+_LONG_OPTION = re.compile(rf"((?<![\w-])--[\w-]{{0,40}}{_NAME}[= ])([^{_END}]+)")
 _SECRET_VARIABLE = re.compile(r"(?:PASSWORD|PASSWD|TOKEN|SECRET|API_?KEY|ACCESS_KEY)$", re.IGNORECASE)
 _SHORTEST = 6
 """Characters of a password that is looked for wherever it stands. A shorter one could be part of any word."""
@@ -62,25 +64,35 @@ def without_passwords(text: str) -> str:
         text = _WORD.sub(rf"\1{HIDDEN}", text)
         text = _FIELD.sub(rf"\1\2{HIDDEN}\2", text)
     text = _HEADER.sub(rf"\1{HIDDEN}", text)
+    text = _LONG_OPTION.sub(rf"\1{HIDDEN}", text)
     return _OPTION.sub(rf"\1{HIDDEN}", text)
 
 
 def hidden_in(content: Content) -> Content:
-    """The same for every text in lists and mappings."""
+    """The same for every text in lists and mappings. A list may be a command, with an option before its value."""
     if isinstance(content, str):
         return without_passwords(content)  # type: ignore[return-value]
     if isinstance(content, Mapping):
         return {key: hidden_in(value) for key, value in content.items()}  # type: ignore[return-value]
     if isinstance(content, list | tuple):
-        return type(content)(hidden_in(each) for each in content)  # type: ignore[return-value]
+        pairs = zip((None, *content), content, strict=False)
+        return type(content)(_hidden_after(option, each) for option, each in pairs)  # type: ignore[return-value]
     return content
+
+
+def _hidden_after(option: Any, word: Any) -> Any:
+    if isinstance(option, str) and isinstance(word, str):
+        if _USER_OPTION.fullmatch(option) and ":" in word:
+            return f"{word.partition(':')[0]}:{HIDDEN}"
+        if _SECRET_OPTION.fullmatch(option):
+            return HIDDEN
+    return hidden_in(word)
 
 
 def restored(stored: Any, private: Any) -> Any:
     """What was stored without its passwords, with those that a private copy of it still has."""
-    if isinstance(stored, str):
-        same = HIDDEN in stored and isinstance(private, str) and without_passwords(private) == stored
-        return private if same else stored
+    if stored == hidden_in(private):
+        return private
     if isinstance(stored, Mapping) and isinstance(private, Mapping):
         return {key: restored(value, private.get(key)) for key, value in stored.items()}
     if isinstance(stored, list | tuple) and isinstance(private, list | tuple) and len(stored) == len(private):
@@ -89,14 +101,29 @@ def restored(stored: Any, private: Any) -> Any:
 
 
 def lacks_password(content: Any) -> bool:
-    """Whether any text in it has `***` in place of a password."""
-    if isinstance(content, Mapping):
-        return any(map(lacks_password, content.values()))
-    if isinstance(content, list | tuple):
-        return any(map(lacks_password, content))
-    if not isinstance(content, str) or HIDDEN not in content:
+    """Whether any text in it has `***` where a password would stand."""
+    texts = list(_texts(content))
+    if not any(HIDDEN in text for text in texts):
         return False
-    return content == HIDDEN or without_passwords(content.replace(HIDDEN, "x" * _WORD_LENGTH)) == content
+    # Any word in place of the stars is hidden again only where a password stands.
+    again = _texts(hidden_in(_filled(content)))
+    return HIDDEN in texts or any(HIDDEN in text for text in again)
+
+
+def _texts(content: Any) -> Iterator[str]:
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, Mapping | list | tuple):
+        for each in content.values() if isinstance(content, Mapping) else content:
+            yield from _texts(each)
+
+
+def _filled(content: Any) -> Any:
+    if isinstance(content, str):
+        return content.replace(HIDDEN, "stars000")
+    if isinstance(content, Mapping):
+        return {key: _filled(value) for key, value in content.items()}
+    return [_filled(each) for each in content] if isinstance(content, list | tuple) else content
 
 
 def learn(text: str) -> None:

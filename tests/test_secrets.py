@@ -112,6 +112,14 @@ def test_a_private_copy_restores_what_was_stored_without() -> None:
     assert restored(stored, other) == stored
 
 
+def test_a_command_has_its_passwords_after_its_options() -> None:
+    command = ["curl", "-u", "bob:pw", "--token", "abc", "--api-key=abc", "--user", "name", "http://h/a:b"]
+    hidden = ["curl", "-u", "bob:***", "--token", "***", "--api-key=***", "--user", "name", "http://h/a:b"]
+    assert hidden_in(command) == hidden and hidden_in(tuple(command)) == tuple(hidden)
+    assert restored(hidden, command) == command
+    assert lacks_password(hidden[:3]) and not lacks_password(command)
+
+
 def test_stars_that_are_no_password() -> None:
     assert not lacks_password(["a *** b", {"c": 1.0}])
 
