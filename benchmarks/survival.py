@@ -96,7 +96,7 @@ class Night:
         self.environment = {**os.environ, **({"MLFLOW_TRACKING_URI": self.gateway.uri} if self.gateway else {})}
         settings = yaml.safe_load(SETTINGS)
         settings["training"]["seed"] = self.chance.randrange(1000)
-        self.file.write_text(yaml.safe_dump(settings))
+        self.file.write_text(yaml.safe_dump(settings), encoding="utf-8")
 
     # The course of a night
 
@@ -181,7 +181,9 @@ class Night:
         until = time.monotonic() + 60
         while time.monotonic() < until and process.poll() is None:
             for log in self.root.glob("attempts/*/trainer.log"):
-                for begun in re.findall(r"^(\S+ \S+),(\d+) trainer: training begins", log.read_text(), re.MULTILINE):
+                for begun in re.findall(
+                    r"^(\S+ \S+),(\d+) trainer: training begins", log.read_text(encoding="utf-8"), re.MULTILINE
+                ):
                     at = datetime.fromisoformat(begun[0]).timestamp() + int(begun[1]) / 1000
                     if at > since:
                         return at - since
@@ -217,7 +219,7 @@ class Night:
                 self.lost_updates += newest - first + 1 - len(numbers) + max(0, first - last - 1)
                 self.updates_twice += sum(numbers.values()) - len(numbers)
                 last, reached = newest, run.metrics["episodes"]
-            wanted = yaml.safe_load(self.file.read_text())["training"]["episodes"]
+            wanted = yaml.safe_load(self.file.read_text(encoding="utf-8"))["training"]["episodes"]
             self.lost_episodes += max(0, wanted - round(reached))
 
     def result(self) -> dict[str, Any]:
@@ -296,7 +298,7 @@ These are the cases:
 
 def render() -> str:
     """The page as Markdown, from the results of all nights."""
-    nights = [json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))]
+    nights = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json"))]
 
     def total(key: str) -> Counter[str]:
         return sum((Counter(night[key]) for night in nights), Counter())
@@ -335,7 +337,7 @@ def main() -> None:
             result = live(seed, asked.budget)
             print(result, flush=True)
             write("survival", result, path)
-    PAGE.write_text(render())
+    PAGE.write_text(render(), encoding="utf-8")
     print(f"written to {PAGE}")
 
 

@@ -186,7 +186,9 @@ def second_orchestrator(scene: Scene) -> Struck:
     """Starts a second orchestrator, which must be refused while the first is at work."""
     if not list(scene.root.glob("experiments/*.lock")):
         return Struck.NOTHING
-    second = subprocess.run(scene.resume, capture_output=True, text=True, check=False, env=scene.environment)
+    second = subprocess.run(
+        scene.resume, capture_output=True, text=True, check=False, env=scene.environment, encoding="utf-8"
+    )
     if second.returncode != 2 and not scene.over:
         raise AssertionError(f"a second orchestrator was let in: {second.stdout}")
     return Struck.PASSING

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -21,8 +20,11 @@ from pipeline.errors import (
     InfrastructureFailure,
 )
 from pipeline.experiment_file import load_experiments, with_overrides
+from pipeline.processes.environment import prepare_python
+from pipeline.processes.kernel_view import hide_command_line
 from pipeline.processes.signals import interruptible
-from pipeline.processes.streams import complain, open_standard_streams
+from pipeline.processes.streams import complain, make_discreet, open_standard_streams
+from pipeline.secrets import learn_environment
 from pipeline.tracking.environment import prepare_mlflow
 
 # MLflow takes seconds to load, and a refusal should not: each command is imported when its words have been understood.
@@ -46,8 +48,9 @@ def _resume(words: Sequence[str]) -> int:
     named = [word for word in words if "=" not in word]
     overrides = [word for word in words if "=" in word]
     for word in overrides:
-        if not word.startswith(("tracking.", "budget.")):
-            raise BadInput(f"{word}: an experiment goes on as it began; only tracking.… and budget.… can be given here")
+        if not word.startswith(("tracking.", "budget.", "notify.")):
+            allowed = "tracking.…, budget.… and notify.…"
+            raise BadInput(f"{word}: an experiment goes on as it began; only {allowed} can be given here")
     if len(named) > 1:
         raise BadInput(f"{' '.join(named)}: one experiment at a time")
     here = with_overrides(overrides)
@@ -159,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
         "words",
         nargs="*",
         metavar="PARENT_RUN_ID | key.sub=value",
-        help="its parent run (default: the newest unfinished one); tracking.… and budget.… can be given",
+        help="its parent run (default: the newest unfinished one); tracking.…, budget.… and notify.… can be given",
     )
     text = "tune the coefficients that a study names; again: go on with it"
     command = commands.add_parser("tune", help=text, description=text)
@@ -219,10 +222,11 @@ def _command(arguments: Sequence[str] | None) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code."""
     open_standard_streams()
+    learn_environment()
+    make_discreet()
+    hide_command_line()
+    prepare_python()
     prepare_mlflow()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that cannot show α must not end a night's run
     try:
         with interruptible():
             return _command(arguments)

@@ -79,10 +79,11 @@ def pictures(watch: Watchdog, findings: Iterable[Evidence]) -> Iterator[tuple[st
             from pipeline.health.plot import draw  # loads matplotlib, which a healthy experiment never needs
 
             figure = draw(history, rules[each.rule], each)
+            figure.draw_without_rendering()  # finds what cannot be drawn, such as a formula in a title
         except Exception as error:
             _log.warning("no picture of %s: %s", each.rule, error)
-            continue
-        yield each.rule, figure
+        else:
+            yield each.rule, figure
 
 
 def verdict_at_exit(ended: Exit, *, logged: bool) -> Verdict:

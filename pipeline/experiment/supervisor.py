@@ -15,7 +15,6 @@ from pipeline.experiment.watchdog import Watchdog
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.base import OWN_TRAINER, Job, Launcher
 from pipeline.launchers.exit import tail_of
-from pipeline.tracking.environment import their_waiting
 from pipeline.tracking.store import Store
 
 GRACE_SECONDS = 8.0
@@ -55,7 +54,6 @@ class Supervisor:
         command = file.config.trainer.command or OWN_TRAINER
         scratch = file.where.scratch
         environment = {
-            **their_waiting(),
             URI_VARIABLE: self._store.uri,
             RUN_VARIABLE: file.run_id,
             ATTEMPT_VARIABLE: str(file.write()),

@@ -21,6 +21,7 @@ from pipeline.attempt.file import URI_VARIABLE
 from pipeline.attempt.folder import mlflow_database
 from pipeline.config import ExperimentConfig
 from pipeline.errors import BadInput
+from pipeline.secrets import HIDDEN, lacks_password, learn, without_passwords
 from pipeline.tracking.address import sqlite_file, usable
 from pipeline.tracking.answers import ANSWERS, understood
 from pipeline.tracking.environment import prepare_mlflow
@@ -42,6 +43,9 @@ def tracking_uri(config: ExperimentConfig) -> str:
     """MLFLOW_TRACKING_URI, else `tracking.uri`, else the SQLite file under `tracking.root`. Raises BadInput."""
     for key, uri in ((URI_VARIABLE, os.environ.get(URI_VARIABLE)), ("tracking.uri", config.tracking.uri)):
         if uri and uri.strip():
+            if lacks_password(uri):
+                raise BadInput(f"{key}: {uri}: put the password in the place of {HIDDEN}, or set {URI_VARIABLE}")
+            learn(uri)
             return usable(uri, key)
     return default_uri(tracking_root(config))
 
@@ -77,7 +81,7 @@ def reachable(uri: str) -> Iterator[None]:
         yield
     except ANSWERS as error:
         answer = understood(error, uri)
-        raise answer.failure(f"tracking store {uri}: {answer.text}") from error
+        raise answer.failure(without_passwords(f"tracking store {uri}: {answer.text}")) from error
 
 
 def try_connection(uri: str) -> None:
@@ -102,7 +106,7 @@ def create_database(database: Path, artifacts: str) -> None:
     if database.exists():  # also on a disk that can only be read
         return
     database.parent.mkdir(parents=True, exist_ok=True)
-    with (database.parent / f".{database.name}.lock").open("w") as lock:
+    with (database.parent / f".{database.name}.lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if database.exists():
             return

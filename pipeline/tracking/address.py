@@ -15,6 +15,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from pipeline.errors import BadInput
+from pipeline.secrets import without_passwords
 
 _ALLOWED = "http://HOST:PORT, https://…, sqlite:////absolute/path.db, postgresql://USER:PASSWORD@HOST/DATABASE"
 _DATABASES = ("postgresql", "mysql", "mssql")
@@ -34,7 +35,7 @@ def usable(uri: str, key: str) -> str:
     Raises:
         BadInput: it is not the address of a store that MLflow can open here.
     """
-    given, uri = re.sub(r"(//[^/:@]*):[^/@]*@", r"\1:***@", uri), uri.strip()
+    given, uri = without_passwords(uri), uri.strip()
 
     def refused(problem: str) -> BadInput:
         return BadInput(f"{key}: {given!r} {problem}; allowed: {_ALLOWED}")

@@ -24,6 +24,7 @@ from mlflow.version import VERSION
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from pipeline.errors import DiskFull, InfrastructureFailure, StoreAway
+from pipeline.secrets import without_passwords
 
 ANSWERS = (MlflowException, SQLAlchemyError, OSError, sqlite3.Error, ImportError, CommandError, json.JSONDecodeError)
 """What a call to a store may raise."""
@@ -226,5 +227,5 @@ def through_proxy(uri: str) -> str:
     scheme = urlsplit(uri).scheme
     names = (f"{scheme}_proxy", f"{scheme}_proxy".upper(), "all_proxy", "ALL_PROXY")
     variable = next((name for name in names if os.environ.get(name) == proxy), "system settings")
-    shown = re.sub(r"//[^/@]*@", "//…@", proxy)
-    return f"; asked through the proxy {shown} ({variable}); NO_PROXY={urlsplit(uri).hostname} goes without it"
+    host, shown = urlsplit(uri).hostname, without_passwords(proxy)
+    return f"; asked through the proxy {shown} ({variable}); NO_PROXY={host} goes without it"

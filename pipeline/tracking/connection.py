@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment, Run
 
 from pipeline.attempt.folder import matplotlib_cache, mlflow_artifacts
+from pipeline.secrets import learn
 from pipeline.tracking.access import create_database, reachable, try_connection
 from pipeline.tracking.address import sqlite_file
 from pipeline.tracking.artifact_store import ArtifactStore
@@ -35,6 +36,7 @@ class Connection:
 
     def __init__(self, uri: str, root: Path) -> None:
         self.uri, self.root = uri, root
+        learn(uri)
         prepare_mlflow()
         # Matplotlib would write its cache of fonts to the home folder, in this process and in those that it starts.
         os.environ.setdefault("MPLCONFIGDIR", str(matplotlib_cache(root)))

@@ -19,6 +19,7 @@ from pipeline.attempt.file import WarmStart
 from pipeline.attempt.spool import Report, Spool, finite
 from pipeline.config import ExperimentConfig, flatten
 from pipeline.health.verdict import MEANINGS, Verdict
+from pipeline.secrets import hidden_in, without_passwords
 from pipeline.tracking import tags
 from pipeline.tracking.artifact_store import NotHad
 from pipeline.tracking.artifacts import ATTEMPTS, CONFIGURATION, VERDICT
@@ -129,7 +130,7 @@ class Writer(Connection):
 
     def describe(self, run_id: str, config: ExperimentConfig) -> None:
         """Logs the whole configuration, as params and as an artifact."""
-        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        text = yaml.safe_dump(hidden_in(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
         said = self._ask(partial(self.client.get_run, run_id)).data.params  # a param is said once
         params = [Param(key, param(value)) for key, value in flatten(config).items() if key not in said]
         refused = self._ask(partial(log_params, self.client, run_id, params))
@@ -171,7 +172,8 @@ class Writer(Connection):
 
     def log_text(self, run_id: str, text: str, name: str) -> bool:
         """The same with a text."""
-        return self._upload(run_id, name, partial(self.client.log_text, run_id, text, name), len(text))
+        told = without_passwords(text)
+        return self._upload(run_id, name, partial(self.client.log_text, run_id, told, name), len(told))
 
     def _upload(self, run_id: str, name: str, call: Callable[[], object], size: int = 0) -> bool:
         run = self._ask(partial(self.client.get_run, run_id))
