@@ -17,10 +17,12 @@ from pipeline.attempt.checkpoint_files import Checkpoint
 from pipeline.attempt.ending import Ending
 from pipeline.attempt.folder import AttemptFolder
 from pipeline.attempt.spool import Spool
+from pipeline.attempt.start import START, failed_start
 from pipeline.errors import DiskFull
 from pipeline.experiment.watchdog import Watchdog
 from pipeline.health.rule import Rule
 from pipeline.health.verdict import Evidence, Verdict
+from pipeline.launchers.cause import SILENT, cause_of, may_pass
 from pipeline.launchers.exit import Exit, end_of
 from pipeline.tracking import tags
 from pipeline.tracking.store import Store
@@ -83,20 +85,32 @@ def pictures(watch: Watchdog, findings: Iterable[Evidence]) -> Iterator[tuple[st
             _log.warning("no picture of %s: %s", each.rule, error)
 
 
-def verdict_at_exit(ended: Exit, *, logged: bool) -> Verdict:
+def verdict_at_exit(ended: Exit, *, logged: bool, scratch: bool = True) -> Verdict:
     """The verdict of a process that has ended by itself and broken no rule.
 
     Args:
         logged: whether it has logged any metric at all.
+        scratch: whether it started from scratch; a checkpoint may be the cause of its end.
     """
     if ended.code == 0 and logged:
         return Verdict(name="healthy")
     detail = ended.detail
-    if ended.code == 0:
-        detail = {**detail, "but": "not a single metric was logged"}
-    last_line = {"last line": ended.log_tail[-1]} if ended.log_tail else {}
-    evidence = Evidence(rule="exit", detail={**detail, **last_line, "log_tail": list(ended.log_tail)})
+    tail = [line for line in ended.log_tail if line.strip()]
+    if tail:
+        detail["last line"] = tail[-1].strip()
+    rule = "exit"
+    if not logged and not ended.disk_full and not ended.was_killed and not may_pass(tail):
+        rule = START
+        cause = SILENT if ended.code == 0 else cause_of(ended.code, tail)
+        if cause is not None:
+            detail = {"cause": cause.words, "certain": cause.certain and (scratch or ended.code != 0), **detail}
+    evidence = Evidence(rule=rule, detail={**detail, "log_tail": list(ended.log_tail)})
     return Verdict(name="out_of_memory" if ended.out_of_memory else "crash", evidence=(evidence,))
+
+
+def never_started(cause: str) -> Verdict:
+    """The verdict of a trainer whose command cannot be executed."""
+    return Verdict(name="crash", evidence=(failed_start({"cause": cause, "certain": True}),))
 
 
 def interrupted(reason: str) -> Verdict:

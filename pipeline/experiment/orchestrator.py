@@ -119,7 +119,7 @@ class Orchestrator:
             return self._go_down(past)
         except BaseException as error:
             with contextlib.suppress(InfrastructureFailure):
-                self._sum_up("error", f"{type(error).__name__}: {error}", None)
+                self._sum_up("error", f"{type(error).__name__}: {error}", None, resumable=False)
             raise
         finally:
             lock.release()
@@ -297,7 +297,8 @@ class Orchestrator:
             self._told.warning(evidence)
         return attempt
 
-    def _sum_up(self, outcome: str, reason: str, settled_rung: str | None) -> None:
+    def _sum_up(self, outcome: str, reason: str, settled_rung: str | None, *, resumable: bool = True) -> None:
+        """`resumable`: whether the command that goes on with it is told, if it can go on."""
         summaries = self._summaries
         metrics = {
             "attempts": float(len(summaries)),
@@ -312,7 +313,7 @@ class Orchestrator:
         own = self._foreign_parent is None
         if own:
             self._end_parent(outcome, reason, settled_rung, metrics)
-        resumable = own and outcome == "interrupted"
+        resumable = resumable and own and outcome in ("interrupted", "error")
         ended = ExperimentEnded(
             outcome=outcome,
             reason=reason,

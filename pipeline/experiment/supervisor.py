@@ -10,10 +10,10 @@ from pipeline.attempt.file import ATTEMPT_VARIABLE, RUN_VARIABLE, URI_VARIABLE, 
 from pipeline.attempt.spool import Spool
 from pipeline.config import BudgetSection
 from pipeline.errors import InfrastructureFailure, StoreAway
-from pipeline.experiment.conclude import interrupted, verdict_at_exit
+from pipeline.experiment.conclude import interrupted, never_started, verdict_at_exit
 from pipeline.experiment.watchdog import Watchdog
 from pipeline.health.verdict import Evidence, Verdict
-from pipeline.launchers.base import OWN_TRAINER, Job, Launcher
+from pipeline.launchers.base import OWN_TRAINER, CannotStart, Job, Launcher
 from pipeline.launchers.exit import tail_of
 from pipeline.tracking.environment import their_waiting
 from pipeline.tracking.store import Store
@@ -64,6 +64,9 @@ class Supervisor:
         scratch.mkdir(exist_ok=True)
         try:
             job = self._launcher.launch(command, environment, Path(file.folder))
+        except CannotStart as error:
+            file.where.remove_leftovers()
+            return never_started(f"trainer.command: {error}")
         except (OSError, ValueError) as error:
             raise InfrastructureFailure(f"trainer.command: {command[0]!r} cannot be started: {error}") from error
         try:
@@ -88,7 +91,8 @@ class Supervisor:
                     self._tell_news(watchdog)
                 except InfrastructureFailure as error:
                     return interrupted(str(error))
-                return verdict or verdict_at_exit(ended, logged=watchdog.has_logged)
+                scratch = file.warm_start is None and file.resume_from is None
+                return verdict or verdict_at_exit(ended, logged=watchdog.has_logged, scratch=scratch)
             watchdog.silence()  # a look at its folder
             if time.monotonic() - polled < self._poll_seconds:
                 continue

@@ -54,8 +54,10 @@ class Evidence(BaseModel):
     def sentence(self) -> str:
         """One line for a terminal or a note."""
         if self.metric is None:
-            told = {key: value for key, value in self.detail.items() if key != "log_tail"}
-            return ", ".join(str(value) if key == "reason" else f"{key} {value}" for key, value in told.items())
+            told = {key: value for key, value in self.detail.items() if key not in ("log_tail", "certain")}
+            return ", ".join(
+                str(value) if key in ("reason", "cause") else f"{key} {value}" for key, value in told.items()
+            )
         last = f"{self.values[-1]:#.3g}" if self.values else "?"
         return f"{self.metric} {last} ({self.threshold}), steps {self.onset_step} – {self.detection_step}"
 

@@ -53,6 +53,12 @@ class Exit:
         return self.killed_for_memory or self.code == EXIT_OUT_OF_MEMORY or said
 
     @property
+    def was_killed(self) -> bool:
+        """Whether another process, or a person, has ended it; a program's own error raises other signals."""
+        number = -self.code if self.code < 0 else self.code - 128
+        return number in (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)
+
+    @property
     def detail(self) -> dict[str, Any]:
         """The evidence, by name."""
         how: dict[str, Any] = {"signal": signal_name(-self.code)} if self.code < 0 else {"exit code": self.code}

@@ -130,6 +130,8 @@ class Experiments:
         if end.outcome == "healthy":
             return None
         last = orchestrator.attempts[-1].verdict if orchestrator.attempts else None
+        if end.outcome == "error":
+            return "failed", end.reason
         if end.outcome == "exhausted" and last is not None:
             if last.is_training_failure:
                 return "pruned", f"{last.name}: {last.sentence}"
