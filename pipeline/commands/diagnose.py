@@ -71,7 +71,7 @@ def cases_of_run(run_id: str, overrides: Sequence[str]) -> list[Case]:
         own = yaml.safe_load(store.read_text(each.run_id, CONFIGURATION) or "{}")
         rules = validate(merge(own, overrides, run_id), run_id).health.build()
         names = dict.fromkeys(name for rule in rules for name in rule.metrics)
-        history = store.history(each.run_id, [name for name in names if name in each.metrics])
+        history = store.history(each.run_id, [name for name in names if name in each.logged])
         title = f"{each.name}, run {each.run_id}"
         recorded = each.verdict_name if isinstance(each, AttemptRun) else None
         cases.append(Case(each.run_id, title, history, rules, recorded))
@@ -102,6 +102,8 @@ def report(case: Case, console: Console, out: Path | None = None) -> Verdict | N
         text = "no failing rule fires"
     else:
         text = f"[bold]{verdict.name}[/] at step {verdict.evidence[0].detection_step}, by {verdict.evidence[0].rule}"
+    for name, count in case.history.not_finite().items():
+        console.print(f"{escape(name)}: {count} of {len(case.history.series(name)[1])} values are not finite")
     console.print(f"verdict: {text}" + (f" (recorded: {case.recorded})" if case.recorded else ""))
     return verdict
 

@@ -31,13 +31,14 @@ the same columns.
 | begins, minutes | float | minutes from the parent's start; duration |
 | episodes, steps | int | position in the training's schedule, so with what was carried over |
 | trained_steps | int | environment steps of this attempt alone |
-| score, score_low, score_high | float | mean of the last `training.score_window` episodes, 95 % interval |
+| score, score_low, score_high | float | mean of the last `training.score_window` episodes or updates, 95 % interval |
 | best_score | float | highest windowed score |
 | steps_per_second, memory_mb | float | median, maximum |
 | changed | dict | dotted key → [value of the experiment, value of this attempt] |
 
 `metrics`, one row for each logged value: run_id, metric (str), step (int, environment steps), minutes (float, from the
-parent's start), value (float). Where a metric was logged without steps (all 0), the step is its running number.
+parent's start), value (float). Where a metric was logged without steps (all 0), the step is its running number. Values
+that are not used (:mod:`pipeline.health.readings`) are not in it. Where no episodes are counted, an update is one.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ from pipeline.experiment.conclude import conclude
 from pipeline.experiment.past import Past
 from pipeline.experiment.series import Series
 from pipeline.experiment.supervisor import Supervisor
+from pipeline.health.readings import used
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.base import Launcher
 from pipeline.processes.owner import LIFE_SIGN_SECONDS, Lock, Owner, life_sign
@@ -216,7 +217,7 @@ class Orchestrator:
     def _continue(self, plan: Plan, run_id: str) -> tuple[AttemptFile, float]:
         """Opens the run of an interrupted attempt again. Returns the attempt's file, and the seconds it had taken."""
         latest = self.store.latest(run_id)
-        before = latest["cost/seconds"][1] if "cost/seconds" in latest else 0.0
+        before = used({name: value for name, (_, value, _) in latest.items()}).get("cost/seconds", 0.0)
         Ending.path(AttemptFolder.of(self.store.root, run_id).path).unlink(missing_ok=True)
         self.store.reopen(run_id, plan.config, {})
         changed: dict[str, object] = {"reported_step": latest["update"][0] if "update" in latest else None}

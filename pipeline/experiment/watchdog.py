@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from pipeline.attempt.spool import Spool
 from pipeline.errors import StoreAway
-from pipeline.health.history import History, is_finite
+from pipeline.health.history import History
 from pipeline.health.monitor import judge, stirring, warnings
+from pipeline.health.readings import doubt
 from pipeline.health.rule import Rule
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.tracking.patience import Stopwatch
@@ -37,8 +38,9 @@ class Watchdog:
         self._quiet = Stopwatch(_GAP_SECONDS)
         self._spooled = self._sign_on_disk()
         self.latest: dict[str, float] = {}
-        """Newest value of each metric whose newest value is finite."""
-        self._not_finite: set[str] = set()
+        """Newest value of each metric, if that can be used: see :mod:`pipeline.health.readings`."""
+        self._newest: dict[str, float] = {}
+        self._doubted: set[str] = set()
         self._news: list[str] = []
         self._judged: dict[str, float] = {}
 
@@ -54,11 +56,11 @@ class Watchdog:
                 self._store.deliver(self.run_id, self.spool, once=True)
             if not self._look(once=True):
                 return None
-            verdict, stirred = None, stirring(self.latest, self._judged, self.rules)
+            verdict, stirred = None, stirring(self._newest, self._judged, self.rules)
             if stirred and judge(self.history(stirred, once=True), stirred) is not None:
                 # Another rule may have fired before, at a step that no poll has seen.
                 verdict = judge(self.history(self.rules, once=True), self.rules)
-            self._judged = self.latest
+            self._judged = self._newest
             return verdict
         except StoreAway:
             self._last_seen = {}  # what was seen has not been judged
@@ -97,11 +99,13 @@ class Watchdog:
         if seen == self._last_seen:
             return False
         self._last_seen = seen
-        self.latest = {name: value for name, (_, value, _) in latest.items() if is_finite(value)}
+        doubts = {name: doubt(name, value) for name, (_, value, _) in latest.items()}
+        self.latest = {name: value for name, (_, value, _) in latest.items() if doubts[name] is None}
+        self._newest = {name: value for name, (_, value, _) in latest.items() if value == value}  # rules do see ±∞
         for name, (step, value, _) in latest.items():
-            if not is_finite(value) and name not in self._not_finite:
-                self._not_finite.add(name)
-                self._news.append(f"metric {name} is {value:g} at step {step}; only finite values are shown")
+            if (why := doubts[name]) is not None and name not in self._doubted:
+                self._doubted.add(name)
+                self._news.append(f"metric {name} is {value:g} at step {step}; {why}")
         return True
 
     def news(self) -> list[str]:

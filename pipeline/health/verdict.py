@@ -37,7 +37,7 @@ MEANINGS: dict[str, str] = {
 class Evidence(BaseModel):
     """What a person can check: the rule, the values in its window, the threshold, and from which step to which."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")
 
     rule: str
     metric: str | None = None
@@ -65,7 +65,7 @@ class Evidence(BaseModel):
 class Verdict(BaseModel):
     """How an attempt ended."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")
 
     name: VerdictName
     evidence: tuple[Evidence, ...] = ()
