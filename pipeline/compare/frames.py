@@ -44,7 +44,7 @@ that are not used (:mod:`pipeline.health.readings`) are not in it. Where no epis
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, get_type_hints
 
@@ -52,7 +52,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.compare.statistics import Interval, interval, probability_of_improvement
-from pipeline.health.verdict import Verdict
+from pipeline.health.verdict import Evidence, Verdict
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,8 @@ class Comparison:
     metrics: pd.DataFrame
     verdicts: dict[str, Verdict]
     """Run id of an attempt → its verdict with the whole evidence."""
+    warnings: dict[str, tuple[Evidence, ...]] = field(default_factory=dict)
+    """Run id of an attempt → the rules that warned, or that were never judged."""
 
     def history(self, run_id: str, metric: str) -> pd.DataFrame:
         """One metric of one attempt: step, minutes and value, by step. A step has its newest value."""

@@ -17,7 +17,7 @@ from pipeline.config import ExperimentConfig
 from pipeline.errors import BadInput
 from pipeline.health.readings import doubt
 from pipeline.health.rule_sets import BANDS
-from pipeline.health.verdict import Verdict
+from pipeline.health.verdict import Evidence, Verdict
 from pipeline.tracking.runs import AttemptRun, ExperimentRun, LadderRun, attempts_of
 from pipeline.tracking.store import Store, open_store
 
@@ -66,6 +66,7 @@ def read(store: Store, parents: Sequence[str] = (), metrics: Iterable[str] = ())
     attempts: list[AttemptRow] = []
     values: list[pd.DataFrame] = []
     verdicts: dict[str, Verdict] = {}
+    warnings: dict[str, tuple[Evidence, ...]] = {}
     for parent in {run.run_id: run for run in chosen}.values():
         nested = attempts_of(parent, runs.values())
         rows = []
@@ -75,6 +76,8 @@ def read(store: Store, parents: Sequence[str] = (), metrics: Iterable[str] = ())
             values.append(history)
             if (verdict := run.verdict) is not None:
                 verdicts[run.run_id] = verdict
+            if run.warnings:
+                warnings[run.run_id] = run.warnings
         experiments.append(_experiment(parent, nested, rows))
         attempts += rows
     experiments.sort(key=lambda row: row.started)
@@ -85,6 +88,7 @@ def read(store: Store, parents: Sequence[str] = (), metrics: Iterable[str] = ())
         attempts=frame(AttemptRow, attempts),
         metrics=pd.concat(values, ignore_index=True) if values else _frame_of_points("", {}, 0),
         verdicts=verdicts,
+        warnings=warnings,
     )
 
 

@@ -7,7 +7,6 @@ everything; for one that still is, the next orchestrator writes down what is mis
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.cause import SILENT, cause_of, may_pass
 from pipeline.launchers.exit import Exit, end_of
 from pipeline.tracking import tags
+from pipeline.tracking.serialise import warnings_tag
 from pipeline.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -40,28 +40,36 @@ def conclude(
     rules: tuple[Rule, ...],
     checkpoints: tuple[Checkpoint, ...],
     describe: Callable[[Watchdog], str] = lambda _: "",
+    chosen: tuple[Rule, ...] = (),
 ) -> tuple[Watchdog, list[Evidence]]:
     """Tells the store of an ending, and all that it does not have yet; the same once more changes nothing.
 
-    `describe` says in a line what the attempt came to, for the run's note.
+    `describe` says in a line what the attempt came to, for the run's note. `chosen`: the rules of which the user is
+    warned if they were never judged, where the attempt has run long enough to tell.
 
     Returns the run's latest metrics, and the warnings.
     """
     folder = AttemptFolder.of(store.root, run_id)
     spool = Spool(folder.path)
     store.deliver(run_id, spool)
-    watch = Watchdog(store, run_id, rules)
-    _, warnings = watch.final()
+    watch = Watchdog(store, run_id, rules, chosen=chosen)
+    _, fired = watch.final()
     store.log_metrics(run_id, {"cost/seconds": ending.seconds}, step=max(0, watch.last_step), at=ending.at)
+    unjudged = {}
+    if ending.verdict.name == "healthy" or ending.verdict.is_training_failure:
+        unjudged = watch.never_judged()
+    warnings = [
+        *(Evidence(rule=name, detail={"reason": f"was never judged: {why}"}) for name, why in unjudged.items()),
+        *fired,
+    ]
     if warnings:
-        text = json.dumps([each.model_dump(mode="json", exclude={"values", "detail"}) for each in warnings])
-        store.set_tags(run_id, {tags.WARNINGS: text})
+        store.set_tags(run_id, {tags.WARNINGS: warnings_tag(warnings)})
     newest = max(checkpoints, key=lambda checkpoint: checkpoint.step, default=None)
     if newest is not None and ending.verdict.name == "healthy":
         store.log_file(run_id, Path(newest.path), "policy")
         store.set_tags(run_id, {tags.POLICY: newest.path})
     with contextlib.suppress(DiskFull):  # the log is on that disk already, and a picture can be drawn again
-        for name, figure in pictures(watch, (*ending.verdict.evidence, *warnings)):
+        for name, figure in pictures(watch, (*ending.verdict.evidence, *fired)):
             store.log_figure(run_id, figure, f"evidence/{name}.png")
         if log := end_of(folder.log):
             store.log_text(run_id, log, "trainer.log")

@@ -290,6 +290,7 @@ class Orchestrator:
             file.config.health.build(),
             checkpoints,
             lambda seen: summary(seen.latest, seen.last_step).sentence,
+            file.config.rules_to_be_judged,
         )
         self._remember_random_score(watchdog.latest)
         self._summaries.append(summary(watchdog.latest, watchdog.last_step))

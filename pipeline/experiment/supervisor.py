@@ -77,7 +77,7 @@ class Supervisor:
 
     def _watch(self, job: Job, file: AttemptFile) -> Verdict:
         spool = Spool(Path(file.folder))
-        watchdog = Watchdog(self._store, file.run_id, file.config.health.build(), spool)
+        watchdog = Watchdog(self._store, file.run_id, file.config.health.build(), spool, file.config.rules_to_be_judged)
         polled = time.monotonic()
         while True:
             ended = job.wait(min(self._poll_seconds, 0.5))

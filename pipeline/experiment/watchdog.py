@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pipeline.attempt.spool import Spool
 from pipeline.errors import StoreAway
 from pipeline.health.history import History
-from pipeline.health.monitor import judge, stirring, warnings
+from pipeline.health.monitor import judge, never_judged, stirring, warnings
 from pipeline.health.readings import doubt
 from pipeline.health.rule import Rule
 from pipeline.health.verdict import Evidence, Verdict
@@ -17,6 +17,8 @@ from pipeline.tracking.store import Store
 
 SYSTEM = "system/"
 """Metrics that a thread of MLflow's logs, also while the training hangs: they are no sign of life."""
+REPORTS_UNTIL_JUDGED = 20
+"""Polls with news after which a rule that has never been judged is told of: a minute, if every poll has news."""
 _GAP_SECONDS = 2.0
 """Longest gap between two looks that counts as silence. The supervisor looks twice a second; a longer gap means that it
 was stopped itself."""
@@ -30,7 +32,16 @@ class Watchdog:
     complete histories: the same that a finished run would get, whichever steps the polls have happened to see.
     """
 
-    def __init__(self, store: Store, run_id: str, rules: Sequence[Rule], spool: Spool | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        run_id: str,
+        rules: Sequence[Rule],
+        spool: Spool | None = None,
+        chosen: Sequence[Rule] = (),
+    ) -> None:
+        """`chosen`: the rules of which the user is told if they are never judged."""
+        self._chosen, self._reports = chosen, 0
         self._store, self.run_id, self.rules, self.spool = store, run_id, rules, spool
         self.last_step = -1
         self._last_seen: dict[str, tuple[int, int]] = {}
@@ -61,6 +72,10 @@ class Watchdog:
                 # Another rule may have fired before, at a step that no poll has seen.
                 verdict = judge(self.history(self.rules, once=True), self.rules)
             self._judged = self._newest
+            self._reports += self.has_logged
+            if self._reports == REPORTS_UNTIL_JUDGED:
+                found = self.never_judged(once=True)
+                self._news += [f"rule {name} has not been judged so far: {why}" for name, why in found.items()]
             return verdict
         except StoreAway:
             self._last_seen = {}  # what was seen has not been judged
@@ -81,6 +96,12 @@ class Watchdog:
         self.refresh()
         history = self.history(self.rules)
         return judge(history, self.rules), warnings(history, self.rules)
+
+    def never_judged(self, *, once: bool = False) -> dict[str, str]:
+        """Chosen rule → why it has never been judged, for those that have not."""
+        if not self._chosen:
+            return {}
+        return never_judged(self.history(self._chosen, once=once), self._own_words, self._chosen)
 
     def refresh(self) -> None:
         """Looks at the latest values. Waits for a store that is away."""
