@@ -34,7 +34,7 @@ from pipeline.errors import InfrastructureFailure
 from pipeline.experiment.conclude import conclude
 from pipeline.experiment.past import Past
 from pipeline.experiment.series import Series
-from pipeline.experiment.supervisor import Supervisor
+from pipeline.experiment.supervisor import Supervisor, gone
 from pipeline.health.readings import used
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.base import Launcher
@@ -189,13 +189,18 @@ class Orchestrator:
         except BaseException as error:
             # No run is left RUNNING behind a process that is gone.
             with contextlib.suppress(InfrastructureFailure, OSError):
-                ending(_error(error)).write(file.where.path)
+                if self.store.root.exists():
+                    ending(_error(error)).write(file.where.path)
                 self.store.end_attempt(file.run_id, _error(error))
             raise
         ended = ending(verdict)
-        with contextlib.suppress(OSError):  # a full disk: the store may still hear of it
-            ended.write(file.where.path)
+        there = file.where.path.exists()
+        if there:
+            with contextlib.suppress(OSError):  # a full disk: the store may still hear of it
+                ended.write(file.where.path)
         attempt = self._close(file, ended)
+        if not there:
+            raise InfrastructureFailure(gone(file.where))
         if any("disk" in each.detail for each in verdict.evidence):
             free = shutil.disk_usage(file.folder).free / 2**20
             raise InfrastructureFailure(f"the disk is full, {free:.0f} MiB free for {file.folder}")

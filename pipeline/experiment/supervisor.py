@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pipeline.attempt.file import ATTEMPT_VARIABLE, RUN_VARIABLE, URI_VARIABLE, AttemptFile
+from pipeline.attempt.folder import AttemptFolder
 from pipeline.attempt.spool import Spool
 from pipeline.config import BudgetSection
 from pipeline.errors import InfrastructureFailure, StoreAway
@@ -83,6 +84,8 @@ class Supervisor:
             ended = job.wait(min(self._poll_seconds, 0.5))
             if (reason := self._ended()) is not None:
                 return _end_in_order(job, reason)
+            if ended is not None and not file.where.path.exists():
+                return interrupted(gone(file.where))
             if ended is not None:
                 try:
                     # What the metrics say comes before how the process ended.
@@ -97,6 +100,8 @@ class Supervisor:
             if time.monotonic() - polled < self._poll_seconds:
                 continue
             polled = time.monotonic()
+            if not file.where.path.exists():
+                return _end_in_order(job, gone(file.where))
             try:
                 self._sign_of_life()
                 verdict = watchdog.poll()
@@ -108,13 +113,19 @@ class Supervisor:
             if verdict is not None:
                 return verdict
             self._progress(watchdog.latest)
-            if (silence := watchdog.silence()) > self._budget.hang_after_seconds:
+            silence = watchdog.silence()
+            if silence > self._budget.hang_after_seconds and not watchdog.has_spoken_unseen():
                 detail = {"silent for seconds": round(silence), "log_tail": tail_of(job.log)}
                 return Verdict(name="hang", evidence=(Evidence(rule="hang", detail=detail),))
 
     def _tell_news(self, watchdog: Watchdog) -> None:
         for sentence in watchdog.news():
             self._tell(sentence)
+
+
+def gone(folder: AttemptFolder) -> str:
+    """What is told where an attempt's folder is missing."""
+    return f"{folder.path} has been removed while the attempt was at work; its checkpoints and its log are lost"
 
 
 def _end_in_order(job: Job, reason: str) -> Verdict:

@@ -46,6 +46,7 @@ class Watchdog:
         self.last_step = -1
         self._last_seen: dict[str, tuple[int, int]] = {}
         self._own_words: dict[str, tuple[int, int]] = {}
+        self._newest_time = 0
         self._quiet = Stopwatch(_GAP_SECONDS)
         self._spooled = self._sign_on_disk()
         self.latest: dict[str, float] = {}
@@ -90,6 +91,23 @@ class Watchdog:
             self._spooled = spooled
             self._quiet.restart()
         return self._quiet.look()
+
+    def has_spoken_unseen(self) -> bool:
+        """Whether the training has said something since it last fell silent that no poll has seen.
+
+        The newest value of a metric is the one with the highest step. A trainer whose steps fall, or whose first one
+        was huge, says nothing that is newer. This looks at complete histories, so it is asked before a hang is told.
+        """
+        try:
+            points = self._store.points(self.run_id, self._own_words, once=True)
+        except StoreAway:
+            return True
+        newest = max((time for found in points.values() for _, time, _ in found), default=0)
+        if newest <= max(self._newest_time, *(time for _, time in self._own_words.values()), 0):
+            return False
+        self._newest_time = newest
+        self._quiet.restart()
+        return True
 
     def final(self) -> tuple[Verdict | None, list[Evidence]]:
         """Returns the verdict on the complete histories, and the warnings. Waits for a store that is away."""

@@ -14,6 +14,7 @@ from pipeline.attempt.folder import AttemptFolder
 from pipeline.launchers.base import OWN_TRAINER, CannotStart
 from pipeline.launchers.cause import refusal
 from pipeline.launchers.exit import Exit, kernel_kills
+from pipeline.launchers.log import bound
 from pipeline.processes import guardian
 from pipeline.processes.group import Process, ProcessGroup, start_leashed
 from pipeline.processes.zygote import ONE_THREAD, Forked, Zygote
@@ -33,6 +34,7 @@ class LocalJob:
         self._exit: Exit | None = None
 
     def wait(self, seconds: float) -> Exit | None:
+        bound(self.log)
         if self._exit is None and (code := self._group.wait(seconds)) is not None:
             self._exit = Exit.of(code, self.log, kernel_kills() - self._killed_before)
         return self._exit

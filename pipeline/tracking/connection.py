@@ -15,6 +15,7 @@ from pipeline.attempt.folder import matplotlib_cache, mlflow_artifacts
 from pipeline.tracking.access import create_database, reachable
 from pipeline.tracking.environment import prepare_mlflow
 from pipeline.tracking.patience import Patience
+from pipeline.tracking.presence import Presence
 from pipeline.tracking.runs import LadderRun, typed
 
 Answer = TypeVar("Answer")
@@ -34,12 +35,17 @@ class Connection:
         os.environ.setdefault("MPLCONFIGDIR", str(matplotlib_cache(root)))
         self.patience: Patience | None = None
         self._artifacts: str | None = None
+        stands_on = [root]
         with reachable(uri):
             if uri.startswith("sqlite:///"):
                 self._artifacts = mlflow_artifacts(root).as_uri()
-                create_database(Path(uri.removeprefix("sqlite:///")), self._artifacts)
+                database = Path(uri.removeprefix("sqlite:///"))
+                create_database(database, self._artifacts)
+                stands_on += [database, mlflow_artifacts(root)]
             self.client = MlflowClient(tracking_uri=uri)
             self.client.search_experiments(max_results=1)
+        self._presence = Presence(stands_on)
+        self._presence.check()
 
     def _ask(self, call: Callable[[], Answer], *, once: bool = False) -> Answer:
         """Makes a call, which changes nothing if it is made twice.
@@ -50,6 +56,7 @@ class Connection:
         """
 
         def asked() -> Answer:
+            self._presence.check()
             with reachable(self.uri):
                 return call()
 
