@@ -54,5 +54,5 @@ def with_clock(environment: dict[str, str], seconds: int, folder: Path) -> dict[
     library = folder / "wrong_clock.so"
     if not library.exists():
         command = [compiler, "-shared", "-fPIC", "-x", "c", "-", "-o", str(library), "-ldl"]
-        subprocess.run(command, input=_SOURCE, text=True, check=True)
+        subprocess.run(command, input=_SOURCE, encoding="utf-8", check=True)
     return {**others, "LD_PRELOAD": str(library), "CLOCK_IS_WRONG_BY": str(seconds)}

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from pipeline.health.definitions import definition
 from pipeline.health.rule import Rule
 from pipeline.health.rule_sets import RULE_SETS
 from pipeline.health.threshold import ThresholdRule
@@ -230,6 +231,12 @@ class HealthSection(Section):
             rules[name] = type(rules[name]).model_validate({**rules[name].model_dump(), **changes})
         return (*rules.values(), *self.extra)
 
+    @property
+    def chosen(self) -> tuple[Rule, ...]:
+        """The rules that the user has written or changed."""
+        own = {*self.override, *(rule.name for rule in self.extra)}
+        return tuple(rule for rule in self.build() if rule.name in own)
+
 
 class CustomRung(Section):
     """A rung written in YAML: `{name: smaller_steps, set: {training.learning_rate: 1e-5}}`."""
@@ -325,6 +332,16 @@ class ExperimentConfig(Section):
         if games % workers and self.trainer.command is None:
             raise ValueError(f"environment.num_envs: must be a multiple of training.workers={workers}, not {games}")
         return self
+
+    @property
+    def rules_to_be_judged(self) -> tuple[Rule, ...]:
+        """The rules of the user's own that miss their purpose if they are never judged.
+
+        Of this project's trainer, only those on a metric that it never logs: others may be absent at some rungs.
+        """
+        if self.trainer.command is not None:
+            return self.health.chosen
+        return tuple(rule for rule in self.health.chosen if any(definition(metric) is None for metric in rule.metrics))
 
     def with_values(self, changes: Mapping[str, Any]) -> ExperimentConfig:
         """A copy with dotted keys replaced, validated anew.

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from functools import partial
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from rich.console import Console, RenderableType
@@ -21,7 +22,11 @@ LINE_EVERY_SECONDS = 20.0
 """Between two lines of progress in a file or a pipe."""
 
 
-class _LogFile(logging.FileHandler):
+_LOG_BYTES = 32 * 2**20
+"""Largest size of a log file; what is older is in a second file beside it, whose name ends in `.1`."""
+
+
+class _LogFile(RotatingFileHandler):
     """A log that ends no experiment, and fills no terminal, when the disk is full."""
 
     def handleError(self, record: logging.LogRecord) -> None:
@@ -45,7 +50,7 @@ class Terminal:
     def log_to(self, path: Path) -> None:
         """Adds everything that is said from now on to this file."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        handler = _LogFile(path, encoding="utf-8")
+        handler = _LogFile(path, encoding="utf-8", maxBytes=_LOG_BYTES, backupCount=1)
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         self._file.addHandler(handler)
 

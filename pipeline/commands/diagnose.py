@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from pipeline.attempt.folder import AttemptFolder
 from pipeline.errors import BadInput
 from pipeline.experiment_file import merge, validate, with_overrides
 from pipeline.health.history import History
-from pipeline.health.monitor import judge
+from pipeline.health.monitor import LOGGED_WERE, judge, never_judged
 from pipeline.health.rule import Rule
 from pipeline.health.verdict import Verdict
 from pipeline.tracking.access import has_store, tracking_root, tracking_uri
@@ -37,6 +37,8 @@ class Case:
     title: str
     history: History
     rules: tuple[Rule, ...]
+    logged: Collection[str] = ()
+    """The names of all metrics of the run; empty: those of the history."""
     recorded: str | None = None
     """The verdict that the run has in the store, if any."""
 
@@ -76,10 +78,10 @@ def cases_of_run(run_id: str, overrides: Sequence[str]) -> list[Case]:
         own = _configuration(store, each)
         rules = validate(merge(own, overrides, run_id), run_id).health.build()
         names = dict.fromkeys(name for rule in rules for name in rule.metrics)
-        history = store.history(each.run_id, [name for name in names if name in each.metrics])
+        history = store.history(each.run_id, [name for name in names if name in each.logged])
         title = f"{each.name}, run {each.run_id}"
         recorded = each.verdict_name if isinstance(each, AttemptRun) else None
-        cases.append(Case(each.run_id, title, history, rules, recorded))
+        cases.append(Case(each.run_id, title, history, rules, each.logged, recorded))
     return cases
 
 
@@ -101,7 +103,7 @@ def report(case: Case, console: Console, out: Path | None = None) -> Verdict | N
     for column in ("rule", "verdict", "action", "outcome", "why"):
         table.add_column(column, overflow="fold")
     for rule in case.rules:
-        outcome, why, style = _outcome(rule, case.history)
+        outcome, why, style = _outcome(rule, case.history, case.logged or case.history.metrics)
         table.add_row(rule.name, rule.verdict, rule.action, outcome, escape(why), style=style)
         for evidence in rule.firings(case.history)[:1] if out is not None else []:
             assert out is not None
@@ -116,14 +118,16 @@ def report(case: Case, console: Console, out: Path | None = None) -> Verdict | N
         text = "no failing rule fires"
     else:
         text = f"[bold]{verdict.name}[/] at step {verdict.evidence[0].detection_step}, by {verdict.evidence[0].rule}"
+    for name, count in case.history.not_finite().items():
+        console.print(f"{escape(name)}: {count} of {len(case.history.series(name)[1])} values are not finite")
     console.print(f"verdict: {text}" + (f" (recorded: {case.recorded})" if case.recorded else ""))
     return verdict
 
 
-def _outcome(rule: Rule, history: History) -> tuple[str, str, str | None]:
+def _outcome(rule: Rule, history: History, logged: Collection[str]) -> tuple[str, str, str | None]:
     """What the rule found, why, and the colour of its line."""
-    if missing := rule.missing(history):
-        return "not measured", f"{', '.join(missing)} was never logged", "dim"
+    if why := never_judged(history, logged, [rule]):
+        return "never judged", why[rule.name].partition(LOGGED_WERE)[0], "dim"
     firings = rule.firings(history)
     if firings:
         again = f", {len(firings)} times" if len(firings) > 1 else ""

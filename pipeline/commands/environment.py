@@ -9,13 +9,24 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from pipeline.errors import EXIT_EXHAUSTED, EXIT_HEALTHY, EXIT_INTERRUPTED, InfrastructureFailure
+from pipeline.errors import (
+    EXIT_EXHAUSTED,
+    EXIT_HEALTHY,
+    EXIT_INFRASTRUCTURE,
+    EXIT_INTERRUPTED,
+    InfrastructureFailure,
+)
 from pipeline.processes.console import PlainConsole
 
 if TYPE_CHECKING:
     from pipeline.tracking.store import Store  # loads MLflow, which `ladder check` and a refusal do without
 
-EXIT_OF_OUTCOME = {"healthy": EXIT_HEALTHY, "exhausted": EXIT_EXHAUSTED, "interrupted": EXIT_INTERRUPTED}
+EXIT_OF_OUTCOME = {
+    "healthy": EXIT_HEALTHY,
+    "exhausted": EXIT_EXHAUSTED,
+    "interrupted": EXIT_INTERRUPTED,
+    "error": EXIT_INFRASTRUCTURE,
+}
 
 
 def make_console() -> Console:

@@ -54,8 +54,9 @@ class Resumption:
         if past.config.trainer.command is None:
             launcher.warm_up()
         orchestrator = Orchestrator(past.config, store, launcher, callbacks_for(past.config, store))
-        code = EXIT_OF_OUTCOME[orchestrator.run(past).outcome]
-        own = None if orchestrator.asked_to_stop else store.run(past.parent)
+        outcome = orchestrator.run(past).outcome
+        code = EXIT_OF_OUTCOME[outcome]
+        own = None if orchestrator.asked_to_stop or outcome == "error" else store.run(past.parent)
         return leave(self._remaining_seeds(own, code) if isinstance(own, ExperimentRun) else code)
 
     def _adapted(self, config: ExperimentConfig) -> ExperimentConfig:

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.health.readings import written
 from pipeline.tracking.runs import FROM_SCRATCH, AttemptRun, ParentRun, Source
 from pipeline.tracking.store import Store
 
@@ -118,7 +119,7 @@ def _score(metrics: Mapping[str, float]) -> str:
     score, random = metrics.get("score_window"), metrics.get("random/score")
     if score is None:
         return "–"
-    return f"{score:.1f}" + (f" (random {random:.1f})" if random is not None else "")
+    return written(score) + (f" (random {written(random)})" if random is not None else "")
 
 
 def _words(start: Source | None) -> str:

@@ -133,9 +133,11 @@ def _end(store: Store, launcher: Launcher, parent: ParentRun, owner: Owner | Non
         folder.remove_leftovers()
         rules: tuple[Rule, ...] = ()
         checkpoints: tuple[Checkpoint, ...] = ()
+        chosen: tuple[Rule, ...] = ()
         with contextlib.suppress(OSError, ValidationError):  # no file yet: nothing has begun
             config = AttemptFile.read(folder.file).config
             rules, checkpoints = config.health.build(), usable(folder.checkpoints, fingerprint(config))[0]
+            chosen = config.rules_to_be_judged
         ending = Ending.read(folder.path)
         if ending is None:
             before = run.metrics.get("cost/seconds", 0.0)
@@ -143,7 +145,7 @@ def _end(store: Store, launcher: Launcher, parent: ParentRun, owner: Owner | Non
             evidence = Evidence(rule="interrupted", detail={"reason": reason})
             ending = Ending.now(Verdict(name="interrupted", evidence=(evidence,)), seconds)
             ending.write(folder.path)
-        conclude(store, run.run_id, ending, rules, checkpoints)
+        conclude(store, run.run_id, ending, rules, checkpoints, chosen=chosen)
     if parent.is_running:
         said = parent.outcome  # with its note, a moment before it was cut off; a study has a note all along
         note = parent.note if said or isinstance(parent, StudyRun) else ""

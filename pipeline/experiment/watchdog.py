@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from pipeline.attempt.spool import Spool
 from pipeline.errors import StoreAway
-from pipeline.health.history import History, is_finite
-from pipeline.health.monitor import judge, stirring, warnings
+from pipeline.health.history import History
+from pipeline.health.monitor import judge, never_judged, stirring, warnings
+from pipeline.health.readings import doubt
 from pipeline.health.rule import Rule
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.tracking.patience import Stopwatch
@@ -16,6 +17,8 @@ from pipeline.tracking.store import Store
 
 SYSTEM = "system/"
 """Metrics that a thread of MLflow's logs, also while the training hangs: they are no sign of life."""
+REPORTS_UNTIL_JUDGED = 20
+"""Polls with news after which a rule that has never been judged is told of: a minute, if every poll has news."""
 _GAP_SECONDS = 2.0
 """Longest gap between two looks that counts as silence. The supervisor looks twice a second; a longer gap means that it
 was stopped itself."""
@@ -29,16 +32,27 @@ class Watchdog:
     complete histories: the same that a finished run would get, whichever steps the polls have happened to see.
     """
 
-    def __init__(self, store: Store, run_id: str, rules: Sequence[Rule], spool: Spool | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        run_id: str,
+        rules: Sequence[Rule],
+        spool: Spool | None = None,
+        chosen: Sequence[Rule] = (),
+    ) -> None:
+        """`chosen`: the rules of which the user is told if they are never judged."""
+        self._chosen, self._reports = chosen, 0
         self._store, self.run_id, self.rules, self.spool = store, run_id, rules, spool
         self.last_step = -1
         self._last_seen: dict[str, tuple[int, int]] = {}
         self._own_words: dict[str, tuple[int, int]] = {}
+        self._newest_time = 0
         self._quiet = Stopwatch(_GAP_SECONDS)
         self._spooled = self._sign_on_disk()
         self.latest: dict[str, float] = {}
-        """Newest value of each metric whose newest value is finite."""
-        self._not_finite: set[str] = set()
+        """Newest value of each metric, if that can be used: see :mod:`pipeline.health.readings`."""
+        self._newest: dict[str, float] = {}
+        self._doubted: set[str] = set()
         self._news: list[str] = []
         self._judged: dict[str, float] = {}
 
@@ -54,11 +68,15 @@ class Watchdog:
                 self._store.deliver(self.run_id, self.spool, once=True)
             if not self._look(once=True):
                 return None
-            verdict, stirred = None, stirring(self.latest, self._judged, self.rules)
+            verdict, stirred = None, stirring(self._newest, self._judged, self.rules)
             if stirred and judge(self.history(stirred, once=True), stirred) is not None:
                 # Another rule may have fired before, at a step that no poll has seen.
                 verdict = judge(self.history(self.rules, once=True), self.rules)
-            self._judged = self.latest
+            self._judged = self._newest
+            self._reports += self.has_logged
+            if self._reports == REPORTS_UNTIL_JUDGED:
+                found = self.never_judged(once=True)
+                self._news += [f"rule {name} has not been judged so far: {why}" for name, why in found.items()]
             return verdict
         except StoreAway:
             self._last_seen = {}  # what was seen has not been judged
@@ -74,11 +92,34 @@ class Watchdog:
             self._quiet.restart()
         return self._quiet.look()
 
+    def has_spoken_unseen(self) -> bool:
+        """Whether the training has said something since it last fell silent that no poll has seen.
+
+        The newest value of a metric is the one with the highest step. A trainer whose steps fall, or whose first one
+        was huge, says nothing that is newer. This looks at complete histories, so it is asked before a hang is told.
+        """
+        try:
+            points = self._store.points(self.run_id, self._own_words, once=True)
+        except StoreAway:
+            return True
+        newest = max((time for found in points.values() for _, time, _ in found), default=0)
+        if newest <= max(self._newest_time, *(time for _, time in self._own_words.values()), 0):
+            return False
+        self._newest_time = newest
+        self._quiet.restart()
+        return True
+
     def final(self) -> tuple[Verdict | None, list[Evidence]]:
         """Returns the verdict on the complete histories, and the warnings. Waits for a store that is away."""
         self.refresh()
         history = self.history(self.rules)
         return judge(history, self.rules), warnings(history, self.rules)
+
+    def never_judged(self, *, once: bool = False) -> dict[str, str]:
+        """Chosen rule → why it has never been judged, for those that have not."""
+        if not self._chosen:
+            return {}
+        return never_judged(self.history(self._chosen, once=once), self._own_words, self._chosen)
 
     def refresh(self) -> None:
         """Looks at the latest values. Waits for a store that is away."""
@@ -97,11 +138,13 @@ class Watchdog:
         if seen == self._last_seen:
             return False
         self._last_seen = seen
-        self.latest = {name: value for name, (_, value, _) in latest.items() if is_finite(value)}
+        doubts = {name: doubt(name, value) for name, (_, value, _) in latest.items()}
+        self.latest = {name: value for name, (_, value, _) in latest.items() if doubts[name] is None}
+        self._newest = {name: value for name, (_, value, _) in latest.items() if value == value}  # rules do see ±∞
         for name, (step, value, _) in latest.items():
-            if not is_finite(value) and name not in self._not_finite:
-                self._not_finite.add(name)
-                self._news.append(f"metric {name} is {value:g} at step {step}; only finite values are shown")
+            if (why := doubts[name]) is not None and name not in self._doubted:
+                self._doubted.add(name)
+                self._news.append(f"metric {name} is {value:g} at step {step}; {why}")
         return True
 
     def news(self) -> list[str]:

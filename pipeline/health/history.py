@@ -16,7 +16,10 @@ def is_finite(value: float) -> bool:
 
 
 class History:
-    """The values of each metric by step. The value that was added last for a step wins."""
+    """The values of each metric by step. The value that was added last for a step wins.
+
+    NaN counts as not logged wherever several metrics are looked at together. ±∞ is larger, or smaller, than any bound.
+    """
 
     def __init__(self, series: Mapping[str, Iterable[tuple[int, float]]] | None = None) -> None:
         self._series: dict[str, dict[int, float]] = {}
@@ -28,7 +31,7 @@ class History:
     def read_csv(cls, path: str | Path) -> History:
         """The history in a CSV file: a column `step`, and a column for each metric or the columns `metric` and `value`.
 
-        Empty cells and values that are not finite count as not logged.
+        Empty cells and NaN count as not logged.
 
         Raises:
             OSError: the file cannot be read.
@@ -44,7 +47,7 @@ class History:
         else:
             points = table.melt(id_vars="step", var_name="metric", value_name="value")
         points = points.astype({"step": "int64", "metric": "str", "value": "float64"})
-        points = points[np.isfinite(points["value"])]
+        points = points[points["value"].notna()]
         return cls(
             {
                 str(name): zip(group["step"].tolist(), group["value"].tolist(), strict=True)
@@ -53,6 +56,8 @@ class History:
         )
 
     def add(self, metric: str, step: int, value: float) -> None:
+        if abs(value) >= _LARGEST:
+            value = np.inf if value > 0 else -np.inf
         self._series.setdefault(metric, {})[step] = value
 
     def __contains__(self, metric: str) -> bool:
@@ -63,16 +68,26 @@ class History:
         """The names of all metrics that were logged."""
         return tuple(self._series)
 
+    def not_finite(self) -> dict[str, int]:
+        """How many values are not finite, of each metric that has such values."""
+        counts = {name: sum(not is_finite(value) for value in points.values()) for name, points in self._series.items()}
+        return {name: count for name, count in counts.items() if count}
+
     def series(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
         """Steps (n,) ascending and values (n,); empty if there are none."""
         points = sorted(self._series.get(metric, {}).items())
-        return np.array([step for step, _ in points], dtype=np.int64), np.array([value for _, value in points])
+        return np.array([step for step, _ in points], dtype=np.int64), np.array(
+            [value for _, value in points], dtype=float
+        )
 
     def aligned(self, metrics: Iterable[str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """The steps (n,) at which every one of the metrics has a value, and those values (n,)."""
+        """The steps (n,) at which every one of the metrics has a value that is not NaN, and those values (n,)."""
         names = list(metrics)
         if not names or any(name not in self._series for name in names):
             return np.array([], dtype=np.int64), {name: np.array([]) for name in names}
         steps = sorted(set.intersection(*(set(self._series[name]) for name in names)))
-        values = {name: np.array([self._series[name][step] for step in steps]) for name in names}
-        return np.array(steps, dtype=np.int64), values
+        values = {name: np.array([self._series[name][step] for step in steps], dtype=float) for name in names}
+        there = np.ones(len(steps), dtype=bool)
+        for column in values.values():
+            there &= ~np.isnan(column)
+        return np.array(steps, dtype=np.int64)[there], {name: column[there] for name, column in values.items()}

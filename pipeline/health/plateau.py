@@ -67,6 +67,10 @@ class PlateauRule(Rule):
             score: (n,) mean score of the episodes that ended in each update.
             episodes: (n,) episodes that had ended by then since the run began.
         """
+        with np.errstate(over="ignore", invalid="ignore"):  # huge values: see the last line of `_fitted`
+            return self._fitted(score, episodes)
+
+    def _fitted(self, score: np.ndarray, episodes: np.ndarray) -> tuple[float, float, float] | None:
         weight = np.diff(episodes, prepend=episodes[0] - 1)
         inside = episodes > episodes[-1] - self.window_episodes
         if episodes[-1] - episodes[0] < _FULL * self.window_episodes - 1 or inside.sum() < 10:
@@ -75,13 +79,14 @@ class PlateauRule(Rule):
         x = x - np.average(x, weights=w)
         mean = float(np.average(y, weights=w))
         spread = float((w * x * x).sum())
-        if spread == 0:
+        if spread == 0 or not math.isfinite(spread):
             return None
         slope = float((w * x * (y - mean)).sum()) / spread
         residual = float((w * (y - mean - slope * x) ** 2).sum()) / (len(y) - 2)
         error = float(np.sqrt(residual / spread))
         length = self.window_episodes
-        return slope * length, (slope + 1.645 * error) * length, mean
+        found = slope * length, (slope + 1.645 * error) * length, mean
+        return found if np.isfinite(found).all() else None
 
     def firings(self, history: History) -> list[Evidence]:
         """Every incident in which the rule fires, oldest first.
@@ -90,6 +95,8 @@ class PlateauRule(Rule):
         is good to start from.
         """
         steps, values = history.aligned(self.metrics)
+        finite = np.isfinite(values[self.metric]) & np.isfinite(values["episodes"])
+        steps, values = steps[finite], {name: column[finite] for name, column in values.items()}
         found: list[Evidence] = []
         in_a_row: list[tuple[int, float]] = []
         # A check falls due at the first update that passes another `check_every` episodes.
@@ -104,7 +111,8 @@ class PlateauRule(Rule):
             in_a_row.append((int(end) - 1, measured[1]))
             if len(in_a_row) == self.patience:
                 begun = values["episodes"][in_a_row[0][0]] - self.window_episodes
-                onset = int(steps[int(np.searchsorted(values["episodes"], begun, side="right"))])
+                inside = np.flatnonzero(values["episodes"][:end] > begun)  # the count of another program may fall
+                onset = int(steps[inside[0] if len(inside) else end - 1])
                 found.append(
                     Evidence(
                         rule=self.name,

@@ -38,7 +38,7 @@ def draw(history: History, rule: Rule, evidence: Evidence) -> Figure:
 
 
 def _values(axis: Axes, curves: Curves) -> None:
-    steps, values = curves.steps, curves.values
+    steps, values = curves.steps, _finite(curves.values)
     if not curves.noisy:
         axis.plot(steps, values, color=_INK, linewidth=1.2, marker="." if len(steps) < 80 else None, markersize=3)
         return
@@ -49,10 +49,15 @@ def _values(axis: Axes, curves: Curves) -> None:
         axis.plot(steps[width - 1 :], smooth, color=_INK, linewidth=1.4, label=f"mean of {width} updates")
 
 
+def _finite(values: np.ndarray) -> np.ndarray:
+    """The values (n,) with NaN, which leaves a gap, for those that are not finite."""
+    return np.where(np.isfinite(values), values, np.nan)
+
+
 def _limits(axis: Axes, curves: Curves) -> None:
     """Bounds, trend and healthy band; the axis is logarithmic where values and bounds lie far apart."""
-    shown = np.concatenate([curves.values, *curves.limits])
-    if curves.limits and len(curves.values) and np.nanmin(shown) > 0 and np.nanmax(shown) > 50 * np.nanmin(shown):
+    shown = np.concatenate([_finite(curves.values), *curves.limits])
+    if curves.limits and np.isfinite(shown).any() and np.nanmin(shown) > 0 and np.nanmax(shown) > 50 * np.nanmin(shown):
         axis.set_yscale("log")
     for number, limit in enumerate(curves.limits):
         axis.plot(curves.steps, limit, color=_BAD, linewidth=1, linestyle="--", label=None if number else "bound")

@@ -83,6 +83,7 @@ class Condition(Data):
     def _relative_bound(self, values: np.ndarray, index: int, window: int, reference: int) -> float:
         """The larger of the bounds relative to the run, at one index; infinite where too few values come before."""
         before = values[: max(0, index - window + 1)]
+        before = before[np.isfinite(before)]
         if len(before) < max(reference, 1):
             return float("inf")
         bounds = []
@@ -222,7 +223,7 @@ class ThresholdRule(Rule):
         if closest is None:
             return f"the history ends in the grace period of {self.grace} updates"
         first = self.conditions[0]
-        values = history.series(first.metric)[1]
+        values = history.aligned((first.metric,))[1][first.metric]
         extremes = f"{values.min():.3g} – {values.max():.3g}"
         reached = f"at most {closest[0]} of {self.window} updates, fires at {self.patience}"
         return f"{first.metric} {extremes}, {first.threshold()} counts; {reached}"

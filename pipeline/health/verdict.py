@@ -37,7 +37,7 @@ MEANINGS: dict[str, str] = {
 class Evidence(BaseModel):
     """What a person can check: the rule, the values in its window, the threshold, and from which step to which."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")
 
     rule: str
     metric: str | None = None
@@ -54,8 +54,10 @@ class Evidence(BaseModel):
     def sentence(self) -> str:
         """One line for a terminal or a note."""
         if self.metric is None:
-            told = {key: value for key, value in self.detail.items() if key != "log_tail"}
-            return ", ".join(str(value) if key == "reason" else f"{key} {value}" for key, value in told.items())
+            told = {key: value for key, value in self.detail.items() if key not in ("log_tail", "certain")}
+            return ", ".join(
+                str(value) if key in ("reason", "cause") else f"{key} {value}" for key, value in told.items()
+            )
         last = f"{self.values[-1]:#.3g}" if self.values else "?"
         return f"{self.metric} {last} ({self.threshold}), steps {self.onset_step} – {self.detection_step}"
 
@@ -63,7 +65,7 @@ class Evidence(BaseModel):
 class Verdict(BaseModel):
     """How an attempt ended."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")
 
     name: VerdictName
     evidence: tuple[Evidence, ...] = ()

@@ -6,6 +6,7 @@ command. So the command is leashed from its first instruction on. The imports he
 
 import contextlib
 import ctypes
+import errno
 import os
 import signal
 import sys
@@ -38,4 +39,8 @@ def go_first() -> None:
 if __name__ == "__main__":
     die_with_parent(int(sys.argv[1]))
     go_first()
-    os.execvp(sys.argv[2], sys.argv[2:])
+    try:
+        os.execvp(sys.argv[2], sys.argv[2:])
+    except OSError as error:  # in one line, with the exit code that shells have for it
+        print(f"{sys.argv[2]}: {error.strerror}", file=sys.stderr)
+        sys.exit(127 if error.errno == errno.ENOENT else 126)

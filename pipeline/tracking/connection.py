@@ -13,12 +13,14 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment, Run
 
 from pipeline.attempt.folder import matplotlib_cache, mlflow_artifacts
+from pipeline.errors import InfrastructureFailure
 from pipeline.secrets import learn
 from pipeline.tracking.access import create_database, reachable, try_connection
 from pipeline.tracking.address import sqlite_file
 from pipeline.tracking.artifact_store import ArtifactStore
 from pipeline.tracking.environment import prepare_mlflow
 from pipeline.tracking.patience import Patience
+from pipeline.tracking.presence import Presence
 from pipeline.tracking.runs import LadderRun, typed
 
 Answer = TypeVar("Answer")
@@ -43,13 +45,19 @@ class Connection:
         self.patience: Patience | None = None
         self._artifacts: str | None = None
         self._artifact_store = ArtifactStore(uri)
+        stands_on = [root]
         with reachable(uri):
             if (file := sqlite_file(uri)) is not None:
                 self._artifacts = mlflow_artifacts(root).as_uri()
                 create_database(file, self._artifacts)
+                stands_on += [file]
             try_connection(uri)
             self.client = MlflowClient(tracking_uri=uri)
             self.client.search_experiments(max_results=1)
+        self._presence = Presence(stands_on)
+        self._presence.check()
+        self._artifact_presence = Presence([mlflow_artifacts(root)] if self._artifacts else [])
+        self._artifact_presence.check()
 
     def _ask(self, call: Callable[[], Answer], *, once: bool = False) -> Answer:
         """Makes a call, which changes nothing if it is made twice.
@@ -60,6 +68,7 @@ class Connection:
         """
 
         def asked() -> Answer:
+            self._presence.check()
             with reachable(self.uri):
                 return call()
 
@@ -108,6 +117,12 @@ class Connection:
 
     def _transfer(self, run: Run, call: Callable[[], Answer], *, reads: bool = False, size: int = 0) -> Answer:
         """Makes a call that writes or reads an artifact of a run. Raises NotHad where it could not be done."""
+        try:
+            self._artifact_presence.check()
+        except InfrastructureFailure:  # no attempt ends for it
+            folder = mlflow_artifacts(self.root)
+            self._say(f"{folder} has been removed while it was in use; what comes is written to a new one")
+            self._artifact_presence = Presence([folder])
         place = run.info.artifact_uri.rpartition(run.info.run_id)[0] + (" (reading)" if reads else "")
         wait = partial(self._ask, partial(self.client.get_run, run.info.run_id))
         return self._artifact_store.attempt(place, call, self.patience, wait, size)

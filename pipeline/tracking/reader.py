@@ -128,9 +128,12 @@ class Reader(Connection):
             }
         )
 
-    def points(self, run_id: str, metrics: Iterable[str]) -> dict[str, list[tuple[int, int, float]]]:
+    def points(
+        self, run_id: str, metrics: Iterable[str], *, once: bool = False
+    ) -> dict[str, list[tuple[int, int, float]]]:
         """Complete histories as (step, time in ms, value), as logged; without the metrics that have none."""
-        found = {name: self._ask(partial(self.client.get_metric_history, run_id, name)) for name in metrics}
+        ask = partial(self._ask, once=once)
+        found = {name: ask(partial(self.client.get_metric_history, run_id, name)) for name in metrics}
         return {
             name: [(each.step, each.timestamp, each.value) for each in found[name]] for name in found if found[name]
         }

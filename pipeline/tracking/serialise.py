@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from mlflow.entities import RunStatus
 
+from pipeline.health.verdict import Evidence
 from pipeline.secrets import without_passwords
 
 _PARAM_LIMIT = 6000
@@ -45,6 +46,19 @@ def difference_tag(changed: Mapping[str, Sequence[Any]]) -> str:
 def evidence_tag(evidence: Sequence[Mapping[str, Any]]) -> str:
     """JSON that fits into a tag. Where it is too long, the detail (the log's tail) and all but the last values go."""
     return _json_tag(evidence, _shorter_evidence)
+
+
+def warnings_tag(warnings: Sequence[Evidence]) -> str:
+    """JSON that fits into a tag: the warnings without values and detail, but for a reason; of many the first."""
+    kept: list[Any] = []
+    for each in warnings:
+        short = each.model_dump(mode="json", exclude={"values", "detail"})
+        if "reason" in each.detail:
+            short["detail"] = {"reason": str(each.detail["reason"])[:_PARAM_LIMIT]}
+        if len(json.dumps([*kept, short])) > _TAG_LIMIT:
+            break
+        kept.append(short)
+    return json.dumps(kept)
 
 
 def _json_tag(content: Content, shorter: Callable[[Content], Content]) -> str:
