@@ -150,14 +150,19 @@ class StudySection(Section):
     def make_sampler(self, number: int) -> BaseSampler:
         """The sampler for the trial with this number.
 
-        Each trial has a seed of its own. With one seed for all, two workers would draw the same random trials, and so
-        would a study that is continued. QMC is one sequence, which the storage keeps, so it needs the same seed
-        throughout.
+        However many workers draw, and however often the study is continued, no two trials draw alike. Random and QMC
+        are one sequence each, the one that Optuna itself draws with this seed. The storage keeps the place in QMC's;
+        the number of the trial is the place in the other. With TPE each trial has a seed of its own.
         """
         seed = self.seed
-        if self.sampler != "qmc":
+        if self.sampler == "tpe":
             seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
-        return SAMPLERS[self.sampler](**{"seed": seed, **self.sampler_options})  # type: ignore[call-arg]
+        sampler = SAMPLERS[self.sampler](**{"seed": seed, **self.sampler_options})  # type: ignore[call-arg]
+        if isinstance(sampler, RandomSampler):
+            for _ in range(number):
+                for key, distribution in self.distributions.items():
+                    sampler.sample_independent(None, None, key, distribution)  # type: ignore[arg-type]
+        return sampler
 
     def make_pruner(self) -> BasePruner:
         """The pruner that the section names."""

@@ -51,6 +51,15 @@ def study(count: int, **values: Any) -> optuna.Study:
     return made
 
 
+def test_random_trials_are_those_of_optuna_with_the_seed() -> None:
+    """Whichever worker draws them: each trial has a sampler of its own here."""
+    settings = plan(sampler="random", seed=7).study
+    ours, theirs = optuna.create_study(), optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=7))
+    for number in range(5):
+        ours.sampler = settings.make_sampler(number)
+        assert ours.ask(settings.distributions).params == theirs.ask(settings.distributions).params
+
+
 def test_interval_over_seeds_pools_the_deviation_between_them() -> None:
     """The pooled variance is that of a one-way analysis of variance: the mean square within the trials."""
     trials = study(9, seeds=3).get_trials()
