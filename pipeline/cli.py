@@ -21,7 +21,7 @@ from pipeline.errors import (
     InfrastructureFailure,
 )
 from pipeline.experiment_file import load_experiments, with_overrides
-from pipeline.processes.signals import interruptible
+from pipeline.processes.signals import ignore_asking, interruptible
 from pipeline.processes.streams import complain, open_standard_streams
 from pipeline.tracking.environment import prepare_mlflow
 
@@ -238,5 +238,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
 
 
+def program() -> int:
+    """The program `ladder`. Once the command is done, no signal changes the exit code any more."""
+    code = main()
+    ignore_asking()
+    return code
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())
