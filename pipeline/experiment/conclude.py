@@ -7,7 +7,6 @@ everything; for one that still is, the next orchestrator writes down what is mis
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from pipeline.health.rule import Rule
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.exit import Exit, end_of
 from pipeline.tracking import tags
+from pipeline.tracking.serialise import evidence_tag
 from pipeline.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def conclude(
     _, warnings = watch.final()
     store.log_metrics(run_id, {"cost/seconds": ending.seconds}, step=max(0, watch.last_step), at=ending.at)
     if warnings:
-        text = json.dumps([each.model_dump(mode="json", exclude={"values", "detail"}) for each in warnings])
+        text = evidence_tag([each.model_dump(mode="json", exclude={"values", "detail"}) for each in warnings])
         store.set_tags(run_id, {tags.WARNINGS: text})
     newest = max(checkpoints, key=lambda checkpoint: checkpoint.step, default=None)
     if newest is not None and ending.verdict.name == "healthy":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,14 +11,18 @@ from typing import TypeVar
 
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
+from mlflow.exceptions import MlflowException
 
 from pipeline.attempt.folder import matplotlib_cache, mlflow_artifacts
 from pipeline.tracking.access import create_database, reachable
 from pipeline.tracking.environment import prepare_mlflow
+from pipeline.tracking.moved import follow, is_own
 from pipeline.tracking.patience import Patience
 from pipeline.tracking.runs import LadderRun, typed
 
 Answer = TypeVar("Answer")
+_DELETED = re.compile(r"The run (\w+) must be in the 'active' state\. Current state is deleted")
+"""MLflow's answer where something is said to a run that has been deleted."""
 
 
 class Connection:
@@ -38,8 +43,14 @@ class Connection:
             if uri.startswith("sqlite:///"):
                 self._artifacts = mlflow_artifacts(root).as_uri()
                 create_database(Path(uri.removeprefix("sqlite:///")), self._artifacts)
+                follow(uri, root)
             self.client = MlflowClient(tracking_uri=uri)
             self.client.search_experiments(max_results=1)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the SQLite file under the root, and so of nothing else."""
+        return is_own(self.uri, self.root)
 
     def _ask(self, call: Callable[[], Answer], *, once: bool = False) -> Answer:
         """Makes a call, which changes nothing if it is made twice.
@@ -51,7 +62,14 @@ class Connection:
 
         def asked() -> Answer:
             with reachable(self.uri):
-                return call()
+                try:
+                    return call()
+                except MlflowException as error:
+                    if (deleted := _DELETED.search(str(error))) is None:
+                        raise
+                    # It is at work, and its verdict must be told: a person has deleted it meanwhile.
+                    self.client.restore_run(deleted[1])
+                    return call()
 
         if self.patience is None:
             return asked()

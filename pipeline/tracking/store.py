@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 from mlflow.entities import RunStatus
 
 from pipeline.config import ExperimentConfig
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, InfrastructureFailure
 from pipeline.tracking import tags
 from pipeline.tracking.access import has_store, tracking_root, tracking_uri
 from pipeline.tracking.artifacts import CONFIGURATION
@@ -28,8 +29,9 @@ class Store(Reader, Writer):
 
     def reopen(self, run_id: str, config: ExperimentConfig, said: Mapping[str, str]) -> None:
         """Sets a run RUNNING again, with these tags, and without what was said at its end."""
-        if self.read_text(run_id, CONFIGURATION) is None:  # it was cut off before it was described
-            self.describe(run_id, config)
+        with contextlib.suppress(InfrastructureFailure):  # the run's tags say the same
+            if self.read_text(run_id, CONFIGURATION) is None:  # it was cut off before it was described
+                self.describe(run_id, config)
 
         def again() -> None:
             self.client.update_run(run_id, status=RunStatus.to_string(RunStatus.RUNNING))

@@ -1,0 +1,97 @@
+"""The working folder of an experiment: what its commands say is meant relative to where it began."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fallbacks.ladder import Ladder
+from pipeline.config import ExperimentConfig
+from pipeline.errors import BadInput
+
+
+class Place(BaseModel):
+    """Where an experiment began."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    folder: str
+    root: str
+    """The tracking root, then."""
+    files: tuple[str, ...] = ()
+    """What its commands name of the folder."""
+
+    @staticmethod
+    def here(config: ExperimentConfig, root: Path) -> Place:
+        """The folder in which this process works. Raises BadInput where that has been removed."""
+        try:
+            folder = Path.cwd()
+        except FileNotFoundError:
+            raise BadInput("the working folder of this process does not exist any more; go to another") from None
+        named = [name for command in commands(config) for name in _named(command, folder)]
+        return Place(folder=str(folder), root=str(root), files=tuple(dict.fromkeys(named)))
+
+    @staticmethod
+    def read(text: str) -> Place | None:
+        """The place that the text describes, or None if it describes none."""
+        try:
+            return Place.model_validate_json(text)
+        except ValidationError:
+            return None
+
+    def find(self, root: Path) -> Path:
+        """The folder now: the same one; else the one that has moved with the tracking root; else this process's.
+
+        Args:
+            root: the tracking root, now.
+
+        Raises:
+            BadInput: there is none with what the commands name.
+        """
+        then = Path(self.root)
+        candidates = [Path(self.folder), Path.cwd()]
+        if self.files and then != Path(self.folder) and then.is_relative_to(self.folder):
+            within = then.relative_to(self.folder).parts
+            candidates.insert(1, Path(*root.parts[: max(1, len(root.parts) - len(within))]))
+        found = next((each for each in candidates if each.is_dir() and self._fits(each)), None)
+        if found is not None:
+            return found
+        if Path(self.folder).is_dir():  # it is for the command to say what it misses
+            return Path(self.folder)
+        missing = f" and there is no {', '.join(self.files)} in {Path.cwd()}" if self.files else ""
+        raise BadInput(
+            f"the experiment began in {self.folder}, which is gone{missing}; "
+            "go to the folder where its trainer.command can be run, and try again there"
+        )
+
+    def _fits(self, folder: Path) -> bool:
+        return all((folder / name).exists() for name in self.files)
+
+
+def commands(config: ExperimentConfig) -> list[Sequence[str]]:
+    """The user's own commands of an experiment, at any rung."""
+    rungs = (config, *Ladder(config).configs)
+    return [each for each in (config.notify.command, *(rung.trainer.command for rung in rungs)) if each is not None]
+
+
+def _named(command: Iterable[str], folder: Path) -> list[str]:
+    """The relative paths among the words that lead to something, and the module after `-m`."""
+    found, before = [], ""
+    for word in command:
+        module = word.split(".")[0]
+        candidates = (module, f"{module}.py") if before == "-m" else (word, word.rpartition("=")[2])
+        for name in candidates:
+            if name and len(name) < 1000 and not Path(name).is_absolute() and _is_there(folder / name):
+                found.append(name)
+                break
+        before = word
+    return found
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
