@@ -21,7 +21,7 @@ class Place(BaseModel):
     root: str
     """The tracking root, then."""
     files: tuple[str, ...] = ()
-    """What its commands name of the folder."""
+    """The files of the folder that its commands name, and Python's modules."""
 
     @staticmethod
     def here(config: ExperimentConfig, root: Path) -> Place:
@@ -58,12 +58,11 @@ class Place(BaseModel):
         found = next((each for each in candidates if each.is_dir() and self._fits(each)), None)
         if found is not None:
             return found
-        if Path(self.folder).is_dir():  # it is for the command to say what it misses
-            return Path(self.folder)
-        missing = f" and there is no {', '.join(self.files)} in {Path.cwd()}" if self.files else ""
+        files = ", ".join(self.files)
+        gone = f"has no {files} any more" if Path(self.folder).is_dir() else f"is gone, and {Path.cwd()} has no {files}"
         raise BadInput(
-            f"the experiment began in {self.folder}, which is gone{missing}; "
-            "go to the folder where its trainer.command can be run, and try again there"
+            f"the experiment began in {self.folder}, which {gone}; "
+            "go to the folder where its commands can be run, and try again there"
         )
 
     def _fits(self, folder: Path) -> bool:
@@ -77,21 +76,21 @@ def commands(config: ExperimentConfig) -> list[Sequence[str]]:
 
 
 def _named(command: Iterable[str], folder: Path) -> list[str]:
-    """The relative paths among the words that lead to something, and the module after `-m`."""
+    """The relative paths among the words that lead to a file, and the module after `-m`."""
     found, before = [], ""
     for word in command:
         module = word.split(".")[0]
-        candidates = (module, f"{module}.py") if before == "-m" else (word, word.rpartition("=")[2])
-        for name in candidates:
-            if name and len(name) < 1000 and not Path(name).is_absolute() and _is_there(folder / name):
+        is_module = before == "-m"
+        for name in (module, f"{module}.py") if is_module else (word, word.rpartition("=")[2]):
+            if name and not Path(name).is_absolute() and _is_there(folder / name, or_folder=is_module):
                 found.append(name)
                 break
         before = word
     return found
 
 
-def _is_there(path: Path) -> bool:
+def _is_there(path: Path, *, or_folder: bool) -> bool:
     try:
-        return path.exists()
+        return path.is_file() or (or_folder and path.is_dir())
     except (OSError, ValueError):
         return False

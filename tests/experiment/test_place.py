@@ -57,7 +57,10 @@ def test_else_it_is_here_if_the_files_are(project: Path, monkeypatch: pytest.Mon
     began, renamed = place("python", "train/main.py", root=Path("/data")), project.parent / "renamed"
     monkeypatch.chdir(project.parent / "other")
     project.rename(renamed)
-    with pytest.raises(BadInput, match=rf"began in {project}, which is gone.*no train/main.py in .*other"):
+    with pytest.raises(BadInput, match=rf"began in {project}, which is gone, and .*other has no train/main.py"):
+        began.find(Path("/data"))
+    project.mkdir()
+    with pytest.raises(BadInput, match=rf"began in {project}, which has no train/main.py any more"):
         began.find(Path("/data"))
     monkeypatch.chdir(renamed)
     assert began.find(Path("/data")) == renamed
