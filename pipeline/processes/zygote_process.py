@@ -114,12 +114,13 @@ class _Server:
             self.children[pid] = request.key
 
     def _reap(self) -> None:
-        """Reaps its processes, and orphans, and tells how the former have ended."""
+        """Tells how its processes have ended, and reaps them, and orphans. What has been reaped has been told."""
         with contextlib.suppress(ChildProcessError):
-            while (found := os.waitpid(-1, os.WNOHANG))[0]:
-                pid, status = found
-                if pid in self.children:
-                    self._tell({"key": self.children.pop(pid), "status": status})
+            while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+                if ended.si_pid in self.children:
+                    status = ended.si_status << 8 if ended.si_code == os.CLD_EXITED else ended.si_status
+                    self._tell({"key": self.children.pop(ended.si_pid), "status": status})
+                os.waitpid(ended.si_pid, 0)
 
     def _tell(self, news: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):  # its maker is gone, which it reads next
