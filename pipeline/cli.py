@@ -22,7 +22,7 @@ from pipeline.errors import (
 from pipeline.experiment_file import load_experiments, with_overrides
 from pipeline.processes.environment import prepare_python
 from pipeline.processes.kernel_view import hide_command_line
-from pipeline.processes.signals import interruptible
+from pipeline.processes.signals import ignore_asking, interruptible
 from pipeline.processes.streams import complain, make_discreet, open_standard_streams
 from pipeline.secrets import learn_environment
 from pipeline.tracking.environment import prepare_mlflow
@@ -243,5 +243,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
 
 
+def program() -> int:
+    """The program `ladder`. Once the command is done, no signal changes the exit code any more."""
+    code = main()
+    ignore_asking()
+    return code
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

@@ -104,5 +104,22 @@ class AttemptFile(BaseModel):
 
     @classmethod
     def read(cls, path: str | Path) -> AttemptFile:
-        """Raises: pydantic.ValidationError or OSError."""
-        return cls.model_validate_json(Path(path).read_text(encoding="utf-8"))
+        """The file's content, with paths that lead to where it lies now: the tracking root may have been moved.
+
+        Raises: pydantic.ValidationError or OSError.
+        """
+        return cls.model_validate_json(Path(path).read_text(encoding="utf-8"))._in(Path(path).absolute().parent)
+
+    def _in(self, folder: Path) -> AttemptFile:
+        """The same in another folder. A checkpoint is found by its attempt, under the same root."""
+        if Path(self.folder) == folder:
+            return self
+
+        def found(start: WarmStart | None) -> WarmStart | None:
+            if start is None:
+                return None
+            path = AttemptFolder(folder.parent / start.run_id).checkpoints / Path(start.checkpoint).name
+            return start.model_copy(update={"checkpoint": str(path)}) if path.exists() else start
+
+        changed = {"warm_start": found(self.warm_start), "resume_from": found(self.resume_from)}
+        return self.model_copy(update={"folder": str(folder), **changed})

@@ -71,6 +71,11 @@ def experiment_lock(root: Path, parent: str) -> Path:
     return root / "experiments" / f"{parent}.lock"
 
 
+def experiment_locks(root: Path) -> list[Path]:
+    """The locks of all experiments."""
+    return list((root / "experiments").glob("*.lock"))
+
+
 def mlflow_database(root: Path) -> Path:
     """The SQLite file of the MLflow store, where no other store is named."""
     return root / "mlflow.db"

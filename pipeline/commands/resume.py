@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from pipeline.callbacks.terminal import Terminal
 from pipeline.commands.environment import EXIT_OF_OUTCOME, private_files
@@ -10,8 +12,9 @@ from pipeline.commands.run import callbacks_for, one_after_another
 from pipeline.config import ExperimentConfig, flatten
 from pipeline.errors import EXIT_HEALTHY, BadInput
 from pipeline.experiment.orchestrator import Orchestrator
-from pipeline.experiment.past import read_config
-from pipeline.experiment.recovery import reconcile, take_up
+from pipeline.experiment.past import Past, read_config
+from pipeline.experiment.place import Place, commands
+from pipeline.experiment.recovery import NothingToResume, reconcile, take_up
 from pipeline.experiment.series import Series, cut_between_seeds
 from pipeline.experiment_file import with_overrides
 from pipeline.launchers.base import Launcher
@@ -43,8 +46,26 @@ class Resumption:
         store, launcher, say = self._store, self._launcher, Terminal().say
         if named is None and (parent := cut_between_seeds(store)) is not None:
             reconcile(store, launcher, say)
-            return leave(self._remaining_seeds(parent, EXIT_HEALTHY))
-        past = take_up(store, launcher, named, self._adapted)
+            with contextlib.chdir(self._folder(parent, say)):
+                return leave(self._remaining_seeds(parent, EXIT_HEALTHY))
+        try:
+            past = take_up(store, launcher, named, self._adapted, say)
+        except NothingToResume as nothing:
+            if (newest := next(store.newest_parents(), None)) is None:
+                raise
+            say(f"{nothing}; the newest: {newest.outcome}")
+            return EXIT_OF_OUTCOME[newest.outcome or ""]
+        try:
+            begun = store.run(past.parent)
+            folder = self._folder(begun, say) if isinstance(begun, ExperimentRun) else Path.cwd()
+        except BaseException:
+            past.lock.release()
+            raise
+        with contextlib.chdir(folder):
+            return self._go_on(past)
+
+    def _go_on(self, past: Past) -> int:
+        store, launcher, say = self._store, self._launcher, Terminal().say
         if past.seconds > 3600 * (hours := past.config.budget.hours):
             past.lock.release()
             raise BadInput(
@@ -58,6 +79,16 @@ class Resumption:
         code = EXIT_OF_OUTCOME[outcome]
         own = None if orchestrator.asked_to_stop or outcome == "error" else store.run(past.parent)
         return leave(self._remaining_seeds(own, code) if isinstance(own, ExperimentRun) else code)
+
+    def _folder(self, parent: ExperimentRun, say: Callable[[str], None]) -> Path:
+        """The folder to work in: what an experiment's own commands say is meant relative to where it began."""
+        place = Place.read(parent.began_in)
+        if place is None or not commands(read_config(self._store, parent)):
+            return Path.cwd()
+        folder = place.find(self._store.root)
+        if str(folder) != place.folder:
+            say(f"it began in {place.folder}; it goes on in {folder}")
+        return folder
 
     def _adapted(self, config: ExperimentConfig) -> ExperimentConfig:
         """The experiment's configuration as this call continues it."""

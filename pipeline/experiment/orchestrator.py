@@ -33,6 +33,7 @@ from pipeline.config import ExperimentConfig, difference
 from pipeline.errors import InfrastructureFailure
 from pipeline.experiment.conclude import conclude
 from pipeline.experiment.past import Past
+from pipeline.experiment.place import Place
 from pipeline.experiment.series import Series
 from pipeline.experiment.supervisor import Supervisor, gone
 from pipeline.health.readings import used
@@ -42,6 +43,7 @@ from pipeline.processes.owner import LIFE_SIGN_SECONDS, Lock, Owner, life_sign
 from pipeline.processes.signals import heeded
 from pipeline.tracking import tags
 from pipeline.tracking.patience import Patience
+from pipeline.tracking.serialise import in_parts
 from pipeline.tracking.store import Store
 
 
@@ -106,24 +108,45 @@ class Orchestrator:
     def _run(self, past: Past | None) -> End:
         if self._foreign_parent is not None:
             self.parent = self._foreign_parent
-            return self._go_down(None)
+            try:
+                return self._go_down(None)
+            except BaseException as error:
+                self._end_attempts(error)
+                raise
         owner = Owner.here(self.store.root)
         if past is None:
             series = self._series.tags if self._series else {}
-            self.parent = self.store.start_parent(self.config, {tags.OWNER: owner.model_dump_json(), **series})
+            place = in_parts(tags.PLACE, Place.here(self.config, self.store.root).model_dump_json())
+            said = {tags.OWNER: owner.model_dump_json(), **place, **series}
+            self.parent = self.store.start_parent(self.config, said)
             lock = Lock(experiment_lock(self.store.root, self.parent), owner)
         else:
             self.parent, lock = past.parent, past.lock
+        told = True
         try:
             if past is not None:
                 self.store.reopen(self.parent, self.config, {tags.OWNER: owner.model_dump_json()})
             return self._go_down(past)
         except BaseException as error:
-            with contextlib.suppress(InfrastructureFailure):
+            told = self._end_attempts(error)
+            try:
                 self._sum_up("error", f"{type(error).__name__}: {error}", None, resumable=False)
-            raise
+            except InfrastructureFailure:
+                told = False
+            raise error
         finally:
-            lock.release()
+            lock.release(keep=not told)
+
+    def _end_attempts(self, error: BaseException) -> bool:
+        """Gives a verdict to each attempt that an error has left without one. Returns whether the store was told."""
+        try:
+            parent = self.store.run(self.parent)
+            for run in self.store.attempts(parent) if parent is not None else ():
+                if run.is_open:
+                    self.store.end_attempt(run.run_id, _error(error))
+        except InfrastructureFailure:
+            return False
+        return True
 
     def _go_down(self, past: Past | None) -> End:
         """Runs attempt after attempt, until nothing is left to try."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -15,7 +18,7 @@ from pipeline.attempt.file import AttemptFile, WarmStart
 from pipeline.attempt.folder import AttemptFolder
 from pipeline.attempt.record import Attempt, AttemptSummary
 from pipeline.config import ExperimentConfig
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, InfrastructureFailure
 from pipeline.experiment.watchdog import Watchdog
 from pipeline.health.verdict import Verdict
 from pipeline.processes.owner import Lock
@@ -49,7 +52,7 @@ _RESUMABLE = (None, "interrupted", "error")
 
 def is_unfinished(parent: ParentRun) -> bool:
     """Whether an experiment is RUNNING, or can go on."""
-    return parent.is_running or parent.outcome in _RESUMABLE
+    return parent.is_open or parent.outcome in _RESUMABLE
 
 
 def read_config(store: Store, parent: ExperimentRun) -> ExperimentConfig:
@@ -58,18 +61,40 @@ def read_config(store: Store, parent: ExperimentRun) -> ExperimentConfig:
     Raises:
         BadInput: there is none that this version understands.
     """
-    text = store.read_text(parent.run_id, CONFIGURATION) or parent.settings
+    settings, found = _mapping(parent.settings, json.loads), None
+    with contextlib.suppress(InfrastructureFailure, OSError, UnicodeDecodeError):
+        found = _mapping(store.read_text(parent.run_id, CONFIGURATION) or "", yaml.safe_load)
+    if found is None or (settings is not None and not _says(found, settings)):  # the artifact is not whole
+        found = settings
+    if found is None:
+        raise BadInput(f"{parent.run_id}: its configuration cannot be read, neither {CONFIGURATION} nor its tags")
     try:
-        data = yaml.safe_load(text)
-        if lacks_password(data):
+        if lacks_password(found):
             for run in store.attempts(parent):
                 with contextlib.suppress(OSError, ValidationError):
                     private = AttemptFile.read(AttemptFolder.of(store.root, run.run_id).file).config
-                    data = restored(data, private.model_dump(mode="json"))
-        return ExperimentConfig.model_validate(data)
-    except (ValidationError, yaml.YAMLError) as error:
+                    found = restored(found, private.model_dump(mode="json"))
+        return ExperimentConfig.model_validate(found)
+    except ValidationError as error:
         problem = " ".join(str(error).split())[:300]
         raise BadInput(f"{parent.run_id}: its configuration is not one of this version: {problem}") from error
+
+
+def _mapping(text: str, read: Callable[[str], Any]) -> dict[str, Any] | None:
+    """What a text says, if it is a mapping that can be read to its end."""
+    with contextlib.suppress(yaml.YAMLError, ValueError):
+        found = read(text)
+        return found if isinstance(found, dict) else None
+    return None
+
+
+def _says(found: Any, expected: Any) -> bool:
+    """Whether all that is expected is in what was found, with the same values. JSON has null for what is infinite."""
+    if isinstance(expected, dict) and isinstance(found, dict):
+        return all(key in found and _says(found[key], value) for key, value in expected.items())
+    if isinstance(expected, list) and isinstance(found, list):
+        return len(expected) == len(found) and all(map(_says, found, expected))
+    return bool(expected is None or found == expected)
 
 
 def read_past(store: Store, parent: ExperimentRun, config: ExperimentConfig, lock: Lock) -> Past:

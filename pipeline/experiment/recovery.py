@@ -10,15 +10,17 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 
 from pipeline.attempt.checkpoint_files import Checkpoint, fingerprint, usable
 from pipeline.attempt.ending import Ending
 from pipeline.attempt.file import AttemptFile
-from pipeline.attempt.folder import AttemptFolder, experiment_lock
+from pipeline.attempt.folder import AttemptFolder, experiment_lock, experiment_log
 from pipeline.config import ExperimentConfig
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, InfrastructureFailure
 from pipeline.experiment.conclude import conclude
 from pipeline.experiment.past import Past, is_unfinished, read_config, read_past
 from pipeline.health.rule import Rule
@@ -28,8 +30,13 @@ from pipeline.processes.owner import LIFE_SIGN_SECONDS, Held, Lock, Owner
 from pipeline.tracking.runs import AttemptRun, ExperimentRun, ParentRun, StudyRun
 from pipeline.tracking.store import Store
 
+_LOOK_SECONDS = 2.0
 _SILENT_SECONDS = 4 * LIFE_SIGN_SECONDS
 """An owner on another machine that has given no sign of life for so long gives way to a user who asks for it."""
+
+
+class NothingToResume(BadInput):
+    """Every experiment of the store has ended."""
 
 
 def reconcile(store: Store, launcher: Launcher, tell: Callable[[str], None]) -> None:
@@ -39,47 +46,48 @@ def reconcile(store: Store, launcher: Launcher, tell: Callable[[str], None]) -> 
     when it goes on.
     """
     for parent in store.left_running():
-        if not isinstance(parent, ParentRun) or (isinstance(parent, StudyRun) and not parent.is_running):
+        if not isinstance(parent, ParentRun) or (isinstance(parent, StudyRun) and not parent.is_open):
             continue
         owner = parent.owner
-        if owner is None or owner.root != str(store.root) or owner.state(_last_sign(parent)) != "gone":
+        if owner is None or not _is_here(store, parent, owner) or _state(store, parent, owner) != "gone":
             continue
         with contextlib.suppress(Held):  # another process goes on with it at this moment
             lock = Lock(experiment_lock(store.root, parent.run_id), Owner.here(store.root))
             try:
                 now = store.run(parent.run_id)  # meanwhile it may have ended, or another process goes on with it
-                if not isinstance(now, ParentRun) or now.owner != owner or not _running(store, now):
+                if not isinstance(now, ParentRun) or now.owner != owner or not _is_open(store, now):
                     continue
                 _end(store, launcher, now, owner)
                 tell(f"an earlier night: run {now.run_id} was left RUNNING by {owner}; ended as interrupted")
+            except InfrastructureFailure as error:  # tonight's experiment need not suffer from it
+                tell(f"an earlier night: run {parent.run_id} cannot be ended now: {error}")
             finally:
                 lock.release()
 
 
 def take_up(
-    store: Store, launcher: Launcher, wanted: str | None, adapt: Callable[[ExperimentConfig], ExperimentConfig]
+    store: Store,
+    launcher: Launcher,
+    wanted: str | None,
+    adapt: Callable[[ExperimentConfig], ExperimentConfig],
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Past:
     """Takes the lock of an experiment, and returns all that is needed to go on with it.
 
     Args:
         wanted: its parent run's id, or the beginning of it; None: the newest unfinished one.
         adapt: what this call changes in its configuration (budgets, and where its store is).
+        tell: called with a sentence when it has to wait.
 
     Raises:
         BadInput: there is no such experiment, it has ended, or another process runs it.
     """
     parent = _choose(store, wanted)
-    run_id, owner, sign = parent.run_id, parent.owner, _last_sign(parent)
-    silent = _SILENT_SECONDS if sign is None else time.time() - sign
-    if parent.is_running and owner is not None:
-        state = owner.state(sign)
-        if state == "alive":
+    run_id, owner = parent.run_id, parent.owner
+    if parent.is_open and owner is not None:
+        state = _state(store, parent, owner)
+        if state == "alive" or (state == "unknown" and _gives_a_sign(store, parent, owner, tell)):
             raise BadInput(f"{run_id}: is being run by {owner}; two at once are not possible")
-        if state == "unknown" and silent < _SILENT_SECONDS:
-            raise BadInput(
-                f"{run_id}: {owner} gave a sign of life {silent:.0f} s ago; if it is gone, try again in "
-                f"{_SILENT_SECONDS - silent:.0f} s"
-            )
     try:
         lock = Lock(experiment_lock(store.root, run_id), Owner.here(store.root))
     except Held as held:
@@ -101,12 +109,14 @@ def _choose(store: Store, wanted: str | None) -> ExperimentRun:
             if is_unfinished(each):
                 return each
             ended += 1
-        raise BadInput(f"nothing to resume: {ended} experiments in {store.uri}, and all have ended")
+        raise NothingToResume(f"nothing to resume: {ended} experiments in {store.uri}, and all have ended")
     begin_so = store.begin_so(wanted)
     parents = [each for each in begin_so if isinstance(each, ExperimentRun)]
     fit = parents if len(parents) == 1 else begin_so
-    run = fit[0] if len(fit) == 1 else None
-    if run is None:
+    run = fit[0] if len(fit) == 1 else store.run(wanted)
+    if run is not None and run.is_deleted:
+        raise BadInput(f"{wanted}: has been deleted; `mlflow runs restore --run-id {run.run_id}` brings it back")
+    if run is None or run.kind is None:
         unfinished = (each.run_id for each in store.newest_parents() if is_unfinished(each))
         names = ", ".join(itertools.islice(unfinished, 5)) or "none"
         raise BadInput(f"{wanted}: no run of an experiment in {store.uri}; unfinished: {names}")
@@ -126,10 +136,12 @@ def _end(store: Store, launcher: Launcher, parent: ParentRun, owner: Owner | Non
     attempts = store.attempts(parent)
     known = sum(run.metrics.get("cost/seconds", 0.0) for run in attempts)
     for run in attempts:
-        if not run.is_running:
+        if not run.is_open:
             continue
         folder = AttemptFolder.of(store.root, run.run_id)
         launcher.end_remains(folder.file)
+        if owner is not None and not (then := AttemptFolder.of(Path(owner.root), run.run_id).file).exists():
+            launcher.end_remains(then)  # the root has been moved since they started
         folder.remove_leftovers()
         rules: tuple[Rule, ...] = ()
         checkpoints: tuple[Checkpoint, ...] = ()
@@ -146,16 +158,49 @@ def _end(store: Store, launcher: Launcher, parent: ParentRun, owner: Owner | Non
             ending = Ending.now(Verdict(name="interrupted", evidence=(evidence,)), seconds)
             ending.write(folder.path)
         conclude(store, run.run_id, ending, rules, checkpoints, chosen=chosen)
-    if parent.is_running:
+    if parent.is_open and not parent.is_deleted:
         said = parent.outcome  # with its note, a moment before it was cut off; a study has a note all along
         note = parent.note if said or isinstance(parent, StudyRun) else ""
         note = note or f"**interrupted** – {reason}"
         store.end_parent(parent.run_id, said or "interrupted", None, None, note)
 
 
-def _running(store: Store, parent: ParentRun) -> bool:
-    """Whether the run or one of its attempts is RUNNING."""
-    return any(run.is_running for run in (parent, *store.attempts(parent)))
+def _is_open(store: Store, parent: ParentRun) -> bool:
+    """Whether the run or one of its attempts has not ended."""
+    return parent.is_open or any(run.is_open for run in store.attempts(parent))
+
+
+def _is_here(store: Store, parent: ParentRun, owner: Owner) -> bool:
+    """Whether what the experiment has written lies under this root, which may have had another path then.
+
+    In a store that several machines share, the attempts' folders of a run may lie elsewhere.
+    """
+    files = (experiment_log(store.root, parent.run_id), experiment_lock(store.root, parent.run_id))
+    return owner.root == str(store.root) or store.is_own or any(each.exists() for each in files)
+
+
+def _state(store: Store, parent: ParentRun, owner: Owner) -> Literal["alive", "gone", "unknown"]:
+    return owner.state(_last_sign(parent), experiment_lock(store.root, parent.run_id), private=store.is_own)
+
+
+def _gives_a_sign(store: Store, parent: ParentRun, owner: Owner, tell: Callable[[str], None]) -> bool:
+    """Whether the owner, which may be gone, gives a sign of life while this process waits for one.
+
+    It waits for what is left of four signs. A sign that lies in the future tells that the clocks differ, and no more.
+    """
+    sign, first = _last_sign(parent), parent.last_sign
+    silent = _SILENT_SECONDS if sign is None else max(0.0, time.time() - sign)
+    until = time.monotonic() + _SILENT_SECONDS - silent
+    if silent < _SILENT_SECONDS:
+        tell(f"{owner} may be running {parent.run_id}; waiting {_SILENT_SECONDS - silent:.0f} s for a sign of life")
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, _LOOK_SECONDS))
+        now = store.run(parent.run_id)
+        if not isinstance(now, ParentRun) or now.owner != owner or now.last_sign != first:
+            return True
+        if (state := _state(store, now, owner)) != "unknown":
+            return state == "alive"
+    return False
 
 
 def _last_sign(parent: ParentRun) -> float | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pipeline.experiment.past import is_unfinished
 from pipeline.tracking import tags
 from pipeline.tracking.runs import ExperimentRun
+from pipeline.tracking.serialise import in_parts
 from pipeline.tracking.store import Store
 
 
@@ -29,13 +30,17 @@ class Series:
         """The series that an experiment belongs to; None: its one seed was all."""
         if (text := parent.series) is None:
             return None
-        said = json.loads(text)
-        return cls(said["key"], tuple(said["seeds"]))
+        try:
+            said = json.loads(text)
+            return cls(str(said["key"]), tuple(map(int, said["seeds"])))
+        except (ValueError, KeyError, TypeError):  # not all of it is there
+            return None
 
     @property
     def tags(self) -> dict[str, str]:
         """The tag of each of its parent runs. A single seed has none."""
-        return {tags.SERIES: json.dumps({"key": self.key, "seeds": self.seeds})} if len(self.seeds) > 1 else {}
+        text = json.dumps({"key": self.key, "seeds": self.seeds})
+        return in_parts(tags.SERIES, text) if len(self.seeds) > 1 else {}
 
     def parents(self, store: Store) -> list[ExperimentRun]:
         """Its experiments that have begun, oldest first."""

@@ -18,18 +18,22 @@ from pipeline.launchers.log import bound
 from pipeline.processes import guardian
 from pipeline.processes.environment import their_environment
 from pipeline.processes.group import Process, ProcessGroup, start_leashed
+from pipeline.processes.signals import asked_to_stop
 from pipeline.processes.zygote import ONE_THREAD, Forked, Zygote
 
 GUARDIAN = Path(guardian.__file__)
 PRELOADED = ("pipeline.training.trainer", "pipeline.training.worker")
 """The modules that the zygote imports. It forks each trainer of the project's own."""
 
+_LONG_SECONDS = 366 * 24 * 3600.0
+"""The starter lives as long as its launcher: it is small."""
+
 
 class LocalJob:
     """A trainer and all that it has started."""
 
     def __init__(self, process: Process, log: Path, marker: str, launcher: LocalLauncher) -> None:
-        self.log = log
+        self.log, self._process = log, process
         self._group, self._marker, self._launcher = ProcessGroup(process, log), marker, launcher
         self._killed_before = kernel_kills()
         self._exit: Exit | None = None
@@ -46,6 +50,8 @@ class LocalJob:
     def kill(self) -> None:
         self._group.kill()
         guardian.end_all(self._marker)  # some processes have left the group
+        if isinstance(self._process, Forked):
+            self._process.end_orphans()  # and some of these show no environment
         self._launcher.tell_guardian("-", self._marker)
 
 
@@ -55,7 +61,9 @@ class LocalLauncher:
     def __init__(self) -> None:
         self._guardian: subprocess.Popen[str] | None = None
         self._zygote: Zygote | None = None
-        self._zygote_fails = False
+        self._starter: Zygote | None = None
+        """It has no modules, and starts commands."""
+        self._zygote_fails = self._starter_fails = False
 
     def warm_up(self) -> None:
         if not self._zygote_fails and (self._zygote is None or not self._zygote.alive):
@@ -77,6 +85,7 @@ class LocalLauncher:
         if own:
             environment |= ONE_THREAD  # forked or not: the same numbers
             process = self._fork(command, environment, log)
+        process = process or self._start(command, environment, log)
         process = process or start_leashed(command, log, stdin=subprocess.DEVNULL, env=environment)
         return LocalJob(process, log, marker, self)
 
@@ -93,12 +102,26 @@ class LocalLauncher:
             self._zygote, self._zygote_fails = None, True  # such as for an import that fails, or takes too long
         return forked
 
+    def _start(self, command: Sequence[str], environment: Mapping[str, str], log: Path) -> Forked | None:
+        """Returns the trainer as a process under the starter, or None if that is not possible."""
+        if self._starter_fails:
+            return None
+        started = None
+        with contextlib.suppress(OSError):
+            if self._starter is None or not self._starter.alive:
+                self._starter = Zygote((), idle_seconds=_LONG_SECONDS)
+            started = self._starter.start("", command=command, environment=environment, output=log, folder=Path.cwd())
+        if started is None and (self._starter is None or not self._starter.alive):
+            self._starter, self._starter_fails = None, not asked_to_stop()
+        return started
+
     def end_remains(self, attempt: Path) -> int:
         return guardian.end_all(f"{ATTEMPT_VARIABLE}={attempt}")
 
     def close(self) -> None:
-        if self._zygote is not None:
-            self._zygote.close()
+        for each in (self._zygote, self._starter):
+            if each is not None:
+                each.close()
         if self._guardian is not None and self._guardian.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._guardian.stdin.close()

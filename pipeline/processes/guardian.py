@@ -55,4 +55,7 @@ def guard(lines: Iterable[str]) -> None:
 
 
 if __name__ == "__main__":
+    # These may be sent to all processes of a job. This one ends when its pipe is closed.
+    for name in ("HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "TERM", "XCPU", "VTALRM", "PROF", "IO", "PWR"):
+        signal.signal(getattr(signal, f"SIG{name}"), signal.SIG_IGN)
     guard(sys.stdin)

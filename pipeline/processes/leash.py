@@ -25,6 +25,11 @@ def die_with_parent(parent: int) -> None:
         sys.exit(1)
 
 
+def outlive_parent() -> None:
+    """Takes the leash off again."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, 0)
+
+
 def call_itself(name: str) -> None:
     """Sets the name under which `ps` and `top` show this process: at most 15 bytes."""
     ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode()[:15])

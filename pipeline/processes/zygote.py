@@ -6,8 +6,11 @@ Importing torch takes seconds. Forking a process that has imported it takes mill
 
 A forked process has all that one started by `exec` has: a session and process group of its own, its environment (also
 in `/proc/PID/environ`, where the guardian looks for it), its working folder, its command line in `ps`, its log, and the
-leash. It is killed when the zygote dies, and the zygote when its orchestrator dies. The zygote ends by itself when its
-orchestrator closes the socket, or when it has had no process and no request for a while.
+leash. It is killed when the zygote dies. A zygote ends when its orchestrator dies or closes the socket, or when it has
+had no process and no request for a while; all that is under it ends before. What its processes leave behind becomes its
+child, whatever that has done to hide, and is ended with the attempt.
+
+A zygote without modules starts any command. It is there for the sake of what the command leaves behind.
 """
 
 from __future__ import annotations
@@ -98,6 +101,10 @@ class Forked:
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
+    def end_orphans(self) -> None:
+        """Ends what it has left behind, once no other process of its zygote is at work. Returns when that is gone."""
+        self._zygote.end_orphans()
+
 
 class Zygote:
     """A zygote, seen from the process that makes it.
@@ -115,7 +122,9 @@ class Zygote:
         self._keys = itertools.count()
         self._forked: dict[int, Forked] = {}
         self._process: subprocess.Popen[bytes] | None = None
-        nested = take_nested() if all(module in sys.modules for module in modules) else None
+        self._serves = False
+        self._orphans: int | None = None
+        nested = take_nested() if modules and all(module in sys.modules for module in modules) else None
         if nested is not None:
             self._pid, descriptor = nested
             self._connection = Connection(descriptor)
@@ -147,6 +156,7 @@ class Zygote:
         module: str,
         arguments: Sequence[str] = (),
         *,
+        command: Sequence[str] | None = None,
         environment: Mapping[str, str],
         output: Path,
         errors: Path | None = None,
@@ -158,6 +168,7 @@ class Zygote:
         """Has it fork a process that runs `python -m MODULE ARGUMENTS`. Returns at once.
 
         Args:
+            command: the words of a command that it becomes instead.
             environment: the whole environment.
             output: the file to which standard output is added.
             errors: the file to which standard error is added; default: `output`.
@@ -184,6 +195,7 @@ class Zygote:
             given=given,
             nested=nested,
             umask=_umask(),
+            command=None if command is None else list(command),
         )
         try:
             self._connection.send_bytes(json.dumps(vars(request)).encode())
@@ -216,13 +228,17 @@ class Zygote:
                 self._end()
 
     def _take(self, news: dict[str, Any]) -> None:
-        if "pid" in news:
+        if "serving" in news:
+            self._serves = True
+        elif "orphans" in news:
+            self._orphans = news["orphans"]
+        elif "pid" in news:
             self._forked[news["key"]]._pid = news["pid"]
         else:
             self._forked.pop(news["key"]).returncode = os.waitstatus_to_exitcode(news["status"])
 
     def _end(self) -> None:
-        """Notes that the zygote has ended. The leash has ended its processes with it."""
+        """Notes that the zygote has ended, and its processes with it."""
         self._connection.close()
         for forked in self._forked.values():
             forked.returncode = _KILLED
@@ -232,9 +248,24 @@ class Zygote:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(self._pid, 0)
 
+    def end_orphans(self) -> None:
+        """Ends what its processes have left behind, if none of them is at work. Returns when that is gone."""
+        until, self._orphans = time.monotonic() + _PATIENCE_SECONDS, None
+        with contextlib.suppress(OSError):
+            self._connection.send_bytes(json.dumps({"end_orphans": True}).encode())
+            while self._orphans is None and not self._connection.closed and (left := until - time.monotonic()) > 0:
+                self.hear(left)
+
     def close(self) -> None:
-        """Kills it and all its processes. A process that has ended before keeps its exit code."""
+        """Ends it and all that is under it. A process that has ended before keeps its exit code."""
         until = time.monotonic() + _PATIENCE_SECONDS
+        self.hear(0)
+        if self._serves and not self._connection.closed:
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._connection.fileno())) as end:
+                end.shutdown(socket.SHUT_WR)
+            while not self._connection.closed and (left := until - time.monotonic()) > 0:
+                self.hear(left)
+            until = time.monotonic() + _PATIENCE_SECONDS
         while not self._connection.closed:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)

@@ -1,5 +1,7 @@
 """The zygote's own process: imports modules, forks a process for each request, tells how each has ended.
 
+It adopts what its processes leave behind, and ends it when it is asked to, or when its maker is gone.
+
 The program is `python -P -m pipeline.processes.zygote_process FD IDLE_SECONDS MODULE …`.
 """
 
@@ -20,15 +22,17 @@ import tempfile
 import threading
 import traceback
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pipeline.processes import leash
 from pipeline.processes.forking import may_fork
 from pipeline.processes.kernel_view import overwrite
+from pipeline.processes.orphans import adopt_orphans, end_descendants
+from pipeline.processes.signals import ASKING, ignore_asking
 from pipeline.processes.streams import Discreet
 from pipeline.secrets import learn_environment
 
@@ -51,6 +55,7 @@ class Request:
     given: str
     nested: bool
     umask: int
+    command: list[str] | None = None
 
 
 @dataclass
@@ -68,20 +73,30 @@ class _Server:
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})  # a mask outlives exec
         me = os.getpid()
+        os.set_inheritable(self.connection.fileno(), False)
+        if adopt_orphans():
+            leash.outlive_parent()  # the end of the socket says that its maker is gone; then there is something to do
+        self._tell({"serving": True})
         while True:
             idle = None if self.children else self.idle_seconds
             ready, _, _ = select.select([self.connection.fileno(), woken], [], [], idle)
             if not ready:
-                os._exit(0)
+                self._end()
             if woken in ready:
                 os.read(woken, 512)
                 self._reap()
             if self.connection.fileno() not in ready:
                 continue
             try:
-                request = Request(**json.loads(self.connection.recv_bytes()))
+                asked = json.loads(self.connection.recv_bytes())
             except (EOFError, OSError):
-                os._exit(0)
+                self._end()
+            if "end_orphans" in asked:
+                # They cannot be told from those of a process that still runs, so they are ended with the last.
+                ended = 0 if self.children else end_descendants(self._reap)
+                self._tell({"orphans": ended})
+                continue
+            request = Request(**asked)
             try:
                 pid = os.fork()
             except OSError:  # no memory, or too many processes; others run on
@@ -101,16 +116,22 @@ class _Server:
             self.children[pid] = request.key
 
     def _reap(self) -> None:
-        for pid in list(self.children):
-            found, status = os.waitpid(pid, os.WNOHANG)
-            if found:
-                self._tell({"key": self.children.pop(pid), "status": status})
+        """Tells how its processes have ended, and reaps them, and orphans. What has been reaped has been told."""
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+                if ended.si_pid in self.children:
+                    status = ended.si_status << 8 if ended.si_code == os.CLD_EXITED else ended.si_status
+                    self._tell({"key": self.children.pop(ended.si_pid), "status": status})
+                os.waitpid(ended.si_pid, 0)
 
     def _tell(self, news: dict[str, Any]) -> None:
-        try:
+        with contextlib.suppress(OSError):  # its maker is gone, which it reads next
             self.connection.send_bytes(json.dumps(news).encode())
-        except OSError:
-            os._exit(0)
+
+    def _end(self) -> NoReturn:
+        """Ends all that is under it, and then itself."""
+        end_descendants(self._reap)
+        os._exit(0)
 
 
 _nested: tuple[int, int] | None = None
@@ -154,12 +175,11 @@ def be_zygote(descriptor: int, idle_seconds: float, leashed_to: int | None = Non
                 if each > 2 and each != descriptor:
                     with contextlib.suppress(OSError):  # the one with which the folder was read
                         os.close(each)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # it ends with its orchestrator
+        ignore_asking()  # it ends with its orchestrator
         gc.collect()
         gc.freeze()  # pages with what was imported are not written to, so they stay shared
         request = _Server(Connection(descriptor), idle_seconds).serve()
-        code = _run(request.module)
+        code = _run(request.module) if request.command is None else _execute(request.command)
     except BaseException:
         traceback.print_exc()
         code = 1
@@ -178,7 +198,7 @@ def _become(request: Request) -> None:
     """Makes this process the one that was asked for: all but its code."""
     os.setsid()
     for number in signal.valid_signals():
-        if callable(signal.getsignal(number)) or number in (signal.SIGTERM, signal.SIGHUP):
+        if callable(signal.getsignal(number)) or number in ASKING:
             signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     leash.go_first()
@@ -208,6 +228,17 @@ def _run(module: str) -> int:
         traceback.print_exc()
         return 130 if isinstance(error, KeyboardInterrupt) else 1
     return 0
+
+
+def _execute(command: Sequence[str]) -> int:
+    """Becomes the command. Returns the exit code where that is not possible."""
+    for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)  # Python has a use of its own for them
+    try:
+        os.execvp(command[0], list(command))
+    except OSError as error:
+        print(f"{command[0]}: cannot be started: {error.strerror}", file=sys.stderr)
+    return 1
 
 
 def _leave(code: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TypeVar
 
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, Run
+from mlflow.exceptions import MlflowException
 
 from pipeline.attempt.folder import matplotlib_cache, mlflow_artifacts
 from pipeline.errors import InfrastructureFailure
@@ -19,6 +21,7 @@ from pipeline.tracking.access import create_database, reachable, try_connection
 from pipeline.tracking.address import sqlite_file
 from pipeline.tracking.artifact_store import ArtifactStore
 from pipeline.tracking.environment import prepare_mlflow
+from pipeline.tracking.moved import follow, is_own
 from pipeline.tracking.patience import Patience
 from pipeline.tracking.presence import Presence
 from pipeline.tracking.runs import LadderRun, typed
@@ -26,6 +29,8 @@ from pipeline.tracking.runs import LadderRun, typed
 Answer = TypeVar("Answer")
 _AT_ONCE = 500
 """Runs or experiments of one page."""
+_DELETED = re.compile(r"The run (\w+) must be in the 'active' state\. Current state is deleted")
+"""MLflow's answer where something is said to a run that has been deleted."""
 _log = logging.getLogger("ladder")
 
 
@@ -50,6 +55,7 @@ class Connection:
             if (file := sqlite_file(uri)) is not None:
                 self._artifacts = mlflow_artifacts(root).as_uri()
                 create_database(file, self._artifacts)
+                follow(file, root)
                 stands_on += [file]
             try_connection(uri)
             self.client = MlflowClient(tracking_uri=uri)
@@ -58,6 +64,12 @@ class Connection:
         self._presence.check()
         self._artifact_presence = Presence([mlflow_artifacts(root)] if self._artifacts else [])
         self._artifact_presence.check()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the SQLite file under the root, and so of nothing else."""
+        file = sqlite_file(self.uri)
+        return file is not None and is_own(file, self.root)
 
     def _ask(self, call: Callable[[], Answer], *, once: bool = False) -> Answer:
         """Makes a call, which changes nothing if it is made twice.
@@ -70,7 +82,14 @@ class Connection:
         def asked() -> Answer:
             self._presence.check()
             with reachable(self.uri):
-                return call()
+                try:
+                    return call()
+                except MlflowException as error:
+                    if (deleted := _DELETED.search(str(error))) is None:
+                        raise
+                    # It is at work, and its verdict must be told: a person has deleted it meanwhile.
+                    self.client.restore_run(deleted[1])
+                    return call()
 
         if self.patience is None:
             return asked()

@@ -65,9 +65,19 @@ class Reader(Connection):
         return [run for run in self._search(self._experiments(), filter_string) if isinstance(run, ExperimentRun)]
 
     def left_running(self) -> list[LadderRun]:
-        """The experiments, studies and trials that are RUNNING, or have a nested run that is."""
-        running = self._search(self._experiments(), f"attributes.status = 'RUNNING' and tags.`{tags.KIND}` LIKE '%'")
-        ids = dict.fromkeys(run.parent_id or run.run_id for run in running)
+        """The experiments, studies and trials that have not ended, or have a nested run that has not.
+
+        A run has not ended if it is RUNNING, or if it has no outcome or verdict: another program may set the status of
+        any run, as a trainer does that leaves `with mlflow.start_run()`.
+        """
+        kind, experiments = f"tags.`{tags.KIND}`", self._experiments()
+        filters = (
+            f"attributes.status = 'RUNNING' and {kind} LIKE '%'",
+            f"{kind} = 'experiment' and tags.`{tags.OUTCOME}` IS NULL",
+            f"{kind} = 'attempt' and tags.`{tags.VERDICT}` IS NULL",
+        )
+        found = [run for each in filters for run in self._search(experiments, each)]
+        ids = dict.fromkeys(run.parent_id or run.run_id for run in found)
         return [run for run in map(self.run, ids) if run is not None]
 
     def run(self, run_id: str) -> LadderRun | None:

@@ -15,6 +15,7 @@ from pipeline.health.readings import used
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.processes.owner import Owner
 from pipeline.tracking import tags
+from pipeline.tracking.serialise import from_parts
 
 FROM_SCRATCH = "scratch"
 """What the tag of the warm start says where there is none."""
@@ -47,6 +48,11 @@ class LadderRun:
     @property
     def is_running(self) -> bool:
         return self.status == "RUNNING"
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether a person has deleted it; it can be restored."""
+        return str(self.entity.info.lifecycle_stage) == "deleted"
 
     @property
     def start_time(self) -> int:
@@ -96,6 +102,10 @@ class LadderRun:
     def _tag(self, name: str) -> str | None:
         return self.entity.data.tags.get(name)
 
+    def _whole(self, name: str) -> str | None:
+        """A tag that may be in several parts."""
+        return from_parts(name, self.entity.data.tags)
+
 
 class ParentRun(LadderRun):
     """A run that a process owns, and that others are nested in: an experiment or a study."""
@@ -106,9 +116,19 @@ class ParentRun(LadderRun):
         return self._tag(tags.OUTCOME)
 
     @property
+    def is_open(self) -> bool:
+        """Whether nothing has said yet how it ended, whatever its status is."""
+        return self.is_running or self.outcome is None
+
+    @property
     def owner(self) -> Owner | None:
         """The process that runs it, or ran it last."""
         return Owner.read(self._tag(tags.OWNER) or "")
+
+    @property
+    def began_in(self) -> str:
+        """Where it began: :class:`pipeline.experiment.place.Place` as JSON."""
+        return self._whole(tags.PLACE) or ""
 
     @property
     def last_sign(self) -> datetime | None:
@@ -143,16 +163,20 @@ class ExperimentRun(ParentRun):
     @property
     def settings(self) -> str:
         """The configuration as JSON, without what is default. It is there before the artifact that says all of it."""
-        return self._tag(tags.SETTINGS) or ""
+        return self._whole(tags.SETTINGS) or ""
 
     @property
     def series(self) -> str | None:
         """The series that it belongs to: :class:`pipeline.experiment.series.Series` as JSON."""
-        return self._tag(tags.SERIES)
+        return self._whole(tags.SERIES)
 
 
 class StudyRun(ParentRun):
     """The run of a whole study. Its trials are nested in it."""
+
+    @property
+    def is_open(self) -> bool:
+        return self.is_running
 
 
 class TrialRun(LadderRun):
@@ -206,6 +230,11 @@ class AttemptRun(LadderRun):
         """None: from scratch."""
         text = self._tag(tags.WARM_START) or FROM_SCRATCH
         return None if text == FROM_SCRATCH else Source(**json.loads(text))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing has said yet how it ended, whatever its status is."""
+        return self.is_running or self.verdict_name is None
 
     @property
     def verdict_name(self) -> str | None:

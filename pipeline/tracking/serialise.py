@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count, takewhile
 from typing import Any, TypeVar
 
 from mlflow.entities import RunStatus
@@ -38,13 +39,30 @@ def cut(text: str) -> str:
     return text if len(text) <= _TAG_LIMIT else text[: _TAG_LIMIT - 1] + "…"
 
 
+def in_parts(name: str, text: str) -> dict[str, str]:
+    """A text that must stay whole as tags: `NAME`, then `NAME.1`, `NAME.2` and so on for what has no room."""
+    parts = [text[first : first + _TAG_LIMIT] for first in range(0, max(1, len(text)), _TAG_LIMIT)]
+    return {f"{name}.{number}" if number else name: part for number, part in enumerate(parts)}
+
+
+def from_parts(name: str, said: Mapping[str, str]) -> str | None:
+    """The text of :func:`in_parts`; None: there is none of that name."""
+    if name not in said:
+        return None
+    numbers = takewhile(lambda number: f"{name}.{number}" in said, count(1))
+    return said[name] + "".join(said[f"{name}.{number}"] for number in numbers)
+
+
 def difference_tag(changed: Mapping[str, Sequence[Any]]) -> str:
     """JSON that fits into a tag. Where it is too long, long values are cut, and as many keys kept as have room."""
     return _json_tag(changed, _shorter_difference)
 
 
 def evidence_tag(evidence: Sequence[Mapping[str, Any]]) -> str:
-    """JSON that fits into a tag. Where it is too long, the detail (the log's tail) and all but the last values go."""
+    """JSON that fits into a tag. Where it is too long, the detail (the log's tail) and all but the last values go.
+
+    Where that is not enough, the last findings go.
+    """
     return _json_tag(evidence, _shorter_evidence)
 
 
@@ -77,4 +95,7 @@ def _shorter_difference(changed: Mapping[str, Sequence[Any]]) -> Mapping[str, Se
 
 
 def _shorter_evidence(evidence: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    return [{**each, "values": each["values"][-_LAST_VALUES:], "detail": {}} for each in evidence]
+    shorter = [{**each, "values": each.get("values", [])[-_LAST_VALUES:], "detail": {}} for each in evidence]
+    while shorter and len(json.dumps(shorter)) > _TAG_LIMIT:
+        shorter.pop()
+    return shorter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import uuid
@@ -18,6 +19,7 @@ from mlflow.exceptions import MlflowException
 from pipeline.attempt.file import WarmStart
 from pipeline.attempt.spool import Report, Spool, finite
 from pipeline.config import ExperimentConfig, flatten
+from pipeline.errors import InfrastructureFailure
 from pipeline.health.verdict import MEANINGS, Verdict
 from pipeline.secrets import hidden_in, without_passwords
 from pipeline.tracking import tags
@@ -26,7 +28,7 @@ from pipeline.tracking.artifacts import ATTEMPTS, CONFIGURATION, VERDICT
 from pipeline.tracking.batches import log_metrics, log_params, set_tags
 from pipeline.tracking.connection import Connection
 from pipeline.tracking.runs import FROM_SCRATCH
-from pipeline.tracking.serialise import cut, difference_tag, evidence_tag, param, status_of
+from pipeline.tracking.serialise import cut, difference_tag, evidence_tag, in_parts, param, status_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,8 +76,8 @@ class Writer(Connection):
         said = {
             **(more or {}),
             tags.KIND: "experiment",
-            # The artifact says it too, but is written a moment later: what is cut off before can still be continued.
-            tags.SETTINGS: config.model_dump_json(exclude_defaults=True),
+            # The artifact says it too, but is written a moment later, and may be out of reach.
+            **in_parts(tags.SETTINGS, config.model_dump_json(exclude_defaults=True)),
         }
         if config.experiment.description:
             said[tags.NOTE] = config.experiment.description
@@ -108,7 +110,12 @@ class Writer(Connection):
     def start_run(self, config: ExperimentConfig, name: str, said: Mapping[str, str]) -> str:
         """A run of any kind, RUNNING, with its tags and its configuration."""
         run_id = self._create_run(config, name, {**_SOURCE, **said})
-        self.describe(run_id, config)
+        try:
+            self.describe(run_id, config)
+        except InfrastructureFailure:
+            with contextlib.suppress(InfrastructureFailure):  # nobody hears of this run, so nobody would end it
+                self._ask(partial(self.client.set_terminated, run_id, status_of("error")))
+            raise
         return run_id
 
     def _create_run(self, config: ExperimentConfig, name: str, said: Mapping[str, str]) -> str:

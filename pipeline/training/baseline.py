@@ -6,7 +6,6 @@ import contextlib
 import logging
 import multiprocessing
 import os
-import signal
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
@@ -17,6 +16,7 @@ from pipeline.config import ExperimentConfig
 from pipeline.environments.vector import random_episodes
 from pipeline.processes.forking import may_fork
 from pipeline.processes.leash import call_itself, die_with_parent
+from pipeline.processes.signals import ignore_asking
 from pipeline.training.measure import bootstrap_mean
 
 log = logging.getLogger("trainer")
@@ -94,8 +94,7 @@ class Baseline:
 
 def _play(owner: int, connection: Connection, inherited: Connection, config: ExperimentConfig) -> Any:
     """The process: it dies with its owner, and leaves signals to the whole group to it."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    ignore_asking()
     inherited.close()
     call_itself(NAME)
     die_with_parent(owner)

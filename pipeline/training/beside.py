@@ -21,14 +21,12 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config import TrainingSection
 from pipeline.processes.forking import may_fork
 from pipeline.processes.leash import call_itself, die_with_parent
+from pipeline.processes.signals import ASKING, ignore_asking
 
 if TYPE_CHECKING:
     from pipeline.training.worker import Part
 
 _PATIENCE_SECONDS = 5.0
-_FOR_THE_TRAINER = (signal.SIGINT, signal.SIGTERM)
-"""Signals that reach the whole process group but are meant for the trainer: it finishes its update and then closes its
-workers."""
 
 
 class WorkerGone(RuntimeError):
@@ -71,10 +69,11 @@ class Beside:
         inherited = [each._connection for each in (*earlier, self)] if forks else []
         arguments = (os.getpid(), theirs, inherited)
         self._process = context.Process(target=_serve, args=arguments, name=f"worker {number}", daemon=True)
-        # These signals are blocked until the worker has set them to be ignored.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _FOR_THE_TRAINER)
+        # These signals may reach the whole process group, but are meant for the trainer: it finishes its update, and
+        # then closes its workers. They are blocked until the worker has set them to be ignored.
+        signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
         self._process.start()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_THE_TRAINER)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKING)
         theirs.close()
 
     def begin(self, part: bytes, memory: int) -> None:
@@ -133,9 +132,8 @@ def _serve(owner: int, connection: Connection, inherited: Sequence[Connection]) 
     call_itself(multiprocessing.current_process().name)
     for each in inherited:
         each.close()
-    for number in _FOR_THE_TRAINER:
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FOR_THE_TRAINER)
+    ignore_asking()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKING)
     die_with_parent(owner)
     from pipeline.training.worker import Worker  # takes seconds where the process was spawned
 

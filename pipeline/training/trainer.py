@@ -31,6 +31,7 @@ from pipeline.attempt.spool import SpoolWriter
 from pipeline.config import ExperimentConfig
 from pipeline.health.metrics import explained_variance
 from pipeline.policy.build import build_policy
+from pipeline.processes.signals import handle_asking
 from pipeline.training.advantage import generalised_advantage
 from pipeline.training.baseline import NAME as BASELINE
 from pipeline.training.baseline import Baseline
@@ -367,7 +368,7 @@ def choose_device(config: ExperimentConfig) -> torch.device:
 
 
 def run_attempt(attempt: AttemptFile, metrics: SpoolWriter, beside: list[Beside], baseline: Baseline) -> bool:
-    """Trains as an attempt's file says; False if it was asked to stop (SIGTERM, SIGINT) before the end.
+    """Trains as an attempt's file says; False if it was asked to stop (SIGTERM) before the end.
 
     Args:
         metrics: takes the metrics of each update.
@@ -376,8 +377,7 @@ def run_attempt(attempt: AttemptFile, metrics: SpoolWriter, beside: list[Beside]
             that an attempt that starts from one need not play it again.
     """
     trainer = Trainer(attempt.config, Path(attempt.folder), metrics.write, attempt.number, beside)
-    for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, lambda *_: trainer.stop())
+    handle_asking(lambda *_: trainer.stop())
     trainer.faults = list(attempt.faults)
     start = attempt.resume_from or attempt.warm_start
     if start is not None:

@@ -75,9 +75,15 @@ class StudyStore(Store):
         self._ask(partial(self.client.set_terminated, run_id, status))
 
     def running_under(self, parent: str) -> list[LadderRun]:
-        """The runs nested directly in this one that have not been closed."""
-        nested = f"tags.`{tags.PARENT}` = '{parent}' and attributes.status = 'RUNNING'"
-        return self._search(self._experiments(), nested)
+        """The runs nested directly in this one that have not been closed, also where a trainer says otherwise."""
+        nested, experiments = f"tags.`{tags.PARENT}` = '{parent}'", self._experiments()
+        open_attempts = f"tags.`{tags.KIND}` = 'attempt' and tags.`{tags.VERDICT}` IS NULL"
+        found = [
+            run
+            for each in ("attributes.status = 'RUNNING'", open_attempts)
+            for run in self._search(experiments, f"{nested} and {each}")
+        ]
+        return list({run.run_id: run for run in found}.values())
 
     def publish(self, run_id: str, texts: Mapping[str, str], figures: Mapping[str, Figure]) -> None:
         """Logs artifacts by name, in place of older ones."""

@@ -11,6 +11,8 @@ import pytest
 from fallbacks.ladder import Plan
 from pipeline.attempt.record import Attempt, AttemptSummary
 from pipeline.callbacks.callback import Callback, ExperimentEnded, ExperimentStarted
+from pipeline.config import ExperimentConfig
+from pipeline.errors import InfrastructureFailure
 from pipeline.experiment.orchestrator import Orchestrator
 from pipeline.health.verdict import Evidence
 from pipeline.launchers.exit import Exit
@@ -121,3 +123,23 @@ def test_an_experiment_under_another_programs_run_leaves_that_run_alone(empty_st
     assert recorder.told[0] == "started, nested True" and "resumable False" in recorder.told[-2]
     run = empty_store.client.get_run(parent)
     assert run.info.status == "RUNNING" and "ladder.outcome" not in run.data.tags
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_an_attempt_that_cannot_begin_is_not_left_running(
+    nested: bool, empty_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, describe, runs = small_config(ladder__rungs=["v3"]), empty_store.describe, []
+    parent = empty_store.start_run(config, "a study's trial", {"ladder.kind": "trial"}) if nested else None
+
+    def refused(run_id: str, of: ExperimentConfig) -> None:
+        runs.append(run_id)
+        if len(runs) > (0 if nested else 1):
+            raise InfrastructureFailure("no room for artifacts")
+        describe(run_id, of)
+
+    monkeypatch.setattr(empty_store, "describe", refused)
+    with pytest.raises(InfrastructureFailure, match="no room"):
+        Orchestrator(config, empty_store, FailingLauncher(), parent=parent).run()
+    attempt = empty_store.client.get_run(runs[-1])
+    assert (attempt.info.status, attempt.data.tags["ladder.verdict"]) == ("FAILED", "crash")

@@ -46,6 +46,14 @@ DAEMON = """
 import subprocess
 print("daemon", subprocess.Popen(["sleep", "600"], start_new_session=True).pid, flush=True)
 """
+HIDDEN = """
+import os, subprocess
+if os.fork() == 0:
+    print("daemon", subprocess.Popen(["/bin/sleep", "600"], env={}, cwd="/", start_new_session=True).pid, flush=True)
+    os._exit(0)
+os.wait()
+"""
+"""A daemon that nothing in its process tells of: no environment, no session, no parent."""
 ANSWERS = """
 import signal, sys
 def answer(number, frame):
@@ -170,14 +178,16 @@ class LauncherConformance:
         assert not self.remains(folder) and ended(job).detail == {"signal": "SIGKILL"}
         job.kill()
 
+    @pytest.mark.parametrize("daemon", [DAEMON, HIDDEN], ids=["plain", "hidden"])
     @pytest.mark.parametrize("then", [PAUSE, "print('ready')"], ids=["running", "ended"])
-    def test_daemons_of_it_are_gone_after_kill(self, launcher: Launcher, folder: Path, then: str) -> None:
-        job = self.start(launcher, DAEMON + then, folder)
+    def test_daemons_of_it_are_gone_after_kill(self, launcher: Launcher, folder: Path, then: str, daemon: str) -> None:
+        job = self.start(launcher, daemon + then, folder)
         until_said(job, "ready")
-        daemon = daemon_of(job.log)
-        assert lives(daemon)
+        pid = daemon_of(job.log)
+        assert lives(pid)
         job.kill()
-        assert not lives(daemon) and not self.remains(folder) and ended(job).code in (0, -signal.SIGKILL)
+        assert not Path(f"/proc/{pid}").exists() if daemon == HIDDEN else not lives(pid)
+        assert not self.remains(folder) and ended(job).code in (0, -signal.SIGKILL)
 
     def test_a_command_that_does_not_exist_is_refused_and_leaves_nothing(
         self, launcher: Launcher, folder: Path
@@ -217,9 +227,10 @@ class LauncherConformance:
             gates[number].touch()
             assert ended(jobs[number]).code == number
 
-    def test_close_leaves_no_process_and_is_harmless_twice(self, launcher: Launcher, folder: Path) -> None:
+    @pytest.mark.parametrize("daemon", [DAEMON, HIDDEN], ids=["plain", "hidden"])
+    def test_close_leaves_no_process_and_is_harmless_twice(self, launcher: Launcher, folder: Path, daemon: str) -> None:
         before = set(psutil.Process().children(recursive=True))
-        job = self.start(launcher, DAEMON + PAUSE, folder)
+        job = self.start(launcher, daemon + PAUSE, folder)
         until_said(job, "ready")
         launcher.close()
         launcher.close()
@@ -232,8 +243,9 @@ class LauncherConformance:
         launcher.close()
         assert self.said(launcher, "print('more')", folder) == "once\nmore\n"
 
-    def test_all_is_gone_soon_after_the_launchers_process_has_been_killed(self, folder: Path) -> None:
-        command, attempt = self.command(DAEMON + PAUSE, folder), {ATTEMPT_VARIABLE: str(AttemptFolder(folder).file)}
+    @pytest.mark.parametrize("daemon", [DAEMON, HIDDEN], ids=["plain", "hidden"])
+    def test_all_is_gone_soon_after_the_launchers_process_has_been_killed(self, folder: Path, daemon: str) -> None:
+        command, attempt = self.command(daemon + PAUSE, folder), {ATTEMPT_VARIABLE: str(AttemptFolder(folder).file)}
         script = f"""
 import json, sys, time
 from pathlib import Path

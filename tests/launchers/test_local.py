@@ -84,8 +84,12 @@ launcher = local.LocalLauncher()
     ) -> None:
         monkeypatch.setattr(local, "PRELOADED", ("no_such_module",))
         with contextlib.closing(LocalLauncher()) as launcher:
-            said = self.said(launcher, "import os; print(os.getppid())", folder)
-        assert int(said) == os.getpid()
+            job = self.start(launcher, PAUSE, folder)
+            until_said(job, "ready")
+            (found,) = self.remains(folder)
+            assert psutil.Process(found).cmdline() == list(FORKED)  # and not what a zygote makes it look like
+            assert "no_such_module" not in psutil.Process(psutil.Process(found).ppid()).cmdline()
+            job.kill()
 
     def test_it_has_a_new_zygote_after_the_first_was_killed(self, launcher: LocalLauncher, folder: Path) -> None:
         zygotes = set()
