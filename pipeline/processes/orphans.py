@@ -56,7 +56,8 @@ def _descendants(spared: Collection[int]) -> set[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             with contextlib.suppress(OSError, ValueError, IndexError):
-                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+                said = (entry / "stat").read_text(encoding="utf-8", errors="replace")
+                state, parent = said.rpartition(")")[2].split()[:2]
                 children.setdefault(int(parent), []).append(int(entry.name))
                 if state in "ZX":
                     zombies.add(int(entry.name))

@@ -174,7 +174,7 @@ def _is_held_by(owner: Owner, lock: Path, *, private: bool) -> bool | None:
 
     A copy of the file says nothing about the original, unless the copy is `private`.
     """
-    with contextlib.suppress(OSError, ValueError), lock.open() as file:
+    with contextlib.suppress(OSError, ValueError), lock.open(encoding="utf-8") as file:
         try:
             if not _flock(file, fcntl.LOCK_SH):
                 return None

@@ -87,7 +87,7 @@ def _has_left(former: Path, database: Path, root: Path) -> bool:
 
 
 def _is_held(lock: Path) -> bool:
-    with contextlib.suppress(OSError), lock.open() as file:
+    with contextlib.suppress(OSError), lock.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

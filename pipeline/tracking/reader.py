@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mlflow.entities import Experiment, LifecycleStage
+from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import BadInput
@@ -81,12 +81,11 @@ class Reader(Connection):
         return [run for run in map(self.run, ids) if run is not None]
 
     def run(self, run_id: str) -> LadderRun | None:
-        """A run, or None if there is none of that id, or it has been deleted."""
+        """A run, also one that has been deleted; None if there is none of that id."""
 
         def ask() -> LadderRun | None:
             try:
-                found = self.client.get_run(run_id)
-                return typed(found) if found.info.lifecycle_stage == LifecycleStage.ACTIVE else None
+                return typed(self.client.get_run(run_id))
             except MlflowException as error:
                 if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                     return None
@@ -113,7 +112,7 @@ class Reader(Connection):
         if re.fullmatch(r"[\w-]+", word) is None:
             return []
         if (exact := self.run(word)) is not None:
-            return [exact] if exact.kind is not None else []
+            return [exact] if exact.kind is not None and not exact.is_deleted else []
         if len(word) < _FEWEST_LETTERS:
             return []
         filter_string = f"attributes.run_id LIKE '{word}%' and tags.`{tags.KIND}` LIKE '%'"

@@ -12,7 +12,6 @@ import requests
 
 from pipeline.attempt.ending import Ending
 from pipeline.attempt.spool import Report, Spool, SpoolWriter
-from pipeline.errors import InfrastructureFailure
 from pipeline.experiment.conclude import conclude
 from pipeline.health.verdict import Verdict
 from pipeline.tracking import artifact_store, tags
@@ -144,12 +143,13 @@ def test_a_metric_that_mlflow_refuses_stops_no_other(empty_store: Store) -> None
     assert not spool.pending()[0] and len(told) == 1 and "acc@1" in run.data.tags[tags.NOT_STORED]
 
 
-def test_a_deleted_run_is_not_taken_for_a_refused_metric(empty_store: Store) -> None:
+def test_a_deleted_run_that_is_at_work_is_restored(empty_store: Store) -> None:
     run_id = empty_store.start_parent(small_config())
     empty_store.client.delete_run(run_id)
-    with pytest.raises(InfrastructureFailure):
-        empty_store._log_reports(run_id, [Report(1, 1, {"a": 1.0})])
-    assert empty_store.run(run_id) is None and empty_store.parents() == [] and empty_store.begin_so(run_id) == []
+    assert empty_store.parents() == [] and empty_store.begin_so(run_id) == []
+    empty_store._log_reports(run_id, [Report(1, 1, {"a": 1.0})])
+    run = empty_store.run(run_id)
+    assert run is not None and not run.is_deleted and run.metrics == {"a": 1.0}
 
 
 def test_all_pages(empty_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
