@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from pipeline.health.rule import Rule
 from pipeline.health.rule_sets import RULE_SETS
@@ -287,11 +287,25 @@ class NotifySection(Section):
     """Run at each verdict and at the end, as a list of words (no shell), with the facts as JSON on its input."""
 
 
+def _words(value: Any) -> Any:
+    """A command as YAML has it: numbers are words too."""
+    if value is None or not isinstance(value, list | tuple):
+        if value is not None:
+            raise ValueError(f"must be a list of words, such as [python, train.py, --epochs, 3], not {value!r}")
+        return value
+    for word in value:
+        if isinstance(word, bool) or not isinstance(word, str | int | float):
+            raise ValueError(f"words are texts or numbers, not {word!r}; put it in quotes")
+    return tuple(map(str, value))
+
+
 class TrainerSection(Section):
-    command: Annotated[tuple[str, ...] | None, Field(strict=False, min_length=1)] = None
-    """The trainer, as a list of words (no shell). Default: this project's own."""
+    command: Annotated[tuple[str, ...] | None, BeforeValidator(_words), Field(min_length=1)] = None
+    """The trainer, as a list of words (no shell), with placeholders (docs/your-own.md). Default: this project's own."""
     parameters: dict[str, Any] = {}
-    """Free keys for a trainer of your own."""
+    """Free keys for a trainer of your own: `{parameters.KEY}` in its command."""
+    flags: Literal["argparse", "tyro"] = "argparse"
+    """How `{flags}` says that a parameter is false: not at all, or `--no-KEY`."""
 
 
 class Fault(Section):

@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 from fallbacks.ladder import BUILT_IN, Ladder
 from pipeline.config import ExperimentConfig
 from pipeline.errors import BadInput
+from pipeline.foreign.command import check, interpolation
 
 _MOST_SEEDS = 500
 """Each parent run has all of them in a tag."""
@@ -102,10 +103,13 @@ def merge(file: Any, overrides: Iterable[str], source: str) -> dict[str, Any]:
         # An empty section (`training:` with nothing under it) means its defaults.
         given = {key: file[key] for key in file if file[key] is not None or key not in defaults}
         merged = OmegaConf.merge(defaults, given, OmegaConf.from_dotlist(words))
+        written = OmegaConf.to_container(merged, resolve=False)
         data = OmegaConf.to_container(merged, resolve=True)
     except (yaml.YAMLError, OmegaConfBaseException, TypeError, ValueError) as error:
         raise BadInput(f"{source}: {_one_line(error)} (overrides: {' '.join(words) or 'none'})") from error
-    assert isinstance(data, dict)
+    assert isinstance(data, dict) and isinstance(written, dict)
+    if isinstance(trainer := written["trainer"], dict) and (problem := interpolation(trainer["command"])):
+        raise BadInput(f"{source}: trainer.command: {problem}")
     return {str(key): value for key, value in data.items()}
 
 
@@ -114,6 +118,8 @@ def validate(data: dict[str, Any], source: str) -> ExperimentConfig:
     try:
         config = ExperimentConfig.model_validate(data)
         ladder = Ladder(config)
+        for each in (config, *ladder.configs):
+            check(each)
     except ValidationError as error:
         raise BadInput(f"{source}: {explain(error)}") from error
     except KeyError as error:

@@ -52,7 +52,7 @@ class Supervisor:
         Raises:
             InfrastructureFailure: the trainer cannot be started.
         """
-        command = file.config.trainer.command or OWN_TRAINER
+        command = file.command or OWN_TRAINER
         scratch = file.where.scratch
         environment = {
             **their_waiting(),
