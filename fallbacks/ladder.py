@@ -16,7 +16,7 @@ from fallbacks.v2_router_gat import V2_ROUTER_GAT
 from fallbacks.v3 import V3
 from pipeline.attempt.file import WarmStart
 from pipeline.attempt.record import Attempt
-from pipeline.config import RUNGS, ExperimentConfig
+from pipeline.config import RUNGS, CustomRung, ExperimentConfig
 from pipeline.health.verdict import Verdict
 
 BUILT_IN = {rung.name: rung for rung in (V3, FREEZE_GAT, SOFTMAX_ONLY, TWO_EXPERTS, V2_ROUTER_GAT)}
@@ -62,10 +62,7 @@ class Ladder:
 
     def __post_init__(self) -> None:
         settings = self.base.ladder
-        rungs = tuple(
-            BUILT_IN[rung] if isinstance(rung, str) else Rung(rung.name, "from YAML", setting(rung.set))
-            for rung in settings.rungs
-        )
+        rungs = tuple(BUILT_IN[rung] if isinstance(rung, str) else _written(rung) for rung in settings.rungs)
         names = [rung.name for rung in rungs]
         if len(set(names)) != len(names):
             raise ValueError(f"ladder.rungs: names must differ, not {names}")
@@ -103,7 +100,7 @@ class Ladder:
         if below is None:
             return End("exhausted", "no rung is left")
         rung, config = self.rungs[below], self.configs[below]
-        start = healthy_start(attempts, config, rung) if self.base.ladder.warm_start else None
+        start = healthy_start(attempts, config, rung) if self.base.ladder.warm_start and rung.warm_start else None
         return Plan(rung, config, start, f"after {last.verdict.name} of {last.rung}")
 
     def _below(self, index: int, verdict: Verdict) -> int | None:
@@ -148,6 +145,11 @@ class Ladder:
         if start is not None and config != last.config:
             start = start.model_copy(update={"exact": False})  # the states of the games fit no other number of games
         return Plan(rung, config, start, reason)
+
+
+def _written(rung: CustomRung) -> Rung:
+    """The rung that the experiment's YAML describes."""
+    return Rung(rung.name, "from YAML", setting(rung.set), warm_start=rung.warm_start)
 
 
 def healthy_start(attempts: Sequence[Attempt], config: ExperimentConfig, rung: Rung) -> WarmStart | None:

@@ -236,11 +236,13 @@ class CustomRung(Section):
 
     name: Name
     set: dict[str, Any]
+    """Keys and their values. Empty for a first rung that is the experiment as it stands."""
+    warm_start: bool = True
+    """Continue from the newest healthy checkpoint, if `ladder.warm_start` says so too. False: from scratch, as for a
+    network of another size."""
 
     @model_validator(mode="after")
     def _about_training(self) -> CustomRung:
-        if not self.set:
-            raise ValueError(f"set: the rung {self.name} sets no key, so it would change nothing")
         for key in self.set:
             if key.split(".")[0] in ("experiment", "ladder", "tracking", "notify", "budget", "faults"):
                 raise ValueError(f"set: {key} belongs to the whole experiment; a rung cannot change it")
@@ -249,17 +251,27 @@ class CustomRung(Section):
 
 RUNGS = ("v3", "freeze_gat", "softmax_only", "two_experts", "v2_router_gat")
 """The names of the built-in rungs, in their order. `fallbacks/ladder.py` has the rungs and refuses to differ."""
+AS_IT_STANDS = "v3"
+"""The built-in rung that sets no key. The others set keys of this project's own trainer."""
 
 
 class LadderSection(Section):
     rungs: Annotated[tuple[Literal[RUNGS] | CustomRung, ...], Field(min_length=1)] = _sequence(RUNGS)  # type: ignore[valid-type]
-    """From the most ambitious to the safest; the first one is where the experiment starts."""
+    """From the most ambitious to the safest; the first one is where the experiment starts. Default with a
+    `trainer.command`: `v3` alone, which is the experiment as it stands."""
     cumulative: bool = False
     """Each rung on top of the ones before it, instead of each on the base configuration."""
     guided: bool = False
     """Skip the rungs that cannot remove the cause of the verdict; the order stays."""
     warm_start: bool = True
     """Continue from the newest healthy checkpoint; otherwise every rung starts from scratch."""
+
+    @model_validator(mode="after")
+    def _every_rung_changes_something(self) -> LadderSection:
+        for rung in self.rungs[1:]:
+            if isinstance(rung, CustomRung) and not rung.set and rung.warm_start:
+                raise ValueError(f"rungs: set: the rung {rung.name} sets no key, so it would change nothing")
+        return self
 
 
 class BudgetSection(Section):
@@ -289,10 +301,10 @@ class NotifySection(Section):
 
 def _words(value: Any) -> Any:
     """A command as YAML has it: numbers are words too."""
-    if value is None or not isinstance(value, list | tuple):
-        if value is not None:
-            raise ValueError(f"must be a list of words, such as [python, train.py, --epochs, 3], not {value!r}")
-        return value
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple) or not value:
+        raise ValueError(f"must be a list of words, such as [python, train.py, --epochs, 3], not {value!r}")
     for word in value:
         if isinstance(word, bool) or not isinstance(word, str | int | float):
             raise ValueError(f"words are texts or numbers, not {word!r}; put it in quotes")
@@ -300,7 +312,7 @@ def _words(value: Any) -> Any:
 
 
 class TrainerSection(Section):
-    command: Annotated[tuple[str, ...] | None, BeforeValidator(_words), Field(min_length=1)] = None
+    command: Annotated[tuple[str, ...] | None, BeforeValidator(_words)] = None
     """The trainer, as a list of words (no shell), with placeholders (docs/your-own.md). Default: this project's own."""
     parameters: dict[str, Any] = {}
     """Free keys for a trainer of your own: `{parameters.KEY}` in its command."""
@@ -332,6 +344,18 @@ class ExperimentConfig(Section):
     notify: NotifySection = NotifySection()
     trainer: TrainerSection = TrainerSection()
     faults: tuple[Fault, ...] = _sequence(())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rungs_of_another_trainer(cls, data: Any) -> Any:
+        """A trainer of the user's own has the built-in rungs only where they are asked for."""
+        if not isinstance(data, dict):
+            return data
+        trainer, ladder = data.get("trainer") or {}, data.get("ladder", {})
+        command = trainer.get("command") if isinstance(trainer, dict) else getattr(trainer, "command", None)
+        if command is None or not isinstance(ladder, dict) or "rungs" in ladder:
+            return data
+        return {**data, "ladder": {**ladder, "rungs": (AS_IT_STANDS,)}}
 
     @model_validator(mode="after")
     def _divisible(self) -> ExperimentConfig:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from fallbacks.ladder import BUILT_IN, Ladder
-from pipeline.config import ExperimentConfig
+from pipeline.config import AS_IT_STANDS, ExperimentConfig
 from pipeline.errors import BadInput
 from pipeline.foreign.command import check, interpolation
 
@@ -100,6 +100,7 @@ def merge(file: Any, overrides: Iterable[str], source: str) -> dict[str, Any]:
             raise BadInput(f"{word}: not readable as YAML: {_one_line(error)}") from error
     try:
         defaults = ExperimentConfig().model_dump(mode="json")
+        del defaults["ladder"]["rungs"]  # the default depends on the trainer
         # An empty section (`training:` with nothing under it) means its defaults.
         given = {key: file[key] for key in file if file[key] is not None or key not in defaults}
         merged = OmegaConf.merge(defaults, given, OmegaConf.from_dotlist(words))
@@ -118,6 +119,7 @@ def validate(data: dict[str, Any], source: str) -> ExperimentConfig:
     try:
         config = ExperimentConfig.model_validate(data)
         ladder = Ladder(config)
+        _only_rungs_that_change_something(config)
         for each in (config, *ladder.configs):
             check(each)
     except ValidationError as error:
@@ -135,6 +137,18 @@ def validate(data: dict[str, Any], source: str) -> ExperimentConfig:
             if problem := check_character(each.environment.character):
                 raise BadInput(f"{source}: environment.character: {problem}")
     return config
+
+
+def _only_rungs_that_change_something(config: ExperimentConfig) -> None:
+    """Raises ValueError: a built-in rung sets keys that a trainer of the user's own does not read."""
+    if config.trainer.command is None:
+        return
+    for rung in config.ladder.rungs:
+        if isinstance(rung, str) and rung != AS_IT_STANDS:
+            raise ValueError(
+                f"ladder.rungs: {rung} sets keys of this project's own trainer, and trainer.command names another; "
+                f"allowed: {AS_IT_STANDS} (the experiment as it stands), or {{name: …, set: {{key: value}}}}"
+            )
 
 
 def explain(error: ValidationError, model: type[BaseModel] = ExperimentConfig) -> str:

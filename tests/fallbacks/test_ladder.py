@@ -294,3 +294,11 @@ def test_interruptions_spend_no_budget_of_attempts() -> None:
     assert isinstance(on.after([*nights, attempt(on, "v3", verdict("crash"))]), Plan)
     end = on.after([*nights, attempt(on, "v3", verdict("crash")), attempt(on, "v3", verdict("crash"))])
     assert isinstance(end, End) and end.outcome == "exhausted"
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_a_rung_may_start_from_scratch_always(warm: bool) -> None:
+    rung = {"name": "small", "set": {"trainer.parameters": {"width": 8}}, "warm_start": warm}
+    on = ladder(trainer__command=["train"], ladder__rungs=["v3", rung])
+    plan = on.after([attempt(on, "v3", verdict("gradient_explosion", 200), checkpoint(100))])
+    assert isinstance(plan, Plan) and (plan.warm_start is not None) is warm
