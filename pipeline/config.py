@@ -311,6 +311,15 @@ def _words(value: Any) -> Any:
     return tuple(map(str, value))
 
 
+class NamedMetric(Section):
+    """A metric of a script's, scaled: `{metric: time/total_timesteps, of: 500000}`."""
+
+    metric: Annotated[str, Field(min_length=1)] | None = None
+    """Default: the step with which metrics are logged."""
+    of: Positive | str = 1.0
+    """Divides it. A number, or a placeholder, such as `{parameters.total_timesteps}`."""
+
+
 class TrainerSection(Section):
     command: Annotated[tuple[str, ...] | None, BeforeValidator(_words)] = None
     """The trainer, as a list of words (no shell), with placeholders (docs/your-own.md). Default: this project's own."""
@@ -318,6 +327,9 @@ class TrainerSection(Section):
     """Free keys for a trainer of your own: `{parameters.KEY}` in its command."""
     flags: Literal["argparse", "tyro"] = "argparse"
     """How `{flags}` says that a parameter is false: not at all, or `--no-KEY`."""
+    names: dict[Name, Annotated[str, Field(min_length=1)] | NamedMetric] = {}
+    """What the ladder knows by a name (`score`, `score_window`, `progress`, `episodes`, `steps_per_second`, those of
+    the rules), and the metric of the script's that it is."""
 
 
 class Fault(Section):
@@ -395,6 +407,10 @@ def flatten(config: ExperimentConfig) -> dict[str, Any]:
                 visit(f"{key}.", value)
             elif isinstance(value, tuple):
                 flat[key] = [item.model_dump() if isinstance(item, BaseModel) else item for item in value]
+            elif isinstance(value, dict):
+                flat[key] = {
+                    name: item.model_dump() if isinstance(item, BaseModel) else item for name, item in value.items()
+                }
             else:
                 flat[key] = value
 

@@ -18,6 +18,7 @@ from fallbacks.ladder import BUILT_IN, Ladder
 from pipeline.config import AS_IT_STANDS, ExperimentConfig
 from pipeline.errors import BadInput
 from pipeline.foreign.command import check, interpolation
+from pipeline.foreign.names import Names
 
 _MOST_SEEDS = 500
 """Each parent run has all of them in a tag."""
@@ -122,6 +123,7 @@ def validate(data: dict[str, Any], source: str) -> ExperimentConfig:
         _only_rungs_that_change_something(config)
         for each in (config, *ladder.configs):
             check(each)
+            Names.of(each)
     except ValidationError as error:
         raise BadInput(f"{source}: {explain(error)}") from error
     except KeyError as error:

@@ -147,6 +147,9 @@ def _attempt(run: AttemptRun, parent: ExperimentRun, history: pd.DataFrame) -> A
     series = {str(name): group.sort_values("step") for name, group in history.groupby("metric")}
     steps = series["update"].step.to_numpy() if "update" in series else history.step.to_numpy()
     scores, episodes = _side_by_side(series, "score", "episodes")
+    if "score" in series and "episodes" not in series:  # of a script that counts none: each value is one
+        scores = series["score"].value.to_numpy()
+        episodes = np.arange(1, len(scores) + 1)
     score = recent_mean(scores, episodes, window=int(float(run.params.get("training.score_window", "100"))))
     return AttemptRow(
         run_id=run.run_id,
@@ -168,7 +171,7 @@ def _attempt(run: AttemptRun, parent: ExperimentRun, history: pd.DataFrame) -> A
         score=score.value,
         score_low=score.low,
         score_high=score.high,
-        best_score=run.metrics.get("best/score_window", np.nan),
+        best_score=run.metrics.get("best/score_window", _of(series, "score_window", np.max)),
         steps_per_second=_of(series, "steps_per_second", np.median),
         memory_mb=_of(series, "memory_mb", np.max),
         changed=run.diff,

@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
 from pipeline.attempt.folder import matplotlib_cache, mlflow_artifacts
+from pipeline.foreign.names import Names
 from pipeline.tracking.access import create_database, reachable
 from pipeline.tracking.environment import prepare_mlflow
 from pipeline.tracking.patience import Patience
@@ -34,6 +35,7 @@ class Connection:
         os.environ.setdefault("MPLCONFIGDIR", str(matplotlib_cache(root)))
         self.patience: Patience | None = None
         self._artifacts: str | None = None
+        self._known_names: dict[str, Names] = {}
         with reachable(uri):
             if uri.startswith("sqlite:///"):
                 self._artifacts = mlflow_artifacts(root).as_uri()

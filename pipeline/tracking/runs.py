@@ -11,6 +11,7 @@ from typing import Any
 
 from mlflow.entities import Run
 
+from pipeline.foreign.names import Names
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.processes.owner import Owner
 from pipeline.tracking import tags
@@ -59,8 +60,17 @@ class LadderRun:
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """Newest value of each metric."""
-        return self.entity.data.metrics
+        """Newest value of each metric, also by the names of `trainer.names`."""
+        data = self.entity.data
+        if not self.names.sources:
+            return data.metrics
+        found = {each.key: (each.step, each.value, each.timestamp) for each in data._metric_objs}
+        return {name: value for name, (_, value, _) in self.names.latest(found).items()}
+
+    @property
+    def names(self) -> Names:
+        """What a script's metrics are called here."""
+        return Names.read(self._tag(tags.NAMES))
 
     @property
     def params(self) -> Mapping[str, str]:
