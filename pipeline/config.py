@@ -320,6 +320,23 @@ class NamedMetric(Section):
     """Divides it. A number, or a placeholder, such as `{parameters.total_timesteps}`."""
 
 
+def _by_name(key: str) -> BeforeValidator:
+    """A section that may also be written as the value of one of its keys alone."""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+
+
+class MetricsSource(Section):
+    """Where a script's metrics come from: `csv`, or `{kind: csv, path: "logs/*.csv", step: epoch}`."""
+
+    kind: Literal["mlflow", "tensorboard", "csv", "jsonl"] = "mlflow"
+    """`mlflow`: it logs to MLflow itself, or to `metrics.jsonl` in its folder. Otherwise its files are read."""
+    path: Annotated[str, Field(min_length=1)] | None = None
+    """Which files: a pattern, relative to the attempt's folder or to the folder in which the script runs. Default: all
+    of the kind in the attempt's folder; of the other, those with the usual names."""
+    step: Annotated[str, Field(min_length=1)] | None = None
+    """Column or key of the step. Default: the first of the usual names that is there, else the number of the row."""
+
+
 class TrainerSection(Section):
     command: Annotated[tuple[str, ...] | None, BeforeValidator(_words)] = None
     """The trainer, as a list of words (no shell), with placeholders (docs/your-own.md). Default: this project's own."""
@@ -327,6 +344,7 @@ class TrainerSection(Section):
     """Free keys for a trainer of your own: `{parameters.KEY}` in its command."""
     flags: Literal["argparse", "tyro"] = "argparse"
     """How `{flags}` says that a parameter is false: not at all, or `--no-KEY`."""
+    metrics: Annotated[MetricsSource, _by_name("kind")] = MetricsSource()
     names: dict[Name, Annotated[str, Field(min_length=1)] | NamedMetric] = {}
     """What the ladder knows by a name (`score`, `score_window`, `progress`, `episodes`, `steps_per_second`, those of
     the rules), and the metric of the script's that it is."""

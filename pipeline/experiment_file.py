@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 from fallbacks.ladder import BUILT_IN, Ladder
 from pipeline.config import AS_IT_STANDS, ExperimentConfig
 from pipeline.errors import BadInput
+from pipeline.foreign import event_files
 from pipeline.foreign.command import check, interpolation
 from pipeline.foreign.names import Names
 
@@ -124,6 +125,8 @@ def validate(data: dict[str, Any], source: str) -> ExperimentConfig:
         for each in (config, *ladder.configs):
             check(each)
             Names.of(each)
+            if each.trainer.metrics.kind == "tensorboard" and not event_files.is_there():
+                raise ValueError(event_files.MISSING)
     except ValidationError as error:
         raise BadInput(f"{source}: {explain(error)}") from error
     except KeyError as error:

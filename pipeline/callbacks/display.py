@@ -64,7 +64,7 @@ class Display(Callback):
     def progress(self, latest: Mapping[str, float]) -> None:
         if self.terminal.is_live:
             self.terminal.update_panel(self._panel(latest))
-        known = self._progress(latest) is not None or "score_window" in latest
+        known = {"progress", "episodes", "score_window"} & latest.keys()
         if known and self.terminal.line_is_due():
             self.terminal.say(escape(self._line(latest)), only_plain=True)
 

@@ -12,6 +12,7 @@ from pipeline.config import BudgetSection
 from pipeline.errors import InfrastructureFailure, StoreAway
 from pipeline.experiment.conclude import interrupted, verdict_at_exit
 from pipeline.experiment.watchdog import Watchdog
+from pipeline.foreign.follow import Follower
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.base import OWN_TRAINER, Job, Launcher
 from pipeline.launchers.exit import tail_of
@@ -62,17 +63,26 @@ class Supervisor:
             "TMPDIR": str(scratch),
         }
         scratch.mkdir(exist_ok=True)
+        follower = Follower.of(file.config, file.where, Path.cwd(), self._store.root)
         try:
             job = self._launcher.launch(command, environment, Path(file.folder))
         except (OSError, ValueError) as error:
             raise InfrastructureFailure(f"trainer.command: {command[0]!r} cannot be started: {error}") from error
         try:
-            return self._watch(job, file)
+            return self._watch(job, file, follower)
         finally:
             job.kill()
+            self._follow(follower, to_the_end=True)
             file.where.remove_leftovers()
 
-    def _watch(self, job: Job, file: AttemptFile) -> Verdict:
+    def _follow(self, follower: Follower | None, *, to_the_end: bool = False) -> None:
+        """Takes what a script has written to files of its own."""
+        if follower is not None:
+            follower.poll(to_the_end=to_the_end)
+            for sentence in follower.news():
+                self._tell(sentence)
+
+    def _watch(self, job: Job, file: AttemptFile, follower: Follower | None) -> Verdict:
         spool = Spool(Path(file.folder))
         watchdog = Watchdog(self._store, file.run_id, file.config.health.build(), spool)
         polled = time.monotonic()
@@ -81,6 +91,7 @@ class Supervisor:
             if (reason := self._ended()) is not None:
                 return _end_in_order(job, reason)
             if ended is not None:
+                self._follow(follower, to_the_end=True)
                 try:
                     # What the metrics say comes before how the process ended.
                     self._store.deliver(file.run_id, spool)
@@ -93,6 +104,7 @@ class Supervisor:
             if time.monotonic() - polled < self._poll_seconds:
                 continue
             polled = time.monotonic()
+            self._follow(follower)
             try:
                 self._sign_of_life()
                 verdict = watchdog.poll()
