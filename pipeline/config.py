@@ -344,6 +344,9 @@ class TrainerSection(Section):
     """Free keys for a trainer of your own: `{parameters.KEY}` in its command."""
     flags: Literal["argparse", "tyro"] = "argparse"
     """How `{flags}` says that a parameter is false: not at all, or `--no-KEY`."""
+    redirect: bool = True
+    """A Python script that calls `mlflow.set_experiment`, `set_tracking_uri` or `start_run` in its own way is led to
+    the run of its attempt. It says so in its log."""
     metrics: Annotated[MetricsSource, _by_name("kind")] = MetricsSource()
     names: dict[Name, Annotated[str, Field(min_length=1)] | NamedMetric] = {}
     """What the ladder knows by a name (`score`, `score_window`, `progress`, `episodes`, `steps_per_second`, those of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from pipeline.errors import InfrastructureFailure, StoreAway
 from pipeline.experiment.conclude import interrupted, verdict_at_exit
 from pipeline.experiment.watchdog import Watchdog
 from pipeline.foreign.follow import Follower
+from pipeline.foreign.redirect import redirected
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.base import OWN_TRAINER, Job, Launcher
 from pipeline.launchers.exit import tail_of
@@ -61,6 +63,7 @@ class Supervisor:
             RUN_VARIABLE: file.run_id,
             ATTEMPT_VARIABLE: str(file.write()),
             "TMPDIR": str(scratch),
+            **redirected(file.config, os.environ),
         }
         scratch.mkdir(exist_ok=True)
         follower = Follower.of(file.config, file.where, Path.cwd(), self._store.root)
@@ -85,7 +88,7 @@ class Supervisor:
     def _watch(self, job: Job, file: AttemptFile, follower: Follower | None) -> Verdict:
         spool = Spool(Path(file.folder))
         watchdog = Watchdog(self._store, file.run_id, file.config.health.build(), spool)
-        polled = time.monotonic()
+        polled, began = time.monotonic(), time.time()
         while True:
             ended = job.wait(min(self._poll_seconds, 0.5))
             if (reason := self._ended()) is not None:
@@ -97,6 +100,8 @@ class Supervisor:
                     self._store.deliver(file.run_id, spool)
                     verdict, _ = watchdog.final()
                     self._tell_news(watchdog)
+                    if file.command is not None and not watchdog.has_logged:
+                        self._tell_where_it_logged(began)
                 except InfrastructureFailure as error:
                     return interrupted(str(error))
                 return verdict or verdict_at_exit(ended, logged=watchdog.has_logged)
@@ -119,6 +124,15 @@ class Supervisor:
             if (silence := watchdog.silence()) > self._budget.hang_after_seconds:
                 detail = {"silent for seconds": round(silence), "log_tail": tail_of(job.log)}
                 return Verdict(name="hang", evidence=(Evidence(rule="hang", detail=detail),))
+
+    def _tell_where_it_logged(self, began: float) -> None:
+        """A script that has logged nothing to its attempt's run may have started one of its own."""
+        for run in self._store.others_since(int(1000 * began))[:3]:
+            self._tell(
+                f"the script logged nothing to its attempt's run; meanwhile run {run.run_id} ({run.name}) was started "
+                f"in MLflow's experiment {run.experiment_id}. In a script, mlflow.start_run() without an experiment "
+                f"of its own continues the attempt's run"
+            )
 
     def _tell_news(self, watchdog: Watchdog) -> None:
         for sentence in watchdog.news():

@@ -72,6 +72,11 @@ class Reader(Connection):
             raise BadInput(f"{word}: {problem}; experiments, newest first: {', '.join(known[:5]) or 'none'}")
         return runs[fit[0]]
 
+    def others_since(self, milliseconds: int) -> list[LadderRun]:
+        """The runs of other programs that have been started since then, newest first."""
+        found = self._search(self._experiments(), f"attributes.start_time >= {milliseconds}")
+        return [run for run in found if run.kind is None]
+
     # Metrics
 
     def latest(self, run_id: str, *, once: bool = False) -> dict[str, tuple[int, float, int]]:
