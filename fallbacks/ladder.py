@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -10,6 +9,7 @@ from typing import Literal
 
 from fallbacks.freeze_gat import FREEZE_GAT
 from fallbacks.rung import Rung, setting
+from fallbacks.smaller import smaller
 from fallbacks.softmax_only import SOFTMAX_ONLY
 from fallbacks.two_experts import TWO_EXPERTS
 from fallbacks.v2_router_gat import V2_ROUTER_GAT
@@ -132,12 +132,10 @@ class Ladder:
         return replace(plan, continues=last.run_id, began_from=last.warm_start)
 
     def _retry(self, index: int, last: Attempt, reason: str) -> Plan:
-        """The same rung from its newest checkpoint; with half as many games where memory ran out."""
+        """The same rung from its newest checkpoint; with less, such as half as many games, where memory ran out."""
         rung, config = self.rungs[index], last.config
         if last.verdict.name == "out_of_memory":
-            half = max(1, config.environment.num_envs // 2)
-            workers = math.gcd(half, config.training.workers)
-            config = config.with_values({"environment.num_envs": half, "training.workers": workers})
+            config = smaller(config)
         start = last.warm_start
         if last.checkpoints:
             newest = max(last.checkpoints, key=lambda checkpoint: checkpoint.step)

@@ -6,6 +6,7 @@ how two attempts differ.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -337,6 +338,62 @@ class MetricsSource(Section):
     """Column or key of the step. Default: the first of the usual names that is there, else the number of the row."""
 
 
+BY_TIME = "mtime"
+PRESETS = {
+    "sb3": {"pattern": "**/*_steps.zip", "step": r"_(\d+)_steps"},
+    "lightning": {"pattern": "**/*.ckpt", "step": r"step=(\d+)"},
+    "huggingface": {"pattern": "**/checkpoint-*", "step": r"checkpoint-(\d+)$"},
+}
+"""Where libraries write their checkpoints by default."""
+
+
+def _preset(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value not in PRESETS:
+        raise ValueError(f"unknown preset {value!r}; allowed: {', '.join(PRESETS)}, or {{pattern: …, step: …}}")
+    return PRESETS[value]
+
+
+class CheckpointSource(Section):
+    """The checkpoints that a script writes of itself: `{pattern: "ckpts/*.zip", step: "_([0-9]+)"}`."""
+
+    pattern: Annotated[str, Field(min_length=1)]
+    """Files or folders, relative to the attempt's folder or to the one in which the script runs."""
+    step: str = BY_TIME
+    """A regular expression whose group is the step, as metrics are logged with. `mtime`: the step of the newest metrics
+    when it was written, for a file that is overwritten."""
+    keep: Annotated[int, Field(ge=2)] = 5
+    """How many are kept of each attempt: the newest two, the oldest, and others between them."""
+
+    @model_validator(mode="after")
+    def _has_a_group(self) -> CheckpointSource:
+        if self.step == BY_TIME:
+            return self
+        try:
+            groups = re.compile(self.step).groups
+        except re.error as error:
+            raise ValueError(f"step: {self.step!r} is no regular expression: {error}") from error
+        if groups != 1:
+            raise ValueError(f"step: {self.step!r} must have one group, as in 'step_([0-9]+)'; or mtime")
+        return self
+
+
+class OutOfMemory(Section):
+    """What a retry has less of: `{set: {trainer.parameters.batch_size: 64}}`, or `{scale: {…: 0.5}}`."""
+
+    set: dict[str, Any] = {}
+    """Keys and their values."""
+    scale: dict[str, Positive] = {}
+    """Keys and factors."""
+
+    @model_validator(mode="after")
+    def _is_something(self) -> OutOfMemory:
+        if not self.set and not self.scale:
+            raise ValueError("must have set: {key: value}, or scale: {key: factor}")
+        return self
+
+
 class TrainerSection(Section):
     command: Annotated[tuple[str, ...] | None, BeforeValidator(_words)] = None
     """The trainer, as a list of words (no shell), with placeholders (docs/your-own.md). Default: this project's own."""
@@ -348,9 +405,20 @@ class TrainerSection(Section):
     """A Python script that calls `mlflow.set_experiment`, `set_tracking_uri` or `start_run` in its own way is led to
     the run of its attempt. It says so in its log."""
     metrics: Annotated[MetricsSource, _by_name("kind")] = MetricsSource()
+    checkpoints: Annotated[CheckpointSource | None, BeforeValidator(_preset)] = None
+    """Which of a script's files are checkpoints: a preset (`sb3`, `lightning`, `huggingface`), or pattern and step."""
+    on_out_of_memory: OutOfMemory | None = None
+    """What a retry has less of. Default: nothing, with a trainer of your own."""
+    grace_seconds: NonNegative = 8.0
+    """Between SIGTERM and SIGKILL, for a trainer that is asked to end: it may write a checkpoint."""
     names: dict[Name, Annotated[str, Field(min_length=1)] | NamedMetric] = {}
     """What the ladder knows by a name (`score`, `score_window`, `progress`, `episodes`, `steps_per_second`, those of
     the rules), and the metric of the script's that it is."""
+
+    @property
+    def counts(self) -> str:
+        """What the number of a checkpoint counts."""
+        return "episode" if self.checkpoints is None else "step"
 
 
 class Fault(Section):

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from fallbacks.ladder import BUILT_IN, Ladder
+from fallbacks.smaller import smaller
 from pipeline.config import AS_IT_STANDS, ExperimentConfig
 from pipeline.errors import BadInput
 from pipeline.foreign import event_files
@@ -124,6 +125,7 @@ def validate(data: dict[str, Any], source: str) -> ExperimentConfig:
         _only_rungs_that_change_something(config)
         for each in (config, *ladder.configs):
             check(each)
+            check(smaller(each))
             Names.of(each)
             if each.trainer.metrics.kind == "tensorboard" and not event_files.is_there():
                 raise ValueError(event_files.MISSING)
@@ -172,9 +174,11 @@ def explain(error: ValidationError, model: type[BaseModel] = ExperimentConfig) -
         )
     if first["type"] == "extra_forbidden":
         return f"{key}: unknown key{nearest_key(key, model)}{more}"
+    complaint = _complaint(first)
     # A check across keys names its key itself, relative to the section.
-    joint = "." if first["type"] == "value_error" and key else ": " if key else ""
-    return f"{key}{joint}{_complaint(first)}{more}"
+    names_a_key = first["type"] == "value_error" and re.match(r"[\w.]+: ", complaint)
+    joint = "." if names_a_key and key else ": " if key else ""
+    return f"{key}{joint}{complaint}{more}"
 
 
 def _complaint(problem: ErrorDetails) -> str:

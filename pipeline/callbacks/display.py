@@ -55,7 +55,8 @@ class Display(Callback):
     def attempt_started(self, plan: Plan, number: int, run_id: str) -> None:
         self._plan, self._number, self._first = plan, number, None
         start, say = plan.warm_start, self.terminal.say
-        source = f"from episode {start.episode} of run {start.run_id[:8]}" if start else "from scratch"
+        counts = plan.config.trainer.counts
+        source = f"from {counts} {start.episode} of run {start.run_id[:8]}" if start else "from scratch"
         say(f"[bold]attempt {number}: {plan.rung.name}[/] ({escape(plan.reason)}), {source}, run {run_id}")
         for key, (_, after) in difference(self._config, plan.config).items():
             say(f"  {key} = {escape(str(after))}")

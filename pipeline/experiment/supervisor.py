@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from pipeline.attempt.file import ATTEMPT_VARIABLE, RUN_VARIABLE, URI_VARIABLE, AttemptFile
+from pipeline.attempt.file import ATTEMPT_VARIABLE, EXIT_INTERRUPTED, RUN_VARIABLE, URI_VARIABLE, AttemptFile
 from pipeline.attempt.spool import Spool
 from pipeline.config import BudgetSection
 from pipeline.errors import InfrastructureFailure, StoreAway
 from pipeline.experiment.conclude import interrupted, verdict_at_exit
 from pipeline.experiment.watchdog import Watchdog
-from pipeline.foreign.follow import Follower
 from pipeline.foreign.redirect import redirected
+from pipeline.foreign.script_files import ScriptFiles
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.base import OWN_TRAINER, Job, Launcher
 from pipeline.launchers.exit import tail_of
 from pipeline.tracking.environment import their_waiting
 from pipeline.tracking.store import Store
 
-GRACE_SECONDS = 8.0
-"""For a trainer that is asked to end in good order: it finishes its update and writes a checkpoint."""
+_IN_ORDER = (0, EXIT_INTERRUPTED, 128 + signal.SIGTERM, -signal.SIGTERM)
+"""Exit codes of a trainer that has ended by itself, also because it was asked to."""
 
 
 class Supervisor:
@@ -66,35 +67,30 @@ class Supervisor:
             **redirected(file.config, os.environ),
         }
         scratch.mkdir(exist_ok=True)
-        follower = Follower.of(file.config, file.where, Path.cwd(), self._store.root)
+        files = ScriptFiles.of(file, Path.cwd(), self._store.root)
         try:
             job = self._launcher.launch(command, environment, Path(file.folder))
         except (OSError, ValueError) as error:
             raise InfrastructureFailure(f"trainer.command: {command[0]!r} cannot be started: {error}") from error
         try:
-            return self._watch(job, file, follower)
+            return self._watch(job, file, files)
         finally:
+            ended = job.wait(0)
             job.kill()
-            self._follow(follower, to_the_end=True)
+            files.finish(in_order=ended is not None and ended.code in _IN_ORDER)
+            self._tell_news(files)
             file.where.remove_leftovers()
 
-    def _follow(self, follower: Follower | None, *, to_the_end: bool = False) -> None:
-        """Takes what a script has written to files of its own."""
-        if follower is not None:
-            follower.poll(to_the_end=to_the_end)
-            for sentence in follower.news():
-                self._tell(sentence)
-
-    def _watch(self, job: Job, file: AttemptFile, follower: Follower | None) -> Verdict:
+    def _watch(self, job: Job, file: AttemptFile, files: ScriptFiles) -> Verdict:
         spool = Spool(Path(file.folder))
         watchdog = Watchdog(self._store, file.run_id, file.config.health.build(), spool)
         polled, began = time.monotonic(), time.time()
         while True:
             ended = job.wait(min(self._poll_seconds, 0.5))
             if (reason := self._ended()) is not None:
-                return _end_in_order(job, reason)
+                return _end_in_order(job, reason, file.config.trainer.grace_seconds)
             if ended is not None:
-                self._follow(follower, to_the_end=True)
+                files.read_metrics(to_the_end=True)
                 try:
                     # What the metrics say comes before how the process ended.
                     self._store.deliver(file.run_id, spool)
@@ -109,15 +105,17 @@ class Supervisor:
             if time.monotonic() - polled < self._poll_seconds:
                 continue
             polled = time.monotonic()
-            self._follow(follower)
+            files.read_metrics()
             try:
                 self._sign_of_life()
                 verdict = watchdog.poll()
             except StoreAway:
                 verdict = None  # it may come back; training goes on, and keeps its metrics
             except InfrastructureFailure as error:
-                return _end_in_order(job, str(error))
+                return _end_in_order(job, str(error), file.config.trainer.grace_seconds)
+            files.keep_checkpoints(watchdog.last_step)
             self._tell_news(watchdog)
+            self._tell_news(files)
             if verdict is not None:
                 return verdict
             self._progress(watchdog.latest)
@@ -134,12 +132,12 @@ class Supervisor:
                 f"of its own continues the attempt's run"
             )
 
-    def _tell_news(self, watchdog: Watchdog) -> None:
-        for sentence in watchdog.news():
+    def _tell_news(self, of: Watchdog | ScriptFiles) -> None:
+        for sentence in of.news():
             self._tell(sentence)
 
 
-def _end_in_order(job: Job, reason: str) -> Verdict:
+def _end_in_order(job: Job, reason: str, grace_seconds: float) -> Verdict:
     job.terminate()
-    job.wait(GRACE_SECONDS)
+    job.wait(grace_seconds)
     return interrupted(reason)

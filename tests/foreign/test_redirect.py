@@ -53,6 +53,20 @@ def end(): _active.pop()
 """What the hook touches of MLflow, of any version."""
 
 
+OTHER_STORE = """
+import os
+os.environ["MLFLOW_TRACKING_URI"] = "theirs"
+print(mlflow.start_run().info.run_id, mlflow.get_tracking_uri())
+"""
+SECOND_RUN = """
+import mlflow.tracking.fluent
+mlflow.start_run()
+mlflow.tracking.fluent.end()
+info = mlflow.start_run().info
+print(info.run_id, info.experiment_id, info.more["tags"])
+"""
+
+
 @pytest.fixture
 def say(tmp_path: Path) -> object:
     """Runs a script with the hook and the fake; returns what it prints, and what it prints on standard error."""
@@ -86,18 +100,8 @@ def say(tmp_path: Path) -> object:
         ("run = mlflow.start_run(None, '7', 'x'); print(run.info.run_id, run.name)", ["attempt None"], 0),
         ("print(mlflow.start_run(experiment_id='7').info.run_id)", ["attempt"], 0),
         ("print(mlflow.start_run('other').info.run_id)", ["other"], 0),
-        (
-            "import os; os.environ['MLFLOW_TRACKING_URI'] = 'theirs'\n"
-            + "run = mlflow.start_run(); print(run.info.run_id, mlflow.get_tracking_uri())",
-            ["attempt ours"],
-            1,
-        ),
-        (
-            "import mlflow.tracking.fluent as f; mlflow.start_run(); f.end(); info = mlflow.start_run().info\n"
-            + "print(info.run_id, info.experiment_id, info.more['tags'])",
-            ["new of the attempt {'mlflow.parentRunId': 'attempt'}"],
-            1,
-        ),
+        (OTHER_STORE, ["attempt ours"], 1),
+        (SECOND_RUN, ["new of the attempt {'mlflow.parentRunId': 'attempt'}"], 1),
         ("mlflow.start_run(); print(mlflow.start_run(nested=True).info.run_id)", ["new"], 0),
         (
             "c = mlflow.MlflowClient(); print(c.create_run('7').info.run_id, c.create_run('7').info.run_id)",
@@ -108,7 +112,7 @@ def say(tmp_path: Path) -> object:
     ],
 )
 def test_where_the_metrics_go(code: str, out: list[str], said: int, say: object) -> None:
-    printed, told = say(f"import mlflow; {code}")  # type: ignore[operator]
+    printed, told = say(f"import mlflow\n{code}")  # type: ignore[operator]
     assert printed == out
     assert len(told) == said and all(line.startswith("ladder: ") and "trainer.redirect" in line for line in told)
 
