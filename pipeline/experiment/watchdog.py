@@ -63,7 +63,7 @@ class Watchdog:
             return verdict
         except StoreAway:
             self._last_seen = {}  # what was seen has not been judged
-            if self._spooled is None:  # nothing can be known of it now, so its silence means nothing
+            if self.spool is None or not self.spool.path.exists():  # nothing is known of it now, so silence is none
                 self._quiet.restart()
             raise
 

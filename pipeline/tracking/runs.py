@@ -212,6 +212,11 @@ class AttemptRun(LadderRun):
         return None if text == FROM_SCRATCH else Source(**json.loads(text))
 
     @property
+    def counts(self) -> str:
+        """What the number of a checkpoint counts: episodes, or a script's steps."""
+        return "step" if "trainer.checkpoints.pattern" in self.params else "episode"
+
+    @property
     def verdict_name(self) -> str | None:
         """None: it has no verdict yet."""
         return self._tag(tags.VERDICT)
