@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -14,17 +13,12 @@ from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
 
-from pipeline.processes.streams import written
+from pipeline.processes.console import PlainConsole
+from pipeline.processes.streams import plain, written
+from pipeline.secrets import without_passwords
 
 LINE_EVERY_SECONDS = 20.0
 """Between two lines of progress in a file or a pipe."""
-
-
-class _Console(Console):
-    """A console whose reader may go without ending the program, as Rich would."""
-
-    def on_broken_pipe(self) -> None:
-        raise
 
 
 class _LogFile(logging.FileHandler):
@@ -38,8 +32,7 @@ class Terminal:
     """Lines for a person, each in the log file too. On a terminal a live panel can stand below them."""
 
     def __init__(self, console: Console | None = None) -> None:
-        # In a pipe or a file nothing is folded.
-        self.console = console or _Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+        self.console = console or PlainConsole()
         self._live: Live | None = None
         self._file = logging.Logger("ladder")
         self._last_line = 0.0
@@ -58,6 +51,7 @@ class Terminal:
 
     def say(self, text: str, *, only_plain: bool = False, markup: bool = True) -> None:
         """A line in the log file, and on the console (`only_plain`: not on a terminal, where the panel shows it)."""
+        text = plain(without_passwords(text))
         rendered = Text.from_markup(text) if markup else Text(text)
         self._file.info(rendered.plain)
         if not (only_plain and self.console.is_terminal):
@@ -70,7 +64,7 @@ class Terminal:
 
     def log(self, text: str) -> None:
         """A line in the log file alone."""
-        self._file.info("  %s", text)
+        self._file.info("  %s", plain(without_passwords(text)))
 
     def print(self, what: RenderableType) -> None:
         """Something on the console alone, such as a table."""

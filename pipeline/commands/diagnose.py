@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
+from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.attempt.file import AttemptFile
+from pipeline.attempt.folder import AttemptFolder
 from pipeline.errors import BadInput
 from pipeline.experiment_file import merge, validate, with_overrides
 from pipeline.health.history import History
@@ -68,7 +73,7 @@ def cases_of_run(run_id: str, overrides: Sequence[str]) -> list[Case]:
     attempts: Sequence[LadderRun] = store.attempts(run) if isinstance(run, ExperimentRun) else [run]
     cases = []
     for each in attempts:
-        own = yaml.safe_load(store.read_text(each.run_id, CONFIGURATION) or "{}")
+        own = _configuration(store, each)
         rules = validate(merge(own, overrides, run_id), run_id).health.build()
         names = dict.fromkeys(name for rule in rules for name in rule.metrics)
         history = store.history(each.run_id, [name for name in names if name in each.metrics])
@@ -76,6 +81,15 @@ def cases_of_run(run_id: str, overrides: Sequence[str]) -> list[Case]:
         recorded = each.verdict_name if isinstance(each, AttemptRun) else None
         cases.append(Case(each.run_id, title, history, rules, recorded))
     return cases
+
+
+def _configuration(store: Store, run: LadderRun) -> dict[str, Any]:
+    """A run's own configuration: from its artifact, else from its folder; of another program's run, the defaults."""
+    if (text := store.read_text(run.run_id, CONFIGURATION)) is not None:
+        return dict(yaml.safe_load(text) or {})
+    with contextlib.suppress(OSError, ValidationError):  # no such folder on this machine
+        return AttemptFile.read(AttemptFolder.of(store.root, run.run_id).file).config.model_dump(mode="json")
+    return {}
 
 
 def report(case: Case, console: Console, out: Path | None = None) -> Verdict | None:

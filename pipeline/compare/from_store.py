@@ -17,7 +17,7 @@ from pipeline.errors import BadInput
 from pipeline.health.history import is_finite
 from pipeline.health.rule_sets import BANDS
 from pipeline.health.verdict import Verdict
-from pipeline.tracking.runs import AttemptRun, ExperimentRun, LadderRun, attempts_of
+from pipeline.tracking.runs import AttemptRun, ExperimentRun, LadderRun
 from pipeline.tracking.store import Store, open_store
 
 SHOWN = (
@@ -59,14 +59,13 @@ def load(
 
 def read(store: Store, parents: Sequence[str] = (), metrics: Iterable[str] = ()) -> Comparison:
     """Reads the same from a store that is open."""
-    runs = {run.run_id: run for _, each in store.experiments() for run in each}
-    chosen = [_parent(store.find(word), runs) for word in parents] if parents else _newest(runs.values())
+    chosen = [_parent(store.find(word), store) for word in parents] if parents else _newest(store)
     experiments: list[ExperimentRow] = []
     attempts: list[AttemptRow] = []
     values: list[pd.DataFrame] = []
     verdicts: dict[str, Verdict] = {}
     for parent in {run.run_id: run for run in chosen}.values():
-        nested = attempts_of(parent, runs.values())
+        nested = store.attempts(parent)
         rows = []
         for run in nested:
             history = _history(store, run, parent, metrics)
@@ -100,16 +99,16 @@ def siblings(parent: ExperimentRun, others: Iterable[ExperimentRun]) -> list[Exp
     return list(by_seed.values())
 
 
-def _newest(runs: Iterable[LadderRun]) -> list[ExperimentRun]:
-    parents = [run for run in runs if isinstance(run, ExperimentRun)]
-    if not parents:
+def _newest(store: Store) -> list[ExperimentRun]:
+    newest = next(store.newest_parents(), None)
+    if newest is None:
         raise BadInput("no experiments yet in this store")
-    return siblings(max(parents, key=lambda run: run.start_time), parents)
+    return siblings(newest, store.parents([newest.experiment_id]))
 
 
-def _parent(run: LadderRun, runs: Mapping[str, LadderRun]) -> ExperimentRun:
+def _parent(run: LadderRun, store: Store) -> ExperimentRun:
     """The experiment that a run is, or that it is an attempt of. Raises BadInput where there is none."""
-    parent = runs.get(run.parent_id or run.run_id)
+    parent = store.run(run.parent_id) if run.parent_id else run
     if not isinstance(parent, ExperimentRun):
         raise BadInput(f"{run.run_id}: is a {run.kind} without an experiment, so there are no attempts to compare")
     return parent

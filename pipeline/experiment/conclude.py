@@ -6,7 +6,6 @@ everything; for one that still is, the next orchestrator writes down what is mis
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +16,6 @@ from pipeline.attempt.checkpoint_files import Checkpoint
 from pipeline.attempt.ending import Ending
 from pipeline.attempt.folder import AttemptFolder
 from pipeline.attempt.spool import Spool
-from pipeline.errors import DiskFull
 from pipeline.experiment.watchdog import Watchdog
 from pipeline.health.rule import Rule
 from pipeline.health.verdict import Evidence, Verdict
@@ -41,6 +39,8 @@ def conclude(
 ) -> tuple[Watchdog, list[Evidence]]:
     """Tells the store of an ending, and all that it does not have yet; the same once more changes nothing.
 
+    Files decide over nothing: one that cannot be uploaded is said, and the verdict stands.
+
     `describe` says in a line what the attempt came to, for the run's note.
 
     Returns the run's latest metrics, and the warnings.
@@ -58,11 +58,10 @@ def conclude(
     if newest is not None and ending.verdict.name == "healthy":
         store.log_file(run_id, Path(newest.path), "policy")
         store.set_tags(run_id, {tags.POLICY: newest.path})
-    with contextlib.suppress(DiskFull):  # the log is on that disk already, and a picture can be drawn again
-        for name, figure in pictures(watch, (*ending.verdict.evidence, *warnings)):
-            store.log_figure(run_id, figure, f"evidence/{name}.png")
-        if log := end_of(folder.log):
-            store.log_text(run_id, log, "trainer.log")
+    for name, figure in pictures(watch, (*ending.verdict.evidence, *warnings)):
+        store.log_figure(run_id, figure, f"evidence/{name}.png")
+    if log := end_of(folder.log):
+        store.log_text(run_id, log, "trainer.log")
     store.end_attempt(run_id, ending.verdict, describe(watch))
     if ending.verdict.name != "interrupted":  # that one may go on, and must know what it has reported
         spool.remove()
@@ -75,12 +74,16 @@ def pictures(watch: Watchdog, findings: Iterable[Evidence]) -> Iterator[tuple[st
     for each in findings:
         if each.rule not in rules:
             continue  # a crash, a hang: its evidence is the log
-        from pipeline.health.plot import draw  # loads matplotlib, which a healthy experiment never needs
-
+        history = watch.history([rules[each.rule]])
         try:
-            yield each.rule, draw(watch.history([rules[each.rule]]), rules[each.rule], each)
-        except (ValueError, ArithmeticError) as error:
+            from pipeline.health.plot import draw  # loads matplotlib, which a healthy experiment never needs
+
+            figure = draw(history, rules[each.rule], each)
+            figure.draw_without_rendering()  # finds what cannot be drawn, such as a formula in a title
+        except Exception as error:
             _log.warning("no picture of %s: %s", each.rule, error)
+        else:
+            yield each.rule, figure
 
 
 def verdict_at_exit(ended: Exit, *, logged: bool) -> Verdict:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +18,7 @@ from pipeline.foreign.script_files import ScriptFiles
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.base import OWN_TRAINER, Job, Launcher
 from pipeline.launchers.exit import tail_of
-from pipeline.tracking.environment import their_waiting
+from pipeline.processes.environment import their_environment
 from pipeline.tracking.store import Store
 
 _IN_ORDER = (0, EXIT_INTERRUPTED, 128 + signal.SIGTERM, -signal.SIGTERM)
@@ -59,12 +58,11 @@ class Supervisor:
         command = file.command or OWN_TRAINER
         scratch = file.where.scratch
         environment = {
-            **their_waiting(),
             URI_VARIABLE: self._store.uri,
             RUN_VARIABLE: file.run_id,
             ATTEMPT_VARIABLE: str(file.write()),
             "TMPDIR": str(scratch),
-            **redirected(file.config, os.environ),
+            **redirected(file.config, their_environment()),
         }
         scratch.mkdir(exist_ok=True)
         files = ScriptFiles.of(file, Path.cwd(), self._store.root)

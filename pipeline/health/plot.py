@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,6 +18,7 @@ _INK, _BAD, _GOOD = "#334155", "#c0392b", "#2e8b57"
 
 def draw(history: History, rule: Rule, evidence: Evidence) -> Figure:
     """A figure with one panel for each of the rule's curves, over the steps of the run."""
+    matplotlib.rcdefaults()  # a matplotlibrc of the working folder or of the user is for other pictures
     panels = rule.curves(history, evidence)
     figure = Figure(figsize=(7.2, 1.0 + 1.9 * len(panels)), dpi=100, layout="constrained")
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]

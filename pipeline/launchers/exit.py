@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.attempt.file import EXIT_DISK_FULL, EXIT_KILLED, EXIT_OUT_OF_MEMORY
+from pipeline.processes.streams import plain
+from pipeline.secrets import without_passwords
 
 LOG_LIMIT = 2**20
 """The bytes of a trainer's log that the store keeps. The attempt's folder keeps the whole log."""
@@ -89,7 +91,7 @@ def _counter(path: Path, name: str) -> int:
 
 def _lines(path: Path) -> list[str]:
     with contextlib.suppress(OSError):
-        return path.read_text().splitlines()
+        return path.read_text(encoding="utf-8").splitlines()
     return []
 
 
@@ -104,8 +106,8 @@ def tail_of(log: Path, lines: int = 20, size: int = 8192) -> list[str]:
 
 
 def end_of(log: Path, size: int = LOG_LIMIT) -> str:
-    """Returns the last bytes of a log, as text."""
+    """Returns the last bytes of a log as text that may be shown: without passwords and control characters."""
     with contextlib.suppress(OSError), log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - size))
-        return file.read().decode(errors="replace")
+        return plain(without_passwords(file.read().decode(errors="replace")))
     return ""

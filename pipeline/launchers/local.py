@@ -16,6 +16,7 @@ from pipeline.attempt.folder import AttemptFolder
 from pipeline.launchers.base import OWN_TRAINER
 from pipeline.launchers.exit import Exit, kernel_kills
 from pipeline.processes import guardian
+from pipeline.processes.environment import their_environment
 from pipeline.processes.group import Process, ProcessGroup, start_leashed
 from pipeline.processes.zygote import ONE_THREAD, Forked, Zygote
 
@@ -67,10 +68,12 @@ class LocalLauncher:
         folder.mkdir(parents=True, exist_ok=True)
         log = AttemptFolder(folder).log
         marker = f"{ATTEMPT_VARIABLE}={environment.get(ATTEMPT_VARIABLE, folder)}"
-        environment = {**os.environ, "PATH": path, ATTEMPT_VARIABLE: str(folder), **environment}
+        own = tuple(command) == OWN_TRAINER
+        inherited = os.environ if own else their_environment()
+        environment = {**inherited, "PATH": path, ATTEMPT_VARIABLE: str(folder), **environment}
         self.tell_guardian("+", marker)
         process: Process | None = None
-        if tuple(command) == OWN_TRAINER:
+        if own:
             environment |= ONE_THREAD  # forked or not: the same numbers
             process = self._fork(command, environment, log)
         process = process or start_leashed(command, log, stdin=subprocess.DEVNULL, env=environment)
@@ -114,6 +117,7 @@ class LocalLauncher:
                 text=True,
                 cwd="/",
                 start_new_session=True,  # what ends this process's group must not end the guardian
+                encoding="utf-8",
             )
         assert self._guardian.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has been killed; the leash still holds the trainer

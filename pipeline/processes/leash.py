@@ -31,7 +31,7 @@ def call_itself(name: str) -> None:
 
 def go_first() -> None:
     """Makes this process and its children the first that the kernel kills where memory runs out."""
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="utf-8") as score:  # noqa: PTH123
         score.write(str(FIRST_TO_GO))
 
 

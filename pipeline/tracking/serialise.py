@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 from mlflow.entities import RunStatus
 
+from pipeline.secrets import without_passwords
+
 _PARAM_LIMIT = 6000
 """Characters of a param's value: MLflow's own limit."""
 _TAG_LIMIT = 8000
@@ -26,11 +28,12 @@ def status_of(name: str) -> str:
 def param(value: Any) -> str:
     """A value of the configuration as a param."""
     text = value if isinstance(value, str) else json.dumps(value) if isinstance(value, list | dict) else str(value)
-    return text[:_PARAM_LIMIT]
+    return without_passwords(text)[:_PARAM_LIMIT]
 
 
 def cut(text: str) -> str:
-    """The text, if it is short enough for a tag; else its beginning."""
+    """The text without passwords, if it is short enough for a tag; else its beginning."""
+    text = without_passwords(text)
     return text if len(text) <= _TAG_LIMIT else text[: _TAG_LIMIT - 1] + "…"
 
 
