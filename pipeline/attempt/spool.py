@@ -17,11 +17,9 @@ import contextlib
 import json
 import math
 import os
-import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -42,22 +40,6 @@ class Report:
 
 
 _REPORT = TypeAdapter(Report)
-_NOT_IN_NAMES = re.compile(r"[^/\w.\- :]")
-_LONGEST_NAME = 250
-
-
-def _named(report: Report) -> Report:
-    """The report, with names that MLflow takes."""
-    if all(metric_name(name) == name for name in report.metrics):
-        return report
-    return replace(report, metrics={metric_name(name): value for name, value in report.metrics.items()})
-
-
-@lru_cache(maxsize=10_000)
-def metric_name(name: str) -> str:
-    """The name as MLflow takes it: other characters than letters, digits and `/_-.: ` become `_`."""
-    parts = [part for part in _NOT_IN_NAMES.sub("_", name).split("/") if part not in ("", ".")]
-    return "/".join("_" if part == ".." else part for part in parts)[:_LONGEST_NAME].rstrip("/") or "_"
 
 
 class Spool:
@@ -101,7 +83,7 @@ class Spool:
             while len(reports) != count and (line := file.readline()).endswith(b"\n"):
                 end += len(line)
                 with contextlib.suppress(ValueError):
-                    reports.append(_named(_REPORT.validate_json(line)))
+                    reports.append(_REPORT.validate_json(line))
                     position = end
         return reports, position
 

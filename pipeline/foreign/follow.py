@@ -12,7 +12,7 @@ from pipeline.attempt.folder import AttemptFolder
 from pipeline.config import ExperimentConfig, MetricsSource
 from pipeline.foreign.event_files import EventTail
 from pipeline.foreign.files import Finder, Mark, Place, mark_of, places
-from pipeline.foreign.row import Row, Tail
+from pipeline.foreign.row import Row, Tail, metric_name
 from pipeline.foreign.tables import CsvTail, JsonTail
 from pipeline.foreign.whose import belongs_to_another
 
@@ -137,7 +137,7 @@ class Follower:
 
     def _line(self, tail: Tail, row: Row) -> bytes:
         """The row as a line of the spool."""
-        metrics = {self._name(tail, name): value for name, value in row.metrics.items()}
+        metrics = {metric_name(self._name(tail, name)): value for name, value in row.metrics.items()}
         at = time.time() if row.time is None else row.time
         return json.dumps({"time": int(at * 1000), "step": row.step, "metrics": metrics}).encode() + b"\n"
 
