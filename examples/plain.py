@@ -31,7 +31,7 @@ def main() -> None:
         print(f"resumed from {options.resume} at step {first}")
 
     options.out.mkdir(parents=True, exist_ok=True)
-    with (options.out / "progress.csv").open("a") as table:
+    with (options.out / "progress.csv").open("a", encoding="utf-8") as table:
         print("step,loss,accuracy,lr", file=table)
         for step in range(first + 1, options.steps + 1):
             rate = options.lr * options.growth**step

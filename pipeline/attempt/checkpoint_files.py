@@ -114,7 +114,7 @@ def inspect_kept(description: Path) -> Checkpoint:
         BadCheckpoint: it is gone, or has been written to since.
     """
     try:
-        info = KeptInfo(**json.loads(description.read_text()))
+        info = KeptInfo(**json.loads(description.read_text(encoding="utf-8")))
         path = description.parent / info.file
         if contents(path) != (info.size, info.modified):
             raise BadCheckpoint(f"{path}: has been changed since it was kept")
