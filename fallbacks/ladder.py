@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -10,6 +9,7 @@ from typing import Literal
 
 from fallbacks.freeze_gat import FREEZE_GAT
 from fallbacks.rung import Rung, setting
+from fallbacks.smaller import smaller
 from fallbacks.softmax_only import SOFTMAX_ONLY
 from fallbacks.two_experts import TWO_EXPERTS
 from fallbacks.v2_router_gat import V2_ROUTER_GAT
@@ -18,7 +18,7 @@ from pipeline.attempt.checkpoint_files import Checkpoint, fingerprint
 from pipeline.attempt.file import WarmStart
 from pipeline.attempt.record import Attempt
 from pipeline.attempt.start import FailedStart
-from pipeline.config import RUNGS, ExperimentConfig
+from pipeline.config import RUNGS, CustomRung, ExperimentConfig
 from pipeline.health.verdict import Verdict
 
 BUILT_IN = {rung.name: rung for rung in (V3, FREEZE_GAT, SOFTMAX_ONLY, TWO_EXPERTS, V2_ROUTER_GAT)}
@@ -65,10 +65,7 @@ class Ladder:
 
     def __post_init__(self) -> None:
         settings = self.base.ladder
-        rungs = tuple(
-            BUILT_IN[rung] if isinstance(rung, str) else Rung(rung.name, "from YAML", setting(rung.set))
-            for rung in settings.rungs
-        )
+        rungs = tuple(BUILT_IN[rung] if isinstance(rung, str) else _written(rung) for rung in settings.rungs)
         names = [rung.name for rung in rungs]
         if len(set(names)) != len(names):
             raise ValueError(f"ladder.rungs: names must differ, not {names}")
@@ -112,7 +109,7 @@ class Ladder:
         if below is None:
             return End("exhausted", "no rung is left")
         rung, config = self.rungs[below], self.configs[below]
-        start = healthy_start(attempts, config, rung) if self.base.ladder.warm_start else None
+        start = healthy_start(attempts, config, rung) if self.base.ladder.warm_start and rung.warm_start else None
         return Plan(rung, config, start, f"after {last.verdict.name} of {last.rung}")
 
     def _below(self, index: int, verdict: Verdict) -> int | None:
@@ -147,16 +144,14 @@ class Ladder:
         return replace(plan, continues=last.run_id, began_from=last.warm_start)
 
     def _retry(self, index: int, attempts: Sequence[Attempt], reason: str) -> Plan:
-        """The same rung from its newest checkpoint; with half as many games where memory ran out.
+        """The same rung from its newest checkpoint; with less, such as half as many games, where memory ran out.
 
         If the trainer died as it loaded a checkpoint, the retry starts without that one.
         """
         last = attempts[-1]
         rung, config = self.rungs[index], last.config
         if last.verdict.name == "out_of_memory":
-            half = max(1, config.environment.num_envs // 2)
-            workers = math.gcd(half, config.training.workers)
-            config = config.with_values({"environment.num_envs": half, "training.workers": workers})
+            config = smaller(config)
         start = last.warm_start
         if last.checkpoints:
             start = _exact(last, last.checkpoints)
@@ -168,6 +163,11 @@ class Ladder:
         if start is not None and config != last.config:
             start = start.model_copy(update={"exact": False})  # the states of the games fit no other number of games
         return Plan(rung, config, start, reason)
+
+
+def _written(rung: CustomRung) -> Rung:
+    """The rung that the experiment's YAML describes."""
+    return Rung(rung.name, "from YAML", setting(rung.set), warm_start=rung.warm_start)
 
 
 def healthy_start(attempts: Sequence[Attempt], config: ExperimentConfig, rung: Rung) -> WarmStart | None:

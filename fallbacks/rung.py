@@ -23,6 +23,8 @@ class Rung:
     summary: str
     transform: Callable[[ExperimentConfig], ExperimentConfig]
     carry: Carry = Carry()
+    warm_start: bool = True
+    """Whether it may continue from a checkpoint at all."""
     needs: Literal["a graph encoder", "V3's router", "experts"] | None = None
     """What a policy must have for this rung to change anything."""
     addresses: tuple[TrainingVerdict, ...] | None = None

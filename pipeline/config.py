@@ -6,10 +6,11 @@ how two attempts differ.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from pipeline.health.definitions import definition
 from pipeline.health.rule import Rule
@@ -243,11 +244,13 @@ class CustomRung(Section):
 
     name: Name
     set: dict[str, Any]
+    """Keys and their values. Empty for a first rung that is the experiment as it stands."""
+    warm_start: bool = True
+    """Continue from the newest healthy checkpoint, if `ladder.warm_start` says so too. False: from scratch, as for a
+    network of another size."""
 
     @model_validator(mode="after")
     def _about_training(self) -> CustomRung:
-        if not self.set:
-            raise ValueError(f"set: the rung {self.name} sets no key, so it would change nothing")
         for key in self.set:
             if key.split(".")[0] in ("experiment", "ladder", "tracking", "notify", "budget", "faults"):
                 raise ValueError(f"set: {key} belongs to the whole experiment; a rung cannot change it")
@@ -256,17 +259,27 @@ class CustomRung(Section):
 
 RUNGS = ("v3", "freeze_gat", "softmax_only", "two_experts", "v2_router_gat")
 """The names of the built-in rungs, in their order. `fallbacks/ladder.py` has the rungs and refuses to differ."""
+AS_IT_STANDS = "v3"
+"""The built-in rung that sets no key. The others set keys of this project's own trainer."""
 
 
 class LadderSection(Section):
     rungs: Annotated[tuple[Literal[RUNGS] | CustomRung, ...], Field(min_length=1)] = _sequence(RUNGS)  # type: ignore[valid-type]
-    """From the most ambitious to the safest; the first one is where the experiment starts."""
+    """From the most ambitious to the safest; the first one is where the experiment starts. Default with a
+    `trainer.command`: `v3` alone, which is the experiment as it stands."""
     cumulative: bool = False
     """Each rung on top of the ones before it, instead of each on the base configuration."""
     guided: bool = False
     """Skip the rungs that cannot remove the cause of the verdict; the order stays."""
     warm_start: bool = True
     """Continue from the newest healthy checkpoint; otherwise every rung starts from scratch."""
+
+    @model_validator(mode="after")
+    def _every_rung_changes_something(self) -> LadderSection:
+        for rung in self.rungs[1:]:
+            if isinstance(rung, CustomRung) and not rung.set and rung.warm_start:
+                raise ValueError(f"rungs: set: the rung {rung.name} sets no key, so it would change nothing")
+        return self
 
 
 class BudgetSection(Section):
@@ -294,11 +307,125 @@ class NotifySection(Section):
     """Run at each verdict and at the end, as a list of words (no shell), with the facts as JSON on its input."""
 
 
+def _words(value: Any) -> Any:
+    """A command as YAML has it: numbers are words too."""
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple) or not value:
+        raise ValueError(f"must be a list of words, such as [python, train.py, --epochs, 3], not {value!r}")
+    for word in value:
+        if isinstance(word, bool) or not isinstance(word, str | int | float):
+            raise ValueError(f"words are texts or numbers, not {word!r}; put it in quotes")
+    return tuple(map(str, value))
+
+
+class NamedMetric(Section):
+    """A metric of a script's, scaled: `{metric: time/total_timesteps, of: 500000}`."""
+
+    metric: Annotated[str, Field(min_length=1)] | None = None
+    """Default: the step with which metrics are logged."""
+    of: Positive | str = 1.0
+    """Divides it. A number, or a placeholder, such as `{parameters.total_timesteps}`."""
+
+
+def _by_name(key: str) -> BeforeValidator:
+    """A section that may also be written as the value of one of its keys alone."""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+
+
+class MetricsSource(Section):
+    """Where a script's metrics come from: `csv`, or `{kind: csv, path: "logs/*.csv", step: epoch}`."""
+
+    kind: Literal["mlflow", "tensorboard", "csv", "jsonl"] = "mlflow"
+    """`mlflow`: it logs to MLflow itself, or to `metrics.jsonl` in its folder. Otherwise its files are read."""
+    path: Annotated[str, Field(min_length=1)] | None = None
+    """Which files: a pattern, relative to the attempt's folder or to the folder in which the script runs. Default: all
+    of the kind in the attempt's folder; of the other, those with the usual names."""
+    step: Annotated[str, Field(min_length=1)] | None = None
+    """Column or key of the step. Default: the first of the usual names that is there, else the number of the row."""
+
+
+BY_TIME = "mtime"
+PRESETS = {
+    "sb3": {"pattern": "**/*_steps.zip", "step": r"_(\d+)_steps"},
+    "lightning": {"pattern": "**/*.ckpt", "step": r"step=(\d+)"},
+    "huggingface": {"pattern": "**/checkpoint-*", "step": r"checkpoint-(\d+)$"},
+}
+"""Where libraries write their checkpoints by default."""
+
+
+def _preset(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value not in PRESETS:
+        raise ValueError(f"unknown preset {value!r}; allowed: {', '.join(PRESETS)}, or {{pattern: …, step: …}}")
+    return PRESETS[value]
+
+
+class CheckpointSource(Section):
+    """The checkpoints that a script writes of itself: `{pattern: "ckpts/*.zip", step: "_([0-9]+)"}`."""
+
+    pattern: Annotated[str, Field(min_length=1)]
+    """Files or folders, relative to the attempt's folder or to the one in which the script runs."""
+    step: str = BY_TIME
+    """A regular expression whose group is the step, as metrics are logged with. `mtime`: the step of the newest metrics
+    when it was written, for a file that is overwritten."""
+    keep: Annotated[int, Field(ge=2)] = 5
+    """How many are kept of each attempt: the newest two, the oldest, and others between them."""
+
+    @model_validator(mode="after")
+    def _has_a_group(self) -> CheckpointSource:
+        if self.step == BY_TIME:
+            return self
+        try:
+            groups = re.compile(self.step).groups
+        except re.error as error:
+            raise ValueError(f"step: {self.step!r} is no regular expression: {error}") from error
+        if groups != 1:
+            raise ValueError(f"step: {self.step!r} must have one group, as in 'step_([0-9]+)'; or mtime")
+        return self
+
+
+class OutOfMemory(Section):
+    """What a retry has less of: `{set: {trainer.parameters.batch_size: 64}}`, or `{scale: {…: 0.5}}`."""
+
+    set: dict[str, Any] = {}
+    """Keys and their values."""
+    scale: dict[str, Positive] = {}
+    """Keys and factors."""
+
+    @model_validator(mode="after")
+    def _is_something(self) -> OutOfMemory:
+        if not self.set and not self.scale:
+            raise ValueError("must have set: {key: value}, or scale: {key: factor}")
+        return self
+
+
 class TrainerSection(Section):
-    command: Annotated[tuple[str, ...] | None, Field(strict=False, min_length=1)] = None
-    """The trainer, as a list of words (no shell). Default: this project's own."""
+    command: Annotated[tuple[str, ...] | None, BeforeValidator(_words)] = None
+    """The trainer, as a list of words (no shell), with placeholders (docs/your-own.md). Default: this project's own."""
     parameters: dict[str, Any] = {}
-    """Free keys for a trainer of your own."""
+    """Free keys for a trainer of your own: `{parameters.KEY}` in its command."""
+    flags: Literal["argparse", "tyro"] = "argparse"
+    """How `{flags}` says that a parameter is false: not at all, or `--no-KEY`."""
+    redirect: bool = True
+    """A Python script that calls `mlflow.set_experiment`, `set_tracking_uri` or `start_run` in its own way is led to
+    the run of its attempt. It says so in its log."""
+    metrics: Annotated[MetricsSource, _by_name("kind")] = MetricsSource()
+    checkpoints: Annotated[CheckpointSource | None, BeforeValidator(_preset)] = None
+    """Which of a script's files are checkpoints: a preset (`sb3`, `lightning`, `huggingface`), or pattern and step."""
+    on_out_of_memory: OutOfMemory | None = None
+    """What a retry has less of. Default: nothing, with a trainer of your own."""
+    grace_seconds: NonNegative = 8.0
+    """Between SIGTERM and SIGKILL, for a trainer that is asked to end: it may write a checkpoint."""
+    names: dict[Name, Annotated[str, Field(min_length=1)] | NamedMetric] = {}
+    """What the ladder knows by a name (`score`, `score_window`, `progress`, `episodes`, `steps_per_second`, those of
+    the rules), and the metric of the script's that it is."""
+
+    @property
+    def counts(self) -> str:
+        """What the number of a checkpoint counts."""
+        return "episode" if self.checkpoints is None else "step"
 
 
 class Fault(Section):
@@ -325,6 +452,18 @@ class ExperimentConfig(Section):
     notify: NotifySection = NotifySection()
     trainer: TrainerSection = TrainerSection()
     faults: tuple[Fault, ...] = _sequence(())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rungs_of_another_trainer(cls, data: Any) -> Any:
+        """A trainer of the user's own has the built-in rungs only where they are asked for."""
+        if not isinstance(data, dict):
+            return data
+        trainer, ladder = data.get("trainer") or {}, data.get("ladder", {})
+        command = trainer.get("command") if isinstance(trainer, dict) else getattr(trainer, "command", None)
+        if command is None or not isinstance(ladder, dict) or "rungs" in ladder:
+            return data
+        return {**data, "ladder": {**ladder, "rungs": (AS_IT_STANDS,)}}
 
     @model_validator(mode="after")
     def _divisible(self) -> ExperimentConfig:
@@ -374,6 +513,10 @@ def flatten(config: ExperimentConfig) -> dict[str, Any]:
                 visit(f"{key}.", value)
             elif isinstance(value, tuple):
                 flat[key] = [item.model_dump() if isinstance(item, BaseModel) else item for item in value]
+            elif isinstance(value, dict):
+                flat[key] = {
+                    name: item.model_dump() if isinstance(item, BaseModel) else item for name, item in value.items()
+                }
             else:
                 flat[key] = value
 

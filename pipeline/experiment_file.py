@@ -15,8 +15,12 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from fallbacks.ladder import BUILT_IN, Ladder
-from pipeline.config import ExperimentConfig
+from fallbacks.smaller import smaller
+from pipeline.config import AS_IT_STANDS, ExperimentConfig
 from pipeline.errors import BadInput
+from pipeline.foreign import event_files
+from pipeline.foreign.command import check, interpolation
+from pipeline.foreign.names import Names
 
 _MOST_SEEDS = 500
 """Each parent run has all of them in a tag."""
@@ -99,13 +103,17 @@ def merge(file: Any, overrides: Iterable[str], source: str) -> dict[str, Any]:
             raise BadInput(f"{word}: not readable as YAML: {_one_line(error)}") from error
     try:
         defaults = ExperimentConfig().model_dump(mode="json")
+        del defaults["ladder"]["rungs"]  # the default depends on the trainer
         # An empty section (`training:` with nothing under it) means its defaults.
         given = {key: file[key] for key in file if file[key] is not None or key not in defaults}
         merged = OmegaConf.merge(defaults, given, OmegaConf.from_dotlist(words))
+        written = OmegaConf.to_container(merged, resolve=False)
         data = OmegaConf.to_container(merged, resolve=True)
     except (yaml.YAMLError, OmegaConfBaseException, TypeError, ValueError) as error:
         raise BadInput(f"{source}: {_one_line(error)} (overrides: {' '.join(words) or 'none'})") from error
-    assert isinstance(data, dict)
+    assert isinstance(data, dict) and isinstance(written, dict)
+    if isinstance(trainer := written["trainer"], dict) and (problem := interpolation(trainer["command"])):
+        raise BadInput(f"{source}: trainer.command: {problem}")
     return {str(key): value for key, value in data.items()}
 
 
@@ -114,6 +122,13 @@ def validate(data: dict[str, Any], source: str) -> ExperimentConfig:
     try:
         config = ExperimentConfig.model_validate(data)
         ladder = Ladder(config)
+        _only_rungs_that_change_something(config)
+        for each in (config, *ladder.configs):
+            check(each)
+            check(smaller(each))
+            Names.of(each)
+            if each.trainer.metrics.kind == "tensorboard" and not event_files.is_there():
+                raise ValueError(event_files.MISSING)
     except ValidationError as error:
         raise BadInput(f"{source}: {explain(error)}") from error
     except KeyError as error:
@@ -129,6 +144,18 @@ def validate(data: dict[str, Any], source: str) -> ExperimentConfig:
             if problem := check_character(each.environment.character):
                 raise BadInput(f"{source}: environment.character: {problem}")
     return config
+
+
+def _only_rungs_that_change_something(config: ExperimentConfig) -> None:
+    """Raises ValueError: a built-in rung sets keys that a trainer of the user's own does not read."""
+    if config.trainer.command is None:
+        return
+    for rung in config.ladder.rungs:
+        if isinstance(rung, str) and rung != AS_IT_STANDS:
+            raise ValueError(
+                f"ladder.rungs: {rung} sets keys of this project's own trainer, and trainer.command names another; "
+                f"allowed: {AS_IT_STANDS} (the experiment as it stands), or {{name: …, set: {{key: value}}}}"
+            )
 
 
 def explain(error: ValidationError, model: type[BaseModel] = ExperimentConfig) -> str:
@@ -147,9 +174,11 @@ def explain(error: ValidationError, model: type[BaseModel] = ExperimentConfig) -
         )
     if first["type"] == "extra_forbidden":
         return f"{key}: unknown key{nearest_key(key, model)}{more}"
+    complaint = _complaint(first)
     # A check across keys names its key itself, relative to the section.
-    joint = "." if first["type"] == "value_error" and key else ": " if key else ""
-    return f"{key}{joint}{_complaint(first)}{more}"
+    names_a_key = first["type"] == "value_error" and re.match(r"[\w.]+: ", complaint)
+    joint = "." if names_a_key and key else ": " if key else ""
+    return f"{key}{joint}{complaint}{more}"
 
 
 def _complaint(problem: ErrorDetails) -> str:

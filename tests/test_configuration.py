@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main
-from pipeline.config import ExperimentConfig, flatten
+from pipeline.config import RUNGS, CustomRung, ExperimentConfig, TrainerSection, flatten
 from pipeline.errors import BadInput
-from pipeline.experiment_file import load_experiment, load_experiments
+from pipeline.experiment_file import load_experiment, load_experiments, merge, validate
 from pipeline.preflight import preflight, too_short
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
@@ -51,6 +51,35 @@ BAD = {
     "unknown fault": (["faults=[{kind: crsh, at_update: 1}]"], ["faults.0.kind", "'crsh'", "nearest: crash"]),
     "no override": (["training.seed"], ["training.seed", "key.sub=value"]),
 }
+
+
+FOREIGN = ["trainer.command=[python,train.py]"]
+
+
+def foreign(*words: str) -> ExperimentConfig:
+    """An experiment of nothing but a script."""
+    return validate(merge({}, [*FOREIGN, *words], "x"), "x")
+
+
+def test_without_a_ladder_a_script_has_one_rung() -> None:
+    assert foreign().ladder.rungs == ("v3",) and foreign("ladder.warm_start=false").ladder.rungs == ("v3",)
+    assert validate(merge({}, [], "x"), "x").ladder.rungs == RUNGS
+    assert ExperimentConfig(trainer=TrainerSection(command=("a",))).ladder.rungs == ("v3",)
+    again = ExperimentConfig.model_validate(foreign().model_dump())
+    assert again == foreign() and again == ExperimentConfig.model_validate_json(again.model_dump_json())
+
+
+@pytest.mark.parametrize("rungs", ["[v3,softmax_only]", "[two_experts]", "[{name: x, set: {}},v2_router_gat]"])
+def test_a_built_in_rung_for_a_script_is_refused(rungs: str) -> None:
+    with pytest.raises(BadInput, match=r"ladder.rungs: \w+ sets keys of this project's own trainer.*allowed: v3"):
+        foreign(f"ladder.rungs={rungs}")
+
+
+def test_a_rung_without_keys_may_be_the_first_or_start_from_scratch() -> None:
+    rungs = foreign("ladder.rungs=[{name: base, set: {}},{name: anew, set: {}, warm_start: false}]").ladder.rungs
+    assert [rung.name for rung in rungs if isinstance(rung, CustomRung)] == ["base", "anew"]
+    with pytest.raises(BadInput, match=r"ladder\.rungs: set: the rung same sets no key"):
+        foreign("ladder.rungs=[v3,{name: same, set: {}}]")
 
 
 def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:

@@ -1,6 +1,7 @@
 """Checkpoints as files: their descriptions, and whether the files match them.
 
-`000123.json` beside `000123.pt` describes it. No torch here: the orchestrator chooses one, the trainer reads it.
+`000123.json` beside `000123.pt` describes it. No torch here: the orchestrator chooses one, the trainer reads it. Those
+of a script that describes none are kept in a folder of their own, with a description of another kind.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.attempt.folder import AttemptFolder
 from pipeline.config import ExperimentConfig
 
 FORMAT = 2
@@ -34,6 +36,21 @@ class CheckpointInfo:
     configuration: str = ""
     """Fingerprint of the configuration that was trained."""
     format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class KeptInfo:
+    """The description of a checkpoint that a script has written in its own way."""
+
+    step: int
+    file: str
+    """File or folder, relative to the description's folder."""
+    size: int
+    """Bytes, of all files together."""
+    modified: int
+    """When the newest file was written, in nanoseconds since 1970."""
+    origin: str
+    """Where the script wrote it."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +100,49 @@ def inspect(path: Path, configuration: str = "") -> Checkpoint:
         raise BadCheckpoint(f"{path}: {type(error).__name__}: {error}") from error
 
 
+def contents(path: Path) -> tuple[int, int]:
+    """Size in bytes and time of the newest change, in ns, of a file or of all files of a folder. Raises OSError."""
+    files = [each for each in path.rglob("*") if each.is_file()] if path.is_dir() else [path]
+    found = [each.stat() for each in files]
+    return sum(each.st_size for each in found), max((each.st_mtime_ns for each in found), default=0)
+
+
+def inspect_kept(description: Path) -> Checkpoint:
+    """Compares a checkpoint that was kept for a script with its description.
+
+    Raises:
+        BadCheckpoint: it is gone, or has been written to since.
+    """
+    try:
+        info = KeptInfo(**json.loads(description.read_text(encoding="utf-8")))
+        path = description.parent / info.file
+        if contents(path) != (info.size, info.modified):
+            raise BadCheckpoint(f"{path}: has been changed since it was kept")
+        # A script's steps stand for its episodes, which not every script counts.
+        return Checkpoint(path=str(path), episode=info.step, step=info.step)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadCheckpoint(f"{description}: {type(error).__name__}: {error}") from error
+
+
 def usable(folder: Path, configuration: str = "") -> tuple[tuple[Checkpoint, ...], tuple[str, ...]]:
-    """The good checkpoints of a folder, oldest first, and what is wrong with each of the others."""
+    """The good checkpoints of an attempt, oldest first, and what is wrong with each of the others.
+
+    Args:
+        folder: the attempt's `checkpoints`; beside it are those that were kept for a script.
+        configuration: fingerprint of what was trained.
+    """
     good, bad = [], []
+    descriptions = sorted(AttemptFolder(folder.parent).kept.glob("*.json"))
     for path in sorted(folder.glob("*.pt")):
+        if descriptions and not path.with_suffix(".json").exists():
+            continue  # one that a script writes here without a description, and that was kept if it is one
         try:
             good.append(inspect(path, configuration))
+        except BadCheckpoint as error:
+            bad.append(str(error))
+    for description in descriptions:
+        try:
+            good.append(inspect_kept(description))
         except BadCheckpoint as error:
             bad.append(str(error))
     return tuple(sorted(good, key=lambda checkpoint: checkpoint.step)), tuple(bad)

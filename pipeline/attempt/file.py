@@ -75,6 +75,8 @@ class AttemptFile(BaseModel):
     rung: str
     number: int
     folder: str
+    command: tuple[str, ...] | None = None
+    """The command of a trainer of the user's own, with its placeholders filled."""
     warm_start: WarmStart | None = None
     resume_from: WarmStart | None = None
     """A checkpoint of this attempt itself, if it was interrupted and continues. It comes before `warm_start`."""

@@ -34,6 +34,11 @@ class AttemptFolder:
         return self.path / "checkpoints"
 
     @property
+    def kept(self) -> Path:
+        """The checkpoints that a script has written elsewhere: :class:`pipeline.foreign.checkpoints.Collector`."""
+        return self.path / "kept"
+
+    @property
     def scratch(self) -> Path:
         """`TMPDIR` of the trainer. The orchestrator removes it, as a trainer that is killed cannot."""
         return self.path / "tmp"

@@ -34,7 +34,7 @@ class AttemptSummary:
     verdict: str
     evidence: str
     start: str
-    """Where it started: `scratch`, or the episode of the checkpoint."""
+    """Where it started: `scratch`, or the episode of the checkpoint (for a script's own: the step)."""
     episodes: int
     steps: int
     """Environment steps of the training's schedule, so with what was carried over."""
@@ -58,7 +58,7 @@ class AttemptSummary:
             rung=attempt.rung,
             verdict=attempt.verdict.name,
             evidence=attempt.verdict.sentence,
-            start=f"episode {start.episode}" if start else "scratch",
+            start=f"{attempt.config.trainer.counts} {start.episode}" if start else "scratch",
             episodes=int(latest.get("episodes", 0)),
             steps=int(max(0, last_step)),
             minutes=round(seconds / 60, 1),

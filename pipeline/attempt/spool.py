@@ -1,11 +1,14 @@
 """The metrics of an attempt on its own disk, before they are in the store.
 
-    metrics.jsonl       one line per report: {"time": ms, "step": n, "metrics": {name: value}}
+    metrics.jsonl       one line a report: {"time": ms, "step": n, "metrics": {name: value}}
     metrics.delivered   how many bytes of it the store has
 
 A trainer writes a line and continues: it neither waits for the store nor loads MLflow. The orchestrator delivers the
 lines that the store does not have, in order, at each of its polls. After an interruption the next orchestrator does. A
 line may be delivered twice, which changes nothing: to the store the same value at the same step and time is one point.
+
+A trainer of the user's own may write such lines too, in any language (docs/your-own.md). A line that is no report is
+passed over as soon as one that is follows it.
 """
 
 from __future__ import annotations
@@ -74,11 +77,14 @@ class Spool:
     def read(self, position: int, count: int | None = None) -> tuple[list[Report], int]:
         """The reports from a position (in bytes) on, so many at most, and where the last whole one of them ends."""
         reports: list[Report] = []
-        with contextlib.suppress(FileNotFoundError, ValueError), self.path.open("rb") as file:
+        with contextlib.suppress(FileNotFoundError), self.path.open("rb") as file:
             file.seek(position)
+            end = position
             while len(reports) != count and (line := file.readline()).endswith(b"\n"):
-                reports.append(_REPORT.validate_json(line))
-                position += len(line)
+                end += len(line)
+                with contextlib.suppress(ValueError):
+                    reports.append(_REPORT.validate_json(line))
+                    position = end
         return reports, position
 
 

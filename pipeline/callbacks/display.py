@@ -17,7 +17,7 @@ from pipeline.attempt.folder import experiment_log
 from pipeline.attempt.record import Attempt, AttemptSummary
 from pipeline.callbacks.callback import Callback, ExperimentEnded, ExperimentStarted
 from pipeline.callbacks.terminal import Terminal
-from pipeline.config import difference
+from pipeline.config import TrainingSection, difference
 from pipeline.health.phase import Phase
 from pipeline.health.readings import interval, written
 from pipeline.health.rule_sets import BANDS, Band
@@ -57,7 +57,8 @@ class Display(Callback):
     def attempt_started(self, plan: Plan, number: int, run_id: str) -> None:
         self._plan, self._number, self._first = plan, number, None
         start, say = plan.warm_start, self.terminal.say
-        source = f"from episode {start.episode} of run {start.run_id[:8]}" if start else "from scratch"
+        counts = plan.config.trainer.counts
+        source = f"from {counts} {start.episode} of run {start.run_id[:8]}" if start else "from scratch"
         say(f"[bold]attempt {number}: {plan.rung.name}[/] ({escape(plan.reason)}), {source}, run {run_id}")
         for key, (_, after) in difference(self._config, plan.config).items():
             say(f"  {key} = {escape(str(after))}")
@@ -66,7 +67,8 @@ class Display(Callback):
     def progress(self, latest: Mapping[str, float]) -> None:
         if self.terminal.is_live:
             self.terminal.update_panel(self._panel(latest))
-        if ("episodes" in latest or "progress" in latest) and self.terminal.line_is_due():
+        known = {"progress", "episodes", "score_window"} & latest.keys()
+        if known and self.terminal.line_is_due():
             self.terminal.say(escape(self._line(latest)), only_plain=True)
 
     def attempt_ended(self, attempt: Attempt, summary: AttemptSummary) -> None:
@@ -77,7 +79,8 @@ class Display(Callback):
         meaning = verdict.sentence if interrupted else MEANINGS[verdict.name]
         say(
             f"attempt {attempt.number}: [bold {colour}]{verdict.name}[/] – {escape(meaning)}; "
-            f"episode {summary.episodes}, step {summary.steps}, {summary.minutes} min"
+            f"{f'episode {summary.episodes}, ' if self._counts_episodes(summary.episodes) else ''}"
+            f"step {summary.steps}, {summary.minutes} min"
         )
         if verdict.evidence and not interrupted:
             say(f"  evidence: {escape(verdict.sentence)}")
@@ -141,25 +144,35 @@ class Display(Callback):
     def _progress(self, latest: Mapping[str, float]) -> float | None:
         """How much of the attempt is done; a trainer that does not say so may count its episodes."""
         done = latest.get("progress")
-        if done is None and "episodes" in latest:
+        if done is None and "episodes" in latest and self._has_a_length():
             done = latest["episodes"] / self._plan.config.training.episodes
         return None if done is None else min(1.0, done)
 
-    def _position(self, latest: Mapping[str, float]) -> str:
-        """Where the attempt is, in words."""
-        if "episodes" in latest or not latest:
-            return f"episode {latest.get('episodes', 0):.0f} of {self._plan.config.training.episodes}"
-        done = self._progress(latest)
-        return "at work" if done is None else f"{done:.0%} done"
+    def _has_a_length(self) -> bool:
+        """Whether `training.episodes` says how long the training is: a script may count episodes without an end."""
+        config = self._plan.config
+        return config.trainer.command is None or config.training.episodes != TrainingSection().episodes
 
     def _line(self, latest: Mapping[str, float]) -> str:
         bands = ", ".join(_judged(band, latest) for band in BANDS if band.metric in latest)
         speed = f"{latest['steps_per_second']:.0f} steps/s, " if "steps_per_second" in latest else ""
         return (
-            f"attempt {self._number} {self._plan.rung.name}, {_phase(latest)}, {self._position(latest)}, "
-            f"ETA {self._eta(latest)}, "
+            f"attempt {self._number} {self._plan.rung.name}, {_phase(latest)}, {self._where(latest)}, "
             f"{speed}score {self._score(latest)}{'; ' if bands else ''}{bands}"
         )
+
+    def _where(self, latest: Mapping[str, float]) -> str:
+        """How far it is, and how long it still takes, as far as either is known."""
+        config, parts = self._plan.config, []
+        if self._counts_episodes(latest.get("episodes")):
+            end = f" of {config.training.episodes}" if self._has_a_length() else ""
+            parts.append(f"episode {latest.get('episodes', 0):.0f}{end}")
+        elif (progress := self._progress(latest)) is not None:
+            parts.append(f"{progress:.0%}")
+        return ", ".join([*parts, f"ETA {self._eta(latest)}"])
+
+    def _counts_episodes(self, episodes: float | None) -> bool:
+        return bool(episodes) or self._plan.config.trainer.command is None
 
     def _panel(self, latest: Mapping[str, float]) -> RenderableType:
         bar = Progress(TextColumn("{task.description}"), BarColumn(bar_width=40), TextColumn("{task.fields[rest]}"))
@@ -167,7 +180,7 @@ class Display(Callback):
             _phase(latest) if latest else "starting",
             total=1000,
             completed=round(1000 * (self._progress(latest) or 0.0)),
-            rest=f"{self._position(latest)}, ETA {self._eta(latest)}",
+            rest=self._where(latest),
         )
         facts = Table.grid(padding=(0, 2))
         facts.add_row("score", self._score(latest))

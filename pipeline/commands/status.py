@@ -108,7 +108,7 @@ def _table(parents: list[_Experiment], *, narrow: bool) -> Table:
                 _score(metrics),
                 each.run_id[:letters],
                 f"{metrics['steps_per_second']:.0f}" if running and "steps_per_second" in metrics else "",
-                _words(each.warm_start),
+                _words(each.warm_start, each.counts),
             )
             table.add_row(*cells[: len(table.columns)])
     return table
@@ -122,6 +122,6 @@ def _score(metrics: Mapping[str, float]) -> str:
     return written(score) + (f" (random {written(random)})" if random is not None else "")
 
 
-def _words(start: Source | None) -> str:
+def _words(start: Source | None, counts: str) -> str:
     """Where an attempt started."""
-    return FROM_SCRATCH if start is None else f"episode {start.episode} of {start.run_id[:8]}"
+    return FROM_SCRATCH if start is None else f"{counts} {start.episode} of {start.run_id[:8]}"

@@ -175,7 +175,7 @@ def _attempt(run: AttemptRun, parent: ExperimentRun, history: pd.DataFrame) -> A
         score=score.value,
         score_low=score.low,
         score_high=score.high,
-        best_score=run.metrics.get("best/score_window", np.nan),
+        best_score=run.metrics.get("best/score_window", _of(series, "score_window", np.max)),
         steps_per_second=_of(series, "steps_per_second", np.median),
         memory_mb=_of(series, "memory_mb", np.max),
         changed=run.diff,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import shlex
 import shutil
 import threading
 import time
@@ -36,6 +37,7 @@ from pipeline.experiment.past import Past
 from pipeline.experiment.place import Place
 from pipeline.experiment.series import Series
 from pipeline.experiment.supervisor import Supervisor, gone
+from pipeline.foreign.command import command_of
 from pipeline.health.readings import used
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.base import Launcher
@@ -254,12 +256,17 @@ class Orchestrator:
         return self._file(plan, run_id).model_copy(update=changed), before
 
     def _file(self, plan: Plan, run_id: str) -> AttemptFile:
+        folder = str(AttemptFolder.of(self.store.root, run_id).path)
+        command = command_of(plan.config, folder, plan.warm_start)
+        if command is not None:
+            self.store.set_tags(run_id, {tags.COMMAND: shlex.join(command)})
         return AttemptFile(
             config=plan.config,
             run_id=run_id,
             rung=plan.rung.name,
             number=len(self.attempts),
-            folder=str(AttemptFolder.of(self.store.root, run_id).path),
+            folder=folder,
+            command=command,
             warm_start=plan.warm_start,
             random_score=self._random_score,
             faults=self._pending_faults(),

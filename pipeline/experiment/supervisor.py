@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from pipeline.attempt.file import ATTEMPT_VARIABLE, RUN_VARIABLE, URI_VARIABLE, AttemptFile
+from pipeline.attempt.file import ATTEMPT_VARIABLE, EXIT_INTERRUPTED, RUN_VARIABLE, URI_VARIABLE, AttemptFile
 from pipeline.attempt.folder import AttemptFolder
 from pipeline.attempt.spool import Spool
 from pipeline.config import BudgetSection
 from pipeline.errors import InfrastructureFailure, StoreAway
 from pipeline.experiment.conclude import interrupted, never_started, verdict_at_exit
 from pipeline.experiment.watchdog import Watchdog
+from pipeline.foreign.redirect import redirected
+from pipeline.foreign.script_files import ScriptFiles
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.base import OWN_TRAINER, CannotStart, Job, Launcher
 from pipeline.launchers.exit import tail_of
+from pipeline.processes.environment import their_environment
 from pipeline.tracking.store import Store
 
-GRACE_SECONDS = 8.0
-"""For a trainer that is asked to end in good order: it finishes its update and writes a checkpoint."""
+_IN_ORDER = (0, EXIT_INTERRUPTED, 128 + signal.SIGTERM, -signal.SIGTERM)
+"""Exit codes of a trainer that has ended by itself, also because it was asked to."""
 
 
 class Supervisor:
@@ -52,15 +56,17 @@ class Supervisor:
         Raises:
             InfrastructureFailure: the trainer cannot be started.
         """
-        command = file.config.trainer.command or OWN_TRAINER
+        command = file.command or OWN_TRAINER
         scratch = file.where.scratch
         environment = {
             URI_VARIABLE: self._store.uri,
             RUN_VARIABLE: file.run_id,
             ATTEMPT_VARIABLE: str(file.write()),
             "TMPDIR": str(scratch),
+            **redirected(file.config, their_environment()),
         }
         scratch.mkdir(exist_ok=True)
+        files = ScriptFiles.of(file, Path.cwd(), self._store.root)
         try:
             job = self._launcher.launch(command, environment, Path(file.folder))
         except CannotStart as error:
@@ -69,27 +75,33 @@ class Supervisor:
         except (OSError, ValueError) as error:
             raise InfrastructureFailure(f"trainer.command: {command[0]!r} cannot be started: {error}") from error
         try:
-            return self._watch(job, file)
+            return self._watch(job, file, files)
         finally:
+            ended = job.wait(0)
             job.kill()
+            files.finish(in_order=ended is not None and ended.code in _IN_ORDER)
+            self._tell_news(files)
             file.where.remove_leftovers()
 
-    def _watch(self, job: Job, file: AttemptFile) -> Verdict:
+    def _watch(self, job: Job, file: AttemptFile, files: ScriptFiles) -> Verdict:
         spool = Spool(Path(file.folder))
         watchdog = Watchdog(self._store, file.run_id, file.config.health.build(), spool, file.config.rules_to_be_judged)
-        polled = time.monotonic()
+        polled, began, grace = time.monotonic(), time.time(), file.config.trainer.grace_seconds
         while True:
             ended = job.wait(min(self._poll_seconds, 0.5))
             if (reason := self._ended()) is not None:
-                return _end_in_order(job, reason)
+                return _end_in_order(job, reason, grace)
             if ended is not None and not file.where.path.exists():
                 return interrupted(gone(file.where))
             if ended is not None:
+                files.read_metrics(to_the_end=True)
                 try:
                     # What the metrics say comes before how the process ended.
                     self._store.deliver(file.run_id, spool)
                     verdict, _ = watchdog.final()
                     self._tell_news(watchdog)
+                    if file.command is not None and not watchdog.has_logged:
+                        self._tell_where_it_logged(began)
                 except InfrastructureFailure as error:
                     return interrupted(str(error))
                 scratch = file.warm_start is None and file.resume_from is None
@@ -99,15 +111,18 @@ class Supervisor:
                 continue
             polled = time.monotonic()
             if not file.where.path.exists():
-                return _end_in_order(job, gone(file.where))
+                return _end_in_order(job, gone(file.where), grace)
+            files.read_metrics()
             try:
                 self._sign_of_life()
                 verdict = watchdog.poll()
             except StoreAway:
                 verdict = None  # it may come back; training goes on, and keeps its metrics
             except InfrastructureFailure as error:
-                return _end_in_order(job, str(error))
+                return _end_in_order(job, str(error), grace)
+            files.keep_checkpoints(watchdog.last_step)
             self._tell_news(watchdog)
+            self._tell_news(files)
             if verdict is not None:
                 return verdict
             self._progress(watchdog.latest)
@@ -116,8 +131,17 @@ class Supervisor:
                 detail = {"silent for seconds": round(silence), "log_tail": tail_of(job.log)}
                 return Verdict(name="hang", evidence=(Evidence(rule="hang", detail=detail),))
 
-    def _tell_news(self, watchdog: Watchdog) -> None:
-        for sentence in watchdog.news():
+    def _tell_where_it_logged(self, began: float) -> None:
+        """A script that has logged nothing to its attempt's run may have started one of its own."""
+        for run in self._store.others_since(int(1000 * began))[:3]:
+            self._tell(
+                f"the script logged nothing to its attempt's run; meanwhile run {run.run_id} ({run.name}) was started "
+                f"in MLflow's experiment {run.experiment_id}. In a script, mlflow.start_run() without an experiment "
+                f"of its own continues the attempt's run"
+            )
+
+    def _tell_news(self, of: Watchdog | ScriptFiles) -> None:
+        for sentence in of.news():
             self._tell(sentence)
 
 
@@ -126,7 +150,7 @@ def gone(folder: AttemptFolder) -> str:
     return f"{folder.path} has been removed while the attempt was at work; its checkpoints and its log are lost"
 
 
-def _end_in_order(job: Job, reason: str) -> Verdict:
+def _end_in_order(job: Job, reason: str, grace_seconds: float) -> Verdict:
     job.terminate()
-    job.wait(GRACE_SECONDS)
+    job.wait(grace_seconds)
     return interrupted(reason)

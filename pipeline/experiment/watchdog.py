@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 
+from pipeline.attempt.folder import AttemptFolder
 from pipeline.attempt.spool import Spool
 from pipeline.errors import StoreAway
 from pipeline.health.history import History
@@ -80,7 +81,7 @@ class Watchdog:
             return verdict
         except StoreAway:
             self._last_seen = {}  # what was seen has not been judged
-            if self._spooled is None:  # nothing can be known of it now, so its silence means nothing
+            if self.spool is None or not self.spool.path.exists():  # nothing is known of it now, so silence is none
                 self._quiet.restart()
             raise
 
@@ -158,10 +159,17 @@ class Watchdog:
         return bool(self._own_words)
 
     def _sign_on_disk(self) -> tuple[int, int] | None:
-        """A mark that changes whenever the trainer writes to its spool, whatever the clocks say."""
-        with contextlib.suppress(OSError):
-            if self.spool is not None:
-                status = self.spool.path.stat()
+        """A mark that changes whenever the trainer writes to its spool, whatever the clocks say.
+
+        As long as it has logged no metric, what it prints counts too: a script may load and prepare for long, and some
+        log nothing before their first epoch is over.
+        """
+        if self.spool is None:
+            return None
+        log = AttemptFolder(self.spool.path.parent).log
+        for path in (self.spool.path, *(() if self.has_logged else (log,))):
+            with contextlib.suppress(OSError):
+                status = path.stat()
                 return status.st_size, status.st_mtime_ns
         return None
 

@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 
 from pipeline.attempt.folder import matplotlib_cache, mlflow_artifacts
 from pipeline.errors import InfrastructureFailure
+from pipeline.foreign.names import Names
 from pipeline.secrets import learn
 from pipeline.tracking.access import create_database, reachable, try_connection
 from pipeline.tracking.address import sqlite_file
@@ -49,6 +50,7 @@ class Connection:
         os.environ.setdefault("MPLCONFIGDIR", str(matplotlib_cache(root)))
         self.patience: Patience | None = None
         self._artifacts: str | None = None
+        self._known_names: dict[str, Names] = {}
         self._artifact_store = ArtifactStore(uri)
         stands_on = [root]
         with reachable(uri):

@@ -14,6 +14,7 @@ from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import BadInput
+from pipeline.foreign.names import Names
 from pipeline.health.history import History
 from pipeline.tracking import tags
 from pipeline.tracking.artifact_store import NotHad
@@ -119,33 +120,44 @@ class Reader(Connection):
         found = itertools.islice(self._pages(self._experiments(), filter_string, _FEW_AT_ONCE), _FEW_AT_ONCE)
         return [run for run in found if run.run_id.startswith(word)]
 
+    def others_since(self, milliseconds: int) -> list[LadderRun]:
+        """The runs of other programs that have been started since then, newest first."""
+        found = self._search(self._experiments(), f"attributes.start_time >= {milliseconds}")
+        return [run for run in found if run.kind is None]
+
     # Metrics
 
     def latest(self, run_id: str, *, once: bool = False) -> dict[str, tuple[int, float, int]]:
         """Newest (step, value, time) of every metric, in one call whose cost does not grow with the run."""
         run = self._ask(partial(self.client.get_run, run_id), once=once)
-        return {metric.key: (metric.step, metric.value, metric.timestamp) for metric in run.data._metric_objs}
+        found = {metric.key: (metric.step, metric.value, metric.timestamp) for metric in run.data._metric_objs}
+        return typed(run).names.latest(found)
 
     def history(self, run_id: str, metrics: Iterable[str], *, once: bool = False) -> History:
         """Complete histories of some metrics. One that was logged without steps has its times (ms) for steps."""
-        ask = partial(self._ask, once=once)
-        points = {name: ask(partial(self.client.get_metric_history, run_id, name)) for name in metrics}
-        return History(
-            {
-                name: [(each.step if any(one.step for one in found) else each.timestamp, each.value) for each in found]
-                for name, found in points.items()
-            }
-        )
+        ask, metrics, names = partial(self._ask, once=once), list(metrics), self._names(run_id, once=once)
+        points = {name: ask(partial(self.client.get_metric_history, run_id, name)) for name in names.needed(metrics)}
+        series = {
+            name: [(each.step if any(one.step for one in found) else each.timestamp, each.value) for each in found]
+            for name, found in points.items()
+        }
+        return History(names.series(metrics, series))
 
     def points(
         self, run_id: str, metrics: Iterable[str], *, once: bool = False
     ) -> dict[str, list[tuple[int, int, float]]]:
         """Complete histories as (step, time in ms, value), as logged; without the metrics that have none."""
-        ask = partial(self._ask, once=once)
-        found = {name: ask(partial(self.client.get_metric_history, run_id, name)) for name in metrics}
-        return {
-            name: [(each.step, each.timestamp, each.value) for each in found[name]] for name in found if found[name]
-        }
+        metrics, names, ask = list(metrics), self._names(run_id, once=once), partial(self._ask, once=once)
+        found = {name: ask(partial(self.client.get_metric_history, run_id, name)) for name in names.needed(metrics)}
+        series = {name: [(each.step, each.timestamp, each.value) for each in found[name]] for name in found}
+        return {name: list(points) for name, points in names.series(metrics, series).items() if points}
+
+    def _names(self, run_id: str, *, once: bool = False) -> Names:
+        """What a script's metrics are called. A run has the tag from its first moment, so it is asked for once."""
+        if run_id not in self._known_names:
+            run = self._ask(partial(self.client.get_run, run_id), once=once)
+            self._known_names[run_id] = typed(run).names
+        return self._known_names[run_id]
 
     # Artifacts
 

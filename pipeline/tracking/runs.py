@@ -11,6 +11,7 @@ from typing import Any
 
 from mlflow.entities import Run
 
+from pipeline.foreign.names import Names
 from pipeline.health.readings import used
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.processes.owner import Owner
@@ -66,13 +67,25 @@ class LadderRun:
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """Newest value of each metric, if that can be used: see :mod:`pipeline.health.readings`."""
-        return used(self.entity.data.metrics)
+        """Newest value of each metric, also by the names of `trainer.names`.
+
+        Without those that cannot be used: see :mod:`pipeline.health.readings`.
+        """
+        data = self.entity.data
+        if not self.names.sources:
+            return used(data.metrics)
+        found = {each.key: (each.step, each.value, each.timestamp) for each in data._metric_objs}
+        return used({name: value for name, (_, value, _) in self.names.latest(found).items()})
 
     @property
     def logged(self) -> frozenset[str]:
         """The names of all metrics, whatever their values."""
         return frozenset(self.entity.data.metrics)
+
+    @property
+    def names(self) -> Names:
+        """What a script's metrics are called here."""
+        return Names.read(self._tag(tags.NAMES))
 
     @property
     def params(self) -> Mapping[str, str]:
@@ -235,6 +248,11 @@ class AttemptRun(LadderRun):
     def is_open(self) -> bool:
         """Whether nothing has said yet how it ended, whatever its status is."""
         return self.is_running or self.verdict_name is None
+
+    @property
+    def counts(self) -> str:
+        """What the number of a checkpoint counts: episodes, or a script's steps."""
+        return "step" if "trainer.checkpoints.pattern" in self.params else "episode"
 
     @property
     def verdict_name(self) -> str | None:

@@ -20,6 +20,7 @@ from pipeline.attempt.file import WarmStart
 from pipeline.attempt.spool import Report, Spool, finite
 from pipeline.config import ExperimentConfig, flatten
 from pipeline.errors import InfrastructureFailure
+from pipeline.foreign.names import Names
 from pipeline.health.verdict import MEANINGS, Verdict
 from pipeline.secrets import hidden_in, without_passwords
 from pipeline.tracking import tags
@@ -105,6 +106,8 @@ class Writer(Connection):
             tags.DIFF: difference_tag(diff),
             tags.WARM_START: json.dumps(start) if start else FROM_SCRATCH,
         }
+        if (names := Names.of(config).tag) is not None:
+            said[tags.NAMES] = names
         return self.start_run(config, f"{number} {rung}", said)
 
     def start_run(self, config: ExperimentConfig, name: str, said: Mapping[str, str]) -> str:

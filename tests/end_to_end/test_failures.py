@@ -69,12 +69,13 @@ with mlflow.start_run():
 
 def test_spent_retries_step_down(experiment: Any) -> None:
     """A trainer that raises, until the configuration is another one."""
-    made = experiment(budget__retries=1, ladder__rungs=["v3", "freeze_gat"])
+    frozen = {"name": "frozen", "set": {"policy.gat_frozen": True}}
+    made = experiment(budget__retries=1, ladder__rungs=["v3", frozen])
     made.train_with("train.py", FRAGILE)
     result = made.run()
     assert result.returncode == 0, result.stdout + result.stderr
     assert "ZeroDivisionError" in json.dumps(evidence(made.attempts[0]))
-    assert [run.data.tags["ladder.rung"] for run in made.attempts] == ["v3", "v3", "freeze_gat"]
+    assert [run.data.tags["ladder.rung"] for run in made.attempts] == ["v3", "v3", "frozen"]
     assert [run.data.tags["ladder.verdict"] for run in made.attempts] == ["crash", "crash", "healthy"]
 
 

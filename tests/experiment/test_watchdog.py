@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.attempt.folder import AttemptFolder
+from pipeline.attempt.spool import Spool
 from pipeline.experiment.watchdog import Watchdog
 from pipeline.health.monitor import judge
 from pipeline.health.rule_sets import RULE_SETS
@@ -61,6 +63,30 @@ def test_silence_is_told_by_what_the_training_logs(
         silence = watch.silence()
     assert (silence == 0) is alive and (alive or silence >= 7)
     assert watch.has_logged is (metric == "loss")
+
+
+@pytest.mark.parametrize("logged", ["nothing", "to the store", "to the spool"])
+def test_what_a_script_prints_is_a_sign_of_life_until_it_logs(
+    logged: str, empty_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(patience.time, "monotonic", lambda: now)
+    run_id = empty_store.start_run(small_config(), "a script", {})
+    folder = AttemptFolder(tmp_path / "attempt")
+    folder.path.mkdir()
+    folder.log.touch()
+    watch = Watchdog(empty_store, run_id, (), Spool(folder.path))
+    if logged == "to the store":
+        empty_store.client.log_metric(run_id, "loss", 1.0, step=1)
+    if logged == "to the spool":
+        folder.metrics.write_text('{"time": 1, "step": 1, "metrics": {"loss": 1.0}}\n')
+    for second in range(1, 9):
+        now = float(second)
+        with folder.log.open("a") as log:
+            print("loading", second, file=log)
+        watch.poll()
+        silence = watch.silence()
+    assert (silence == 0) is (logged == "nothing") and (logged == "nothing" or silence >= 6)
 
 
 @pytest.mark.parametrize("name", ["episodes", "progress", "score_window", "loss"])

@@ -377,3 +377,11 @@ def test_a_checkpoint_that_kills_at_its_load_is_not_used_again() -> None:
     deader = Attempt(2, "v3", older.config, "run2", died_at_start("RuntimeError: bad file"), (), older.warm_start)
     scratch = on.after([crashed, dead, deader])
     assert isinstance(scratch, Plan) and scratch.warm_start is None
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_a_rung_may_start_from_scratch_always(warm: bool) -> None:
+    rung = {"name": "small", "set": {"trainer.parameters": {"width": 8}}, "warm_start": warm}
+    on = ladder(trainer__command=["train"], ladder__rungs=["v3", rung])
+    plan = on.after([attempt(on, "v3", verdict("gradient_explosion", 200), checkpoint(100))])
+    assert isinstance(plan, Plan) and (plan.warm_start is not None) is warm
