@@ -20,7 +20,7 @@ from pipeline.callbacks.terminal import Terminal
 from pipeline.config import difference
 from pipeline.health.phase import Phase
 from pipeline.health.rule_sets import BANDS, Band
-from pipeline.health.verdict import MEANINGS, Evidence
+from pipeline.health.verdict import Evidence, meaning_of
 from pipeline.preflight import preflight
 
 _COLOURS = {"normal": "green", "between": "yellow", "abnormal": "red"}
@@ -72,7 +72,7 @@ class Display(Callback):
         verdict, say = attempt.verdict, self.terminal.say
         colour = "green" if verdict.name == "healthy" else "yellow" if verdict.name == "interrupted" else "red"
         interrupted = verdict.name == "interrupted" and bool(verdict.evidence)
-        meaning = verdict.sentence if interrupted else MEANINGS[verdict.name]
+        meaning = verdict.sentence if interrupted else meaning_of(verdict.name)
         say(
             f"attempt {attempt.number}: [bold {colour}]{verdict.name}[/] – {escape(meaning)}; "
             f"episode {summary.episodes}, step {summary.steps}, {summary.minutes} min"

@@ -16,7 +16,7 @@ from pipeline.experiment_file import merge, validate, with_overrides
 from pipeline.health.history import History
 from pipeline.health.monitor import judge
 from pipeline.health.rule import Rule
-from pipeline.health.verdict import Verdict
+from pipeline.health.verdict import Evidence, Verdict
 from pipeline.tracking.access import has_store, tracking_root, tracking_uri
 from pipeline.tracking.artifacts import CONFIGURATION
 from pipeline.tracking.runs import AttemptRun, ExperimentRun, LadderRun
@@ -34,10 +34,12 @@ class Case:
     rules: tuple[Rule, ...]
     recorded: str | None = None
     """The verdict that the run has in the store, if any."""
+    ended: bool = True
+    """Whether the training has ended as if it had been done."""
 
 
 def cases_of_file(path: str, overrides: Sequence[str]) -> list[Case]:
-    """The history in a CSV file, with the default rules as the overrides change them.
+    """The history in a CSV file, of a training that has ended, with the default rules as the overrides change them.
 
     Raises:
         BadInput: there is no such file, or it is no table of metrics.
@@ -70,12 +72,20 @@ def cases_of_run(run_id: str, overrides: Sequence[str]) -> list[Case]:
     for each in attempts:
         own = yaml.safe_load(store.read_text(each.run_id, CONFIGURATION) or "{}")
         rules = validate(merge(own, overrides, run_id), run_id).health.build()
-        names = dict.fromkeys(name for rule in rules for name in rule.metrics)
+        names = dict.fromkeys(name for rule in rules for name in rule.reads(each.metrics))
         history = store.history(each.run_id, [name for name in names if name in each.metrics])
         title = f"{each.name}, run {each.run_id}"
         recorded = each.verdict_name if isinstance(each, AttemptRun) else None
-        cases.append(Case(each.run_id, title, history, rules, recorded))
+        cases.append(Case(each.run_id, title, history, rules, recorded, _has_ended(each)))
     return cases
+
+
+def _has_ended(run: LadderRun) -> bool:
+    """Whether a run's training has ended by itself with exit code 0, or was ended for what its metrics say."""
+    if isinstance(run, AttemptRun):
+        verdict = run.verdict
+        return verdict is not None and (verdict.name in ("healthy", "unfinished") or verdict.is_training_failure)
+    return run.status == "FINISHED"
 
 
 def report(case: Case, console: Console, out: Path | None = None) -> Verdict | None:
@@ -87,9 +97,9 @@ def report(case: Case, console: Console, out: Path | None = None) -> Verdict | N
     for column in ("rule", "verdict", "action", "outcome", "why"):
         table.add_column(column, overflow="fold")
     for rule in case.rules:
-        outcome, why, style = _outcome(rule, case.history)
+        outcome, why, style = _outcome(rule, case)
         table.add_row(rule.name, rule.verdict, rule.action, outcome, escape(why), style=style)
-        for evidence in rule.firings(case.history)[:1] if out is not None else []:
+        for evidence in _found(rule, case)[:1] if out is not None else []:
             assert out is not None
             from pipeline.health.plot import draw  # loads matplotlib
 
@@ -97,7 +107,7 @@ def report(case: Case, console: Console, out: Path | None = None) -> Verdict | N
             draw(case.history, rule, evidence).savefig(out / f"{case.name}-{rule.name}.png")
     console.print(f"[bold]{escape(case.title)}[/]")
     console.print(table)
-    verdict = judge(case.history, case.rules)
+    verdict = judge(case.history, case.rules, ended=case.ended)
     if verdict is None:
         text = "no failing rule fires"
     else:
@@ -106,13 +116,17 @@ def report(case: Case, console: Console, out: Path | None = None) -> Verdict | N
     return verdict
 
 
-def _outcome(rule: Rule, history: History) -> tuple[str, str, str | None]:
+def _found(rule: Rule, case: Case) -> list[Evidence]:
+    return rule.firings(case.history) or (rule.at_exit(case.history) if case.ended else [])
+
+
+def _outcome(rule: Rule, case: Case) -> tuple[str, str, str | None]:
     """What the rule found, why, and the colour of its line."""
-    if missing := rule.missing(history):
+    if missing := rule.missing(case.history):
         return "not measured", f"{', '.join(missing)} was never logged", "dim"
-    firings = rule.firings(history)
+    firings = _found(rule, case)
     if firings:
         again = f", {len(firings)} times" if len(firings) > 1 else ""
         colour = "red" if rule.action == "fail" else "yellow"
         return f"fired at step {firings[0].detection_step}{again}", firings[0].sentence(), colour
-    return "quiet", rule.explain(history), None
+    return "quiet", rule.explain(case.history), None

@@ -49,7 +49,7 @@ def conclude(
     spool = Spool(folder.path)
     store.deliver(run_id, spool)
     watch = Watchdog(store, run_id, rules)
-    _, warnings = watch.final()
+    _, warnings = watch.final(ended=ending.verdict.name == "healthy")
     store.log_metrics(run_id, {"cost/seconds": ending.seconds}, step=max(0, watch.last_step), at=ending.at)
     if warnings:
         text = json.dumps([each.model_dump(mode="json", exclude={"values", "detail"}) for each in warnings])

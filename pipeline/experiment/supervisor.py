@@ -84,7 +84,7 @@ class Supervisor:
                 try:
                     # What the metrics say comes before how the process ended.
                     self._store.deliver(file.run_id, spool)
-                    verdict, _ = watchdog.final()
+                    verdict, _ = watchdog.final(ended=ended.code == 0)
                     self._tell_news(watchdog)
                 except InfrastructureFailure as error:
                     return interrupted(str(error))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import time
 from collections.abc import Sequence
 
 from pipeline.attempt.spool import Spool
@@ -16,6 +18,8 @@ from pipeline.tracking.store import Store
 
 SYSTEM = "system/"
 """Metrics that a thread of MLflow's logs, also while the training hangs: they are no sign of life."""
+_REST = 20.0
+"""After a look at the histories of patient rules, they rest so many times as long as it took."""
 _GAP_SECONDS = 2.0
 """Longest gap between two looks that counts as silence. The supervisor looks twice a second; a longer gap means that it
 was stopped itself."""
@@ -41,6 +45,8 @@ class Watchdog:
         self._not_finite: set[str] = set()
         self._news: list[str] = []
         self._judged: dict[str, float] = {}
+        self._newest: dict[str, float] = {}  # also those that are not finite
+        self._rested = -math.inf
 
     def poll(self) -> Verdict | None:
         """Delivers what is in the spool and looks once; returns a verdict if a failing rule has fired.
@@ -54,11 +60,16 @@ class Watchdog:
                 self._store.deliver(self.run_id, self.spool, once=True)
             if not self._look(once=True):
                 return None
-            verdict, stirred = None, stirring(self.latest, self._judged, self.rules)
-            if stirred and judge(self.history(stirred, once=True), stirred) is not None:
+            verdict, stirred = None, stirring(self._newest, self._judged, self.rules)
+            began = time.monotonic()
+            due = [rule for rule in stirred if not rule.patient or began >= self._rested]
+            if due and judge(self.history(due, once=True), due) is not None:
                 # Another rule may have fired before, at a step that no poll has seen.
                 verdict = judge(self.history(self.rules, once=True), self.rules)
-            self._judged = self.latest
+            if any(rule.patient for rule in due):
+                self._rested = time.monotonic() + _REST * (time.monotonic() - began)
+            if len(due) == len(stirred):
+                self._judged = self._newest
             return verdict
         except StoreAway:
             self._last_seen = {}  # what was seen has not been judged
@@ -74,11 +85,14 @@ class Watchdog:
             self._quiet.restart()
         return self._quiet.look()
 
-    def final(self) -> tuple[Verdict | None, list[Evidence]]:
-        """Returns the verdict on the complete histories, and the warnings. Waits for a store that is away."""
+    def final(self, *, ended: bool = False) -> tuple[Verdict | None, list[Evidence]]:
+        """Returns the verdict on the complete histories, and the warnings. Waits for a store that is away.
+
+        `ended`: the training has ended by itself, as if it had been done.
+        """
         self.refresh()
         history = self.history(self.rules)
-        return judge(history, self.rules), warnings(history, self.rules)
+        return judge(history, self.rules, ended=ended), warnings(history, self.rules, ended=ended)
 
     def refresh(self) -> None:
         """Looks at the latest values. Waits for a store that is away."""
@@ -97,7 +111,8 @@ class Watchdog:
         if seen == self._last_seen:
             return False
         self._last_seen = seen
-        self.latest = {name: value for name, (_, value, _) in latest.items() if is_finite(value)}
+        self._newest = {name: value for name, (_, value, _) in latest.items()}
+        self.latest = {name: value for name, value in self._newest.items() if is_finite(value)}
         for name, (step, value, _) in latest.items():
             if not is_finite(value) and name not in self._not_finite:
                 self._not_finite.add(name)
@@ -124,5 +139,5 @@ class Watchdog:
 
     def history(self, rules: Sequence[Rule], *, once: bool = False) -> History:
         """The complete histories of the metrics of some rules, and the phases."""
-        names = dict.fromkeys(["phase", *(name for rule in rules for name in rule.metrics)])
+        names = dict.fromkeys(["phase", *(name for rule in rules for name in rule.reads(self._newest))])
         return self._store.history(self.run_id, names, once=once)

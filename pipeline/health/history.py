@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -10,13 +11,27 @@ import numpy as np
 _LARGEST = 1e300
 
 
+_NOT_LOGGED = ("", "NA", "N/A", "None", "null", "<NA>")
+"""Cells of tables in which nothing was logged. `nan` is a value that was logged."""
+
+
 def is_finite(value: float) -> bool:
     """Returns whether a logged value is a number. MLflow's SQL stores write ±∞ as ±1.797e308."""
     return abs(value) < _LARGEST  # false for NaN
 
 
+def _as_meant(value: float) -> float:
+    """The value without what a store has made of ±∞; every NaN is the same object, so that equal findings are equal."""
+    if is_finite(value):
+        return value
+    return math.copysign(math.inf, value) if value == value else math.nan
+
+
 class History:
-    """The values of each metric by step. The value that was added last for a step wins."""
+    """The values of each metric by step. The value that was added last for a step wins.
+
+    NaN and ±∞ are values like others; what a store has written for ±∞ is ±∞ again.
+    """
 
     def __init__(self, series: Mapping[str, Iterable[tuple[int, float]]] | None = None) -> None:
         self._series: dict[str, dict[int, float]] = {}
@@ -28,7 +43,7 @@ class History:
     def read_csv(cls, path: str | Path) -> History:
         """The history in a CSV file: a column `step`, and a column for each metric or the columns `metric` and `value`.
 
-        Empty cells and values that are not finite count as not logged.
+        Empty cells count as not logged.
 
         Raises:
             OSError: the file cannot be read.
@@ -36,15 +51,15 @@ class History:
         """
         import pandas as pd  # takes half a second to load, and trainers, which import this file too, read no tables
 
-        table = pd.read_csv(path, comment="#")
+        table = pd.read_csv(path, comment="#", dtype=str, keep_default_na=False)
         if "step" not in table:
             raise ValueError(f"needs a column `step`, has: {', '.join(map(str, table.columns))}")
         if {"metric", "value"} <= set(table.columns):
             points = table[["step", "metric", "value"]]
         else:
             points = table.melt(id_vars="step", var_name="metric", value_name="value")
-        points = points.astype({"step": "int64", "metric": "str", "value": "float64"})
-        points = points[np.isfinite(points["value"])]
+        points = points[~points["value"].str.strip().isin(_NOT_LOGGED)]
+        points = points.astype({"step": "float64", "metric": "str", "value": "float64"}).astype({"step": "int64"})
         return cls(
             {
                 str(name): zip(group["step"].tolist(), group["value"].tolist(), strict=True)
@@ -53,7 +68,7 @@ class History:
         )
 
     def add(self, metric: str, step: int, value: float) -> None:
-        self._series.setdefault(metric, {})[step] = value
+        self._series.setdefault(metric, {})[step] = _as_meant(value)
 
     def __contains__(self, metric: str) -> bool:
         return metric in self._series

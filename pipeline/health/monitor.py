@@ -18,23 +18,30 @@ class Finding:
     evidence: Evidence
 
 
-def findings(history: History, rules: Iterable[Rule]) -> list[Finding]:
-    """Every firing of every rule, by detection step; at the same step in the order of the rules."""
-    found = [Finding(rule, evidence) for rule in rules for evidence in rule.firings(history)]
+def findings(history: History, rules: Iterable[Rule], *, ended: bool = False) -> list[Finding]:
+    """Every firing of every rule, by detection step; at the same step in the order of the rules.
+
+    `ended`: the training has ended by itself, as if it had been done.
+    """
+    found = [
+        Finding(rule, evidence)
+        for rule in rules
+        for evidence in rule.firings(history) or (rule.at_exit(history) if ended else ())
+    ]
     return sorted(found, key=lambda finding: finding.evidence.detection_step or 0)
 
 
-def judge(history: History, rules: Sequence[Rule]) -> Verdict | None:
+def judge(history: History, rules: Sequence[Rule], *, ended: bool = False) -> Verdict | None:
     """The verdict of the failing rule that fired first, or None while nothing has failed."""
-    for finding in findings(history, rules):
+    for finding in findings(history, rules, ended=ended):
         if finding.rule.action == "fail":
             return Verdict(name=finding.rule.verdict, evidence=(finding.evidence,))
     return None
 
 
-def warnings(history: History, rules: Sequence[Rule]) -> list[Evidence]:
+def warnings(history: History, rules: Sequence[Rule], *, ended: bool = False) -> list[Evidence]:
     """The evidence of every firing of the rules with the action `warn`."""
-    return [finding.evidence for finding in findings(history, rules) if finding.rule.action == "warn"]
+    return [finding.evidence for finding in findings(history, rules, ended=ended) if finding.rule.action == "warn"]
 
 
 def stirring(latest: Mapping[str, float], before: Mapping[str, float], rules: Iterable[Rule]) -> list[Rule]:

@@ -36,22 +36,37 @@ def draw(history: History, rule: Rule, evidence: Evidence) -> Figure:
 
 
 def _values(axis: Axes, curves: Curves) -> None:
-    steps, values = curves.steps, curves.values
+    """The values as a line with gaps, and marks at the bottom where a value is not finite."""
+    finite = np.isfinite(curves.values)
+    steps, values = curves.steps, np.where(finite, curves.values, np.nan)
+    if not finite.all():
+        odd = steps[~finite]
+        place = {"transform": axis.get_xaxis_transform(), "clip_on": False}
+        axis.plot(odd, np.zeros(len(odd)), "x", color=_BAD, markersize=5, label="NaN or infinite", **place)
     if not curves.noisy:
         axis.plot(steps, values, color=_INK, linewidth=1.2, marker="." if len(steps) < 80 else None, markersize=3)
         return
     axis.plot(steps, values, color=_INK, linewidth=0.6, alpha=0.35)
     width = max(1, len(values) // 20)
+    steps, values = steps[finite], values[finite]
     if len(values) >= width:
         smooth = np.convolve(values, np.ones(width) / width, mode="valid")
         axis.plot(steps[width - 1 :], smooth, color=_INK, linewidth=1.4, label=f"mean of {width} updates")
 
 
 def _limits(axis: Axes, curves: Curves) -> None:
-    """Bounds, trend and healthy band; the axis is logarithmic where values and bounds lie far apart."""
+    """Bounds, trend and healthy band; the axis is logarithmic where values and bounds lie far apart.
+
+    With values of both signs it is linear about 0, and logarithmic beyond their median size.
+    """
     shown = np.concatenate([curves.values, *curves.limits])
-    if curves.limits and len(curves.values) and np.nanmin(shown) > 0 and np.nanmax(shown) > 50 * np.nanmin(shown):
-        axis.set_yscale("log")
+    sizes = np.abs(shown[np.isfinite(shown) & (shown != 0)])
+    if curves.limits and len(sizes):
+        if len(sizes) == np.isfinite(shown).sum() and (shown[np.isfinite(shown)] > 0).all():
+            if sizes.max() > 50 * sizes.min():
+                axis.set_yscale("log")
+        elif sizes.max() > 1000 * np.median(sizes):
+            axis.set_yscale("symlog", linthresh=float(np.median(sizes)))
     for number, limit in enumerate(curves.limits):
         axis.plot(curves.steps, limit, color=_BAD, linewidth=1, linestyle="--", label=None if number else "bound")
     if curves.trend is not None:

@@ -20,7 +20,7 @@ from pipeline.attempt.file import WarmStart
 from pipeline.attempt.spool import Report, Spool, finite
 from pipeline.config import ExperimentConfig, flatten
 from pipeline.errors import DiskFull
-from pipeline.health.verdict import MEANINGS, Verdict
+from pipeline.health.verdict import Verdict, meaning_of
 from pipeline.tracking import tags
 from pipeline.tracking.access import send_reports
 from pipeline.tracking.artifacts import ATTEMPTS, CONFIGURATION, VERDICT
@@ -165,7 +165,7 @@ class Writer(Connection):
         The run's note has two lines: the verdict with its evidence or meaning, and the summary.
         """
         evidence = [each.model_dump(mode="json") for each in verdict.evidence]
-        why = verdict.sentence or MEANINGS[verdict.name]
+        why = verdict.sentence or meaning_of(verdict.name)
         said = {
             tags.VERDICT: verdict.name,
             tags.EVIDENCE: evidence_tag(evidence),
