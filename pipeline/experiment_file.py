@@ -99,9 +99,8 @@ def merge(file: Any, overrides: Iterable[str], source: str) -> dict[str, Any]:
         except (yaml.YAMLError, OmegaConfBaseException, TypeError, ValueError) as error:
             raise BadInput(f"{word}: not readable as YAML: {_one_line(error)}") from error
     try:
-        defaults = ExperimentConfig.model_construct().model_dump(
-            mode="json"
-        )  # what depends on other keys is still open
+        # Not validated: what depends on other keys is still open.
+        defaults = ExperimentConfig.model_construct().model_dump(mode="json")
         # An empty section (`training:` with nothing under it) means its defaults.
         given = {key: file[key] for key in file if file[key] is not None or key not in defaults}
         merged = OmegaConf.merge(defaults, given, OmegaConf.from_dotlist(words))

@@ -18,10 +18,11 @@ This page is made from the rules in `pipeline/health/` (`python -m pipeline.heal
 The metrics are defined below (`pipeline/health/definitions.py`; what a run logs without a definition fails a test);
 "healthy" is where the middle 90 % of the updates of healthy V3 runs of 300 k steps and more were.
 
-A rule looks at metrics once per report, which is once per PPO update in this project's own trainer. It fires when its condition has held as often as it asks for. The first
-rule with the action `fail` that fires gives the verdict, with the values as evidence. The onset is the first update at
-which the condition held, even if that lies in the grace period. The next attempt starts from a checkpoint whose weights
-were measured as healthy before the onset. A plateau breaks no weights: after it, the newest checkpoint will do.
+A rule looks at metrics once per report; this project's trainer reports once per PPO update. It fires when its condition
+has held as often as it asks for. The first rule with the action `fail` that fires gives the verdict, with the values as
+evidence. The onset is the first update at which the condition held, even if that lies in the grace period. The next
+attempt starts from a checkpoint whose weights were measured as healthy before the onset. A plateau breaks no weights:
+after it, the newest checkpoint will do. A condition on a bound takes no notice of NaN; `finite: false` asks for it.
 """
 
 _WHY_NOT_SEED = """
@@ -38,9 +39,9 @@ _WHY_NOT_SEED = """
 """
 
 
-_GENERIC = f"""These rules look for metrics by the words in their names (`train/policy_loss`, `gradNorm`, `ep_rew_mean`): at most 50
-metrics a rule, and none under `system/`, `random/`, `best/`, `cost/` or `time/`. Each metric is judged by itself, in the
-unit of its own reports. "Ended" means that the trainer ended with exit code 0: some findings are certain only then.
+_GENERIC = f"""These rules look for metrics by the words in their names, as in `train/policy_loss`, `gradNorm`, `ep_rew_mean`: at most
+50 metrics a rule, and none under `system/`, `random/`, `best/`, `cost/` or `time/`. Each metric is judged by itself, in
+the unit of its own reports. "Ended" means that the trainer ended with exit code 0: some findings are certain only then.
 `health.rules: none` has no rule; `health.extra` adds your own to any of them.
 
 | words | of metrics that |
