@@ -73,7 +73,7 @@ class CollapseRule(OfEach):
         level, bound, in_a_row = self._measured(metric, values)
         needed = np.maximum(self.lasts, np.ceil(self.share * (np.arange(len(level)) + self.smooth)))
         enough = in_a_row >= needed
-        first = np.flatnonzero(enough & ~np.r_[False, enough[:-1]]) if len(enough) else []
+        first = np.flatnonzero(enough & ~np.r_[False, enough][:-1])
         return [self._evidence(metric, steps, values, level, bound, int(end), int(in_a_row[end])) for end in first]
 
     def find_at_exit(self, metric: str, steps: np.ndarray, values: np.ndarray) -> list[Evidence]:

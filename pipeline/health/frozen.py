@@ -19,18 +19,21 @@ class FrozenRule(OfEach):
     """
 
     verdict: RuleVerdict = "reward_plateau"
-    reports: int = Field(default=100, ge=2)
+    reports: int | None = Field(default=100, ge=2)
+    """None: only a training that has ended is judged."""
     zeros: bool = False
     """Whether a value of 0 counts too."""
     at_end: int = Field(default=50, ge=0)
     """So many reports are enough for a training that has ended without a single change; 0: they are not."""
 
     def condition(self) -> str:
-        return f"{self.shown} and every other one of them is exactly the same, and no better than at first"
+        return f"{self.shown} and every other one of them is exactly the same"
 
     def persistence(self) -> str:
-        end = f"; {self.at_end} if it was so from the start to the end" if self.at_end else ""
-        return f"{self.reports} reports in a row{end}"
+        whole = f"from the start to the end, {self.at_end} reports and more" if self.at_end else ""
+        return "; or ".join(
+            part for part in (f"{self.reports} reports in a row" if self.reports else "", whole) if part
+        )
 
     @property
     def patient(self) -> bool:
@@ -43,6 +46,8 @@ class FrozenRule(OfEach):
         return {metric: self.judged(history, metric) for metric in self.among(history.metrics)}
 
     def firings(self, history: History) -> list[Evidence]:
+        if self.reports is None:
+            return []
         columns = self._columns(history)
         # A metric freezes at the report that completes a run of equal values, and thaws at the next that differs.
         frozen: dict[str, list[tuple[int, float, int]]] = {}
@@ -71,9 +76,8 @@ class FrozenRule(OfEach):
 
     def at_exit(self, history: History) -> list[Evidence]:
         columns = self._columns(history)
-        if not self.at_end or any(
-            len(values) < self.at_end or len(_runs(values)) > 1 for _, values in columns.values()
-        ):
+        changes = any(len(values) < self.at_end or len(_runs(values)) > 1 for _, values in columns.values())
+        if not self.at_end or changes:
             return []
         for metric, (steps, values) in columns.items():
             if self._is_bad(values, 0):

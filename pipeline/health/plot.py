@@ -41,8 +41,9 @@ def _values(axis: Axes, curves: Curves) -> None:
     steps, values = curves.steps, np.where(finite, curves.values, np.nan)
     if not finite.all():
         odd = steps[~finite]
-        place = {"transform": axis.get_xaxis_transform(), "clip_on": False}
-        axis.plot(odd, np.zeros(len(odd)), "x", color=_BAD, markersize=5, label="NaN or infinite", **place)
+        bottom = np.zeros(len(odd))
+        across = axis.get_xaxis_transform()
+        axis.plot(odd, bottom, "x", color=_BAD, markersize=5, label="NaN or infinite", transform=across, clip_on=False)
     if not curves.noisy:
         axis.plot(steps, values, color=_INK, linewidth=1.2, marker="." if len(steps) < 80 else None, markersize=3)
         return
