@@ -19,7 +19,7 @@ class CollapseRule(OfEach):
     """Fires when a score that had clearly risen above its start has lost most of that gain for a long while.
 
     Scores are smoothed by a running median over `smooth` reports. A gain counts as clear when it is `clear` times the
-    noise: the median distance of single scores from that median, scaled to σ. The loss must last for `lasts` reports
+    noise: the median difference of neighbouring reports, scaled to σ. The loss must last for `lasts` reports
     in a row, and for `share` of all reports so far: policies do fall and recover.
     """
 
@@ -28,9 +28,9 @@ class CollapseRule(OfEach):
     """What is better; default: by the name (a loss or an error should fall)."""
     lost: float = Field(default=0.75, gt=0, le=1)
     """Share of the gain."""
-    clear: float = Field(default=3.0, gt=0)
+    clear: float = Field(default=2.0, gt=0)
     smooth: int = Field(default=10, ge=1)
-    lasts: int = Field(default=30, ge=1)
+    lasts: int = Field(default=50, ge=1)
     share: float = Field(default=0.25, gt=0, lt=1)
     share_at_end: float = Field(default=0.1, gt=0, lt=1)
     """The same where training has ended: nothing can recover any more."""
@@ -51,14 +51,17 @@ class CollapseRule(OfEach):
     def _measured(self, metric: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Smoothed scores (m,), the bound below which the gain is lost (m,), reports in a row below it (m,)."""
         sign = -1.0 if (self.direction or ("min" if should_fall(metric) else "max")) == "min" else 1.0
-        if len(values) < 2 * self.smooth:
+        if len(values) < 2 * self.smooth + 1:
             return np.array([]), np.array([]), np.array([], dtype=int)
         windows = np.lib.stride_tricks.sliding_window_view(sign * values, self.smooth)
         level = np.median(windows, axis=1)
         best = np.maximum.accumulate(level)
-        gain = best - level[0]
-        # The noise of a window is that about its own median; the largest so far counts: it may grow with the score.
-        noise = 1.4826 * np.maximum.accumulate(np.median(abs(windows - level[:, None]), axis=1))
+        start = min(level[0], sign * values[0])  # what learns fast has risen before the first window is full
+        gain = best - start
+        # Differences of neighbours: a fall is one of them. The largest noise so far counts: it may grow with the score.
+        steps = np.lib.stride_tricks.sliding_window_view(abs(np.diff(values)), self.smooth)
+        noise = np.maximum.accumulate(np.median(steps, axis=1)) * (1.4826 / math.sqrt(2))
+        noise = np.r_[noise[0], noise]
         bound = np.where(gain > self.clear * noise, best - self.lost * gain, -np.inf)
         low = level < bound
         count, in_a_row = 0, np.zeros(len(low), dtype=int)
@@ -80,7 +83,7 @@ class CollapseRule(OfEach):
         finite = np.isfinite(values)
         steps, values = steps[finite], values[finite]
         level, bound, in_a_row = self._measured(metric, values)
-        if not len(level) or in_a_row[-1] < max(self.smooth, math.ceil(self.share_at_end * len(values))):
+        if not len(level) or in_a_row[-1] < max(2 * self.smooth, math.ceil(self.share_at_end * len(values))):
             return []
         return [self._evidence(metric, steps, values, level, bound, len(level) - 1, int(in_a_row[-1]))]
 
@@ -98,16 +101,17 @@ class CollapseRule(OfEach):
         falling = level[end] > bound[end]  # what should fall is above its bound
         best_at = int(np.argmin(level[: end + 1]) if falling else np.argmax(level[: end + 1]))
         best = float(level[best_at])
+        began = (bound[end] - (1 - self.lost) * best) / self.lost
         return Evidence(
             rule=self.name,
             metric=metric,
             values=tuple(values[max(0, end + offset - 9) : end + offset + 1].tolist()),
-            threshold=f"{'>' if falling else '<'} {bound[end]:.3g}: {self.lost:.0%} of the gain from {level[0]:.3g} to "
+            threshold=f"{'>' if falling else '<'} {bound[end]:.3g}: {self.lost:.0%} of the gain from {began:.3g} to "
             f"{best:.3g} is lost, {count} reports in a row",
             onset_step=int(steps[end + offset - count + 1]),
             last_good_step=int(steps[best_at + offset]),
             detection_step=int(steps[end + offset]),
-            detail={"start": float(level[0]), "best": best},
+            detail={"start": began, "best": best},
         )
 
     def explain(self, history: History) -> str:

@@ -14,20 +14,20 @@ from pipeline.health.persistence import incidents
 from pipeline.health.rule import Curves
 from pipeline.health.verdict import Evidence, RuleVerdict
 
+_MOST = 0.84
+
 
 class ExplosionRule(OfEach):
     """Fires when a metric stays far above its own past.
 
-    The bound is the largest of three: `above`; the median of all earlier magnitudes times `factor`; and that median
-    plus `spreads` deviations, in logarithms. The deviation is half the distance from the 16 % to the 84 % quantile, so
-    a metric that always varies by orders of magnitude has a bound beyond them. Zeros and the sign say nothing of the
-    level; only positive values explode, as a loss that falls far below 0 is a good one.
+    The bound is `factor` times the size below which 84 % of all earlier values lie: a σ above the median, whatever
+    their spread. It is `above` at least. Zeros and the sign say nothing of the level. Only positive values explode: a
+    loss that falls far below 0 is a good one.
     """
 
     verdict: RuleVerdict = "gradient_explosion"
     above: float = Field(default=100.0, ge=0)
     factor: float = Field(default=1000.0, ge=1)
-    spreads: float = Field(default=6.0, ge=0)
     grace: int = Field(default=2, ge=1)
     """Earlier values without which there is no bound."""
     window: int = Field(default=6, ge=1)
@@ -41,10 +41,7 @@ class ExplosionRule(OfEach):
         return self
 
     def condition(self) -> str:
-        return (
-            f"{self.shown} > {self.above:g}, > {self.factor:g} × the run's median and > median + {self.spreads:g} σ "
-            "in logarithms"
-        )
+        return f"{self.shown} > {self.above:g} and > {self.factor:g} × the size of 84 % of the values before"
 
     def persistence(self) -> str:
         return f"{self.patience} of {self.window} reports"
@@ -67,9 +64,8 @@ class ExplosionRule(OfEach):
                 insort(logs, math.log(sizes[new]))
             if len(logs) < self.grace or not values[index] > self.above:
                 continue
-            low, middle, high = (logs[int(share * (len(logs) - 1) + 0.5)] for share in (0.16, 0.5, 0.84))
-            distance = max(math.log(self.factor), self.spreads * (high - low) / 2)
-            found[index] = max(self.above, math.exp(min(middle + distance, 700.0)))
+            level = logs[int(_MOST * (len(logs) - 1) + 0.5)]
+            found[index] = max(self.above, self.factor * math.exp(min(level, 600.0)))
         return found
 
     def find(self, metric: str, steps: np.ndarray, values: np.ndarray) -> list[Evidence]:

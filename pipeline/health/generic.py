@@ -11,7 +11,14 @@ from pipeline.health.plateau import PlateauRule
 from pipeline.health.rule import Rule
 from pipeline.health.unfinished import UnfinishedRule
 
-_EVALUATION = ("val", "valid", "validation", "eval", "evaluation", "test", "dev", "holdout")
+_HELD_OUT = ("val", "valid", "validation", "test", "dev", "holdout")
+"""Words of data that were kept from training: what falls there while training goes on has overfitted."""
+_EVALUATION = (*_HELD_OUT, "eval", "evaluation")
+_OBJECTIVES = ("loss", "losses", "*loss", "nll", "perplexity", "ppl")
+_PARTS = ("d", "g", "disc", "discriminator", "gen", "generator", "adv", "actor", "critic", "policy", "value", "vf",
+          "pg", "q", "td", "entropy", "kl", "aux")  # fmt: skip
+"""Words of losses that need not fall: of opponents, and of the parts of reinforcement learning."""
+_NOT_THE_OBJECTIVE = (*NO_LEVELS, *_EVALUATION, *_PARTS)
 
 GENERIC: tuple[Rule, ...] = (
     NonFiniteRule(
@@ -45,8 +52,8 @@ GENERIC: tuple[Rule, ...] = (
         name="explosion",
         words=("loss", "losses", "*loss", "nll", "perplexity", "ppl", "objective", *GRADIENTS),
         without=("scale", "lr", "weight", "best"),
-        meaning="A loss or a gradient norm stays a thousand times above the run's own median, and beyond all its "
-        "spread. A single spike is harmless, and a loss that grows slowly with the reward is too.",
+        meaning="A loss or a gradient norm stays a thousand times above nearly all that the run has been like. A "
+        "single spike is harmless, and a loss that grows slowly with the reward is too.",
     ),
     FrozenRule(
         name="frozen_loss",
@@ -58,9 +65,17 @@ GENERIC: tuple[Rule, ...] = (
     CollapseRule(
         name="lost_performance",
         words=SCORES,
-        without=NO_LEVELS,
+        without=(*NO_LEVELS, *_HELD_OUT, "intrinsic", "bonus", "curiosity", "penalty"),
         meaning="A score, a reward or an accuracy had clearly risen above its start, has lost most of that gain, and "
         "has not recovered for a quarter of the run. A smaller learning rate; an earlier checkpoint.",
+    ),
+    CollapseRule(
+        name="rising_loss",
+        words=_OBJECTIVES,
+        without=_NOT_THE_OBJECTIVE,
+        action="warn",
+        meaning="A training loss had clearly fallen, and has risen again by most of it. In reinforcement learning that "
+        "may be the reward that grows: a warning.",
     ),
     PlateauRule(
         name="standstill",
@@ -73,6 +88,18 @@ GENERIC: tuple[Rule, ...] = (
         action="warn",
         meaning="With 95 % confidence the score has gained less than a fiftieth of its mean in 200 reports (or "
         "episodes, where the run counts them). Many trainings converge so: a warning.",
+    ),
+    PlateauRule(
+        name="nothing_learnt",
+        metric=None,
+        words=_OBJECTIVES,
+        without=_NOT_THE_OBJECTIVE,
+        window_episodes=50,
+        relative_gain=0.01,
+        whole=True,
+        action="warn",
+        meaning="With 95 % confidence the loss has not fallen by a hundredth of its mean from the start to the end. In "
+        "reinforcement and adversarial learning losses say little, and are left out where the name tells.",
     ),
     FrozenRule(
         name="constant_score",

@@ -40,9 +40,9 @@ _WHY_NOT_SEED = """
 
 
 _GENERIC = f"""These rules look for metrics by the words in their names, as in `train/policy_loss`, `gradNorm`,
-`ep_rew_mean`: at most 50 metrics a rule, and none under `system/`, `random/`, `best/`, `cost/` or `time/`. Each metric is judged by itself, in
-the unit of its own reports. "Ended" means that the trainer ended with exit code 0: some findings are certain only then.
-`health.rules: none` has no rule; `health.extra` adds your own to any of them.
+`ep_rew_mean`: at most 50 metrics a rule, and none under `system/`, `random/`, `best/`, `cost/` or `time/`. Each metric
+is judged by itself, in the unit of its own reports. "Ended" means that the trainer ended with exit code 0: some
+findings are certain only then. `health.rules: none` has no rule; `health.extra` adds your own to any of them.
 
 | words | of metrics that |
 |---|---|

@@ -41,6 +41,8 @@ class PlateauRule(OfEach):
     """Episodes between two checks; each check is a chance of a false alarm. Default: half the window."""
     patience: int = Field(default=2, ge=1)
     """Checks in a row."""
+    whole: bool = False
+    """Judge only a training that has ended, from its start to its end, if it has as many reports as the window."""
 
     @model_validator(mode="before")
     @classmethod
@@ -61,12 +63,17 @@ class PlateauRule(OfEach):
         return (math.ceil(_FULL * self.window_episodes / each) + self.patience - 1) * each
 
     def condition(self) -> str:
+        if self.whole:
+            bound = f"{self.relative_gain:.0%} of its mean"
+            return f"upper 95 % bound of the gain in {self.shown} over the whole run < {bound}"
         return (
             f"upper 95 % bound of the gain in {self.shown} over {self.window_episodes} episodes "
             f"< {self.relative_gain:.0%} of its mean"
         )
 
     def persistence(self) -> str:
+        if self.whole:
+            return f"from the start to the end, {self.window_episodes} reports and more"
         return f"{self.patience} checks in a row, one every {self.between_checks} episodes"
 
     @property
@@ -75,6 +82,34 @@ class PlateauRule(OfEach):
 
     def reads(self, names: Iterable[str]) -> tuple[str, ...]:
         return (*super().reads(names), "episodes")
+
+    def find_at_exit(self, metric: str, steps: np.ndarray, values: np.ndarray) -> list[Evidence]:
+        known = np.isfinite(values)
+        steps, values = steps[known], self._rises(metric) * values[known]
+        if not self.whole or len(values) < self.window_episodes:
+            return []
+        rule = self.model_copy(update={"window_episodes": len(values)})
+        measured = rule.gain(values, np.arange(1.0, len(values) + 1))
+        if measured is None or measured[1] > self.relative_gain * abs(measured[2]):
+            return []
+        mean = self._rises(metric) * measured[2]
+        return [
+            Evidence(
+                rule=self.name,
+                metric=metric,
+                values=(measured[1],),
+                threshold=f"upper 95 % bound of the gain from the start to the end below {self.relative_gain:.0%} of "
+                f"the mean {mean:.3g}",
+                onset_step=int(steps[0]),
+                last_good_step=int(steps[-1]),
+                detection_step=int(steps[-1]),
+                detail={"gain": self._rises(metric) * measured[0], "mean": mean},
+            )
+        ]
+
+    def _rises(self, metric: str) -> float:
+        """The sign that makes better values of a metric larger."""
+        return -1.0 if (self.direction or ("min" if should_fall(metric) else "max")) == "min" else 1.0
 
     def stirs(self, latest: Mapping[str, float], before: Mapping[str, float]) -> bool:
         """Whether a check has fallen due since the last look, as far as the episodes tell."""
@@ -114,7 +149,8 @@ class PlateauRule(OfEach):
         The onset is the first step of the window. A plateau breaks no weights, so every checkpoint up to the detection
         is good to start from.
         """
-        found = [each for metric in self.among(history.metrics) for each in self._of(metric, history)]
+        names = () if self.whole else self.among(history.metrics)
+        found = [each for metric in names for each in self._of(metric, history)]
         return sorted(found, key=lambda evidence: evidence.detection_step or 0)
 
     def find(self, metric: str, steps: np.ndarray, values: np.ndarray) -> list[Evidence]:
@@ -139,7 +175,7 @@ class PlateauRule(OfEach):
 
     def _of(self, metric: str, history: History) -> list[Evidence]:
         steps, values, episodes, judged, counted = self._columns(metric, history)
-        rises = -1.0 if (self.direction or ("min" if should_fall(metric) else "max")) == "min" else 1.0
+        rises = self._rises(metric)
         found: list[Evidence] = []
         in_a_row: list[tuple[int, float]] = []
         # A check falls due at the first update that passes another `check_every` episodes.
