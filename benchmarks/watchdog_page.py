@@ -78,9 +78,9 @@ _GENERIC = """
 
 The rules `generic` judge other people's trainings. {healthy_runs} healthy runs of {kinds} kinds, with
 {healthy_reports:,} reports, and the same with faults, were made for this (`python -m benchmarks.generic_health`):
-classifiers by SGD, with restarts, overfitted; losses that go to 0 or far below it; opponents that circle; REINFORCE, Q-learning and
-Stable-Baselines3's PPO on small games; and simulated rewards that come late or fall with each new level. The rules were
-calibrated on other seeds.
+classifiers by SGD, with restarts, overfitted; losses that go to 0 or far below it; opponents that circle; REINFORCE,
+Q-learning and Stable-Baselines3's PPO on small games; and simulated rewards that come late or fall with each new level.
+The rules were calibrated on other seeds.
 
 - *False alarms*: {alarms} of the healthy runs; {warned} have a warning, such as a score that stands still.
 - *Struck*: runs that the fault has harmed: NaN, or less than half of what the healthy twin gained.

@@ -14,7 +14,7 @@ class UnfinishedRule(Rule):
     """Fires at the end of a training whose `progress` says that much of it is missing.
 
     A loop may report its progress before each of its rounds, so the last round counts as done: the largest of the last
-    few steps of the progress is added to its last value.
+    few steps of the progress is added to its last value. A progress that is NaN in the end says nothing.
     """
 
     verdict: RuleVerdict = "unfinished"
@@ -40,8 +40,9 @@ class UnfinishedRule(Rule):
     def _expected(self, history: History) -> tuple[np.ndarray, np.ndarray, float]:
         """Steps (n,) and values (n,) of the progress, and where the round that began last has ended."""
         steps, values = history.series(self.metric)
+        told = len(values) > 0 and bool(np.isfinite(values[-1]))
         steps, values = steps[np.isfinite(values)], values[np.isfinite(values)]
-        if not len(values):
+        if not told:
             return steps, values, np.nan
         rises = np.diff(values, prepend=0.0 if len(values) == 1 else values[0])[-5:]
         return steps, values, float(values[-1] + max(0.0, rises.max()))

@@ -123,7 +123,8 @@ def test_nan_hides_nothing_else() -> None:
         ([0.1, 0.2, 0.3], "unfinished"),
         ([0.4], "unfinished"),
         ([0.0], None),  # the only round of one
-        ([NAN, 0.5, 0.6, NAN], "unfinished"),
+        ([NAN, 0.5, NAN, 0.6], "unfinished"),
+        ([0.5, 0.6, NAN], None),
         ([NAN], None),
         ([25.0, 50.0], None),  # per cent
     ],
