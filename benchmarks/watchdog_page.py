@@ -87,9 +87,9 @@ The rules were calibrated on other seeds.
 - *Delay*: from the fault to the verdict, in reports. What is certain only at the end has none.
 - *Or warned*: a verdict or at least a warning.
 
-Three things are not seen for certain, and at most warned of. A run that is broken from its first report has no past to
-compare with. Noise hides that a loss stands still where minibatches differ. And weights that are lost in a run that
-logs no score leave only a loss that has risen.
+Three things are not certain, and at most a warning. A run that is broken from its first report has no past to compare
+with. Where minibatches differ, noise hides that a loss stands still. And weights that are lost show for certain only in
+a score that had risen by more than twice its own noise; a loss may rise in healthy reinforcement learning.
 """
 _COST = """
 ## Cost
