@@ -88,7 +88,15 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """False alarms on healthy runs, and what was seen of each fault, with 95 % intervals."""
     faults = {}
     for name in FAULTS:
-        struck = [row["faults"][name] | {"kind": row["kind"]} for row in rows if name in row["faults"]]
+        struck = [
+            {
+                **row["faults"][name],
+                "kind": row["kind"],
+                "warned": bool(set(row["faults"][name]["warnings"]) - set(row["warnings"])),
+            }
+            for row in rows
+            if name in row["faults"]
+        ]
         if not struck:
             continue
         seen = [each for each in struck if each["delay"] is not None and each["delay"] >= 0]
@@ -97,7 +105,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         faults[name] = {
             "struck": len(struck),
             "seen": share(len(seen), len(struck)),
-            "seen_or_warned": share(sum(each in seen or bool(each["warnings"]) for each in struck), len(struck)),
+            "seen_or_warned": share(sum(each in seen or each["warned"] for each in struck), len(struck)),
             "delay_reports": interval(delays, "median") if delays else None,
             "only_at_the_end": sum(each["at_the_end"] for each in seen),
             "by": {rule: rules.count(rule) for rule in dict.fromkeys(rules)},

@@ -85,7 +85,7 @@ The rules were calibrated on other seeds.
 - *False alarms*: {alarms} of the healthy runs; {warned} have a warning, such as a score that stands still.
 - *Struck*: runs that the fault has harmed: NaN, or less than half of what the healthy twin gained.
 - *Delay*: from the fault to the verdict, in reports. What is certain only at the end has none.
-- *Or warned*: a verdict or at least a warning.
+- *Or warned*: a verdict, or at least a warning that the healthy twin does not have.
 
 Three things are not certain, and at most a warning. A run that is broken from its first report has no past to compare
 with. Where minibatches differ, noise hides that a loss stands still. And weights that are lost show for certain only in
