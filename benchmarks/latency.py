@@ -46,7 +46,11 @@ def ladder_run(root: Path, *words: str) -> Iterator[float]:
 
 def beginnings(root: Path) -> list[float]:
     """When each attempt has begun to play, in seconds since 1970."""
-    found = [match for log in root.glob("attempts/*/trainer.log") for match in _BEGUN.findall(log.read_text())]
+    found = [
+        match
+        for log in root.glob("attempts/*/trainer.log")
+        for match in _BEGUN.findall(log.read_text(encoding="utf-8"))
+    ]
     return sorted(datetime.fromisoformat(day).timestamp() + int(millis) / 1000 for day, millis in found)
 
 

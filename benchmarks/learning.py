@@ -187,7 +187,7 @@ def measure(variant: str, environment: str, budget: int, seed: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     about = {"variant": variant, "environment": environment, "steps": budget, "seed": seed}
     content = {**about, "minutes": round((time.monotonic() - began) / 60, 1), **where, **result}
-    path.write_text(json.dumps(content) + "\n")
+    path.write_text(json.dumps(content) + "\n", encoding="utf-8")
     print(f"{variant:26} seed {seed}: {figure(content):6.1f}  ({content['minutes']} min)", flush=True)
     return path
 
@@ -196,7 +196,7 @@ def results() -> dict[tuple[str, int], dict[str, list[dict[str, Any]]]]:
     """(environment, steps) → variant → its runs; for each environment the longest runs come first."""
     found: dict[tuple[str, int], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for path in sorted((RESULTS / "learning").glob("*/*.json")):
-        result = json.loads(path.read_text())
+        result = json.loads(path.read_text(encoding="utf-8"))
         found[result["environment"], result["steps"]][result["variant"]].append(result)
     return dict(sorted(found.items(), key=lambda each: (each[0][0], -each[0][1])))
 
@@ -223,7 +223,7 @@ def main() -> None:
         for row in (HEADER, *table(runs)):
             print("  {:16} {:>5}  {:18} {:18} {:18} {:12} {}".format(*row))
     draw(everything, PICTURE)
-    PAGE.write_text(render(everything))
+    PAGE.write_text(render(everything), encoding="utf-8")
     print(f"written to {PAGE}")
 
 

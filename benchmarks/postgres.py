@@ -41,7 +41,7 @@ class Cluster:
         user = _user() if os.geteuid() == 0 else None
         self._folder = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))
         secret = self._folder / "password"
-        secret.write_text(PASSWORD)
+        secret.write_text(PASSWORD, encoding="utf-8")
         if user is not None:
             for path in (self._folder, secret):
                 shutil.chown(path, user)

@@ -203,7 +203,11 @@ def examine(name: str, seed: int, strategies: tuple[str, ...]) -> str:
     """Runs the strategies that have no result yet on one fault and seed; returns a line for the terminal."""
     logging.getLogger("nle.env.base").setLevel(logging.WARNING)
     fault, path = load_suite()[name], FOLDER / f"{name}-seed{seed}.json"
-    found = json.loads(path.read_text()) if path.exists() else {"fault": name, "seed": seed, **circumstances()}
+    found = (
+        json.loads(path.read_text(encoding="utf-8"))
+        if path.exists()
+        else {"fault": name, "seed": seed, **circumstances()}
+    )
     results = found.setdefault("strategies", {})
     missing = [each for each in strategies if each not in results]
     if not fault.of_training:
@@ -219,7 +223,7 @@ def examine(name: str, seed: int, strategies: tuple[str, ...]) -> str:
             results[each] = run_infrastructure(fault, seed)
     shutil.rmtree(folder, ignore_errors=True)
     FOLDER.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found) + "\n")
+    path.write_text(json.dumps(found) + "\n", encoding="utf-8")
     words = ", ".join(f"{each} {results[each]['settled_rung'] or results[each]['outcome']}" for each in missing)
     return f"{name} seed {seed}: {words} ({time.monotonic() - began:.0f} s)"
 
@@ -261,7 +265,7 @@ def has_struck(strategies: dict[str, Any]) -> bool:
 def report() -> Path:
     """Prints the table, and writes `results/recovery.json`; returns its path."""
     suite = load_suite()
-    files = [json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))]
+    files = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json"))]
     whole = suite["base"].config(*SHORTER).training.steps or 0
     rows: dict[str, dict[str, Any]] = {}
     curable = [

@@ -23,7 +23,9 @@ def circumstances() -> dict[str, Any]:
     """Commit (followed by `+` if the tree has changes), machine, versions, load and time."""
 
     def git(*words: str) -> str:
-        result = subprocess.run(["git", *words], cwd=RESULTS.parent, capture_output=True, text=True, check=False)
+        result = subprocess.run(
+            ["git", *words], cwd=RESULTS.parent, capture_output=True, text=True, check=False, encoding="utf-8"
+        )
         return result.stdout.strip()
 
     return {
@@ -94,5 +96,5 @@ def write(name: str, content: dict[str, Any], path: Path | None = None) -> Path:
     """Writes the content and the circumstances to `path`, by default `results/NAME.json`; returns the path."""
     path = path or RESULTS / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**circumstances(), **content}, indent=2) + "\n")
+    path.write_text(json.dumps({**circumstances(), **content}, indent=2) + "\n", encoding="utf-8")
     return path

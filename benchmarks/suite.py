@@ -67,7 +67,7 @@ def load_suite() -> dict[str, Fault]:
     """Every fault by name, `base` first."""
     found = {}
     for path in sorted(FOLDER.glob("*.yaml"), key=lambda each: (each.stem != BASE, each.stem)):
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
         about = values.pop("fault", {"family": "healthy", "cause": "none", "verdict": "healthy", "cured_by": {}})
         symptom = Symptom(**about.pop("symptom")) if "symptom" in about else None
         found[path.stem] = Fault(name=path.stem, symptom=symptom, values=values, **about)

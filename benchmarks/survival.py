@@ -28,7 +28,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -36,6 +36,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks.gateway import Gateway
 from benchmarks.report import RESULTS, interval, write
 from benchmarks.survival_faults import FAULTS, LADDER, Scene, Struck
 from benchmarks.tracking_server import TrackingServer, why_not
@@ -71,6 +72,8 @@ class Night:
     """Source of all random choices."""
     server: TrackingServer | None = None
     """The server in front of the store; None: the store is an SQLite file."""
+    gateway: Gateway | None = None
+    """The web server before that server."""
     injected: Counter[str] = field(default_factory=Counter)
     """Fault → how often it was injected."""
     survived: Counter[str] = field(default_factory=Counter)
@@ -90,10 +93,10 @@ class Night:
 
     def __post_init__(self) -> None:
         self.root, self.file = self.folder / "root", self.folder / "experiment.yaml"
-        self.environment = {**os.environ, **({"MLFLOW_TRACKING_URI": self.server.uri} if self.server else {})}
+        self.environment = {**os.environ, **({"MLFLOW_TRACKING_URI": self.gateway.uri} if self.gateway else {})}
         settings = yaml.safe_load(SETTINGS)
         settings["training"]["seed"] = self.chance.randrange(1000)
-        self.file.write_text(yaml.safe_dump(settings))
+        self.file.write_text(yaml.safe_dump(settings), encoding="utf-8")
 
     # The course of a night
 
@@ -130,17 +133,19 @@ class Night:
             time.sleep(0.05)
         name = self.chance.choice(list(FAULTS))
         began = time.time()
-        scene = Scene(self.root, process, self.chance, self._command("resume"), self.environment, self.server)
+        resume = self._command("resume")
+        scene = Scene(self.root, process, self.chance, resume, self.environment, self.server, self.gateway)
         struck = FAULTS[name](scene)
+        self.root, self.environment = scene.root, scene.environment
         if struck is Struck.NOTHING:
             return process
         self.injected[name] += 1
         if struck is Struck.ORCHESTRATOR:
             code = process.wait()
-            if code not in (-signal.SIGKILL, EXIT_INTERRUPTED, EXIT_HEALTHY) and (name, code) != (
-                "disk full",
-                EXIT_INFRASTRUCTURE,
-            ):
+            allowed = {-signal.SIGKILL, EXIT_INTERRUPTED, EXIT_HEALTHY}
+            if name in ("disk full", "store taken away"):
+                allowed.add(EXIT_INFRASTRUCTURE)
+            if code not in allowed:
                 self.remarks.append(f"{name}: exit code {code}")
             process = self._go_on()
         elif struck is Struck.TRAINER and (seconds := self._recovery(began, process)) is not None:
@@ -167,11 +172,18 @@ class Night:
             self.remarks.append(f"an experiment ended with {code}")
 
     def _recovery(self, since: float, process: subprocess.Popen[bytes]) -> float | None:
-        """Seconds from `since` until a trainer logs that its training begins; None if none does within a minute."""
+        """Seconds from `since` until a trainer logs that its training begins; None if none does within a minute.
+
+        None too if its clock is wrong.
+        """
+        if "CLOCK_IS_WRONG_BY" in self.environment:
+            return None
         until = time.monotonic() + 60
         while time.monotonic() < until and process.poll() is None:
             for log in self.root.glob("attempts/*/trainer.log"):
-                for begun in re.findall(r"^(\S+ \S+),(\d+) trainer: training begins", log.read_text(), re.MULTILINE):
+                for begun in re.findall(
+                    r"^(\S+ \S+),(\d+) trainer: training begins", log.read_text(encoding="utf-8"), re.MULTILINE
+                ):
                     at = datetime.fromisoformat(begun[0]).timestamp() + int(begun[1]) / 1000
                     if at > since:
                         return at - since
@@ -207,7 +219,7 @@ class Night:
                 self.lost_updates += newest - first + 1 - len(numbers) + max(0, first - last - 1)
                 self.updates_twice += sum(numbers.values()) - len(numbers)
                 last, reached = newest, run.metrics["episodes"]
-            wanted = yaml.safe_load(self.file.read_text())["training"]["episodes"]
+            wanted = yaml.safe_load(self.file.read_text(encoding="utf-8"))["training"]["episodes"]
             self.lost_episodes += max(0, wanted - round(reached))
 
     def result(self) -> dict[str, Any]:
@@ -241,12 +253,15 @@ def own_disk(megabytes: int = 256) -> Iterator[Path]:
 def live(seed: int, budget: int) -> dict[str, Any]:
     """Lives through one night; returns its counts."""
     behind_a_server = seed % 2 == 0 and why_not() is None
-    with own_disk() as folder, closing(TrackingServer()) if behind_a_server else nullcontext() as server:
-        night = Night(folder, random.Random(seed), server)
-        try:
-            night.live_through(budget)
-        finally:
-            night.end()
+    with ExitStack() as open_now:
+        folder = open_now.enter_context(own_disk())
+        server = gateway = None
+        if behind_a_server:
+            server = open_now.enter_context(closing(TrackingServer()))
+            gateway = open_now.enter_context(closing(Gateway(server.uri)))
+        night = Night(folder, random.Random(seed), server, gateway)
+        open_now.callback(night.end)
+        night.live_through(budget)
     return {"seed": seed, "store": "server" if behind_a_server else "SQLite", **night.result()}
 
 
@@ -283,7 +298,7 @@ These are the cases:
 
 def render() -> str:
     """The page as Markdown, from the results of all nights."""
-    nights = [json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))]
+    nights = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json"))]
 
     def total(key: str) -> Counter[str]:
         return sum((Counter(night[key]) for night in nights), Counter())
@@ -322,7 +337,7 @@ def main() -> None:
             result = live(seed, asked.budget)
             print(result, flush=True)
             write("survival", result, path)
-    PAGE.write_text(render())
+    PAGE.write_text(render(), encoding="utf-8")
     print(f"written to {PAGE}")
 
 

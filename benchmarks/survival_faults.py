@@ -20,7 +20,10 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.gateway import Gateway
+from benchmarks.postgres import Cluster
 from benchmarks.tracking_server import TrackingServer
+from benchmarks.wrong_clock import with_clock
 from pipeline.processes.guardian import processes_of
 
 LADDER = (sys.executable, "-W", "ignore", "-m", "pipeline")
@@ -39,9 +42,9 @@ class Struck(enum.Enum):
     """All processes go on by themselves."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Scene:
-    """What a fault can strike."""
+    """What a fault can strike. The root and the environment are as the fault leaves them."""
 
     root: Path
     """The experiments' `tracking.root`."""
@@ -53,6 +56,8 @@ class Scene:
     """Environment variables of that command."""
     server: TrackingServer | None
     """The server in front of the store; None: the store is the SQLite file under the root."""
+    gateway: Gateway | None
+    """The web server before that server, which everything passes."""
 
     @property
     def over(self) -> bool:
@@ -141,7 +146,7 @@ def server_away(scene: Scene) -> Struck:
     """Stops the tracking server or its database for up to twenty seconds, one time in four for two minutes."""
     if scene.server is None:
         return Struck.NOTHING
-    lost = scene.chance.choice([scene.server, scene.server.database])
+    lost: TrackingServer | Cluster = scene.server if scene.chance.random() < 0.5 else scene.server.database
     lost.stop()
     time.sleep(scene.chance.choice([120, *(scene.chance.uniform(1, 20) for _ in range(3))]))
     lost.start()
@@ -181,7 +186,9 @@ def second_orchestrator(scene: Scene) -> Struck:
     """Starts a second orchestrator, which must be refused while the first is at work."""
     if not list(scene.root.glob("experiments/*.lock")):
         return Struck.NOTHING
-    second = subprocess.run(scene.resume, capture_output=True, text=True, check=False, env=scene.environment)
+    second = subprocess.run(
+        scene.resume, capture_output=True, text=True, check=False, env=scene.environment, encoding="utf-8"
+    )
     if second.returncode != 2 and not scene.over:
         raise AssertionError(f"a second orchestrator was let in: {second.stdout}")
     return Struck.PASSING
@@ -198,6 +205,79 @@ def frozen(scene: Scene) -> Struck:
     return Struck.PASSING
 
 
+def scheduler(scene: Scene) -> Struck:
+    """Sends the orchestrator a signal with which a scheduler warns before the end: time, preemption, CPU limit."""
+    warning = scene.chance.choice([signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU, signal.SIGALRM, signal.SIGVTALRM])
+    return orchestrator(warning)(scene)
+
+
+def gateway_pages(scene: Scene) -> Struck:
+    """For up to twenty seconds the web server answers by itself, in HTML: something behind it restarts."""
+    if scene.gateway is None:
+        return Struck.NOTHING
+    scene.gateway.answers = scene.chance.choice([502, 503, 504])
+    time.sleep(scene.chance.uniform(1, 20))
+    scene.gateway.answers = None
+    return Struck.PASSING
+
+
+def uploads_refused(scene: Scene) -> Struck:
+    """For up to a minute the web server refuses every artifact: too large, or not permitted."""
+    if scene.gateway is None:
+        return Struck.NOTHING
+    scene.gateway.refuses_uploads = scene.chance.choice([413, 403])
+    until = time.monotonic() + scene.chance.uniform(5, 60)
+    while time.monotonic() < until and not scene.over:
+        time.sleep(0.2)
+    scene.gateway.refuses_uploads = None
+    return Struck.PASSING
+
+
+def root_moved(scene: Scene) -> Struck:
+    """Kills the orchestrator, and moves everything that it has written to another folder."""
+    if scene.over or not scene.root.exists():
+        return Struck.NOTHING
+    killed = power_cut(scene)
+    scene.orchestrator.wait()
+    until = time.monotonic() + 10
+    while _trainers(scene.root) and time.monotonic() < until:
+        time.sleep(0.1)
+    scene.root = scene.root.rename(scene.root.with_name(f"moved-{scene.chance.randrange(10**9)}"))
+    return killed
+
+
+def store_gone(scene: Scene) -> Struck:
+    """Takes the SQLite file away until the experiment ends, for a minute at most, and puts it back."""
+    files = [path for end in ("", "-wal", "-shm") if (path := scene.root / f"mlflow.db{end}").exists()]
+    if scene.over or scene.server is not None or not files:
+        return Struck.NOTHING
+    kept = scene.root.parent / "kept"
+    kept.mkdir(exist_ok=True)
+    for path in files:
+        path.rename(kept / path.name)
+    until = time.monotonic() + 60
+    while not scene.over and time.monotonic() < until:
+        time.sleep(0.1)
+    made = [path.name for path in scene.root.glob("mlflow.db*")]
+    for path in kept.iterdir():
+        path.rename(scene.root / path.name)
+    if made:
+        raise AssertionError(f"a new store was made in place of the one that was taken away: {made}")
+    return Struck.ORCHESTRATOR if scene.over else Struck.PASSING
+
+
+def clock_wrong(scene: Scene) -> Struck:
+    """Kills the orchestrator; the next one's clock is wrong by up to five days, or right again."""
+    if scene.over:
+        return Struck.NOTHING
+    seconds = 0 if "LD_PRELOAD" in scene.environment else scene.chance.randrange(-5 * 86400, 5 * 86400)
+    environment = with_clock(scene.environment, seconds, scene.root.parent)
+    if environment is None:
+        return Struck.NOTHING
+    scene.environment = environment
+    return power_cut(scene)
+
+
 FAULTS: dict[str, Fault] = {
     "trainer SIGKILL": trainer(signal.SIGKILL),
     "trainer SIGSEGV": trainer(signal.SIGSEGV),
@@ -207,11 +287,17 @@ FAULTS: dict[str, Fault] = {
     "orchestrator SIGINT": orchestrator(signal.SIGINT),
     "orchestrator SIGTERM": orchestrator(signal.SIGTERM),
     "orchestrator SIGHUP": orchestrator(signal.SIGHUP),
+    "scheduler's signal": scheduler,
     "power cut": power_cut,
     "store locked": store_locked,
+    "store taken away": store_gone,
     "tracking server away": server_away,
+    "gateway's pages": gateway_pages,
+    "uploads refused": uploads_refused,
     "disk full": disk_full,
     "checkpoint damaged": checkpoint_damaged,
     "second orchestrator": second_orchestrator,
     "all frozen": frozen,
+    "root moved": root_moved,
+    "clock wrong": clock_wrong,
 }

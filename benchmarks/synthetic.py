@@ -69,7 +69,7 @@ def _to_mlflow() -> Callable[[dict[str, float], int], object]:
 
 def main() -> None:
     attempt = Path(os.environ["LADDER_ATTEMPT"])
-    config = json.loads(attempt.read_text())["config"]
+    config = json.loads(attempt.read_text(encoding="utf-8"))["config"]
     training, parameters = config["training"], config["trainer"]["parameters"]
     params = {key: training[key.removeprefix("training.")] for key in OPTIMUM}
     updates, seconds = parameters.get("updates", 20), parameters.get("seconds", 0.0)

@@ -259,7 +259,7 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="run nothing, write the page from the results")
     asked = parser.parse_args()
     if asked.report:
-        PAGE.write_text(render(json.loads((RESULTS / "throughput.json").read_text())))
+        PAGE.write_text(render(json.loads((RESULTS / "throughput.json").read_text(encoding="utf-8"))), encoding="utf-8")
         return
     logging.getLogger("nle.env.base").setLevel(logging.WARNING)
     steps = asked.updates * BASE.training.rollout_steps * BASE.environment.num_envs
@@ -325,7 +325,7 @@ def main() -> None:
     )
     print(f"written to {path}")
     if asked.out is None:
-        PAGE.write_text(render(json.loads(path.read_text())))
+        PAGE.write_text(render(json.loads(path.read_text(encoding="utf-8"))), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -217,10 +217,10 @@ def render() -> str:
     for name, section in sections.items():
         path = RESULTS / f"{name}.json"
         if path.exists():
-            parts += section(json.loads(path.read_text()))
+            parts += section(json.loads(path.read_text(encoding="utf-8")))
     return "\n".join(parts) + "\n"
 
 
 if __name__ == "__main__":
-    PAGE.write_text(render())
+    PAGE.write_text(render(), encoding="utf-8")
     print(f"written to {PAGE}")

@@ -39,7 +39,7 @@ def episode(env: gym.Env, weights: np.ndarray, seed: int, random: np.random.Gene
 
 
 def main() -> None:
-    config = json.loads(Path(os.environ["LADDER_ATTEMPT"]).read_text())["config"]
+    config = json.loads(Path(os.environ["LADDER_ATTEMPT"]).read_text(encoding="utf-8"))["config"]
     rate = config["trainer"]["parameters"]["rate"]
     random = np.random.default_rng(config["training"]["seed"])
     env = gym.make("CartPole-v1")

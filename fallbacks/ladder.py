@@ -14,8 +14,10 @@ from fallbacks.softmax_only import SOFTMAX_ONLY
 from fallbacks.two_experts import TWO_EXPERTS
 from fallbacks.v2_router_gat import V2_ROUTER_GAT
 from fallbacks.v3 import V3
+from pipeline.attempt.checkpoint_files import Checkpoint, fingerprint
 from pipeline.attempt.file import WarmStart
 from pipeline.attempt.record import Attempt
+from pipeline.attempt.start import FailedStart
 from pipeline.config import RUNGS, ExperimentConfig
 from pipeline.health.verdict import Verdict
 
@@ -43,7 +45,8 @@ class Plan:
 class End:
     """The end of the ladder: there is no next attempt."""
 
-    outcome: Literal["healthy", "exhausted", "interrupted"]
+    outcome: Literal["healthy", "exhausted", "interrupted", "error"]
+    """error: the trainer cannot start, before a person has mended what `reason` says."""
     reason: str
     settled_rung: str | None = None
 
@@ -85,6 +88,9 @@ class Ladder:
 
         Healthy or interrupted: the end. Infrastructure failure: the same rung again, exactly where it was, as long as
         the rung has retries left. Otherwise: the next rung, warm-started if possible.
+
+        A start that cannot succeed is not tried on: see :func:`hopeless`. Where other rungs have started, the next one
+        may; otherwise it is the end.
         """
         last = attempts[-1]
         index = [rung.name for rung in self.rungs].index(last.rung)
@@ -95,11 +101,14 @@ class Ladder:
             return End("interrupted", last.verdict.sentence)
         if sum(each.verdict.name != "interrupted" for each in attempts) >= budget.attempts:
             return End("exhausted", f"budget.attempts={budget.attempts} spent")
-        if last.verdict.is_infrastructure_failure:
-            failures = sum(each.rung == last.rung and each.verdict.is_infrastructure_failure for each in attempts)
-            if failures <= budget.retries:
-                return self._retry(index, last, f"retry {failures} of {budget.retries} after {last.verdict.name}")
         below = self._below(index, last.verdict)
+        hopelessly = hopeless(attempts)
+        if hopelessly is not None and (below is None or hopelessly.everywhere):
+            return End("error", f"the trainer cannot start: {hopelessly.words}")
+        if last.verdict.is_infrastructure_failure and hopelessly is None:
+            failures = _failures(attempts)
+            if failures <= budget.retries:
+                return self._retry(index, attempts, f"retry {failures} of {budget.retries} after {last.verdict.name}")
         if below is None:
             return End("exhausted", "no rung is left")
         rung, config = self.rungs[below], self.configs[below]
@@ -126,16 +135,23 @@ class Ladder:
         if not attempts:
             return self.first()
         last = attempts[-1]
-        if last.verdict.name != "interrupted":
-            return self.after(attempts)
         index = [rung.name for rung in self.rungs].index(last.rung)
-        plan = self._retry(index, last, "after an interruption")
+        if last.verdict.name != "interrupted":
+            follows = self.after(attempts)
+            if isinstance(follows, End) and follows.outcome == "error":
+                return self._retry(index, attempts, "its start is tried again")
+            return follows
+        plan = self._retry(index, attempts, "after an interruption")
         if last.config.trainer.command:
             return plan
         return replace(plan, continues=last.run_id, began_from=last.warm_start)
 
-    def _retry(self, index: int, last: Attempt, reason: str) -> Plan:
-        """The same rung from its newest checkpoint; with half as many games where memory ran out."""
+    def _retry(self, index: int, attempts: Sequence[Attempt], reason: str) -> Plan:
+        """The same rung from its newest checkpoint; with half as many games where memory ran out.
+
+        If the trainer died as it loaded a checkpoint, the retry starts without that one.
+        """
+        last = attempts[-1]
         rung, config = self.rungs[index], last.config
         if last.verdict.name == "out_of_memory":
             half = max(1, config.environment.num_envs // 2)
@@ -143,8 +159,12 @@ class Ladder:
             config = config.with_values({"environment.num_envs": half, "training.workers": workers})
         start = last.warm_start
         if last.checkpoints:
-            newest = max(last.checkpoints, key=lambda checkpoint: checkpoint.step)
-            start = WarmStart(checkpoint=newest.path, run_id=last.run_id, episode=newest.episode, exact=True)
+            start = _exact(last, last.checkpoints)
+        elif start is not None and FailedStart.of(last.verdict) is not None:
+            start = _own_start(attempts)
+            if start is None and self.base.ladder.warm_start:
+                start = healthy_start(attempts, config, rung)
+            reason += ", without the checkpoint that it was given"
         if start is not None and config != last.config:
             start = start.model_copy(update={"exact": False})  # the states of the games fit no other number of games
         return Plan(rung, config, start, reason)
@@ -157,12 +177,14 @@ def healthy_start(attempts: Sequence[Attempt], config: ExperimentConfig, rung: R
     from it failed *later*, and is not if that attempt failed from its very first metrics. A checkpoint that the
     configuration cannot load is passed over.
     """
-    guilty = {
+    guilty = _unloadable(attempts) | {
         attempt.warm_start.checkpoint
         for attempt in attempts
         if attempt.warm_start is not None and attempt.verdict.failed_from_the_start
     }
     for attempt in reversed(attempts):
+        if _refused(attempt, attempts) and fingerprint(attempt.config) != fingerprint(config):
+            continue
         fit = [
             checkpoint
             for checkpoint in attempt.checkpoints
@@ -172,6 +194,80 @@ def healthy_start(attempts: Sequence[Attempt], config: ExperimentConfig, rung: R
             newest = max(fit, key=lambda checkpoint: checkpoint.step)
             return WarmStart(checkpoint=newest.path, run_id=attempt.run_id, episode=newest.episode, carry=rung.carry)
     return None
+
+
+@dataclass(frozen=True)
+class Hopeless:
+    """A start that another try would not mend."""
+
+    words: str
+    everywhere: bool
+    """Whether no rung can start; False: another one has started."""
+
+
+def hopeless(attempts: Sequence[Attempt]) -> Hopeless | None:
+    """What keeps the last of these attempts from starting, if another try at its rung is in vain; None: it may succeed.
+
+    It is in vain where the cause is certain, such as a script that does not exist, or where the attempt before died
+    alike. A death by signal may pass, and one after a warm start may be the checkpoint's fault.
+    """
+    last, *earlier = reversed([each for each in attempts if each.verdict.name != "interrupted"])
+    failed = FailedStart.of(last.verdict)
+    if failed is None or failed.by_signal:
+        return None
+    before = earlier[0] if earlier else None
+    alike = before is not None and last.warm_start is None and failed.is_like(FailedStart.of(before.verdict))
+    if not failed.certain and not alike:
+        return None
+    started = any(FailedStart.of(each.verdict) is None for each in earlier)
+    elsewhere = alike and before is not None and before.rung != last.rung
+    words = f"{failed.words} (twice alike)" if alike and not failed.certain else failed.words
+    return Hopeless(words, everywhere=elsewhere or not started)
+
+
+def _failures(attempts: Sequence[Attempt]) -> int:
+    """The infrastructure failures of the last attempt's rung. Failed starts before one that succeeded do not count."""
+    failed = [each for each in attempts if each.rung == attempts[-1].rung and each.verdict.is_infrastructure_failure]
+    starts = [FailedStart.of(each.verdict) is None for each in failed]
+    last_start = max((index for index, started in enumerate(starts) if started), default=-1)
+    return sum(started or index > last_start for index, started in enumerate(starts))
+
+
+def _unloadable(attempts: Sequence[Attempt]) -> set[str]:
+    """The checkpoints with which a trainer died before it had logged anything."""
+    return {
+        attempt.warm_start.checkpoint
+        for attempt in attempts
+        if attempt.warm_start is not None and FailedStart.of(attempt.verdict) is not None
+    }
+
+
+def _refused(source: Attempt, attempts: Sequence[Attempt]) -> bool:
+    """Whether a trainer with another configuration died as it loaded a checkpoint of this attempt."""
+    return any(
+        each.warm_start is not None
+        and each.warm_start.run_id == source.run_id
+        and FailedStart.of(each.verdict) is not None
+        and fingerprint(each.config) != fingerprint(source.config)
+        for each in attempts
+    )
+
+
+def _own_start(attempts: Sequence[Attempt]) -> WarmStart | None:
+    """The newest checkpoint that the last attempt's configuration has written itself, without those that killed it."""
+    last, dead = attempts[-1], _unloadable(attempts)
+    for attempt in reversed(attempts[:-1]):
+        if attempt.config != last.config or attempt.verdict.is_training_failure:
+            break
+        if fit := [checkpoint for checkpoint in attempt.checkpoints if checkpoint.path not in dead]:
+            return _exact(attempt, fit)
+    return None
+
+
+def _exact(attempt: Attempt, checkpoints: Sequence[Checkpoint]) -> WarmStart:
+    """Going on from the newest of an attempt's checkpoints with its own configuration."""
+    newest = max(checkpoints, key=lambda checkpoint: checkpoint.step)
+    return WarmStart(checkpoint=newest.path, run_id=attempt.run_id, episode=newest.episode, exact=True)
 
 
 def _loadable(source: ExperimentConfig, target: ExperimentConfig, rung: Rung) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -21,8 +20,11 @@ from pipeline.errors import (
     InfrastructureFailure,
 )
 from pipeline.experiment_file import load_experiments, with_overrides
+from pipeline.processes.environment import prepare_python
+from pipeline.processes.kernel_view import hide_command_line
 from pipeline.processes.signals import interruptible
-from pipeline.processes.streams import complain, open_standard_streams
+from pipeline.processes.streams import complain, make_discreet, open_standard_streams
+from pipeline.secrets import learn_environment
 from pipeline.tracking.environment import prepare_mlflow
 
 # MLflow takes seconds to load, and a refusal should not: each command is imported when its words have been understood.
@@ -46,8 +48,9 @@ def _resume(words: Sequence[str]) -> int:
     named = [word for word in words if "=" not in word]
     overrides = [word for word in words if "=" in word]
     for word in overrides:
-        if not word.startswith(("tracking.", "budget.")):
-            raise BadInput(f"{word}: an experiment goes on as it began; only tracking.… and budget.… can be given here")
+        if not word.startswith(("tracking.", "budget.", "notify.")):
+            allowed = "tracking.…, budget.… and notify.…"
+            raise BadInput(f"{word}: an experiment goes on as it began; only {allowed} can be given here")
     if len(named) > 1:
         raise BadInput(f"{' '.join(named)}: one experiment at a time")
     here = with_overrides(overrides)
@@ -85,7 +88,7 @@ def _watch(run: str, overrides: Sequence[str], seed: int, pace: float) -> int:
     return watch(open_store(config), run, seed, pace)
 
 
-def _status(config: ExperimentConfig, *, follow: bool) -> int:
+def _status(config: ExperimentConfig, *, everything: bool, follow: bool) -> int:
     from pipeline.commands.environment import make_console, make_truthful
     from pipeline.commands.status import status
     from pipeline.tracking.access import has_store, tracking_root, tracking_uri
@@ -96,7 +99,7 @@ def _status(config: ExperimentConfig, *, follow: bool) -> int:
         print(f"no experiments yet under {root}")
         return EXIT_HEALTHY
     store, console = Store(tracking_uri(config), root), make_console()
-    status(store, console, follow=follow, before=partial(make_truthful, store, console))
+    status(store, console, everything=everything, follow=follow, before=partial(make_truthful, store, console))
     return EXIT_HEALTHY
 
 
@@ -159,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
         "words",
         nargs="*",
         metavar="PARENT_RUN_ID | key.sub=value",
-        help="its parent run (default: the newest unfinished one); tracking.… and budget.… can be given",
+        help="its parent run (default: the newest unfinished one); tracking.…, budget.… and notify.… can be given",
     )
     text = "tune the coefficients that a study names; again: go on with it"
     command = commands.add_parser("tune", help=text, description=text)
@@ -180,6 +183,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--pace", type=_seconds, default=0.08, help="seconds a step (default 0.08)")
     command = commands.add_parser("status", help="experiments and attempts, newest first")
     command.add_argument("overrides", nargs="*", metavar="key.sub=value", help="such as tracking.root=DIR")
+    command.add_argument("--all", action="store_true", help="also the older ones, which a terminal leaves out")
     command.add_argument("--follow", action="store_true", help="until no experiment is running any more")
     return parser
 
@@ -208,7 +212,7 @@ def _command(arguments: Sequence[str] | None) -> int:
         case "watch":
             return _watch(parsed.run, parsed.overrides, parsed.seed, parsed.pace)
         case "status":
-            return _status(with_overrides(parsed.overrides), follow=parsed.follow)
+            return _status(with_overrides(parsed.overrides), everything=parsed.all, follow=parsed.follow)
         case "diagnose":
             return _diagnose(parsed.target, parsed.overrides, parsed.out)
         case _:
@@ -218,10 +222,11 @@ def _command(arguments: Sequence[str] | None) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code."""
     open_standard_streams()
+    learn_environment()
+    make_discreet()
+    hide_command_line()
+    prepare_python()
     prepare_mlflow()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that cannot show α must not end a night's run
     try:
         with interruptible():
             return _command(arguments)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from pipeline.health.definitions import definition
 from pipeline.health.kinds import AnyRule
 from pipeline.health.rule import Rule
 from pipeline.health.rule_sets import RULE_SETS
@@ -254,6 +255,12 @@ class HealthSection(Section):
                 raise _within(error, "override", name) from None
         return (*rules.values(), *self.extra)
 
+    @property
+    def chosen(self) -> tuple[Rule, ...]:
+        """The rules that the user has written or changed."""
+        own = {*self.override, *(rule.name for rule in self.extra)}
+        return tuple(rule for rule in self.build() if rule.name in own)
+
 
 class CustomRung(Section):
     """A rung written in YAML: `{name: smaller_steps, set: {training.learning_rate: 1e-5}}`."""
@@ -362,6 +369,16 @@ class ExperimentConfig(Section):
         if games % workers and self.trainer.command is None:
             raise ValueError(f"environment.num_envs: must be a multiple of training.workers={workers}, not {games}")
         return self
+
+    @property
+    def rules_to_be_judged(self) -> tuple[Rule, ...]:
+        """The rules of the user's own that miss their purpose if they are never judged.
+
+        Of this project's trainer, only those on a metric that it never logs: others may be absent at some rungs.
+        """
+        if self.trainer.command is not None:
+            return self.health.chosen
+        return tuple(rule for rule in self.health.chosen if any(definition(metric) is None for metric in rule.metrics))
 
     def with_values(self, changes: Mapping[str, Any]) -> ExperimentConfig:
         """A copy with dotted keys replaced, validated anew.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.config import ExperimentConfig
@@ -24,7 +26,9 @@ def test_import_contracts() -> None:
 
 def test_every_room_has_its_floor() -> None:
     """The layers contract names each folder and file of the package, so that no two import each other in a loop."""
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
     (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
     named = [name.strip() for layer in layers for name in layer.split("|")]
     rooms = [path for path in (ROOT / "pipeline").iterdir() if path.is_dir() or path.suffix == ".py"]
@@ -63,4 +67,46 @@ def test_checklist_points_at_code_that_exists() -> None:
 
 def test_modules_say_what_they_are() -> None:
     for path in [*ROOT.glob("pipeline/**/*.py"), *ROOT.glob("fallbacks/*.py")]:
-        assert path.read_text().startswith('"""'), path
+        assert path.read_text(encoding="utf-8").startswith('"""'), path
+
+
+_SUBPROCESS = ("run", "Popen", "check_output", "check_call", "call")
+_OTHERS = ("Image.open", "gzip.open", "os.open", "tarfile.open")
+_TEMPORARY = ("TemporaryFile", "NamedTemporaryFile", "SpooledTemporaryFile")
+
+
+def text_without_encoding(source: str) -> Iterator[tuple[int, str]]:
+    """Line and source of each call that reads or writes text in whatever encoding the locale has."""
+    for call in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)):
+        function, given = call.func, {each.arg: each.value for each in call.keywords}
+        name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+        owner = ast.unparse(function.value) if isinstance(function, ast.Attribute) else ""
+        if "encoding" in given or None in given:
+            continue
+        if name in ("read_text", "write_text"):
+            text = len(call.args) < 2  # with more it is no path's method
+        elif name in _SUBPROCESS and owner == "subprocess":
+            text = bool({"text", "universal_newlines"} & given.keys())
+        elif name in ("open", "fdopen", *_TEMPORARY) and f"{owner}.{name}" not in _OTHERS:
+            place = 0 if (owner and name == "open") or name in _TEMPORARY else 1
+            usual = ast.Constant("w+b" if name in _TEMPORARY else "r")
+            mode = given.get("mode", call.args[place] if len(call.args) > place else usual)
+            text = not (isinstance(mode, ast.Constant) and "b" in str(mode.value))
+        else:
+            text = False
+        if text:
+            yield call.lineno, ast.unparse(call)
+
+
+def test_files_and_pipes_are_utf_8() -> None:
+    """Whatever the locale says."""
+    for folder in ("pipeline", "fallbacks", "benchmarks", "examples"):
+        for path in ROOT.glob(f"{folder}/**/*.py"):
+            assert not (found := list(text_without_encoding(path.read_text(encoding="utf-8")))), (path, found)
+
+
+def test_text_without_an_encoding_is_found() -> None:
+    bad = "open(p)", "p.open('a')", "p.read_text()", "p.write_text(t)", "NamedTemporaryFile('w')", "os.fdopen(3)"
+    good = "open(p, 'rb')", "p.open(mode='wb')", "p.read_text(encoding='utf-8')", "os.open(p, 1)", "subprocess.run(c)"
+    assert [text for _, text in text_without_encoding("\n".join((*bad, *good)))] == list(bad)
+    assert list(text_without_encoding("subprocess.run(c, text=True)"))

@@ -70,7 +70,7 @@ def inspect(path: Path, configuration: str = "") -> Checkpoint:
         BadCheckpoint: it is not what it should be.
     """
     try:
-        info = json.loads(path.with_suffix(".json").read_text())
+        info = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         if info.get("format", FORMAT) != FORMAT:
             raise BadCheckpoint(f"{path}: format {info['format']}, this program reads {FORMAT}")
         theirs = info.get("configuration", "")

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pipeline.attempt.atomic import write_atomically
 from pipeline.attempt.folder import AttemptFolder
 from pipeline.health.verdict import Verdict
+from pipeline.secrets import without_passwords
 
 
 class Ending(BaseModel):
@@ -34,11 +35,11 @@ class Ending(BaseModel):
 
     def write(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_atomically(self.path(folder), self.model_dump_json(indent=2))
+        write_atomically(self.path(folder), without_passwords(self.model_dump_json(indent=2)))
 
     @staticmethod
     def read(folder: Path) -> Ending | None:
         """Returns the ending that an attempt's folder has, or None."""
         with contextlib.suppress(OSError, ValidationError):
-            return Ending.model_validate_json(Ending.path(folder).read_text())
+            return Ending.model_validate_json(Ending.path(folder).read_text(encoding="utf-8"))
         return None

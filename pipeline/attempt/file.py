@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from pipeline.attempt.atomic import write_atomically
 from pipeline.attempt.folder import AttemptFolder
 from pipeline.config import ExperimentConfig, Fault
+from pipeline.secrets import hidden_in
 
 ATTEMPT_VARIABLE = "LADDER_ATTEMPT"
 URI_VARIABLE, RUN_VARIABLE = "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"
@@ -95,10 +96,13 @@ class AttemptFile(BaseModel):
         folder = Path(self.folder)
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)  # only this user can put a checkpoint in here
-        write_atomically(self.path, json.dumps(self.model_dump(mode="json"), indent=2))
+        content = self.model_dump(mode="json")
+        for section in ("tracking", "notify"):  # the trainer has no use for their passwords
+            content["config"][section] = hidden_in(content["config"][section])
+        write_atomically(self.path, json.dumps(content, indent=2))
         return self.path
 
     @classmethod
     def read(cls, path: str | Path) -> AttemptFile:
         """Raises: pydantic.ValidationError or OSError."""
-        return cls.model_validate_json(Path(path).read_text())
+        return cls.model_validate_json(Path(path).read_text(encoding="utf-8"))

@@ -6,6 +6,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.secrets import hide_in_file
+
 
 @dataclass(frozen=True)
 class AttemptFolder:
@@ -52,7 +54,8 @@ class AttemptFolder:
         return self.path / "metrics.delivered"
 
     def remove_leftovers(self) -> None:
-        """Removes what a trainer that was killed could not: its scratch folder, and files that are half written."""
+        """Removes what a trainer has left: its scratch folder, files half written, and passwords in its log."""
+        hide_in_file(self.log)
         shutil.rmtree(self.scratch, ignore_errors=True)
         for half_written in (*self.path.glob("*.tmp"), *self.checkpoints.glob("*.tmp")):
             half_written.unlink(missing_ok=True)

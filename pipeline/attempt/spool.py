@@ -69,7 +69,7 @@ class Spool:
 
     def _marked(self) -> int:
         try:
-            return int(self._mark.read_text())
+            return int(self._mark.read_text(encoding="utf-8"))
         except (OSError, ValueError):  # never delivered, or cut off by a power cut: once more does no harm
             return 0
 

@@ -19,10 +19,12 @@ from pipeline.callbacks.callback import Callback, ExperimentEnded, ExperimentSta
 from pipeline.callbacks.terminal import Terminal
 from pipeline.config import difference
 from pipeline.health.phase import Phase
+from pipeline.health.readings import interval, written
 from pipeline.health.rule_sets import BANDS, Band
 from pipeline.health.verdict import Evidence, meaning_of
 from pipeline.preflight import preflight
 
+_LONGEST_ETA_SECONDS = 366 * 24 * 3600.0
 _COLOURS = {"normal": "green", "between": "yellow", "abnormal": "red"}
 
 
@@ -64,7 +66,7 @@ class Display(Callback):
     def progress(self, latest: Mapping[str, float]) -> None:
         if self.terminal.is_live:
             self.terminal.update_panel(self._panel(latest))
-        if latest.get("episodes") is not None and self.terminal.line_is_due():
+        if ("episodes" in latest or "progress" in latest) and self.terminal.line_is_due():
             self.terminal.say(escape(self._line(latest)), only_plain=True)
 
     def attempt_ended(self, attempt: Attempt, summary: AttemptSummary) -> None:
@@ -91,12 +93,8 @@ class Display(Callback):
         say(f"[bold]{event.outcome}[/]: {escape(event.reason)}")
         if event.attempts:
             self._table(event.attempts)
-        if random := event.random_score:
-            say(
-                f"a random policy under the same step cap: {random['random/score']:.1f} "
-                f"[{random['random/score_low']:.1f}, {random['random/score_high']:.1f}]",
-                markup=False,
-            )
+        if random := interval(event.random_score or {}, "random/score"):
+            say(f"a random policy under the same step cap: {random}", markup=False)
         root = self._config.tracking.root
         at = "" if root == "mlruns" else f" ROOT={root}"
         say(f"compare the attempts: make compare{at}, make ui{at}", markup=False)
@@ -123,11 +121,10 @@ class Display(Callback):
         self.terminal.print(table)
 
     def _score(self, latest: Mapping[str, float]) -> str:
-        if "random/score" in latest:
-            low, high = latest["random/score_low"], latest["random/score_high"]
-            self._random = f" (random {latest['random/score']:.1f} [{low:.1f}, {high:.1f}])"
+        if random := interval(latest, "random/score"):
+            self._random = f" (random {random})"
         score = latest.get("score_window")
-        return ("–" if score is None else f"{score:.1f}") + self._random
+        return ("–" if score is None else written(score)) + self._random
 
     def _eta(self, latest: Mapping[str, float]) -> str:
         progress, now = self._progress(latest), time.monotonic()
@@ -139,31 +136,38 @@ class Display(Callback):
         if gained <= 0:
             return "–"
         left = (1 - progress) * seconds / gained
-        return str(timedelta(seconds=max(0, round(left))))
+        return str(timedelta(seconds=max(0, round(left)))) if left < _LONGEST_ETA_SECONDS else "–"
 
     def _progress(self, latest: Mapping[str, float]) -> float | None:
         """How much of the attempt is done; a trainer that does not say so may count its episodes."""
-        if "episodes" in latest:
-            return latest.get("progress", latest["episodes"] / self._plan.config.training.episodes)
-        return latest.get("progress")
+        done = latest.get("progress")
+        if done is None and "episodes" in latest:
+            done = latest["episodes"] / self._plan.config.training.episodes
+        return None if done is None else min(1.0, done)
+
+    def _position(self, latest: Mapping[str, float]) -> str:
+        """Where the attempt is, in words."""
+        if "episodes" in latest or not latest:
+            return f"episode {latest.get('episodes', 0):.0f} of {self._plan.config.training.episodes}"
+        done = self._progress(latest)
+        return "at work" if done is None else f"{done:.0%} done"
 
     def _line(self, latest: Mapping[str, float]) -> str:
         bands = ", ".join(_judged(band, latest) for band in BANDS if band.metric in latest)
         speed = f"{latest['steps_per_second']:.0f} steps/s, " if "steps_per_second" in latest else ""
         return (
-            f"attempt {self._number} {self._plan.rung.name}, {_phase(latest)}, episode {latest['episodes']:.0f} of "
-            f"{self._plan.config.training.episodes}, ETA {self._eta(latest)}, "
+            f"attempt {self._number} {self._plan.rung.name}, {_phase(latest)}, {self._position(latest)}, "
+            f"ETA {self._eta(latest)}, "
             f"{speed}score {self._score(latest)}{'; ' if bands else ''}{bands}"
         )
 
     def _panel(self, latest: Mapping[str, float]) -> RenderableType:
-        training = self._plan.config.training
         bar = Progress(TextColumn("{task.description}"), BarColumn(bar_width=40), TextColumn("{task.fields[rest]}"))
         bar.add_task(
             _phase(latest) if latest else "starting",
             total=1000,
             completed=round(1000 * (self._progress(latest) or 0.0)),
-            rest=f"episode {latest.get('episodes', 0):.0f} of {training.episodes}, ETA {self._eta(latest)}",
+            rest=f"{self._position(latest)}, ETA {self._eta(latest)}",
         )
         facts = Table.grid(padding=(0, 2))
         facts.add_row("score", self._score(latest))

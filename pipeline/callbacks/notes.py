@@ -6,6 +6,7 @@ import shlex
 from typing import Any
 
 from pipeline.config import TrackingSection
+from pipeline.secrets import without_passwords
 
 
 def markdown_table(rows: list[dict[str, Any]]) -> str:
@@ -19,8 +20,8 @@ def markdown_table(rows: list[dict[str, Any]]) -> str:
 
 
 def resume_command(parent: str, tracking: TrackingSection) -> str:
-    """The command that continues an experiment, typed in the same folder."""
+    """The command that continues an experiment, typed in the same folder. It has no password in it."""
     usual = TrackingSection()
     words = [f"tracking.root={tracking.root}"] if tracking.root != usual.root else []
-    words += [f"tracking.uri={tracking.uri}"] if tracking.uri != usual.uri else []
+    words += [f"tracking.uri={without_passwords(tracking.uri or '')}"] if tracking.uri != usual.uri else []
     return shlex.join([".venv/bin/ladder", "resume", parent, *words])

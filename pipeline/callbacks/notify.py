@@ -20,6 +20,7 @@ from typing import Any
 
 from pipeline.attempt.record import Attempt, AttemptSummary
 from pipeline.callbacks.callback import Callback, ExperimentEnded, ExperimentStarted
+from pipeline.processes.environment import their_environment
 
 PATIENCE_SECONDS = 10.0
 
@@ -55,7 +56,12 @@ class Notifier(Callback):
             given.seek(0)
             try:
                 process = subprocess.Popen(
-                    self._command, stdin=given, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+                    self._command,
+                    stdin=given,
+                    stdout=said,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    env=their_environment(),
                 )
             except (OSError, ValueError) as error:
                 self._complain(f"notify.command could not be started: {error}")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from rich.console import Console, RenderableType
@@ -14,20 +14,19 @@ from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
 
-from pipeline.processes.streams import written
+from pipeline.processes.console import PlainConsole
+from pipeline.processes.streams import plain, written
+from pipeline.secrets import without_passwords
 
 LINE_EVERY_SECONDS = 20.0
 """Between two lines of progress in a file or a pipe."""
 
 
-class _Console(Console):
-    """A console whose reader may go without ending the program, as Rich would."""
-
-    def on_broken_pipe(self) -> None:
-        raise
+_LOG_BYTES = 32 * 2**20
+"""Largest size of a log file; what is older is in a second file beside it, whose name ends in `.1`."""
 
 
-class _LogFile(logging.FileHandler):
+class _LogFile(RotatingFileHandler):
     """A log that ends no experiment, and fills no terminal, when the disk is full."""
 
     def handleError(self, record: logging.LogRecord) -> None:
@@ -38,8 +37,7 @@ class Terminal:
     """Lines for a person, each in the log file too. On a terminal a live panel can stand below them."""
 
     def __init__(self, console: Console | None = None) -> None:
-        # In a pipe or a file nothing is folded.
-        self.console = console or _Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+        self.console = console or PlainConsole()
         self._live: Live | None = None
         self._file = logging.Logger("ladder")
         self._last_line = 0.0
@@ -52,12 +50,13 @@ class Terminal:
     def log_to(self, path: Path) -> None:
         """Adds everything that is said from now on to this file."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        handler = _LogFile(path, encoding="utf-8")
+        handler = _LogFile(path, encoding="utf-8", maxBytes=_LOG_BYTES, backupCount=1)
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         self._file.addHandler(handler)
 
     def say(self, text: str, *, only_plain: bool = False, markup: bool = True) -> None:
         """A line in the log file, and on the console (`only_plain`: not on a terminal, where the panel shows it)."""
+        text = plain(without_passwords(text))
         rendered = Text.from_markup(text) if markup else Text(text)
         self._file.info(rendered.plain)
         if not (only_plain and self.console.is_terminal):
@@ -70,7 +69,7 @@ class Terminal:
 
     def log(self, text: str) -> None:
         """A line in the log file alone."""
-        self._file.info("  %s", text)
+        self._file.info("  %s", plain(without_passwords(text)))
 
     def print(self, what: RenderableType) -> None:
         """Something on the console alone, such as a table."""

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
+from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.attempt.file import AttemptFile
+from pipeline.attempt.folder import AttemptFolder
 from pipeline.errors import BadInput
 from pipeline.experiment_file import merge, validate, with_overrides
 from pipeline.health.history import History
-from pipeline.health.monitor import judge
+from pipeline.health.monitor import LOGGED_WERE, judge, never_judged
 from pipeline.health.rule import Rule
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.tracking.access import has_store, tracking_root, tracking_uri
@@ -32,6 +37,8 @@ class Case:
     title: str
     history: History
     rules: tuple[Rule, ...]
+    logged: Collection[str] = ()
+    """The names of all metrics of the run; empty: those of the history."""
     recorded: str | None = None
     """The verdict that the run has in the store, if any."""
     ended: bool = True
@@ -70,14 +77,23 @@ def cases_of_run(run_id: str, overrides: Sequence[str]) -> list[Case]:
     attempts: Sequence[LadderRun] = store.attempts(run) if isinstance(run, ExperimentRun) else [run]
     cases = []
     for each in attempts:
-        own = yaml.safe_load(store.read_text(each.run_id, CONFIGURATION) or "{}")
+        own = _configuration(store, each)
         rules = validate(merge(own, overrides, run_id), run_id).health.build()
-        names = dict.fromkeys(name for rule in rules for name in rule.reads(each.metrics))
-        history = store.history(each.run_id, [name for name in names if name in each.metrics])
+        names = dict.fromkeys(name for rule in rules for name in rule.reads(each.logged))
+        history = store.history(each.run_id, [name for name in names if name in each.logged])
         title = f"{each.name}, run {each.run_id}"
         recorded = each.verdict_name if isinstance(each, AttemptRun) else None
-        cases.append(Case(each.run_id, title, history, rules, recorded, _has_ended(each)))
+        cases.append(Case(each.run_id, title, history, rules, each.logged, recorded, _has_ended(each)))
     return cases
+
+
+def _configuration(store: Store, run: LadderRun) -> dict[str, Any]:
+    """A run's own configuration: from its artifact, else from its folder; of another program's run, the defaults."""
+    if (text := store.read_text(run.run_id, CONFIGURATION)) is not None:
+        return dict(yaml.safe_load(text) or {})
+    with contextlib.suppress(OSError, ValidationError):  # no such folder on this machine
+        return AttemptFile.read(AttemptFolder.of(store.root, run.run_id).file).config.model_dump(mode="json")
+    return {}
 
 
 def _has_ended(run: LadderRun) -> bool:
@@ -97,7 +113,7 @@ def report(case: Case, console: Console, out: Path | None = None) -> Verdict | N
     for column in ("rule", "verdict", "action", "outcome", "why"):
         table.add_column(column, overflow="fold")
     for rule in case.rules:
-        outcome, why, style = _outcome(rule, case)
+        outcome, why, style = _outcome(rule, case, case.logged or case.history.metrics)
         table.add_row(rule.name, rule.verdict, rule.action, outcome, escape(why), style=style)
         for evidence in _found(rule, case)[:1] if out is not None else []:
             assert out is not None
@@ -112,6 +128,8 @@ def report(case: Case, console: Console, out: Path | None = None) -> Verdict | N
         text = "no failing rule fires"
     else:
         text = f"[bold]{verdict.name}[/] at step {verdict.evidence[0].detection_step}, by {verdict.evidence[0].rule}"
+    for name, count in case.history.not_finite().items():
+        console.print(f"{escape(name)}: {count} of {len(case.history.series(name)[1])} values are not finite")
     console.print(f"verdict: {text}" + (f" (recorded: {case.recorded})" if case.recorded else ""))
     return verdict
 
@@ -120,10 +138,10 @@ def _found(rule: Rule, case: Case) -> list[Evidence]:
     return rule.firings(case.history) or (rule.at_exit(case.history) if case.ended else [])
 
 
-def _outcome(rule: Rule, case: Case) -> tuple[str, str, str | None]:
+def _outcome(rule: Rule, case: Case, logged: Collection[str]) -> tuple[str, str, str | None]:
     """What the rule found, why, and the colour of its line."""
-    if missing := rule.missing(case.history):
-        return "not measured", f"{', '.join(missing)} was never logged", "dim"
+    if why := never_judged(case.history, logged, [rule]):
+        return "never judged", why[rule.name].partition(LOGGED_WERE)[0], "dim"
     firings = _found(rule, case)
     if firings:
         again = f", {len(firings)} times" if len(firings) > 1 else ""

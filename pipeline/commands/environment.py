@@ -4,29 +4,43 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from pipeline.errors import EXIT_EXHAUSTED, EXIT_HEALTHY, EXIT_INTERRUPTED, InfrastructureFailure
+from pipeline.errors import (
+    EXIT_EXHAUSTED,
+    EXIT_HEALTHY,
+    EXIT_INFRASTRUCTURE,
+    EXIT_INTERRUPTED,
+    InfrastructureFailure,
+)
+from pipeline.processes.console import PlainConsole
 
 if TYPE_CHECKING:
     from pipeline.tracking.store import Store  # loads MLflow, which `ladder check` and a refusal do without
 
-EXIT_OF_OUTCOME = {"healthy": EXIT_HEALTHY, "exhausted": EXIT_EXHAUSTED, "interrupted": EXIT_INTERRUPTED}
+EXIT_OF_OUTCOME = {
+    "healthy": EXIT_HEALTHY,
+    "exhausted": EXIT_EXHAUSTED,
+    "interrupted": EXIT_INTERRUPTED,
+    "error": EXIT_INFRASTRUCTURE,
+}
 
 
 def make_console() -> Console:
     """As wide as the terminal; in a pipe wide enough that nothing is cut."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+    return PlainConsole()
 
 
 def private_files() -> int:
-    """Closes what is written from now on to others; the user's umask decides for groups. Returns the umask."""
+    """Closes what is written from now on to others; the user's umask decides for groups. Returns the umask.
+
+    This user can read and write it, whatever the umask says.
+    """
     usual = os.umask(0o077)
-    os.umask(usual | 0o007)
+    os.umask((usual | 0o007) & 0o077)
     return usual
 
 

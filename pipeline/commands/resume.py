@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pipeline.callbacks.terminal import Terminal
 from pipeline.commands.environment import EXIT_OF_OUTCOME, private_files
 from pipeline.commands.run import callbacks_for, one_after_another
-from pipeline.config import ExperimentConfig
+from pipeline.config import ExperimentConfig, flatten
 from pipeline.errors import EXIT_HEALTHY, BadInput
 from pipeline.experiment.orchestrator import Orchestrator
 from pipeline.experiment.past import read_config
@@ -16,6 +16,7 @@ from pipeline.experiment.series import Series, cut_between_seeds
 from pipeline.experiment_file import with_overrides
 from pipeline.launchers.base import Launcher
 from pipeline.launchers.gpu import require_device
+from pipeline.secrets import lacks_password
 from pipeline.tracking.access import has_store, tracking_root, tracking_uri
 from pipeline.tracking.patience import leave
 from pipeline.tracking.runs import ExperimentRun
@@ -53,8 +54,9 @@ class Resumption:
         if past.config.trainer.command is None:
             launcher.warm_up()
         orchestrator = Orchestrator(past.config, store, launcher, callbacks_for(past.config, store))
-        code = EXIT_OF_OUTCOME[orchestrator.run(past).outcome]
-        own = None if orchestrator.asked_to_stop else store.run(past.parent)
+        outcome = orchestrator.run(past).outcome
+        code = EXIT_OF_OUTCOME[outcome]
+        own = None if orchestrator.asked_to_stop or outcome == "error" else store.run(past.parent)
         return leave(self._remaining_seeds(own, code) if isinstance(own, ExperimentRun) else code)
 
     def _adapted(self, config: ExperimentConfig) -> ExperimentConfig:
@@ -63,6 +65,10 @@ class Resumption:
         found = {"root": tracking.root, "uri": tracking.uri}  # where it was found, which may have moved
         data = config.model_copy(update={"tracking": config.tracking.model_copy(update=found)}).model_dump(mode="json")
         later = with_overrides(self._overrides, data)
+        for key, value in flatten(later).items():
+            if lacks_password(value) and key not in ("tracking.uri", "experiment.description"):
+                remedy = f"give it again: {key}=…" if key.startswith("notify.") else "it can go on where it was begun"
+                raise BadInput(f"{key}: its password is neither in the store nor under {later.tracking.root}; {remedy}")
         require_device([later], begun=True)
         return later
 

@@ -51,14 +51,16 @@ def one_after_another(
     """The exit code of the worst; `worst`: that of those before."""
     for config in configs:
         orchestrator = Orchestrator(config, store, launcher, callbacks_for(config, store), series=series)
+        cannot_start = False
         try:
-            worst = max(worst, EXIT_OF_OUTCOME[orchestrator.run().outcome])
+            outcome = orchestrator.run().outcome
+            worst, cannot_start = max(worst, EXIT_OF_OUTCOME[outcome]), outcome == "error"
         except InfrastructureFailure as error:
             if config is configs[-1]:
                 raise
             complain(f"seed {config.training.seed}: {error}")
             worst = max(worst, EXIT_INFRASTRUCTURE)
-        if orchestrator.asked_to_stop:
+        if orchestrator.asked_to_stop or cannot_start:
             if rest := series.to_come(store):
                 print(f"not begun: seed {', '.join(map(str, rest))}; `ladder resume` goes on with that too")
             break

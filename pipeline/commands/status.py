@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import time
 from collections.abc import Callable, Mapping
 
@@ -10,7 +12,8 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.tracking.runs import FROM_SCRATCH, AttemptRun, ParentRun, Source, attempts_of
+from pipeline.health.readings import written
+from pipeline.tracking.runs import FROM_SCRATCH, AttemptRun, ParentRun, Source
 from pipeline.tracking.store import Store
 
 _EVERY_SECONDS = 2.0
@@ -21,26 +24,40 @@ _NARROW = 130
 """Terminals with fewer columns get fewer and shorter ones."""
 _SHOWN = 3
 """Experiments that `--follow` shows: a terminal has few lines."""
+_SHOWN_ONCE = 20
+"""Experiments that a terminal shows otherwise, unless all are asked for. A pipe gets all."""
 
 
-def status(store: Store, console: Console, *, follow: bool = False, before: Callable[[], None] = lambda: None) -> None:
+def status(
+    store: Store,
+    console: Console,
+    *,
+    everything: bool = False,
+    follow: bool = False,
+    before: Callable[[], None] = lambda: None,
+) -> None:
     """Prints the experiments of a store with their attempts.
 
     Args:
+        everything: also on a terminal, which shows the newest otherwise.
         follow: prints them again until none of those shown is RUNNING: on a terminal in place, in a pipe when an
             attempt begins or ends, and every minute.
         before: called before each look at the store.
     """
     before()
-    parents = _experiments(store)
+    gc.freeze()  # MLflow makes hundreds of objects a run; with the modules among what is searched, that takes double
     if not follow:
-        console.print(_table(parents, narrow=_narrow(console)))
+        most = _SHOWN_ONCE if console.is_terminal and not everything else None
+        parents = _experiments(store, None if most is None else most + 1)
+        console.print(_table(parents[:most], narrow=_narrow(console)))
+        if len(parents) > len(parents[:most]):
+            console.print("… and older ones: ladder status --all", markup=False)
         return
+    shown = _experiments(store, _SHOWN)
     said: list[tuple[str, str]] = []
     at = 0.0
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            shown = parents[:_SHOWN]
             if console.is_terminal:
                 live.update(_table(shown, narrow=_narrow(console)), refresh=True)
             elif (now := _state(shown)) != said or time.monotonic() > at + _AGAIN_SECONDS:
@@ -50,20 +67,15 @@ def status(store: Store, console: Console, *, follow: bool = False, before: Call
                 return
             time.sleep(_EVERY_SECONDS)
             before()
-            parents = _experiments(store)
+            shown = _experiments(store, _SHOWN)
 
 
 _Experiment = tuple[str, ParentRun, list[AttemptRun]]
 
 
-def _experiments(store: Store) -> list[_Experiment]:
-    """Name, parent and attempts of each experiment and study, newest first."""
-    return [
-        (experiment.name, parent, attempts_of(parent, runs))
-        for experiment, runs in store.experiments()
-        for parent in runs
-        if isinstance(parent, ParentRun)
-    ]
+def _experiments(store: Store, most: int | None) -> list[_Experiment]:
+    """Name, parent and attempts of each experiment and study, newest first; so many at most."""
+    return [(name, parent, store.attempts(parent)) for name, parent in itertools.islice(store.newest(), most)]
 
 
 def _state(parents: list[_Experiment]) -> list[tuple[str, str]]:
@@ -107,7 +119,7 @@ def _score(metrics: Mapping[str, float]) -> str:
     score, random = metrics.get("score_window"), metrics.get("random/score")
     if score is None:
         return "–"
-    return f"{score:.1f}" + (f" (random {random:.1f})" if random is not None else "")
+    return written(score) + (f" (random {written(random)})" if random is not None else "")
 
 
 def _words(start: Source | None) -> str:

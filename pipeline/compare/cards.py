@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -43,6 +44,11 @@ def _card(night: Comparison, row: Any, steps: tuple[float, float], tops: dict[st
         figures.append(f"<figure>{heat}</figure>" if heat else "")
     colour = charts.chart_colour(night, row.run_id)
     says = "".join(f'<p class="evidence">{_evidence(each)}</p>' for each in evidence)
+    says += "".join(
+        f'<p class="evidence"><b class="wait">Warning</b> rule <code>{escape(each.rule)}</code>: '
+        f"{escape(each.sentence())}</p>"
+        for each in _first_of_each(night.warnings.get(row.run_id, ()))
+    )
     meaning = "it has not ended yet" if verdict is None else meaning_of(row.verdict)
     return (
         f'<article class="card" style="--edge:var(--c{colour})" id="{row.run_id}"><div class="head">'
@@ -71,6 +77,11 @@ def _evidence(evidence: Evidence) -> str:
         f"<b>Evidence</b> rule <code>{escape(evidence.rule)}</code>: <code>{escape(evidence.metric)}</code> "
         f'{escape(evidence.threshold)}{window}. <span class="soft">Values: {values}{others}</span>'
     )
+
+
+def _first_of_each(warnings: Sequence[Evidence]) -> list[Evidence]:
+    """The first warning of each rule."""
+    return list({each.rule: each for each in reversed(warnings)}.values())[::-1]
 
 
 def _short(value: Any) -> str:

@@ -41,7 +41,8 @@ def score_curves(night: Comparison, attempts: pd.DataFrame, colours: Colours, ov
     x = (0.0 if over == "minutes" else min(0.0, everything[over].min()), float(everything[over].max()))
     chart = Chart(f"Score {title}", x, (low, 1.08 * high), size=(480, 250), x_label=unit)
     if np.isfinite(random.random):
-        chart.area(x, [random.random_low] * 2, [random.random_high] * 2, "random", "random policy, 95 % interval")
+        if np.isfinite([random.random_low, random.random_high]).all():
+            chart.area(x, [random.random_low] * 2, [random.random_high] * 2, "random", "random policy, 95 % interval")
         chart.level(random.random, "random-line", f"random policy: {random.random:.1f}")
         chart.text(x[0] + 0.01 * (x[1] - x[0]), random.random + 0.02 * high, "random")
     for row in attempts[attempts.run_id.isin(curves)].itertuples():
@@ -115,7 +116,7 @@ def other_evidence(night: Comparison, run: str, evidence: Evidence) -> str | Non
         return None
     values = curve.value.to_numpy()
     log = values.min() > 0 and values.max() / values.min() > 1000
-    limit = re.match(r"[<>] (-?[0-9.e+]+)", evidence.threshold)
+    limit = re.match(r"[<>] (-?[0-9.]+(?:e[+-]?[0-9]+)?)", evidence.threshold)
     bounds = [float(limit[1])] if limit and (not log or float(limit[1]) > 0) else []
     low, high = min([*values, *bounds]), max([*values, *bounds])
     span = (low, high) if log else (min(0.0, low), high + 0.08 * (high - min(0.0, low)))
@@ -170,8 +171,10 @@ def expert_load(night: Comparison, run: str, steps: tuple[float, float], order: 
         return None
     usage = pd.concat(
         [night.history(run, f"expert_usage/{name}").set_index("step").value for name in experts], axis=1, join="inner"
-    ).to_numpy()
-    x = night.history(run, f"expert_usage/{experts[0]}").step.to_numpy()[: len(usage)]
+    )
+    if usage.empty:  # they were never logged together
+        return None
+    x, usage = usage.index.to_numpy(), usage.to_numpy()
     keep = np.unique(np.linspace(0, len(x) - 1, min(len(x), 200)).astype(int))
     x, tops = x[keep], np.cumsum(usage[keep], axis=1)
     chart = Chart("load of the experts", steps, (0.0, 1.0), x_label="steps")

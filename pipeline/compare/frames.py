@@ -31,19 +31,20 @@ the same columns.
 | begins, minutes | float | minutes from the parent's start; duration |
 | episodes, steps | int | position in the training's schedule, so with what was carried over |
 | trained_steps | int | environment steps of this attempt alone |
-| score, score_low, score_high | float | mean of the last `training.score_window` episodes, 95 % interval |
+| score, score_low, score_high | float | mean of the last `training.score_window` episodes or updates, 95 % interval |
 | best_score | float | highest windowed score |
 | steps_per_second, memory_mb | float | median, maximum |
 | changed | dict | dotted key → [value of the experiment, value of this attempt] |
 
 `metrics`, one row for each logged value: run_id, metric (str), step (int, environment steps), minutes (float, from the
-parent's start), value (float). Where a metric was logged without steps (all 0), the step is its running number.
+parent's start), value (float). Where a metric was logged without steps (all 0), the step is its running number. Values
+that are not used (:mod:`pipeline.health.readings`) are not in it. Where no episodes are counted, an update is one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, get_type_hints
 
@@ -51,7 +52,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.compare.statistics import Interval, interval, probability_of_improvement
-from pipeline.health.verdict import Verdict
+from pipeline.health.verdict import Evidence, Verdict
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,8 @@ class Comparison:
     metrics: pd.DataFrame
     verdicts: dict[str, Verdict]
     """Run id of an attempt → its verdict with the whole evidence."""
+    warnings: dict[str, tuple[Evidence, ...]] = field(default_factory=dict)
+    """Run id of an attempt → the rules that warned, or that were never judged."""
 
     def history(self, run_id: str, metric: str) -> pd.DataFrame:
         """One metric of one attempt: step, minutes and value, by step. A step has its newest value."""

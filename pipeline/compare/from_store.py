@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,10 +15,10 @@ from pipeline.compare.frames import AttemptRow, Comparison, ExperimentRow, frame
 from pipeline.compare.statistics import recent_mean
 from pipeline.config import ExperimentConfig
 from pipeline.errors import BadInput
-from pipeline.health.history import is_finite
+from pipeline.health.readings import doubt
 from pipeline.health.rule_sets import BANDS
-from pipeline.health.verdict import Verdict
-from pipeline.tracking.runs import AttemptRun, ExperimentRun, LadderRun, attempts_of
+from pipeline.health.verdict import Evidence, Verdict
+from pipeline.tracking.runs import AttemptRun, ExperimentRun, LadderRun
 from pipeline.tracking.store import Store, open_store
 
 SHOWN = (
@@ -59,14 +60,14 @@ def load(
 
 def read(store: Store, parents: Sequence[str] = (), metrics: Iterable[str] = ()) -> Comparison:
     """Reads the same from a store that is open."""
-    runs = {run.run_id: run for _, each in store.experiments() for run in each}
-    chosen = [_parent(store.find(word), runs) for word in parents] if parents else _newest(runs.values())
+    chosen = [_parent(store.find(word), store) for word in parents] if parents else _newest(store)
     experiments: list[ExperimentRow] = []
     attempts: list[AttemptRow] = []
     values: list[pd.DataFrame] = []
     verdicts: dict[str, Verdict] = {}
+    warnings: dict[str, tuple[Evidence, ...]] = {}
     for parent in {run.run_id: run for run in chosen}.values():
-        nested = attempts_of(parent, runs.values())
+        nested = store.attempts(parent)
         rows = []
         for run in nested:
             history = _history(store, run, parent, metrics)
@@ -74,6 +75,8 @@ def read(store: Store, parents: Sequence[str] = (), metrics: Iterable[str] = ())
             values.append(history)
             if (verdict := run.verdict) is not None:
                 verdicts[run.run_id] = verdict
+            if run.warnings:
+                warnings[run.run_id] = run.warnings
         experiments.append(_experiment(parent, nested, rows))
         attempts += rows
     experiments.sort(key=lambda row: row.started)
@@ -84,6 +87,7 @@ def read(store: Store, parents: Sequence[str] = (), metrics: Iterable[str] = ())
         attempts=frame(AttemptRow, attempts),
         metrics=pd.concat(values, ignore_index=True) if values else _frame_of_points("", {}, 0),
         verdicts=verdicts,
+        warnings=warnings,
     )
 
 
@@ -100,16 +104,16 @@ def siblings(parent: ExperimentRun, others: Iterable[ExperimentRun]) -> list[Exp
     return list(by_seed.values())
 
 
-def _newest(runs: Iterable[LadderRun]) -> list[ExperimentRun]:
-    parents = [run for run in runs if isinstance(run, ExperimentRun)]
-    if not parents:
+def _newest(store: Store) -> list[ExperimentRun]:
+    newest = next(store.newest_parents(), None)
+    if newest is None:
         raise BadInput("no experiments yet in this store")
-    return siblings(max(parents, key=lambda run: run.start_time), parents)
+    return siblings(newest, store.parents([newest.experiment_id]))
 
 
-def _parent(run: LadderRun, runs: Mapping[str, LadderRun]) -> ExperimentRun:
+def _parent(run: LadderRun, store: Store) -> ExperimentRun:
     """The experiment that a run is, or that it is an attempt of. Raises BadInput where there is none."""
-    parent = runs.get(run.parent_id or run.run_id)
+    parent = store.run(run.parent_id) if run.parent_id else run
     if not isinstance(parent, ExperimentRun):
         raise BadInput(f"{run.run_id}: is a {run.kind} without an experiment, so there are no attempts to compare")
     return parent
@@ -147,6 +151,9 @@ def _attempt(run: AttemptRun, parent: ExperimentRun, history: pd.DataFrame) -> A
     series = {str(name): group.sort_values("step") for name, group in history.groupby("metric")}
     steps = series["update"].step.to_numpy() if "update" in series else history.step.to_numpy()
     scores, episodes = _side_by_side(series, "score", "episodes")
+    if "episodes" not in series and "score" in series:  # a trainer that does not count them: each update is one
+        (scores,) = _side_by_side(series, "score")
+        episodes = np.arange(1.0, len(scores) + 1)
     score = recent_mean(scores, episodes, window=int(float(run.params.get("training.score_window", "100"))))
     return AttemptRow(
         run_id=run.run_id,
@@ -162,7 +169,7 @@ def _attempt(run: AttemptRun, parent: ExperimentRun, history: pd.DataFrame) -> A
         started=_time(run.start_time),
         begins=(run.start_time - parent.start_time) / _MILLISECONDS_A_MINUTE,
         minutes=_minutes(run),
-        episodes=int(count) if is_finite(count := run.metrics.get("episodes", 0.0)) else 0,
+        episodes=int(run.metrics.get("episodes", 0.0)),
         steps=int(steps.max(initial=0)),
         trained_steps=_trained(steps),
         score=score.value,
@@ -177,7 +184,10 @@ def _attempt(run: AttemptRun, parent: ExperimentRun, history: pd.DataFrame) -> A
 
 def _trained(steps: np.ndarray) -> int:
     """Steps of one attempt alone. A warm start goes on counting at its checkpoint, so the spacing of updates tells."""
-    return int(steps.max() - steps.min() + np.diff(np.unique(steps)).min()) if len(np.unique(steps)) > 1 else 0
+    taken = [int(step) for step in np.unique(steps)]
+    if len(taken) < 2:
+        return 0
+    return taken[-1] - taken[0] + min(after - before for before, after in itertools.pairwise(taken))
 
 
 def _side_by_side(series: dict[str, pd.DataFrame], *names: str) -> list[np.ndarray]:
@@ -196,9 +206,9 @@ def _of(series: dict[str, pd.DataFrame], name: str, function: Any) -> float:
 
 def _history(store: Store, run: AttemptRun, parent: ExperimentRun, more: Iterable[str]) -> pd.DataFrame:
     """The metrics of an attempt that are shown, and all that its evidence names."""
-    names = [*SHOWN, *more, *(name for name in run.metrics if name.startswith(_FAMILIES))]
+    names = [*SHOWN, *more, *(name for name in run.logged if name.startswith(_FAMILIES))]
     names += [each.metric for each in run.verdict.evidence if each.metric] if run.verdict else []
-    points = store.points(run.run_id, [each for each in dict.fromkeys(names) if each in run.metrics])
+    points = store.points(run.run_id, [each for each in dict.fromkeys(names) if each in run.logged])
     return _frame_of_points(run.run_id, points, parent.start_time)
 
 
@@ -208,7 +218,7 @@ def _frame_of_points(run_id: str, points: Mapping[str, Sequence[tuple[int, int, 
         (run_id, name, step if any(one[0] for one in found) else number, (time - began) / _MILLISECONDS_A_MINUTE, value)
         for name, found in points.items()
         for number, (step, time, value) in enumerate(found)
-        if is_finite(value)
+        if doubt(name, value) is None
     ]
     found = pd.DataFrame(rows, columns=["run_id", "metric", "step", "minutes", "value"])
     return found.astype({"step": "int64", "minutes": "float64", "value": "float64"})

@@ -15,6 +15,7 @@ from pipeline.compare.cards import attempt_cards
 from pipeline.compare.frames import Comparison
 from pipeline.compare.style import STYLE
 from pipeline.compare.timeline import timeline, tone, words
+from pipeline.health.readings import written
 
 
 def render(night: Comparison, moments: Mapping[str, str] | None = None) -> str:
@@ -60,7 +61,7 @@ def plain_interval(value: float, low: float, high: float) -> str:
     """A value with its interval in words: `10.1 [5.7, 16.6]`."""
     if not np.isfinite(value):
         return "–"
-    return f"{value:.1f}" + (f" [{low:.1f}, {high:.1f}]" if np.isfinite(low) else "")
+    return written(value) + (f" [{written(low)}, {written(high)}]" if np.isfinite(low) else "")
 
 
 def _experiment(
@@ -132,7 +133,7 @@ def _facts(row: Any, attempts: pd.DataFrame) -> str:
 
 
 def _bracket(low: float, high: float) -> str:
-    return f"95 % interval {low:.1f} – {high:.1f}" if np.isfinite(low) else ""
+    return f"95 % interval {written(low)} – {written(high)}" if np.isfinite(low) else ""
 
 
 def _legend(attempts: pd.DataFrame, colours: dict[str, int]) -> str:

@@ -61,9 +61,8 @@ class Chart:
         rows: bool = False,
     ) -> None:
         self.title, self.size, self.log, self.x_label, self._rows = title, size, log, x_label, rows
-        self.x = (x[0], x[1] if x[1] > x[0] else x[0] + 1)
-        low, high = (math.log10(y[0]), math.log10(y[1])) if log else y
-        self.y = (low, high if high > low else low + 1)
+        self.x = _range(*x)
+        self.y = _range(*((math.log10(y[0]), math.log10(y[1])) if log else y))
         self._parts: list[str] = []
 
     # Coordinates
@@ -174,6 +173,12 @@ class Chart:
             for factor in (1, 2, 5)
             if low <= factor * 10.0**power <= high
         ]
+
+
+def _range(low: float, high: float) -> tuple[float, float]:
+    """Both ends of an axis, far enough apart to be divided by their distance."""
+    low, high = float(low), float(high)
+    return low, high if high - low > 1e-12 * max(abs(low), 1e-200) else low + max(1.0, 1e-9 * abs(low))
 
 
 def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,8 +6,6 @@ everything; for one that still is, the next orchestrator writes down what is mis
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -17,12 +15,14 @@ from pipeline.attempt.checkpoint_files import Checkpoint
 from pipeline.attempt.ending import Ending
 from pipeline.attempt.folder import AttemptFolder
 from pipeline.attempt.spool import Spool
-from pipeline.errors import DiskFull
+from pipeline.attempt.start import START, failed_start
 from pipeline.experiment.watchdog import Watchdog
 from pipeline.health.rule import Rule
 from pipeline.health.verdict import Evidence, Verdict
+from pipeline.launchers.cause import SILENT, cause_of, may_pass
 from pipeline.launchers.exit import Exit, end_of
 from pipeline.tracking import tags
+from pipeline.tracking.serialise import warnings_tag
 from pipeline.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -38,31 +38,40 @@ def conclude(
     rules: tuple[Rule, ...],
     checkpoints: tuple[Checkpoint, ...],
     describe: Callable[[Watchdog], str] = lambda _: "",
+    chosen: tuple[Rule, ...] = (),
 ) -> tuple[Watchdog, list[Evidence]]:
     """Tells the store of an ending, and all that it does not have yet; the same once more changes nothing.
 
-    `describe` says in a line what the attempt came to, for the run's note.
+    Files decide over nothing: one that cannot be uploaded is said, and the verdict stands.
+
+    `describe` says in a line what the attempt came to, for the run's note. `chosen`: the rules of which the user is
+    warned if they were never judged, where the attempt has run long enough to tell.
 
     Returns the run's latest metrics, and the warnings.
     """
     folder = AttemptFolder.of(store.root, run_id)
     spool = Spool(folder.path)
     store.deliver(run_id, spool)
-    watch = Watchdog(store, run_id, rules)
-    _, warnings = watch.final(ended=ending.verdict.name == "healthy")
+    watch = Watchdog(store, run_id, rules, chosen=chosen)
+    _, fired = watch.final(ended=ending.verdict.name == "healthy")
     store.log_metrics(run_id, {"cost/seconds": ending.seconds}, step=max(0, watch.last_step), at=ending.at)
+    unjudged = {}
+    if ending.verdict.name == "healthy" or ending.verdict.is_training_failure:
+        unjudged = watch.never_judged()
+    warnings = [
+        *(Evidence(rule=name, detail={"reason": f"was never judged: {why}"}) for name, why in unjudged.items()),
+        *fired,
+    ]
     if warnings:
-        text = json.dumps([each.model_dump(mode="json", exclude={"values", "detail"}) for each in warnings])
-        store.set_tags(run_id, {tags.WARNINGS: text})
+        store.set_tags(run_id, {tags.WARNINGS: warnings_tag(warnings)})
     newest = max(checkpoints, key=lambda checkpoint: checkpoint.step, default=None)
     if newest is not None and ending.verdict.name == "healthy":
         store.log_file(run_id, Path(newest.path), "policy")
         store.set_tags(run_id, {tags.POLICY: newest.path})
-    with contextlib.suppress(DiskFull):  # the log is on that disk already, and a picture can be drawn again
-        for name, figure in pictures(watch, (*ending.verdict.evidence, *warnings)):
-            store.log_figure(run_id, figure, f"evidence/{name}.png")
-        if log := end_of(folder.log):
-            store.log_text(run_id, log, "trainer.log")
+    for name, figure in pictures(watch, (*ending.verdict.evidence, *fired)):
+        store.log_figure(run_id, figure, f"evidence/{name}.png")
+    if log := end_of(folder.log):
+        store.log_text(run_id, log, "trainer.log")
     store.end_attempt(run_id, ending.verdict, describe(watch))
     if ending.verdict.name != "interrupted":  # that one may go on, and must know what it has reported
         spool.remove()
@@ -75,28 +84,44 @@ def pictures(watch: Watchdog, findings: Iterable[Evidence]) -> Iterator[tuple[st
     for each in findings:
         if each.rule not in rules:
             continue  # a crash, a hang: its evidence is the log
-        from pipeline.health.plot import draw  # loads matplotlib, which a healthy experiment never needs
-
+        history = watch.history([rules[each.rule]])
         try:
-            yield each.rule, draw(watch.history([rules[each.rule]]), rules[each.rule], each)
-        except (ValueError, ArithmeticError) as error:
+            from pipeline.health.plot import draw  # loads matplotlib, which a healthy experiment never needs
+
+            figure = draw(history, rules[each.rule], each)
+            figure.draw_without_rendering()  # finds what cannot be drawn, such as a formula in a title
+        except Exception as error:
             _log.warning("no picture of %s: %s", each.rule, error)
+        else:
+            yield each.rule, figure
 
 
-def verdict_at_exit(ended: Exit, *, logged: bool) -> Verdict:
+def verdict_at_exit(ended: Exit, *, logged: bool, scratch: bool = True) -> Verdict:
     """The verdict of a process that has ended by itself and broken no rule.
 
     Args:
         logged: whether it has logged any metric at all.
+        scratch: whether it started from scratch; a checkpoint may be the cause of its end.
     """
     if ended.code == 0 and logged:
         return Verdict(name="healthy")
     detail = ended.detail
-    if ended.code == 0:
-        detail = {**detail, "but": "not a single metric was logged"}
-    last_line = {"last line": ended.log_tail[-1]} if ended.log_tail else {}
-    evidence = Evidence(rule="exit", detail={**detail, **last_line, "log_tail": list(ended.log_tail)})
+    tail = [line for line in ended.log_tail if line.strip()]
+    if tail:
+        detail["last line"] = tail[-1].strip()
+    rule = "exit"
+    if not logged and not ended.disk_full and not ended.was_killed and not may_pass(tail):
+        rule = START
+        cause = SILENT if ended.code == 0 else cause_of(ended.code, tail)
+        if cause is not None:
+            detail = {"cause": cause.words, "certain": cause.certain and (scratch or ended.code != 0), **detail}
+    evidence = Evidence(rule=rule, detail={**detail, "log_tail": list(ended.log_tail)})
     return Verdict(name="out_of_memory" if ended.out_of_memory else "crash", evidence=(evidence,))
+
+
+def never_started(cause: str) -> Verdict:
+    """The verdict of a trainer whose command cannot be executed."""
+    return Verdict(name="crash", evidence=(failed_start({"cause": cause, "certain": True}),))
 
 
 def interrupted(reason: str) -> Verdict:

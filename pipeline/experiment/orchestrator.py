@@ -34,7 +34,8 @@ from pipeline.errors import InfrastructureFailure
 from pipeline.experiment.conclude import conclude
 from pipeline.experiment.past import Past
 from pipeline.experiment.series import Series
-from pipeline.experiment.supervisor import Supervisor
+from pipeline.experiment.supervisor import Supervisor, gone
+from pipeline.health.readings import used
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.base import Launcher
 from pipeline.processes.owner import LIFE_SIGN_SECONDS, Lock, Owner, life_sign
@@ -119,7 +120,7 @@ class Orchestrator:
             return self._go_down(past)
         except BaseException as error:
             with contextlib.suppress(InfrastructureFailure):
-                self._sum_up("error", f"{type(error).__name__}: {error}", None)
+                self._sum_up("error", f"{type(error).__name__}: {error}", None, resumable=False)
             raise
         finally:
             lock.release()
@@ -188,13 +189,18 @@ class Orchestrator:
         except BaseException as error:
             # No run is left RUNNING behind a process that is gone.
             with contextlib.suppress(InfrastructureFailure, OSError):
-                ending(_error(error)).write(file.where.path)
+                if self.store.root.exists():
+                    ending(_error(error)).write(file.where.path)
                 self.store.end_attempt(file.run_id, _error(error))
             raise
         ended = ending(verdict)
-        with contextlib.suppress(OSError):  # a full disk: the store may still hear of it
-            ended.write(file.where.path)
+        there = file.where.path.exists()
+        if there:
+            with contextlib.suppress(OSError):  # a full disk: the store may still hear of it
+                ended.write(file.where.path)
         attempt = self._close(file, ended)
+        if not there:
+            raise InfrastructureFailure(gone(file.where))
         if any("disk" in each.detail for each in verdict.evidence):
             free = shutil.disk_usage(file.folder).free / 2**20
             raise InfrastructureFailure(f"the disk is full, {free:.0f} MiB free for {file.folder}")
@@ -216,7 +222,7 @@ class Orchestrator:
     def _continue(self, plan: Plan, run_id: str) -> tuple[AttemptFile, float]:
         """Opens the run of an interrupted attempt again. Returns the attempt's file, and the seconds it had taken."""
         latest = self.store.latest(run_id)
-        before = latest["cost/seconds"][1] if "cost/seconds" in latest else 0.0
+        before = used({name: value for name, (_, value, _) in latest.items()}).get("cost/seconds", 0.0)
         Ending.path(AttemptFolder.of(self.store.root, run_id).path).unlink(missing_ok=True)
         self.store.reopen(run_id, plan.config, {})
         changed: dict[str, object] = {"reported_step": latest["update"][0] if "update" in latest else None}
@@ -289,6 +295,7 @@ class Orchestrator:
             file.config.health.build(),
             checkpoints,
             lambda seen: summary(seen.latest, seen.last_step).sentence,
+            file.config.rules_to_be_judged,
         )
         self._remember_random_score(watchdog.latest)
         self._summaries.append(summary(watchdog.latest, watchdog.last_step))
@@ -297,7 +304,8 @@ class Orchestrator:
             self._told.warning(evidence)
         return attempt
 
-    def _sum_up(self, outcome: str, reason: str, settled_rung: str | None) -> None:
+    def _sum_up(self, outcome: str, reason: str, settled_rung: str | None, *, resumable: bool = True) -> None:
+        """`resumable`: whether the command that goes on with it is told, if it can go on."""
         summaries = self._summaries
         metrics = {
             "attempts": float(len(summaries)),
@@ -312,7 +320,7 @@ class Orchestrator:
         own = self._foreign_parent is None
         if own:
             self._end_parent(outcome, reason, settled_rung, metrics)
-        resumable = own and outcome == "interrupted"
+        resumable = resumable and own and outcome in ("interrupted", "error")
         ended = ExperimentEnded(
             outcome=outcome,
             reason=reason,

@@ -19,6 +19,7 @@ from pipeline.errors import BadInput
 from pipeline.experiment.watchdog import Watchdog
 from pipeline.health.verdict import Verdict
 from pipeline.processes.owner import Lock
+from pipeline.secrets import lacks_password, restored
 from pipeline.tracking.artifacts import CONFIGURATION
 from pipeline.tracking.runs import AttemptRun, ExperimentRun, ParentRun
 from pipeline.tracking.store import Store
@@ -52,14 +53,20 @@ def is_unfinished(parent: ParentRun) -> bool:
 
 
 def read_config(store: Store, parent: ExperimentRun) -> ExperimentConfig:
-    """The configuration of an experiment.
+    """The configuration of an experiment, with the passwords that the files of its attempts have and the store has not.
 
     Raises:
         BadInput: there is none that this version understands.
     """
     text = store.read_text(parent.run_id, CONFIGURATION) or parent.settings
     try:
-        return ExperimentConfig.model_validate(yaml.safe_load(text))
+        data = yaml.safe_load(text)
+        if lacks_password(data):
+            for run in store.attempts(parent):
+                with contextlib.suppress(OSError, ValidationError):
+                    private = AttemptFile.read(AttemptFolder.of(store.root, run.run_id).file).config
+                    data = restored(data, private.model_dump(mode="json"))
+        return ExperimentConfig.model_validate(data)
     except (ValidationError, yaml.YAMLError) as error:
         problem = " ".join(str(error).split())[:300]
         raise BadInput(f"{parent.run_id}: its configuration is not one of this version: {problem}") from error
@@ -119,7 +126,7 @@ def _beginning(
     with contextlib.suppress(OSError, ValidationError):
         file = AttemptFile.read(folder.file)
         # What this call of `ladder resume` changes holds for the earlier attempts too.
-        changed = {"budget": ladder.base.budget, "tracking": ladder.base.tracking}
+        changed = {"budget": ladder.base.budget, "tracking": ladder.base.tracking, "notify": ladder.base.notify}
         return file.config.model_copy(update=changed), file.warm_start
     plan = ladder.resume(earlier)
     if isinstance(plan, Plan) and plan.rung.name == rung:

@@ -7,6 +7,7 @@ take_up      for `ladder resume`: makes one experiment ready to go on
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Callable
 
@@ -94,16 +95,20 @@ def take_up(
 
 def _choose(store: Store, wanted: str | None) -> ExperimentRun:
     """The experiment that is to go on. Raises BadInput where there is none, or it has ended."""
-    parents = store.parents()
-    unfinished = [run for run in parents if is_unfinished(run)]
     if wanted is None:
-        if not unfinished:
-            raise BadInput(f"nothing to resume: {len(parents)} experiments in {store.uri}, and all have ended")
-        return max(unfinished, key=lambda run: run.start_time)
-    begin_so = [each for each in parents if len(wanted) >= 4 and each.run_id.startswith(wanted)]
-    run = begin_so[0] if len(begin_so) == 1 else store.run(wanted)
-    if run is None or run.kind is None:
-        names = ", ".join(each.run_id for each in unfinished[:5]) or "none"
+        ended = 0
+        for each in store.newest_parents():
+            if is_unfinished(each):
+                return each
+            ended += 1
+        raise BadInput(f"nothing to resume: {ended} experiments in {store.uri}, and all have ended")
+    begin_so = store.begin_so(wanted)
+    parents = [each for each in begin_so if isinstance(each, ExperimentRun)]
+    fit = parents if len(parents) == 1 else begin_so
+    run = fit[0] if len(fit) == 1 else None
+    if run is None:
+        unfinished = (each.run_id for each in store.newest_parents() if is_unfinished(each))
+        names = ", ".join(itertools.islice(unfinished, 5)) or "none"
         raise BadInput(f"{wanted}: no run of an experiment in {store.uri}; unfinished: {names}")
     if isinstance(run, AttemptRun):
         raise BadInput(f"{wanted}: is an attempt; resume its experiment {run.parent_id}")
@@ -128,9 +133,11 @@ def _end(store: Store, launcher: Launcher, parent: ParentRun, owner: Owner | Non
         folder.remove_leftovers()
         rules: tuple[Rule, ...] = ()
         checkpoints: tuple[Checkpoint, ...] = ()
+        chosen: tuple[Rule, ...] = ()
         with contextlib.suppress(OSError, ValidationError):  # no file yet: nothing has begun
             config = AttemptFile.read(folder.file).config
             rules, checkpoints = config.health.build(), usable(folder.checkpoints, fingerprint(config))[0]
+            chosen = config.rules_to_be_judged
         ending = Ending.read(folder.path)
         if ending is None:
             before = run.metrics.get("cost/seconds", 0.0)
@@ -138,7 +145,7 @@ def _end(store: Store, launcher: Launcher, parent: ParentRun, owner: Owner | Non
             evidence = Evidence(rule="interrupted", detail={"reason": reason})
             ending = Ending.now(Verdict(name="interrupted", evidence=(evidence,)), seconds)
             ending.write(folder.path)
-        conclude(store, run.run_id, ending, rules, checkpoints)
+        conclude(store, run.run_id, ending, rules, checkpoints, chosen=chosen)
     if parent.is_running:
         said = parent.outcome  # with its note, a moment before it was cut off; a study has a note all along
         note = parent.note if said or isinstance(parent, StudyRun) else ""

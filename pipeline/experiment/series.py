@@ -39,7 +39,7 @@ class Series:
 
     def parents(self, store: Store) -> list[ExperimentRun]:
         """Its experiments that have begun, oldest first."""
-        found = [run for run in store.parents() if (theirs := Series.read(run)) and theirs.key == self.key]
+        found = [run for run in store.series(self.key) if (theirs := Series.read(run)) and theirs.key == self.key]
         return sorted(found, key=lambda run: run.start_time)
 
     def to_come(self, store: Store) -> list[int]:
@@ -52,7 +52,7 @@ class Series:
 
 def cut_between_seeds(store: Store) -> ExperimentRun | None:
     """The newest experiment, if it has ended and other seeds were to follow; else None."""
-    newest = max(store.parents(), key=lambda run: run.start_time, default=None)
+    newest = next(store.newest_parents(), None)
     if newest is None or is_unfinished(newest):
         return None
     series = Series.read(newest)

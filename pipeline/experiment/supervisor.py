@@ -7,15 +7,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pipeline.attempt.file import ATTEMPT_VARIABLE, RUN_VARIABLE, URI_VARIABLE, AttemptFile
+from pipeline.attempt.folder import AttemptFolder
 from pipeline.attempt.spool import Spool
 from pipeline.config import BudgetSection
 from pipeline.errors import InfrastructureFailure, StoreAway
-from pipeline.experiment.conclude import interrupted, verdict_at_exit
+from pipeline.experiment.conclude import interrupted, never_started, verdict_at_exit
 from pipeline.experiment.watchdog import Watchdog
 from pipeline.health.verdict import Evidence, Verdict
-from pipeline.launchers.base import OWN_TRAINER, Job, Launcher
+from pipeline.launchers.base import OWN_TRAINER, CannotStart, Job, Launcher
 from pipeline.launchers.exit import tail_of
-from pipeline.tracking.environment import their_waiting
 from pipeline.tracking.store import Store
 
 GRACE_SECONDS = 8.0
@@ -55,7 +55,6 @@ class Supervisor:
         command = file.config.trainer.command or OWN_TRAINER
         scratch = file.where.scratch
         environment = {
-            **their_waiting(),
             URI_VARIABLE: self._store.uri,
             RUN_VARIABLE: file.run_id,
             ATTEMPT_VARIABLE: str(file.write()),
@@ -64,6 +63,9 @@ class Supervisor:
         scratch.mkdir(exist_ok=True)
         try:
             job = self._launcher.launch(command, environment, Path(file.folder))
+        except CannotStart as error:
+            file.where.remove_leftovers()
+            return never_started(f"trainer.command: {error}")
         except (OSError, ValueError) as error:
             raise InfrastructureFailure(f"trainer.command: {command[0]!r} cannot be started: {error}") from error
         try:
@@ -74,12 +76,14 @@ class Supervisor:
 
     def _watch(self, job: Job, file: AttemptFile) -> Verdict:
         spool = Spool(Path(file.folder))
-        watchdog = Watchdog(self._store, file.run_id, file.config.health.build(), spool)
+        watchdog = Watchdog(self._store, file.run_id, file.config.health.build(), spool, file.config.rules_to_be_judged)
         polled = time.monotonic()
         while True:
             ended = job.wait(min(self._poll_seconds, 0.5))
             if (reason := self._ended()) is not None:
                 return _end_in_order(job, reason)
+            if ended is not None and not file.where.path.exists():
+                return interrupted(gone(file.where))
             if ended is not None:
                 try:
                     # What the metrics say comes before how the process ended.
@@ -88,11 +92,14 @@ class Supervisor:
                     self._tell_news(watchdog)
                 except InfrastructureFailure as error:
                     return interrupted(str(error))
-                return verdict or verdict_at_exit(ended, logged=watchdog.has_logged)
+                scratch = file.warm_start is None and file.resume_from is None
+                return verdict or verdict_at_exit(ended, logged=watchdog.has_logged, scratch=scratch)
             watchdog.silence()  # a look at its folder
             if time.monotonic() - polled < self._poll_seconds:
                 continue
             polled = time.monotonic()
+            if not file.where.path.exists():
+                return _end_in_order(job, gone(file.where))
             try:
                 self._sign_of_life()
                 verdict = watchdog.poll()
@@ -104,13 +111,19 @@ class Supervisor:
             if verdict is not None:
                 return verdict
             self._progress(watchdog.latest)
-            if (silence := watchdog.silence()) > self._budget.hang_after_seconds:
+            silence = watchdog.silence()
+            if silence > self._budget.hang_after_seconds and not watchdog.has_spoken_unseen():
                 detail = {"silent for seconds": round(silence), "log_tail": tail_of(job.log)}
                 return Verdict(name="hang", evidence=(Evidence(rule="hang", detail=detail),))
 
     def _tell_news(self, watchdog: Watchdog) -> None:
         for sentence in watchdog.news():
             self._tell(sentence)
+
+
+def gone(folder: AttemptFolder) -> str:
+    """What is told where an attempt's folder is missing."""
+    return f"{folder.path} has been removed while the attempt was at work; its checkpoints and its log are lost"
 
 
 def _end_in_order(job: Job, reason: str) -> Verdict:

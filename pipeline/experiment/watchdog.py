@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from pipeline.attempt.spool import Spool
 from pipeline.errors import StoreAway
-from pipeline.health.history import History, is_finite
-from pipeline.health.monitor import judge, stirring, warnings
+from pipeline.health.history import History
+from pipeline.health.monitor import judge, never_judged, stirring, warnings
+from pipeline.health.readings import doubt
 from pipeline.health.rule import Rule
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.tracking.patience import Stopwatch
@@ -20,6 +21,8 @@ SYSTEM = "system/"
 """Metrics that a thread of MLflow's logs, also while the training hangs: they are no sign of life."""
 _REST = 20.0
 """After a look at the histories of patient rules, they rest so many times as long as it took."""
+REPORTS_UNTIL_JUDGED = 20
+"""Polls with news after which a rule that has never been judged is told of: a minute, if every poll has news."""
 _GAP_SECONDS = 2.0
 """Longest gap between two looks that counts as silence. The supervisor looks twice a second; a longer gap means that it
 was stopped itself."""
@@ -33,19 +36,29 @@ class Watchdog:
     complete histories: the same that a finished run would get, whichever steps the polls have happened to see.
     """
 
-    def __init__(self, store: Store, run_id: str, rules: Sequence[Rule], spool: Spool | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        run_id: str,
+        rules: Sequence[Rule],
+        spool: Spool | None = None,
+        chosen: Sequence[Rule] = (),
+    ) -> None:
+        """`chosen`: the rules of which the user is told if they are never judged."""
+        self._chosen, self._reports = chosen, 0
         self._store, self.run_id, self.rules, self.spool = store, run_id, rules, spool
         self.last_step = -1
         self._last_seen: dict[str, tuple[int, int]] = {}
         self._own_words: dict[str, tuple[int, int]] = {}
+        self._newest_time = 0
         self._quiet = Stopwatch(_GAP_SECONDS)
         self._spooled = self._sign_on_disk()
         self.latest: dict[str, float] = {}
-        """Newest value of each metric whose newest value is finite."""
-        self._not_finite: set[str] = set()
+        """Newest value of each metric, if that can be used: see :mod:`pipeline.health.readings`."""
+        self._newest: dict[str, float] = {}
+        self._doubted: set[str] = set()
         self._news: list[str] = []
         self._judged: dict[str, float] = {}
-        self._newest: dict[str, float] = {}  # also those that are not finite
         self._rested = -math.inf
 
     def poll(self) -> Verdict | None:
@@ -70,6 +83,10 @@ class Watchdog:
                 self._rested = time.monotonic() + _REST * (time.monotonic() - began)
             if len(due) == len(stirred):
                 self._judged = self._newest
+            self._reports += self.has_logged
+            if self._reports == REPORTS_UNTIL_JUDGED:
+                found = self.never_judged(once=True)
+                self._news += [f"rule {name} has not been judged so far: {why}" for name, why in found.items()]
             return verdict
         except StoreAway:
             self._last_seen = {}  # what was seen has not been judged
@@ -85,6 +102,23 @@ class Watchdog:
             self._quiet.restart()
         return self._quiet.look()
 
+    def has_spoken_unseen(self) -> bool:
+        """Whether the training has said something since it last fell silent that no poll has seen.
+
+        The newest value of a metric is the one with the highest step. A trainer whose steps fall, or whose first one
+        was huge, says nothing that is newer. This looks at complete histories, so it is asked before a hang is told.
+        """
+        try:
+            points = self._store.points(self.run_id, self._own_words, once=True)
+        except StoreAway:
+            return True
+        newest = max((time for found in points.values() for _, time, _ in found), default=0)
+        if newest <= max(self._newest_time, *(time for _, time in self._own_words.values()), 0):
+            return False
+        self._newest_time = newest
+        self._quiet.restart()
+        return True
+
     def final(self, *, ended: bool = False) -> tuple[Verdict | None, list[Evidence]]:
         """Returns the verdict on the complete histories, and the warnings. Waits for a store that is away.
 
@@ -93,6 +127,12 @@ class Watchdog:
         self.refresh()
         history = self.history(self.rules)
         return judge(history, self.rules, ended=ended), warnings(history, self.rules, ended=ended)
+
+    def never_judged(self, *, once: bool = False) -> dict[str, str]:
+        """Chosen rule → why it has never been judged, for those that have not."""
+        if not self._chosen:
+            return {}
+        return never_judged(self.history(self._chosen, once=once), self._own_words, self._chosen)
 
     def refresh(self) -> None:
         """Looks at the latest values. Waits for a store that is away."""
@@ -111,12 +151,13 @@ class Watchdog:
         if seen == self._last_seen:
             return False
         self._last_seen = seen
-        self._newest = {name: value for name, (_, value, _) in latest.items()}
-        self.latest = {name: value for name, value in self._newest.items() if is_finite(value)}
+        doubts = {name: doubt(name, value) for name, (_, value, _) in latest.items()}
+        self._newest = {name: value for name, (_, value, _) in latest.items()}  # rules do see NaN and ±∞
+        self.latest = {name: value for name, value in self._newest.items() if doubts[name] is None}
         for name, (step, value, _) in latest.items():
-            if not is_finite(value) and name not in self._not_finite:
-                self._not_finite.add(name)
-                self._news.append(f"metric {name} is {value:g} at step {step}; only finite values are shown")
+            if (why := doubts[name]) is not None and name not in self._doubted:
+                self._doubted.add(name)
+                self._news.append(f"metric {name} is {value:g} at step {step}; {why}")
         return True
 
     def news(self) -> list[str]:

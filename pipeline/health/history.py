@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,8 @@ def _as_meant(value: float) -> float:
 class History:
     """The values of each metric by step. The value that was added last for a step wins.
 
-    NaN and ±∞ are values like others; what a store has written for ±∞ is ±∞ again.
+    NaN and ±∞ are values. NaN counts as not logged wherever several metrics are looked at together, unless it is asked
+    for. ±∞ is larger, or smaller, than any bound, and is what a store has written for it.
     """
 
     def __init__(self, series: Mapping[str, Iterable[tuple[int, float]]] | None = None) -> None:
@@ -78,16 +79,29 @@ class History:
         """The names of all metrics that were logged."""
         return tuple(self._series)
 
+    def not_finite(self) -> dict[str, int]:
+        """How many values are not finite, of each metric that has such values."""
+        counts = {name: sum(not is_finite(value) for value in points.values()) for name, points in self._series.items()}
+        return {name: count for name, count in counts.items() if count}
+
     def series(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
         """Steps (n,) ascending and values (n,); empty if there are none."""
         points = sorted(self._series.get(metric, {}).items())
-        return np.array([step for step, _ in points], dtype=np.int64), np.array([value for _, value in points])
+        return np.array([step for step, _ in points], dtype=np.int64), np.array(
+            [value for _, value in points], dtype=float
+        )
 
-    def aligned(self, metrics: Iterable[str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """The steps (n,) at which every one of the metrics has a value, and those values (n,)."""
+    def aligned(self, metrics: Iterable[str], nan_of: Collection[str] = ()) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The steps (n,) at which every one of the metrics has a value that is not NaN, and those values (n,).
+
+        `nan_of`: metrics of which NaN is a value too.
+        """
         names = list(metrics)
         if not names or any(name not in self._series for name in names):
             return np.array([], dtype=np.int64), {name: np.array([]) for name in names}
         steps = sorted(set.intersection(*(set(self._series[name]) for name in names)))
-        values = {name: np.array([self._series[name][step] for step in steps]) for name in names}
-        return np.array(steps, dtype=np.int64), values
+        values = {name: np.array([self._series[name][step] for step in steps], dtype=float) for name in names}
+        there = np.ones(len(steps), dtype=bool)
+        for name, column in values.items():
+            there &= ~np.isnan(column) | (name in nan_of)
+        return np.array(steps, dtype=np.int64)[there], {name: column[there] for name, column in values.items()}

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from pipeline.health.history import History
 from pipeline.health.rule import Rule
 from pipeline.health.verdict import Evidence, Verdict
+
+LOGGED_WERE = "; logged were "
+_NAMED, _NEAR = 12, 0.5
+"""Names that a sentence lists, and how alike two names must be for one to be meant by the other."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,38 @@ def judge(history: History, rules: Sequence[Rule], *, ended: bool = False) -> Ve
 def warnings(history: History, rules: Sequence[Rule], *, ended: bool = False) -> list[Evidence]:
     """The evidence of every firing of the rules with the action `warn`."""
     return [finding.evidence for finding in findings(history, rules, ended=ended) if finding.rule.action == "warn"]
+
+
+def never_judged(history: History, logged: Iterable[str], rules: Iterable[Rule]) -> dict[str, str]:
+    """Rule → why it has never been judged, for the rules that have not: a sentence without its subject.
+
+    Args:
+        history: all values of the rules' metrics.
+        logged: the names of all metrics that were logged, of these rules or not.
+    """
+    names = sorted(logged)
+    found = {}
+    for rule in rules:
+        if missing := rule.absent(names):
+            near = [match for name in missing for match in get_close_matches(name, names, 1, _NEAR)]
+            nearest = f"; nearest: {near[0]}" if near else ""
+            more = f"{LOGGED_WERE}{_listed(names)}" if names else "; nothing was logged"
+            found[rule.name] = f"metric {', '.join(missing)} was never logged{nearest}{more}"
+        elif rule.metrics and not len(history.aligned(rule.metrics)[0]) and not rule.firings(history):
+            empty = [name for name in rule.metrics if not len(history.aligned([name])[0])]
+            together = " and ".join(rule.metrics)
+            found[rule.name] = (
+                f"metric {', '.join(empty)} was never anything but NaN"
+                if empty
+                else f"its metrics {together} were never logged at the same step"
+            )
+    return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names in a line; of many the first."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def stirring(latest: Mapping[str, float], before: Mapping[str, float], rules: Iterable[Rule]) -> list[Rule]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -73,9 +73,9 @@ class OfEach(Rule):
     def reads(self, names: Iterable[str]) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.metrics, *self.among(names))))
 
-    def missing(self, history: History) -> tuple[str, ...]:
-        absent = () if self.among(history.metrics) or self._is_exact else (self.subject,)
-        return (*absent, *super().missing(history))
+    def absent(self, names: Collection[str]) -> tuple[str, ...]:
+        of_these = () if self.among(names) or self._is_exact else (self.subject,)
+        return (*of_these, *super().absent(names))
 
     @property
     def subject(self) -> str:
@@ -94,7 +94,7 @@ class OfEach(Rule):
         """Steps (n,) and values (n,) of a metric, in the phases that are judged."""
         if self.phases is None:
             return history.series(metric)
-        steps, columns = history.aligned((metric, "phase"))
+        steps, columns = history.aligned((metric, "phase"), (metric,))
         inside = np.isin(columns["phase"], self.phases)
         return steps[inside], columns[metric][inside]
 

@@ -110,4 +110,4 @@ def _row(rule: Rule) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(render())
+    PAGE.write_text(render(), encoding="utf-8")

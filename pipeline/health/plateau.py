@@ -127,6 +127,10 @@ class PlateauRule(OfEach):
             score: (n,) mean score of the episodes that ended in each update.
             episodes: (n,) episodes that had ended by then since the run began.
         """
+        with np.errstate(over="ignore", invalid="ignore"):  # huge values: see the last line of `_fitted`
+            return self._fitted(score, episodes)
+
+    def _fitted(self, score: np.ndarray, episodes: np.ndarray) -> tuple[float, float, float] | None:
         weight = np.diff(episodes, prepend=episodes[0] - 1)
         inside = episodes > episodes[-1] - self.window_episodes
         if episodes[-1] - episodes[0] < _FULL * self.window_episodes - 1 or inside.sum() < 10:
@@ -135,13 +139,14 @@ class PlateauRule(OfEach):
         x = x - np.average(x, weights=w)
         mean = float(np.average(y, weights=w))
         spread = float((w * x * x).sum())
-        if spread == 0:
+        if spread == 0 or not math.isfinite(spread):
             return None
         slope = float((w * x * (y - mean)).sum()) / spread
         residual = float((w * (y - mean - slope * x) ** 2).sum()) / (len(y) - 2)
         error = float(np.sqrt(residual / spread))
         length = self.window_episodes
-        return slope * length, (slope + 1.645 * error) * length, mean
+        found = slope * length, (slope + 1.645 * error) * length, mean
+        return found if np.isfinite(found).all() else None
 
     def firings(self, history: History) -> list[Evidence]:
         """Every incident in which the rule fires, oldest first.

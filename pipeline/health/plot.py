@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,6 +18,7 @@ _INK, _BAD, _GOOD = "#334155", "#c0392b", "#2e8b57"
 
 def draw(history: History, rule: Rule, evidence: Evidence) -> Figure:
     """A figure with one panel for each of the rule's curves, over the steps of the run."""
+    matplotlib.rcdefaults()  # a matplotlibrc of the working folder or of the user is for other pictures
     panels = rule.curves(history, evidence)
     figure = Figure(figsize=(7.2, 1.0 + 1.9 * len(panels)), dpi=100, layout="constrained")
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
@@ -55,6 +57,11 @@ def _values(axis: Axes, curves: Curves) -> None:
         axis.plot(steps[width - 1 :], smooth, color=_INK, linewidth=1.4, label=f"mean of {width} updates")
 
 
+def _finite(values: np.ndarray) -> np.ndarray:
+    """The values (n,) with NaN, which leaves a gap, for those that are not finite."""
+    return np.where(np.isfinite(values), values, np.nan)
+
+
 def _limits(axis: Axes, curves: Curves) -> None:
     """Bounds, trend and healthy band; the axis is logarithmic where values and bounds lie far apart.
 
@@ -66,7 +73,7 @@ def _limits(axis: Axes, curves: Curves) -> None:
         if len(sizes) == np.isfinite(shown).sum() and (shown[np.isfinite(shown)] > 0).all():
             if sizes.max() > 50 * sizes.min():
                 axis.set_yscale("log")
-        elif sizes.max() > 1000 * np.median(sizes):
+        elif 1000 < sizes.max() / np.median(sizes) < 1e100:
             axis.set_yscale("symlog", linthresh=float(np.median(sizes)))
     for number, limit in enumerate(curves.limits):
         axis.plot(curves.steps, limit, color=_BAD, linewidth=1, linestyle="--", label=None if number else "bound")

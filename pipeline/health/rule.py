@@ -8,7 +8,7 @@ and never ask which kind it is.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -146,6 +146,10 @@ class Rule(Data, ABC):
         where = "" if self.phases is None else ", in " + ", ".join(Phase(phase).label for phase in self.phases)
         return Description(self.condition(), self.persistence() + where)
 
+    def absent(self, names: Collection[str]) -> tuple[str, ...]:
+        """The metrics that a judgement needs, of a run that has logged metrics of these names alone."""
+        return tuple(metric for metric in self.metrics if metric not in names)
+
     def missing(self, history: History) -> tuple[str, ...]:
         """The metrics that a judgement needs and the history lacks."""
-        return tuple(metric for metric in self.metrics if metric not in history)
+        return self.absent(history.metrics)

@@ -150,6 +150,11 @@ class ThresholdRule(Rule):
     def watched(self) -> tuple[str, ...]:
         return tuple(condition.metric for condition in self.conditions)
 
+    @property
+    def _nan_of(self) -> tuple[str, ...]:
+        """The metrics of which NaN is asked for."""
+        return tuple(each.metric for each in self.conditions if each.finite is False)
+
     def condition(self) -> str:
         return " and ".join(f"`{each.metric}` {each.threshold()}" for each in self.conditions)
 
@@ -167,7 +172,7 @@ class ThresholdRule(Rule):
 
         The grace period counts too: the rule does not judge it, but a failure may begin in it.
         """
-        steps, values = history.aligned(self.metrics)
+        steps, values = history.aligned(self.metrics, self._nan_of)
         hit = np.ones(len(steps), dtype=bool)
         for condition in self.conditions:
             hit &= condition.crossed(values[condition.metric], self.window, self.grace)

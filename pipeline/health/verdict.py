@@ -89,6 +89,11 @@ class Evidence(BaseModel):
         """Every NaN as the same object, so that equal evidence is equal."""
         return tuple(value if value == value else math.nan for value in values)
 
+    @field_validator("detail", mode="before")
+    @classmethod
+    def _as_numbers(cls, detail: Any) -> Any:
+        return _with_nan(detail)
+
     @field_serializer("values", "detail", when_used="json")
     def _as_json(self, content: Any) -> Any:
         return _without_nan(content)
@@ -96,8 +101,10 @@ class Evidence(BaseModel):
     def sentence(self) -> str:
         """One line for a terminal or a note."""
         if self.metric is None:
-            told = {key: value for key, value in self.detail.items() if key != "log_tail"}
-            return ", ".join(str(value) if key == "reason" else f"{key} {value}" for key, value in told.items())
+            told = {key: value for key, value in self.detail.items() if key not in ("log_tail", "certain")}
+            return ", ".join(
+                str(value) if key in ("reason", "cause") else f"{key} {value}" for key, value in told.items()
+            )
         last = f"{self.values[-1]:#.3g}" if self.values else "?"
         return f"{self.metric} {last} ({self.threshold}), steps {self.onset_step} – {self.detection_step}"
 
@@ -109,6 +116,15 @@ def _without_nan(content: Any) -> Any:
     if isinstance(content, dict):
         return {key: _without_nan(value) for key, value in content.items()}
     return [_without_nan(each) for each in content] if isinstance(content, list | tuple) else content
+
+
+def _with_nan(content: Any) -> Any:
+    """The content with these words as numbers again."""
+    if isinstance(content, dict):
+        return {key: _with_nan(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_with_nan(each) for each in content]
+    return float(content) if content in ("NaN", "Infinity", "-Infinity") else content
 
 
 class Verdict(BaseModel):

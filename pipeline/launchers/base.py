@@ -13,6 +13,10 @@ OWN_TRAINER = (sys.executable, "-P", "-m", "pipeline.training")
 """The command of the project's own trainer."""
 
 
+class CannotStart(OSError):
+    """A command that cannot be executed, however often it is tried. The message says why."""
+
+
 class Job(Protocol):
     """A running trainer."""
 
@@ -39,7 +43,8 @@ class Launcher(Protocol):
         """Starts a command (a list of words, no shell) with these variables added. Its log is in the folder.
 
         Raises:
-            OSError: it cannot be started.
+            CannotStart: the command cannot be executed, whenever it is tried.
+            OSError: it cannot be started now.
         """
 
     def end_remains(self, attempt: Path) -> int:

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.attempt.file import EXIT_DISK_FULL, EXIT_KILLED, EXIT_OUT_OF_MEMORY
+from pipeline.processes.streams import plain
+from pipeline.secrets import without_passwords
 
 LOG_LIMIT = 2**20
-"""The bytes of a trainer's log that the store keeps. The attempt's folder keeps the whole log."""
+"""The bytes of a trainer's log that the store keeps. The attempt's folder keeps more: see `pipeline.launchers.log`."""
 _DISK_FULL = ("No space left on device", "Disk quota exceeded")
 _NO_ROOM = 2**16
 """The free bytes below which a disk counts as full."""
@@ -53,6 +55,12 @@ class Exit:
         return self.killed_for_memory or self.code == EXIT_OUT_OF_MEMORY or said
 
     @property
+    def was_killed(self) -> bool:
+        """Whether another process, or a person, has ended it; a program's own error raises other signals."""
+        number = -self.code if self.code < 0 else self.code - 128
+        return number in (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)
+
+    @property
     def detail(self) -> dict[str, Any]:
         """The evidence, by name."""
         how: dict[str, Any] = {"signal": signal_name(-self.code)} if self.code < 0 else {"exit code": self.code}
@@ -66,7 +74,11 @@ class Exit:
 def _ran_into_full_disk(code: int, log: Path, tail: tuple[str, ...]) -> bool:
     """Returns whether the exit code (errno's ENOSPC) or the last words say so, or the disk has no room for words."""
     said = any(words in line for line in tail[-3:] for words in _DISK_FULL)
-    return code == EXIT_DISK_FULL or (code != 0 and (said or shutil.disk_usage(log.parent).free < _NO_ROOM))
+    if code in (0, EXIT_DISK_FULL) or said:
+        return code != 0
+    with contextlib.suppress(OSError):  # its folder has been removed
+        return shutil.disk_usage(log.parent).free < _NO_ROOM
+    return False
 
 
 def kernel_kills() -> int:
@@ -89,7 +101,7 @@ def _counter(path: Path, name: str) -> int:
 
 def _lines(path: Path) -> list[str]:
     with contextlib.suppress(OSError):
-        return path.read_text().splitlines()
+        return path.read_text(encoding="utf-8").splitlines()
     return []
 
 
@@ -104,8 +116,8 @@ def tail_of(log: Path, lines: int = 20, size: int = 8192) -> list[str]:
 
 
 def end_of(log: Path, size: int = LOG_LIMIT) -> str:
-    """Returns the last bytes of a log, as text."""
+    """Returns the last bytes of a log as text that may be shown: without passwords and control characters."""
     with contextlib.suppress(OSError), log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - size))
-        return file.read().decode(errors="replace")
+        return plain(without_passwords(file.read().decode(errors="replace")))
     return ""

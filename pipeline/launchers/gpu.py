@@ -25,7 +25,9 @@ def require_device(configs: Iterable[ExperimentConfig], *, begun: bool = False) 
     rungs = [rung for config in configs for rung in (config, *Ladder(config).configs)]
     if not any(rung.training.device == "cuda" and rung.trainer.command is None for rung in rungs):
         return
-    asked = subprocess.run([sys.executable, "-P", "-c", _ASK], capture_output=True, text=True, check=False)
+    asked = subprocess.run(
+        [sys.executable, "-P", "-c", _ASK], capture_output=True, text=True, check=False, encoding="utf-8"
+    )
     if asked.returncode:
         version = asked.stdout.strip()
         problem = f"torch {version} finds no GPU here" if version else "torch cannot be loaded"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,9 +11,12 @@ from pathlib import Path
 
 from pipeline.attempt.file import ATTEMPT_VARIABLE
 from pipeline.attempt.folder import AttemptFolder
-from pipeline.launchers.base import OWN_TRAINER
+from pipeline.launchers.base import OWN_TRAINER, CannotStart
+from pipeline.launchers.cause import refusal
 from pipeline.launchers.exit import Exit, kernel_kills
+from pipeline.launchers.log import bound
 from pipeline.processes import guardian
+from pipeline.processes.environment import their_environment
 from pipeline.processes.group import Process, ProcessGroup, start_leashed
 from pipeline.processes.zygote import ONE_THREAD, Forked, Zygote
 
@@ -34,6 +35,7 @@ class LocalJob:
         self._exit: Exit | None = None
 
     def wait(self, seconds: float) -> Exit | None:
+        bound(self.log)
         if self._exit is None and (code := self._group.wait(seconds)) is not None:
             self._exit = Exit.of(code, self.log, kernel_kills() - self._killed_before)
         return self._exit
@@ -62,15 +64,17 @@ class LocalLauncher:
 
     def launch(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> LocalJob:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"  # `python` is this one
-        if shutil.which(command[0], path=path) is None:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), command[0])
+        if (why := refusal(command[0], path)) is not None:
+            raise CannotStart(f"{command[0]!r} cannot be started: {why}")
         folder.mkdir(parents=True, exist_ok=True)
         log = AttemptFolder(folder).log
         marker = f"{ATTEMPT_VARIABLE}={environment.get(ATTEMPT_VARIABLE, folder)}"
-        environment = {**os.environ, "PATH": path, ATTEMPT_VARIABLE: str(folder), **environment}
+        own = tuple(command) == OWN_TRAINER
+        inherited = os.environ if own else their_environment()
+        environment = {**inherited, "PATH": path, ATTEMPT_VARIABLE: str(folder), **environment}
         self.tell_guardian("+", marker)
         process: Process | None = None
-        if tuple(command) == OWN_TRAINER:
+        if own:
             environment |= ONE_THREAD  # forked or not: the same numbers
             process = self._fork(command, environment, log)
         process = process or start_leashed(command, log, stdin=subprocess.DEVNULL, env=environment)
@@ -114,6 +118,7 @@ class LocalLauncher:
                 text=True,
                 cwd="/",
                 start_new_session=True,  # what ends this process's group must not end the guardian
+                encoding="utf-8",
             )
         assert self._guardian.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has been killed; the leash still holds the trainer

@@ -6,6 +6,7 @@ command. So the command is leashed from its first instruction on. The imports he
 
 import contextlib
 import ctypes
+import errno
 import os
 import signal
 import sys
@@ -31,11 +32,15 @@ def call_itself(name: str) -> None:
 
 def go_first() -> None:
     """Makes this process and its children the first that the kernel kills where memory runs out."""
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="utf-8") as score:  # noqa: PTH123
         score.write(str(FIRST_TO_GO))
 
 
 if __name__ == "__main__":
     die_with_parent(int(sys.argv[1]))
     go_first()
-    os.execvp(sys.argv[2], sys.argv[2:])
+    try:
+        os.execvp(sys.argv[2], sys.argv[2:])
+    except OSError as error:  # in one line, with the exit code that shells have for it
+        print(f"{sys.argv[2]}: {error.strerror}", file=sys.stderr)
+        sys.exit(127 if error.errno == errno.ENOENT else 126)

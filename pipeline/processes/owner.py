@@ -94,7 +94,7 @@ class Lock:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         while True:
-            self._file = path.open("a+")
+            self._file = path.open("a+", encoding="utf-8")
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -118,14 +118,14 @@ class Lock:
 
 def _boot() -> str:
     with contextlib.suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     return ""
 
 
 def _booted() -> float:
     """Returns when this machine was started, in seconds since 1970."""
     with contextlib.suppress(OSError, ValueError):
-        return time.time() - float(Path("/proc/uptime").read_text().split()[0])
+        return time.time() - float(Path("/proc/uptime").read_text(encoding="utf-8").split()[0])
     return 0.0
 
 
@@ -138,6 +138,6 @@ def _pid_namespace() -> str:
 def _started(pid: int) -> int | None:
     """Returns the clock ticks from the boot to a process's start; None if there is no process, or only a zombie."""
     with contextlib.suppress(OSError, ValueError, IndexError):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         return None if fields[0] in "ZX" else int(fields[19])
     return None

@@ -248,7 +248,7 @@ class Zygote:
 def _umask() -> int:
     """This process's."""
     with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
             if line.startswith("Umask:"):
                 return int(line.split()[1], 8)
     usual = os.umask(0o077)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import ctypes
 import gc
 import importlib
 import json
@@ -29,6 +28,9 @@ from typing import Any
 
 from pipeline.processes import leash
 from pipeline.processes.forking import may_fork
+from pipeline.processes.kernel_view import overwrite
+from pipeline.processes.streams import Discreet
+from pipeline.secrets import learn_environment
 
 _FAILED = 1 << 8
 """The wait status of a process that has ended with exit code 1."""
@@ -146,7 +148,7 @@ def be_zygote(descriptor: int, idle_seconds: float, leashed_to: int | None = Non
         if leashed_to is not None:
             leash.die_with_parent(leashed_to)
             os.setsid()
-            _overwrite("arg", f"{sys.executable}\0-P\0-m\0{__name__}\0".encode())
+            overwrite("arg", f"{sys.executable}\0-P\0-m\0{__name__}\0".encode())
             # The maker's files are closed, such as the one on which it holds a lock.
             for each in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
                 if each > 2 and each != descriptor:
@@ -188,7 +190,7 @@ def _become(request: Request) -> None:
     tempfile.tempdir = None  # TMPDIR may be another
     sys.argv = [request.module, *request.arguments]
     command = [sys.executable, "-P", "-m", request.module, *request.arguments]
-    _overwrite("arg", b"\0".join(map(os.fsencode, command)) + b"\0")
+    overwrite("arg", b"\0".join(map(os.fsencode, command)) + b"\0")
 
 
 def _run(module: str) -> int:
@@ -234,30 +236,18 @@ def _redirect(given: str, output: str, errors: str | None) -> None:
         if each > 2:
             os.close(each)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
-    sys.stdout = open(1, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
-    sys.stderr = open(  # noqa: SIM115
-        2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False
-    )
+    out_bytes, err_bytes = (open(number, "wb", closefd=False) for number in (1, 2))  # noqa: SIM115
+    sys.stdout = Discreet(out_bytes, encoding="utf-8", errors="replace")
+    sys.stderr = Discreet(err_bytes, encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 
 def _set_environment(environment: Mapping[str, str], first: str | None) -> None:
     """Replaces the environment, for this process and for those that look at it from outside."""
     os.environ.clear()  # now the C library has no pointer to the block that is overwritten
     os.environ.update(environment)
+    learn_environment()
     names = sorted(environment, key=lambda name: name != first)
-    _overwrite("env", b"".join(os.fsencode(f"{name}={environment[name]}") + b"\0" for name in names))
-
-
-def _overwrite(what: str, content: bytes) -> None:
-    """Writes content to where the kernel looks for a process's arguments or environment, cut to the room there.
-
-    Fields 48 – 51 of `/proc/PID/stat` are arg_start, arg_end, env_start and env_end: proc(5).
-    """
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
-        start, end = (int(each) for each in (fields[45:47] if what == "arg" else fields[47:49]))
-        if 0 < start < end:
-            ctypes.memmove(start, content[: end - start - 1].ljust(end - start, b"\0"), end - start)
+    overwrite("env", b"".join(os.fsencode(f"{name}={environment[name]}") + b"\0" for name in names))
 
 
 def main() -> None:

@@ -1,38 +1,34 @@
-"""The way to an MLflow store: where it is, how it is made, and which of its errors may pass by themselves."""
+"""The way to an MLflow store: where it is, how it is made, and the first connection."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-import requests
 from mlflow import MlflowClient
-from mlflow.entities import Metric
-from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-from sqlalchemy import Engine, event
-from sqlalchemy.exc import SQLAlchemyError
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
+from sqlalchemy import Engine, NullPool, create_engine, event
+from sqlalchemy.engine import make_url
 
 from pipeline.attempt.file import URI_VARIABLE
 from pipeline.attempt.folder import mlflow_database
-from pipeline.attempt.spool import Report
 from pipeline.config import ExperimentConfig
-from pipeline.errors import BadInput, DiskFull, InfrastructureFailure, StoreAway
+from pipeline.errors import BadInput
+from pipeline.secrets import HIDDEN, lacks_password, learn, without_passwords
+from pipeline.tracking.address import sqlite_file, usable
+from pipeline.tracking.answers import ANSWERS, understood
 from pipeline.tracking.environment import prepare_mlflow
 
-_TEMPORARY = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "DEADLINE_EXCEEDED", "REQUEST_LIMIT_EXCEEDED")
-_NO_ANSWER = {
-    requests.Timeout: "no answer",
-    requests.ConnectionError: "no connection",
-    requests.exceptions.RetryError: "it answers that it has failed",
-}
-_METRICS_AT_ONCE = 1000
+_CONNECT_SECONDS, _ANSWER_SECONDS = 5, 30
+"""For the first connection to a store, and for its first answer. A wrong address is told within seconds."""
+_WITH_CONNECT_TIMEOUT = ("psycopg2", "psycopg", "mysqldb", "pymysql")
 
 
 def tracking_root(config: ExperimentConfig) -> Path:
@@ -45,11 +41,13 @@ def tracking_root(config: ExperimentConfig) -> Path:
 
 def tracking_uri(config: ExperimentConfig) -> str:
     """MLFLOW_TRACKING_URI, else `tracking.uri`, else the SQLite file under `tracking.root`. Raises BadInput."""
-    uri = os.environ.get(URI_VARIABLE) or config.tracking.uri or default_uri(tracking_root(config))
-    if uri.rstrip("/") == "sqlite:":
-        key = URI_VARIABLE if os.environ.get(URI_VARIABLE) else "tracking.uri"
-        raise BadInput(f"{key}: {uri!r} names no file; allowed: sqlite:////absolute/path.db, http://…, postgresql://…")
-    return uri
+    for key, uri in ((URI_VARIABLE, os.environ.get(URI_VARIABLE)), ("tracking.uri", config.tracking.uri)):
+        if uri and uri.strip():
+            if lacks_password(uri):
+                raise BadInput(f"{key}: {uri}: put the password in the place of {HIDDEN}, or set {URI_VARIABLE}")
+            learn(uri)
+            return usable(uri, key)
+    return default_uri(tracking_root(config))
 
 
 def default_uri(root: Path) -> str:
@@ -66,8 +64,8 @@ def sqlite_uri(path: Path) -> str:
 
 def has_store(config: ExperimentConfig) -> bool:
     """Whether the store can have anything in it. It is not asked, as that would make an SQLite store."""
-    elsewhere = os.environ.get(URI_VARIABLE) or config.tracking.uri
-    return bool(elsewhere or mlflow_database(tracking_root(config)).exists())
+    file = sqlite_file(tracking_uri(config))
+    return file is None or file.exists()
 
 
 @contextlib.contextmanager
@@ -77,30 +75,26 @@ def reachable(uri: str) -> Iterator[None]:
     Raises:
         StoreAway: it may come back by itself (locked, no connection).
         DiskFull: its disk or this one.
-        InfrastructureFailure: anything else.
+        InfrastructureFailure: it refuses, and will until a person changes something.
     """
     try:
         yield
-    except ImportError as error:  # the driver of a database
-        raise InfrastructureFailure(f"tracking store {uri}: its driver is not installed: {error}") from error
-    except (MlflowException, SQLAlchemyError, OSError, sqlite3.Error) as error:
-        text = f"tracking store {uri}: {_in_short(error)}"
-        code = getattr(error, "error_code", None)
-        lasting = code not in _TEMPORARY if code else isinstance(error, FileNotFoundError)
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "database or disk is full" in text:
-            raise DiskFull(text) from error
-        raise (InfrastructureFailure if lasting else StoreAway)(text) from error
+    except ANSWERS as error:
+        answer = understood(error, uri)
+        raise answer.failure(without_passwords(f"tracking store {uri}: {answer.text}")) from error
 
 
-def _in_short(error: BaseException) -> str:
-    """What a person needs to know of an error, in one line."""
-    cause: BaseException | None = error
-    while cause is not None:
-        for kind, words in _NO_ANSWER.items():
-            if isinstance(cause, kind):
-                return words
-        cause = cause.__cause__ or cause.__context__
-    return " ".join(str(error).split())[:300]
+def try_connection(uri: str) -> None:
+    """Connects once, briefly: MLflow itself waits minutes for a database, and half a minute for any server."""
+    if uri.startswith(("http://", "https://")):
+        timeout = (_CONNECT_SECONDS, _ANSWER_SECONDS)
+        http_request(get_default_host_creds(uri), "/health", "GET", timeout=timeout, raise_on_status=False)
+    elif uri.startswith(("postgresql", "mysql")):
+        seconds = {"connect_timeout": _CONNECT_SECONDS}
+        knows = make_url(uri).get_driver_name() in _WITH_CONNECT_TIMEOUT
+        engine = create_engine(uri, poolclass=NullPool, connect_args=seconds if knows else {})
+        with engine.connect():
+            pass
 
 
 def create_database(database: Path, artifacts: str) -> None:
@@ -112,7 +106,7 @@ def create_database(database: Path, artifacts: str) -> None:
     if database.exists():  # also on a disk that can only be read
         return
     database.parent.mkdir(parents=True, exist_ok=True)
-    with (database.parent / f".{database.name}.lock").open("w") as lock:
+    with (database.parent / f".{database.name}.lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if database.exists():
             return
@@ -163,10 +157,3 @@ class TrainerRun:
     def set_tag(self, name: str, text: str) -> None:
         """Sets a tag, by its name in :mod:`pipeline.tracking.tags`."""
         self.client.set_tag(self.run_id, name, text)
-
-
-def send_reports(client: MlflowClient, run_id: str, reports: Sequence[Report]) -> None:
-    """Logs reports in synchronous batches. The same report twice is still one point of each curve."""
-    metrics = [Metric(key, value, each.time, each.step) for each in reports for key, value in each.metrics.items()]
-    for first in range(0, len(metrics), _METRICS_AT_ONCE):
-        client.log_batch(run_id, metrics=metrics[first : first + _METRICS_AT_ONCE])

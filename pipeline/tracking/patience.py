@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import queue
 import sys
@@ -115,27 +116,62 @@ class Patience:
             self._away = None
         return answer
 
+    def within(self, call: Callable[[], Answer], seconds: float) -> Answer:
+        """Asks once for what decides over nothing, such as an upload. Whether there is an answer counts for nothing.
+
+        Raises:
+            StoreAway: no answer within `seconds`, or within a few once the user has asked for an end.
+            InfrastructureFailure: as the call raises it.
+        """
+        since_asked = Stopwatch(_GAP_SECONDS)
+
+        def overdue() -> str | None:
+            if not self._asked_to_stop.is_set():
+                since_asked.restart()
+            return "no time left" if since_asked.look() > _HURRY_SECONDS else None
+
+        return answer_of(call, seconds, overdue)
+
+    def tell(self, text: str) -> None:
+        """Tells the user."""
+        self._tell(text)
+
     def _answer(self, call: Callable[[], Answer], hurry: float) -> Answer:
-        """Calls in a thread of its own: a locked database holds its caller for 20 s, and no signal ends that."""
-        box: queue.SimpleQueue[tuple[Answer | None, BaseException | None]] = queue.SimpleQueue()
-
-        def ask() -> None:
-            try:
-                box.put((call(), None))
-            except BaseException as error:
-                box.put((None, error))
-
-        threading.Thread(target=ask, name=STORE_THREAD, daemon=True).start()
         asked = Stopwatch(_GAP_SECONDS)
-        while True:
-            try:
-                answer, error = box.get(timeout=0.2)
-            except queue.Empty:
-                if not self._asked_to_stop.is_set():
-                    asked.restart()
-                elif asked.look() > hurry:
-                    raise StoreAway("the tracking store does not answer") from None
-                continue
-            if error is not None:
-                raise error
-            return answer  # type: ignore[return-value]
+
+        def overdue() -> str | None:
+            if not self._asked_to_stop.is_set():
+                asked.restart()
+            return "the tracking store does not answer" if asked.look() > hurry else None
+
+        return answer_of(call, math.inf, overdue)
+
+
+def answer_of(call: Callable[[], Answer], seconds: float, overdue: Callable[[], str | None] = lambda: None) -> Answer:
+    """Calls in a thread of its own: a locked database holds its caller for 20 s, and no signal ends that.
+
+    Raises:
+        StoreAway: no answer within `seconds`, or `overdue` says why it is not waited for any longer.
+    """
+    box: queue.SimpleQueue[tuple[Answer | None, BaseException | None]] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            box.put((call(), None))
+        except BaseException as error:
+            box.put((None, error))
+
+    threading.Thread(target=ask, name=STORE_THREAD, daemon=True).start()
+    asked = Stopwatch(_GAP_SECONDS)
+    while True:
+        try:
+            answer, error = box.get(timeout=0.2)
+        except queue.Empty:
+            if (why := overdue()) is not None:
+                raise StoreAway(why) from None
+            if asked.look() > seconds:
+                raise StoreAway(f"no answer within {seconds:.0f} s") from None
+            continue
+        if error is not None:
+            raise error
+        return answer  # type: ignore[return-value]

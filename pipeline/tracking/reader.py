@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable
+import heapq
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mlflow.entities import Experiment, ViewType
+from mlflow.entities import Experiment, LifecycleStage
 from mlflow.exceptions import MlflowException
 
 from pipeline.errors import BadInput
 from pipeline.health.history import History
 from pipeline.tracking import tags
+from pipeline.tracking.artifact_store import NotHad
 from pipeline.tracking.connection import Connection
-from pipeline.tracking.runs import AttemptRun, ExperimentRun, LadderRun, attempts_of, typed
+from pipeline.tracking.runs import AttemptRun, ExperimentRun, LadderRun, ParentRun, attempts_of, typed
+
+_FEWEST_LETTERS = 4
+_FEW_AT_ONCE = 20
+"""Runs of a page of which the first ones may be enough."""
 
 
 class Reader(Connection):
@@ -25,17 +32,37 @@ class Reader(Connection):
 
     def experiments(self) -> list[tuple[Experiment, list[LadderRun]]]:
         """Every MLflow experiment with its runs of any kind, newest first."""
-        found = []
-        for experiment in self._ask(partial(self.client.search_experiments, view_type=ViewType.ACTIVE_ONLY)):
-            runs = self._search([experiment.experiment_id], f"tags.`{tags.KIND}` LIKE '%'")
-            if runs:
-                found.append((experiment, runs))
-        return sorted(found, key=lambda each: each[1][0].start_time, reverse=True)
+        found = {each.experiment_id: (each, list[LadderRun]()) for each in self._all_experiments()}
+        for run in self._pages(list(found), f"tags.`{tags.KIND}` LIKE '%'"):
+            found[run.experiment_id][1].append(run)
+        return sorted((each for each in found.values() if each[1]), key=lambda each: -each[1][0].start_time)
 
-    def parents(self) -> list[ExperimentRun]:
-        """The run of every experiment, newest first."""
-        found = self._search(self._experiments(), f"tags.`{tags.KIND}` = 'experiment'")
+    def newest(self) -> Iterator[tuple[str, ParentRun]]:
+        """The experiments and studies with the name of their MLflow experiment, newest first, as they are needed."""
+        names = {each.experiment_id: each.name for each in self._all_experiments()}
+        found = [
+            self._pages(list(names), f"tags.`{tags.KIND}` = '{kind}'", _FEW_AT_ONCE) for kind in ("experiment", "study")
+        ]
+        for run in heapq.merge(*found, key=lambda each: -each.start_time):
+            if isinstance(run, ParentRun):
+                yield names[run.experiment_id], run
+
+    def parents(self, among: Sequence[str] | None = None) -> list[ExperimentRun]:
+        """The run of every experiment, newest first; `among`: those in MLflow experiments of these ids."""
+        ids = self._experiments() if among is None else list(among)
+        found = self._search(ids, f"tags.`{tags.KIND}` = 'experiment'")
         return [run for run in found if isinstance(run, ExperimentRun)]
+
+    def newest_parents(self) -> Iterator[ExperimentRun]:
+        """The same, as they are needed."""
+        for run in self._pages(self._experiments(), f"tags.`{tags.KIND}` = 'experiment'", _FEW_AT_ONCE):
+            if isinstance(run, ExperimentRun):
+                yield run
+
+    def series(self, word: str) -> list[ExperimentRun]:
+        """The experiments in whose tag of the series this word is."""
+        filter_string = f"tags.`{tags.KIND}` = 'experiment' and tags.`{tags.SERIES}` LIKE '%{word}%'"
+        return [run for run in self._search(self._experiments(), filter_string) if isinstance(run, ExperimentRun)]
 
     def left_running(self) -> list[LadderRun]:
         """The experiments, studies and trials that are RUNNING, or have a nested run that is."""
@@ -44,11 +71,12 @@ class Reader(Connection):
         return [run for run in map(self.run, ids) if run is not None]
 
     def run(self, run_id: str) -> LadderRun | None:
-        """A run, or None if there is none of that id."""
+        """A run, or None if there is none of that id, or it has been deleted."""
 
         def ask() -> LadderRun | None:
             try:
-                return typed(self.client.get_run(run_id))
+                found = self.client.get_run(run_id)
+                return typed(found) if found.info.lifecycle_stage == LifecycleStage.ACTIVE else None
             except MlflowException as error:
                 if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                     return None
@@ -63,13 +91,24 @@ class Reader(Connection):
 
     def find(self, word: str) -> LadderRun:
         """The run with this id, or the only one whose id begins so (four letters at least). Raises BadInput."""
-        runs = {run.run_id: run for _, each in self.experiments() for run in each}
-        fit = [run_id for run_id in runs if run_id == word or (len(word) >= 4 and run_id.startswith(word))]
-        if len(fit) != 1:
-            known = [run_id for run_id, run in runs.items() if isinstance(run, ExperimentRun)]
-            problem = f"{len(fit)} runs begin so" if fit else f"no such run in {self.uri}"
-            raise BadInput(f"{word}: {problem}; experiments, newest first: {', '.join(known[:5]) or 'none'}")
-        return runs[fit[0]]
+        fit = self.begin_so(word)
+        if len(fit) == 1:
+            return fit[0]
+        problem = "several runs begin so" if fit else f"no such run in {self.uri}"
+        known = [run.run_id for run in itertools.islice(self.newest_parents(), 5)]
+        raise BadInput(f"{word}: {problem}; experiments, newest first: {', '.join(known) or 'none'}")
+
+    def begin_so(self, word: str) -> list[LadderRun]:
+        """The run with this id; else those whose ids begin so (four letters at least), a few at most."""
+        if re.fullmatch(r"[\w-]+", word) is None:
+            return []
+        if (exact := self.run(word)) is not None:
+            return [exact] if exact.kind is not None else []
+        if len(word) < _FEWEST_LETTERS:
+            return []
+        filter_string = f"attributes.run_id LIKE '{word}%' and tags.`{tags.KIND}` LIKE '%'"
+        found = itertools.islice(self._pages(self._experiments(), filter_string, _FEW_AT_ONCE), _FEW_AT_ONCE)
+        return [run for run in found if run.run_id.startswith(word)]
 
     # Metrics
 
@@ -89,9 +128,12 @@ class Reader(Connection):
             }
         )
 
-    def points(self, run_id: str, metrics: Iterable[str]) -> dict[str, list[tuple[int, int, float]]]:
+    def points(
+        self, run_id: str, metrics: Iterable[str], *, once: bool = False
+    ) -> dict[str, list[tuple[int, int, float]]]:
         """Complete histories as (step, time in ms, value), as logged; without the metrics that have none."""
-        found = {name: self._ask(partial(self.client.get_metric_history, run_id, name)) for name in metrics}
+        ask = partial(self._ask, once=once)
+        found = {name: ask(partial(self.client.get_metric_history, run_id, name)) for name in metrics}
         return {
             name: [(each.step, each.timestamp, each.value) for each in found[name]] for name in found if found[name]
         }
@@ -100,17 +142,21 @@ class Reader(Connection):
 
     def artifact(self, run_id: str, path: str) -> bytes | None:
         """The content of an artifact, or None if there is none of that path, or it cannot be had."""
-        with TemporaryDirectory() as folder, contextlib.suppress(MlflowException, OSError):
-            return Path(self.client.download_artifacts(run_id, path, folder)).read_bytes()
-        return None
+
+        def download() -> bytes | None:
+            folder = path.rpartition("/")[0]
+            if path not in [each.path for each in self.client.list_artifacts(run_id, folder or None)]:
+                return None
+            with TemporaryDirectory() as here:
+                return Path(self.client.download_artifacts(run_id, path, here)).read_bytes()
+
+        run = self._ask(partial(self.client.get_run, run_id))
+        try:
+            return self._transfer(run, download, reads=True)
+        except NotHad:
+            return None
 
     def read_text(self, run_id: str, name: str) -> str | None:
-        """A text artifact, or None if there is none of that name."""
-
-        def ask() -> str | None:
-            if name not in [each.path for each in self.client.list_artifacts(run_id)]:
-                return None
-            with TemporaryDirectory() as folder:
-                return Path(self.client.download_artifacts(run_id, name, folder)).read_text()
-
-        return self._ask(ask)
+        """A text artifact, or None if there is none of that name, or it cannot be had."""
+        content = self.artifact(run_id, name)
+        return None if content is None else content.decode()

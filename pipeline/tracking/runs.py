@@ -11,6 +11,7 @@ from typing import Any
 
 from mlflow.entities import Run
 
+from pipeline.health.readings import used
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.processes.owner import Owner
 from pipeline.tracking import tags
@@ -59,8 +60,13 @@ class LadderRun:
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        """Newest value of each metric."""
-        return self.entity.data.metrics
+        """Newest value of each metric, if that can be used: see :mod:`pipeline.health.readings`."""
+        return used(self.entity.data.metrics)
+
+    @property
+    def logged(self) -> frozenset[str]:
+        """The names of all metrics, whatever their values."""
+        return frozenset(self.entity.data.metrics)
 
     @property
     def params(self) -> Mapping[str, str]:

@@ -8,6 +8,9 @@ from typing import Any, TypeVar
 
 from mlflow.entities import RunStatus
 
+from pipeline.health.verdict import Evidence
+from pipeline.secrets import without_passwords
+
 _PARAM_LIMIT = 6000
 """Characters of a param's value: MLflow's own limit."""
 _TAG_LIMIT = 8000
@@ -26,11 +29,12 @@ def status_of(name: str) -> str:
 def param(value: Any) -> str:
     """A value of the configuration as a param."""
     text = value if isinstance(value, str) else json.dumps(value) if isinstance(value, list | dict) else str(value)
-    return text[:_PARAM_LIMIT]
+    return without_passwords(text)[:_PARAM_LIMIT]
 
 
 def cut(text: str) -> str:
-    """The text, if it is short enough for a tag; else its beginning."""
+    """The text without passwords, if it is short enough for a tag; else its beginning."""
+    text = without_passwords(text)
     return text if len(text) <= _TAG_LIMIT else text[: _TAG_LIMIT - 1] + "…"
 
 
@@ -42,6 +46,19 @@ def difference_tag(changed: Mapping[str, Sequence[Any]]) -> str:
 def evidence_tag(evidence: Sequence[Mapping[str, Any]]) -> str:
     """JSON that fits into a tag. Where it is too long, the detail (the log's tail) and all but the last values go."""
     return _json_tag(evidence, _shorter_evidence)
+
+
+def warnings_tag(warnings: Sequence[Evidence]) -> str:
+    """JSON that fits into a tag: the warnings without values and detail, but for a reason; of many the first."""
+    kept: list[Any] = []
+    for each in warnings:
+        short = each.model_dump(mode="json", exclude={"values", "detail"})
+        if "reason" in each.detail:
+            short["detail"] = {"reason": str(each.detail["reason"])[:_PARAM_LIMIT]}
+        if len(json.dumps([*kept, short])) > _TAG_LIMIT:
+            break
+        kept.append(short)
+    return json.dumps(kept)
 
 
 def _json_tag(content: Content, shorter: Callable[[Content], Content]) -> str:

@@ -14,7 +14,7 @@ from pipeline.tracking.artifacts import CONFIGURATION
 from pipeline.tracking.reader import Reader
 from pipeline.tracking.writer import Writer
 
-_SAID_AT_THE_END = {tags.VERDICT, tags.EVIDENCE, tags.OUTCOME, tags.NOTE}
+_SAID_AT_THE_END = {tags.VERDICT, tags.EVIDENCE, tags.OUTCOME, tags.NOTE, tags.NOT_STORED}
 
 
 class Store(Reader, Writer):
@@ -28,8 +28,6 @@ class Store(Reader, Writer):
 
     def reopen(self, run_id: str, config: ExperimentConfig, said: Mapping[str, str]) -> None:
         """Sets a run RUNNING again, with these tags, and without what was said at its end."""
-        if self.read_text(run_id, CONFIGURATION) is None:  # it was cut off before it was described
-            self.describe(run_id, config)
 
         def again() -> None:
             self.client.update_run(run_id, status=RunStatus.to_string(RunStatus.RUNNING))
@@ -38,6 +36,8 @@ class Store(Reader, Writer):
 
         self._ask(again)
         self.set_tags(run_id, said)
+        if self.read_text(run_id, CONFIGURATION) is None:  # it was cut off before it was described, or could not be had
+            self.describe(run_id, config)
 
 
 def open_store(config: ExperimentConfig) -> Store:

@@ -12,6 +12,8 @@ PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 """Markdown that the UI shows as the run's description."""
 SOURCE_NAME, SOURCE_TYPE = "mlflow.source.name", "mlflow.source.type"
+NOT_STORED = "ladder.not_stored"
+"""A line for each artifact, metric or param that the store has not taken: its name, and why."""
 LOGGED_ARTIFACTS = "mlflow.loggedArtifacts"
 """JSON: the tables that the UI can show."""
 

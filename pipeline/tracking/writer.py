@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import yaml
-from mlflow.entities import Param, RunTag
+from mlflow.entities import Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from pipeline.attempt.file import WarmStart
 from pipeline.attempt.spool import Report, Spool, finite
 from pipeline.config import ExperimentConfig, flatten
-from pipeline.errors import DiskFull
 from pipeline.health.verdict import Verdict, meaning_of
+from pipeline.secrets import hidden_in, without_passwords
 from pipeline.tracking import tags
-from pipeline.tracking.access import send_reports
+from pipeline.tracking.artifact_store import NotHad
 from pipeline.tracking.artifacts import ATTEMPTS, CONFIGURATION, VERDICT
+from pipeline.tracking.batches import log_metrics, log_params, set_tags
 from pipeline.tracking.connection import Connection
 from pipeline.tracking.runs import FROM_SCRATCH
 from pipeline.tracking.serialise import cut, difference_tag, evidence_tag, param, status_of
@@ -41,6 +41,12 @@ _EXPERIMENT_TAGS = {
 
 class Writer(Connection):
     """The statements to a store."""
+
+    def __init__(self, uri: str, root: Path) -> None:
+        super().__init__(uri, root)
+        self._refused_metrics: set[str] = set()
+        self._said: set[str] = set()
+        """What the user has been told of that the store does not take."""
 
     # Beginnings
 
@@ -124,38 +130,90 @@ class Writer(Connection):
 
     def describe(self, run_id: str, config: ExperimentConfig) -> None:
         """Logs the whole configuration, as params and as an artifact."""
-        params = [Param(key, param(value)) for key, value in flatten(config).items()]
-        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-        if not self._ask(partial(self.client.get_run, run_id)).data.params:  # a param is said once
-            self._ask(partial(self.client.log_batch, run_id, params=params))
-        self._ask(partial(self.client.log_text, run_id, text, CONFIGURATION))
+        text = yaml.safe_dump(hidden_in(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
+        said = self._ask(partial(self.client.get_run, run_id)).data.params  # a param is said once
+        params = [Param(key, param(value)) for key, value in flatten(config).items() if key not in said]
+        refused = self._ask(partial(log_params, self.client, run_id, params))
+        self._note_refused(run_id, {f"param {key}": why for key, why in refused.items()})
+        self.log_text(run_id, text, CONFIGURATION)
 
     # In between
 
     def set_tags(self, run_id: str, said: Mapping[str, str], *, once: bool = False) -> None:
         """Sets tags, by the names in :mod:`pipeline.tracking.tags`."""
         given = [RunTag(name, cut(text)) for name, text in said.items()]
-        self._ask(partial(self.client.log_batch, run_id, tags=given), once=once)
+        for name, why in self._ask(partial(set_tags, self.client, run_id, given), once=once).items():
+            self._say(f"tag {name}: not taken: {why}")
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0, at: int | None = None) -> None:
         """Logs one batch; `at`: milliseconds since 1970, now by default."""
-        report = Report(int(time.time() * 1000) if at is None else at, step, finite(metrics))
-        self._ask(partial(send_reports, self.client, run_id, [report]))
+        self._log_reports(run_id, [Report(int(time.time() * 1000) if at is None else at, step, finite(metrics))])
 
     def deliver(self, run_id: str, spool: Spool, *, once: bool = False) -> None:
         """Logs what a trainer has reported and the store does not have, in order. A second call changes nothing."""
         while (pending := spool.pending())[0]:
-            self._ask(partial(send_reports, self.client, run_id, pending[0]), once=once)
+            self._log_reports(run_id, pending[0], once=once)
             spool.mark(pending[1])
 
-    def log_file(self, run_id: str, path: Path, folder: str | None = None) -> None:
-        self._ask(partial(self.client.log_artifact, run_id, str(path), folder))
+    def _log_reports(self, run_id: str, reports: Sequence[Report], *, once: bool = False) -> None:
+        apart = self._refused_metrics
+        refused = self._ask(partial(log_metrics, self.client, run_id, reports, apart), once=once)
+        self._note_refused(run_id, {f"metric {key}": why for key, why in refused.items()})
 
-    def log_figure(self, run_id: str, figure: Figure, name: str) -> None:
-        self._ask(partial(self.client.log_figure, run_id, figure, name))
+    def log_file(self, run_id: str, path: Path, folder: str | None = None) -> bool:
+        """Uploads a file. Returns whether the store has it; if not, terminal and run say why."""
+        name = f"{folder}/{path.name}" if folder else path.name
+        size = path.stat().st_size if path.exists() else 0
+        return self._upload(run_id, name, partial(self.client.log_artifact, run_id, str(path), folder), size)
 
-    def log_text(self, run_id: str, text: str, name: str) -> None:
-        self._ask(partial(self.client.log_text, run_id, text, name))
+    def log_figure(self, run_id: str, figure: Figure, name: str) -> bool:
+        """The same with a picture."""
+        return self._upload(run_id, name, partial(self.client.log_figure, run_id, figure, name))
+
+    def log_text(self, run_id: str, text: str, name: str) -> bool:
+        """The same with a text."""
+        told = without_passwords(text)
+        return self._upload(run_id, name, partial(self.client.log_text, run_id, told, name), len(told))
+
+    def _upload(self, run_id: str, name: str, call: Callable[[], object], size: int = 0) -> bool:
+        run = self._ask(partial(self.client.get_run, run_id))
+        try:
+            self._transfer(run, call, size=size)
+        except NotHad as problem:
+            if str(problem) not in self._said:  # once, however many files it keeps out
+                self._said.add(str(problem))
+                self._say(f"{name} is not uploaded: {problem}; the run goes on without (tag {tags.NOT_STORED})")
+            self._note(run, {name: str(problem)})
+            return False
+        self._note(run, {name: None})
+        return True
+
+    def _note_refused(self, run_id: str, refused: Mapping[str, str]) -> None:
+        """Says what MLflow refuses of a run's metrics or params."""
+        new = {what: why for what, why in refused.items() if what not in self._said}
+        if not new:
+            return
+        self._said.update(new)
+        more = f", and {len(new) - 1} more" if len(new) > 1 else ""
+        what, why = next(iter(new.items()))
+        self._say(f"{what} is left out{more}: {why} (tag {tags.NOT_STORED})")
+        self._note(self._ask(partial(self.client.get_run, run_id)), new)
+
+    def _note(self, run: Run, changed: Mapping[str, str | None]) -> None:
+        """Adds lines to what the run does not have; None: it has that now."""
+        text = run.data.tags.get(tags.NOT_STORED, "")
+        noted = dict(line.partition(": ")[::2] for line in text.splitlines())
+        now = {what: why for what, why in (noted | dict(changed)).items() if why is not None}
+        if now == noted:
+            return
+        if now:
+            self.set_tags(run.info.run_id, {tags.NOT_STORED: "\n".join(f"{what}: {why}" for what, why in now.items())})
+        else:
+            self._ask(partial(self._without_tag, run.info.run_id, tags.NOT_STORED))
+
+    def _without_tag(self, run_id: str, name: str) -> None:
+        if name in self.client.get_run(run_id).data.tags:
+            self.client.delete_tag(run_id, name)
 
     # Ends
 
@@ -173,8 +231,7 @@ class Writer(Connection):
         }
         self.set_tags(run_id, said)
         text = json.dumps({"verdict": verdict.name, "evidence": evidence}, indent=2)
-        with contextlib.suppress(DiskFull):  # tags and status say the same
-            self.log_text(run_id, text, VERDICT)
+        self.log_text(run_id, text, VERDICT)
         self._ask(partial(self.client.set_terminated, run_id, status_of(verdict.name)))
 
     def end_parent(
@@ -187,7 +244,7 @@ class Writer(Connection):
         self.set_tags(run_id, said)
         if table is not None:
             # Not `log_table`, which adds to the table of an experiment that was interrupted before.
-            with contextlib.suppress(DiskFull):  # the note has it too
-                self.log_text(run_id, table.to_json(orient="split", index=False, date_format="iso"), ATTEMPTS)
-            self.set_tags(run_id, {tags.LOGGED_ARTIFACTS: json.dumps([{"path": ATTEMPTS, "type": "table"}])})
+            content = table.to_json(orient="split", index=False, date_format="iso")
+            if self.log_text(run_id, content, ATTEMPTS):  # the note has it too
+                self.set_tags(run_id, {tags.LOGGED_ARTIFACTS: json.dumps([{"path": ATTEMPTS, "type": "table"}])})
         self._ask(partial(self.client.set_terminated, run_id, status_of(outcome)))

@@ -23,6 +23,8 @@ from pipeline.attempt.file import (
     AttemptFile,
 )
 from pipeline.attempt.spool import Spool, SpoolWriter
+from pipeline.processes.environment import prepare_python
+from pipeline.secrets import learn_environment
 from pipeline.training.beside import WorkerGone, start_beside
 
 
@@ -44,6 +46,8 @@ def _exit_code(error: BaseException) -> int:
 
 
 def main() -> int:
+    learn_environment()
+    prepare_python()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", stream=sys.stdout)
     logging.getLogger("nle").setLevel(logging.WARNING)
     logging.getLogger("nle.env.base").setLevel(logging.WARNING)

@@ -43,7 +43,7 @@ def write_checkpoint(folder: Path, name: str, state: dict[str, Any], **info: Any
             file.flush()
             os.fsync(file.fileno())
         text = json.dumps(asdict(CheckpointInfo(sha256=sha256(temporary), **info)))
-        with description.open("w") as file:
+        with description.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

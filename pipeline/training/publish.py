@@ -37,8 +37,8 @@ def publish(config: ExperimentConfig, checkpoints: Path, sign_of_life: Callable[
         checkpoints: the folder of its checkpoints.
         sign_of_life: called now and then, because publishing may take minutes.
     """
-    run = TrainerRun(os.environ[URI_VARIABLE], os.environ[RUN_VARIABLE])
     with _harmless("the policy could not be made ready to play"):
+        run = TrainerRun(os.environ[URI_VARIABLE], os.environ[RUN_VARIABLE])
         state = read_checkpoint(max(path for path in checkpoints.glob("*.pt") if path.stem.isdigit()))
         player = Player.from_state(state, config)
         with _harmless("the model could not be logged"):

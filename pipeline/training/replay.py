@@ -22,6 +22,7 @@ from rich.text import Text
 
 from pipeline.attempt.file import AttemptFile
 from pipeline.attempt.folder import AttemptFolder
+from pipeline.processes.console import PlainConsole
 from pipeline.training.film import COLOURS
 from pipeline.training.player import Player
 from pipeline.training.recording import Frame, moments
@@ -86,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("nle.env.base").setLevel(logging.WARNING)
     torch.set_num_threads(1)
     player = Player.from_checkpoint(given.checkpoint, AttemptFile.read(AttemptFolder(given.attempt).file).config)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    console = PlainConsole(columns=120)
     try:
         console.print(replay(player, given.seed, given.pace, console, f"seed {given.seed}"))
     except KeyboardInterrupt:

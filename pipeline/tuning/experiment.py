@@ -112,11 +112,12 @@ class Experiments:
                     more = f", seed {seed}" if len(seeds) > 1 else ""
                     return Outcome(ended, f"{reason}{more}", tuple(values), tuple(errors), depth)  # type: ignore[arg-type]
                 value, error = measured(self._store, self._study, orchestrator.attempts[-1])
+                if value is not None and not is_finite(value):  # these coefficients make the training diverge
+                    reason = f"study.objective.metric: {self._study.objective.metric} is {value:g} at the end"
+                    return Outcome("pruned", reason, tuple(values), tuple(errors), max(1, depth))
                 if value is None:
                     known = ", ".join(sorted(self._store.latest(orchestrator.attempts[-1].run_id))[:40])
-                    reason = (
-                        f"study.objective.metric: {self._study.objective.metric} has no finite value; logged: {known}"
-                    )
+                    reason = f"study.objective.metric: {self._study.objective.metric} was never logged; logged: {known}"
                     return Outcome("failed", reason, tuple(values), tuple(errors), depth)
                 values.append(value)
                 errors.append(error)
@@ -130,6 +131,8 @@ class Experiments:
         if end.outcome == "healthy":
             return None
         last = orchestrator.attempts[-1].verdict if orchestrator.attempts else None
+        if end.outcome == "error":
+            return "failed", end.reason
         if end.outcome == "exhausted" and last is not None:
             if last.is_training_failure:
                 return "pruned", f"{last.name}: {last.sentence}"
@@ -144,12 +147,17 @@ class Experiments:
 
 
 def measured(store: Store, study: StudySection, attempt: Attempt) -> tuple[float | None, float | None]:
-    """The objective at the end of an attempt, and its standard error within the run; each None if unknown."""
+    """The objective at the end of an attempt, which may not be finite, and its standard error within the run.
+
+    Each is None if it is unknown.
+    """
     metric = study.objective.metric
     history = store.history(attempt.run_id, [metric, "score", "episodes"])
     _, values = history.series(metric)
-    if not len(values) or not is_finite(values[-1]):
+    if not len(values):
         return None, None
+    if not is_finite(values[-1]):
+        return float(values[-1]), None
     window = attempt.config.training.score_window
     return float(values[-1]), windowed_error(history, window) if metric == "score_window" else None
 
@@ -165,7 +173,7 @@ def windowed_error(history: History, window: int) -> float | None:
     if not len(score):
         return None
     inside = episodes > episodes[-1] - window
-    weight = np.diff(episodes, prepend=0.0)[inside]
+    weight = np.maximum(np.diff(episodes, prepend=0.0), 0.0)[inside]
     score = score[inside]
     count = int(np.count_nonzero(weight))
     if count < 2:

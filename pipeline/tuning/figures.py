@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -25,6 +26,7 @@ _KINDS = {
 def figures(plan: StudyPlan, trials: Sequence[FrozenTrial], shares: Mapping[str, float]) -> dict[str, Figure]:
     """File name → figure, for each figure that has something to show."""
     over = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    matplotlib.rcdefaults()  # a matplotlibrc of the working folder or of the user is for other pictures
     drawn: dict[str, Figure] = {}
     if over:
         drawn["history.png"] = history(plan, over)

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.config import ExperimentConfig
 from pipeline.health.verdict import Evidence, Verdict
+from pipeline.secrets import without_passwords
 from pipeline.tracking import tags
 from pipeline.tracking.runs import LadderRun, TrialRun
 from pipeline.tracking.store import Store
@@ -64,7 +65,7 @@ class StudyStore(Store):
     ) -> tuple[str, str]:
         """Starts a nested run for a trial. Returns its id, and where the UI shows it."""
         run_id = self.start_run(config, name, {tags.PARENT: parent, tags.KIND: kind, **said})
-        base = self.uri.rstrip("/") if self.uri.startswith("http") else UI
+        base = without_passwords(self.uri.rstrip("/")) if self.uri.startswith("http") else UI
         return run_id, f"{base}/#/experiments/{self.experiment_id(config.experiment.name)}/runs/{run_id}"
 
     def close(self, run_id: str, status: str, said: Mapping[str, str], metrics: Mapping[str, float]) -> None:

@@ -136,7 +136,7 @@ class WorkerPool:
 
 def _last_words(log: Path) -> str:
     with contextlib.suppress(OSError):
-        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        lines = [line for line in log.read_text(errors="replace", encoding="utf-8").splitlines() if line.strip()]
         if lines:
             return lines[-1].removeprefix("worker: ")
     return "without a word"

@@ -19,6 +19,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 
+from pipeline.secrets import hidden_in
 from pipeline.tuning.mlflow_runs import RUN
 from pipeline.tuning.study import StudyPlan
 from pipeline.tuning.trials import DEPTH, ERRORS, REASON, VALUES, cut_off, feasible, superseded
@@ -192,7 +193,7 @@ def tuned_yaml(plan: StudyPlan, best: FrozenTrial, trials: Sequence[FrozenTrial]
         )
     )
     config = plan.configured(best.params)
-    return head + yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return head + yaml.safe_dump(hidden_in(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
 
 
 def eta(trials: Sequence[FrozenTrial], missing: int, at_work: int) -> timedelta | None:

@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from pipeline.errors import InfrastructureFailure
+from pipeline.secrets import learn, without_passwords
 from pipeline.tuning.study import with_driver
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -35,7 +36,7 @@ _BUSY_SECONDS = 60.0
 
 def shown(url: str) -> str:
     """The URL without its password."""
-    return make_url(url).render_as_string(hide_password=True)
+    return without_passwords(make_url(url).render_as_string(hide_password=True))
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -53,7 +54,8 @@ def storage_reachable(url: str) -> Iterator[None]:
         yield
     except (StorageInternalError, SQLAlchemyError, sqlite3.Error, OSError) as error:
         cause = error.__cause__ or error  # Optuna's own message does not say what happened
-        raise InfrastructureFailure(f"study storage {shown(url)}: {' '.join(str(cause).split())[:300]}") from error
+        text = without_passwords(" ".join(str(cause).split()))
+        raise InfrastructureFailure(f"study storage {shown(url)}: {text[:300]}") from error
 
 
 @contextlib.contextmanager
@@ -67,7 +69,7 @@ def turn(url: str) -> Iterator[None]:
     file = sqlite_file(url)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with (file.parent / f".{file.name}.lock").open("w") as lock:
+        with (file.parent / f".{file.name}.lock").open("w", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
         return
@@ -91,6 +93,7 @@ def open_storage(url: str, heartbeat_seconds: int) -> RDBStorage:
     Raises:
         InfrastructureFailure: the storage is out of reach, or is not Optuna's.
     """
+    learn(url)
     file = sqlite_file(url)
     with storage_reachable(url):
         if file is not None:

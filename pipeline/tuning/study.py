@@ -32,6 +32,7 @@ from fallbacks.ladder import Ladder
 from pipeline.config import ExperimentConfig, Positive, PositiveInt, Section, difference, flatten
 from pipeline.errors import BadInput
 from pipeline.experiment_file import explain, merge, nearest_key, read_yaml, validate
+from pipeline.secrets import HIDDEN, hidden_in, lacks_password, without_passwords
 
 SAMPLERS: dict[str, type[BaseSampler]] = {"tpe": TPESampler, "random": RandomSampler, "qmc": QMCSampler}
 PRUNERS: dict[str, type[BasePruner]] = {
@@ -191,6 +192,11 @@ class StudyPlan(Section):
         """The values of the tuned keys in the default configuration."""
         return {key: _value(self.config, key) for key in self.study.space}
 
+    @property
+    def shown(self) -> StudyPlan:
+        """The same plan without passwords, as it is kept and compared."""
+        return StudyPlan.model_validate(hidden_in(self.model_dump(by_alias=True)))
+
     def to_yaml(self, storage: str) -> str:
         """The plan as a file that `ladder tune` takes.
 
@@ -200,7 +206,7 @@ class StudyPlan(Section):
             mode="json", by_alias=True, exclude_none=True
         )
         content = {"study": study, **self.config.model_dump(mode="json")}
-        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        return yaml.safe_dump(hidden_in(content), sort_keys=False, allow_unicode=True)
 
     def configured(self, params: dict[str, Any]) -> ExperimentConfig:
         """The experiment with these coefficients.
@@ -336,7 +342,9 @@ def _check_optuna(study: StudySection, path: Path) -> None:
         url = sqlalchemy.make_url(study.storage)
     except sqlalchemy.exc.ArgumentError:
         raise BadInput(f"{where}: not a URL; allowed: sqlite:///FILE or postgresql://USER@HOST/DATABASE") from None
-    shown, backend = url.render_as_string(hide_password=True), url.get_backend_name()
+    shown, backend = without_passwords(url.render_as_string(hide_password=True)), url.get_backend_name()
+    if lacks_password(study.storage):
+        raise BadInput(f"{where}: {shown}: put the password in the place of {HIDDEN}")
     if backend not in ("sqlite", "postgresql"):
         raise BadInput(f"{where}: {shown}: allowed are sqlite:///FILE and postgresql://USER@HOST/DATABASE")
     if backend == "sqlite" and url.database in (None, "", ":memory:"):

@@ -69,7 +69,7 @@ class Tuning:
             self.parent = self._parent_run()
             if not self.study.get_trials(deepcopy=False) and self._default_is_inside():
                 self.study.enqueue_trial(plan.default)  # all other trials are compared with it
-            self.study.set_user_attr(PLAN, plan.model_dump_json(by_alias=True, exclude={"study": {"storage"}}))
+            self.study.set_user_attr(PLAN, plan.shown.model_dump_json(by_alias=True, exclude={"study": {"storage"}}))
         self.folder = study_folder(self.root, self.parent)
         self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -92,7 +92,7 @@ class Tuning:
                 )
             return
         try:
-            problem = self.plan.incomparable(StudyPlan.model_validate_json(text))
+            problem = self.plan.shown.incomparable(StudyPlan.model_validate_json(text).shown)
         except ValidationError:
             problem = "it was begun by another version"
         if problem is not None:
@@ -161,7 +161,7 @@ class Tuning:
         if best is not None:
             texts["tuned.yaml"] = tuned_yaml(self.plan, best, trials)
             unfinished = self.tuned_file.with_suffix(".tmp")
-            unfinished.write_text(texts["tuned.yaml"])
+            unfinished.write_text(texts["tuned.yaml"], encoding="utf-8")
             unfinished.replace(self.tuned_file)
         self.store.publish(self.parent, texts, figures(self.plan, trials, shares))
         self.store.set_tags(self.parent, {tags.NOTE: note(self.plan, trials, shares)})

@@ -30,6 +30,7 @@ from pipeline.errors import (
     InfrastructureFailure,
 )
 from pipeline.processes.signals import heeded
+from pipeline.secrets import learn, learn_environment, without_passwords
 from pipeline.tuning.storage import Heartbeat, open_storage, storage_reachable, turn
 from pipeline.tuning.study import StudyPlan
 from pipeline.tuning.trials import ENDED, REASON, Evaluate, Outcome, Trials
@@ -193,15 +194,17 @@ def work_on(assigned: Assignment, stop: Callable[[], bool]) -> bool:
 
 
 def main() -> int:
+    learn_environment()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", stream=sys.stdout)
     log.setLevel(logging.INFO)
     assigned = Assignment.model_validate_json(sys.stdin.buffer.read())
+    learn(assigned.url)
     asked_to_stop = threading.Event()
     with heeded(asked_to_stop):  # while an experiment runs, its orchestrator handles the signals
         try:
             return EXIT_HEALTHY if work_on(assigned, asked_to_stop.is_set) else EXIT_INTERRUPTED
         except InfrastructureFailure as error:
-            print(f"worker: {error}", flush=True)
+            print(f"worker: {without_passwords(str(error))}", flush=True)
             return EXIT_EXHAUSTED if isinstance(error, NothingButFailures) else EXIT_INFRASTRUCTURE
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from pipeline.commands.status import status
@@ -29,3 +30,21 @@ def test_narrow_terminal_has_short_ids(tmp_path: Path) -> None:
     narrow = said(80)
     assert parent[:8] in narrow and attempt[:8] in narrow and parent not in narrow
     assert _choose(store, parent[:8]).run_id == parent
+
+
+def test_a_terminal_shows_the_newest_and_a_pipe_all(empty_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.commands.status._SHOWN_ONCE", 2)
+    ids = [empty_store.start_parent(small_config(experiment__name=f"e{number}")) for number in range(3)]
+    empty_store.client.delete_run(empty_store.start_parent(small_config()))
+
+    def said(*, terminal: bool, everything: bool = False) -> str:
+        console = Console(file=io.StringIO(), width=200, force_terminal=terminal, color_system=None)
+        status(empty_store, console, everything=everything)
+        assert isinstance(console.file, io.StringIO)
+        return console.file.getvalue()
+
+    assert said(terminal=False).count("seed") == said(terminal=True, everything=True).count("seed") == 3
+    newest = said(terminal=True)
+    assert (
+        ids[0] not in newest and ids[2] in newest and newest.rstrip().endswith("… and older ones: ladder status --all")
+    )

@@ -60,10 +60,10 @@ def test_killed_worker_is_a_crash_that_says_so(experiment: Any) -> None:
 FRAGILE = """
 import json, os
 config = json.load(open(os.environ["LADDER_ATTEMPT"]))["config"]
-loss = 1 / config["policy"]["gat_frozen"]
 import mlflow
 with mlflow.start_run():
-    mlflow.log_metric("loss", loss, step=1)
+    mlflow.log_metric("loss", 1.0, step=1)
+    mlflow.log_metric("loss", 1 / config["policy"]["gat_frozen"], step=2)
 """
 
 
@@ -76,6 +76,34 @@ def test_spent_retries_step_down(experiment: Any) -> None:
     assert "ZeroDivisionError" in json.dumps(evidence(made.attempts[0]))
     assert [run.data.tags["ladder.rung"] for run in made.attempts] == ["v3", "v3", "freeze_gat"]
     assert [run.data.tags["ladder.verdict"] for run in made.attempts] == ["crash", "crash", "healthy"]
+
+
+MISTYPED = """
+import os
+import mlflow
+settings = {"rate": 1.0}
+print(f"process {os.getpid()}: rate", settings["rte"])
+"""
+
+
+def test_a_start_that_cannot_succeed_is_tried_twice_and_goes_on_when_it_is_mended(experiment: Any) -> None:
+    made = experiment(budget__retries=2, ladder__rungs=["v3", "freeze_gat"])
+    made.train_with("train.py", MISTYPED)
+    result = made.run()
+    assert result.returncode == 4, result.stdout + result.stderr
+    assert len(made.attempts) == 2 and made.parent.data.tags["ladder.outcome"] == "error"
+    assert "error: the trainer cannot start: KeyError: 'rte' (twice alike)" in result.stdout
+    (made.folder / "train.py").write_text(MISTYPED.replace("rte", "rate") + SAYS_SOMETHING)
+    resumed = made.resume()
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert [run.data.tags["ladder.rung"] for run in made.attempts] == ["v3", "v3", "v3"]
+    assert made.parent.data.tags["ladder.outcome"] == "healthy"
+
+
+SAYS_SOMETHING = """
+with mlflow.start_run():
+    mlflow.log_metric("loss", 1.0, step=1)
+"""
 
 
 def test_nan_gradients_are_survived(experiment: Any) -> None:

@@ -173,3 +173,19 @@ def test_disk_full_while_a_checkpoint_is_written(experiment: Any, small_disk: Pa
     assert start["run_id"] == attempt.info.run_id and start["episode"] > 0
     assert "passed over" not in result.stdout
     shutil.rmtree(made.root)
+
+
+@pytest.mark.parametrize("gone", ["mlflow.db", "attempts", ""], ids=["database", "attempts", "root"])
+def test_what_disappears_underneath_ends_the_experiment_with_its_name(gone: str, experiment: Any) -> None:
+    """The trainer is ended, the exit code is 4, and no new database is made in place of the old one."""
+    made = experiment(trainer__command=LIGHT, ladder__rungs=["v3"])
+    process = made.start()
+    until = time.monotonic() + 60
+    while not list(made.root.glob("attempts/*/metrics.delivered")) and time.monotonic() < until:
+        time.sleep(0.1)
+    path = made.root / gone
+    path.rename(made.folder / "elsewhere")
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 4, said
+    assert "has been removed while" in said and gone in said and "Traceback" not in said, said
+    assert not (made.root / "mlflow.db").exists() or gone == "attempts"

@@ -204,7 +204,7 @@ def test_any_command_is_a_trainer(experiment: Any) -> None:
 
 def test_trainer_that_logs_nothing_is_not_healthy(experiment: Any) -> None:
     made = experiment(trainer__command=["true"], ladder__rungs=["v3"], budget__retries=0)
-    assert made.run().returncode == 3
+    assert made.run().returncode == 4
     assert made.attempts[0].data.tags["ladder.verdict"] == "crash"
     assert "not a single metric" in made.attempts[0].data.tags["ladder.evidence"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -60,7 +61,7 @@ class Job:
         self.log.touch()
 
     def wait(self, seconds: float) -> Exit:
-        return Exit.of(1, self.log, 0)
+        return Exit.of(-signal.SIGSEGV, self.log, 0)
 
     def terminate(self) -> None: ...
 

@@ -78,9 +78,23 @@ def test_what_is_not_finite_is_said_once_and_shown_nowhere(name: str, value: flo
     assert watch.latest == {"x": 1.0}
     (sentence,) = watch.news()
     assert name in sentence and "step 1" in sentence and watch.news() == []
-    empty_store.client.log_metric(run_id, name, 3.0, step=3)
+    empty_store.client.log_metric(run_id, name, 1.0, step=3)
     watch.poll()
-    assert watch.latest == {"x": 1.0, name: 3.0} and watch.last_step == 3
+    assert watch.latest == {"x": 1.0, name: 1.0} and watch.last_step == 3
+
+
+def test_steps_that_fall_are_no_silence(empty_store: Store) -> None:
+    """The newest value of a metric is the one with the highest step: a poll sees nothing new of such a trainer."""
+    run_id = empty_store.start_run(small_config(), "a trainer", {})
+    watch = Watchdog(empty_store, run_id, ())
+    empty_store.client.log_metric(run_id, "loss", 1.0, timestamp=1000, step=10**12)
+    watch.poll()
+    assert not watch.has_spoken_unseen()
+    empty_store.client.log_metric(run_id, "loss", 1.0, timestamp=2000, step=1)
+    watch.poll()
+    assert watch.has_spoken_unseen() and not watch.has_spoken_unseen()
+    empty_store.client.log_metric(run_id, "loss", 1.0, timestamp=3000, step=0)
+    assert watch.has_spoken_unseen() and not watch.has_spoken_unseen()
 
 
 def test_nan_from_a_trainer_s_file_is_a_verdict(empty_store: Store, tmp_path: Path) -> None:

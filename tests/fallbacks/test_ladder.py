@@ -9,6 +9,7 @@ import pytest
 from fallbacks.ladder import End, Ladder, Plan
 from pipeline.attempt.checkpoint_files import Checkpoint
 from pipeline.attempt.record import Attempt
+from pipeline.attempt.start import failed_start
 from pipeline.config import ExperimentConfig
 from pipeline.health.verdict import Evidence, Verdict
 
@@ -294,3 +295,85 @@ def test_interruptions_spend_no_budget_of_attempts() -> None:
     assert isinstance(on.after([*nights, attempt(on, "v3", verdict("crash"))]), Plan)
     end = on.after([*nights, attempt(on, "v3", verdict("crash")), attempt(on, "v3", verdict("crash"))])
     assert isinstance(end, End) and end.outcome == "exhausted"
+
+
+def died_at_start(last_line: str = "KeyError: 'x'", certain: bool = False, **more: Any) -> Verdict:
+    detail = {"exit code": 1, "last line": last_line, "certain": certain, **more}
+    return Verdict(name="crash", evidence=(failed_start(detail),))
+
+
+def foreign() -> Ladder:
+    rungs = ["v3", *({"name": name, "set": {"trainer.parameters.rate": rate}} for rate, name in enumerate(("b", "c")))]
+    return ladder(trainer__command=["train"], ladder__rungs=rungs)
+
+
+def test_what_is_certain_is_tried_once() -> None:
+    on = foreign()
+    end = on.after([attempt(on, "v3", died_at_start(cause="there is no file x.py", certain=True))])
+    assert end == End("error", "the trainer cannot start: there is no file x.py")
+
+
+def test_two_starts_that_fail_alike_are_the_end() -> None:
+    on = foreign()
+    first, second = (attempt(on, "v3", died_at_start(), number=number) for number in (0, 1))
+    assert isinstance(on.after([first]), Plan)
+    end = on.after([first, second])
+    assert end == End("error", "the trainer cannot start: KeyError: 'x' (twice alike)")
+    other = attempt(on, "v3", died_at_start("OSError: port in use"), number=1)
+    plan = on.after([first, other])
+    assert isinstance(plan, Plan) and plan.rung.name == "v3"  # not alike
+
+
+def test_a_death_by_signal_and_one_after_the_first_metric_are_retried() -> None:
+    on = foreign()
+    segfaults = [attempt(on, "v3", died_at_start("", signal="SIGSEGV"), number=number) for number in range(3)]
+    assert isinstance(on.after(segfaults[:2]), Plan)
+    later = on.after(segfaults)
+    assert isinstance(later, Plan) and later.rung.name == "b"
+    crash = verdict("crash")
+    plan = on.after([attempt(on, "v3", crash), attempt(on, "v3", crash, number=1)])
+    assert isinstance(plan, Plan) and plan.rung.name == "v3"
+
+
+def test_a_rung_that_cannot_start_is_stepped_over_where_another_has_started() -> None:
+    on = foreign()
+    trained = attempt(on, "v3", verdict("gradient_explosion", 50))
+    first, second = (attempt(on, "b", died_at_start(), number=number) for number in (1, 2))
+    plan = on.after([trained, first, second])
+    assert isinstance(plan, Plan) and plan.rung.name == "c"
+    end = on.after([trained, first, second, attempt(on, "c", died_at_start(), number=3)])
+    assert isinstance(end, End) and end.outcome == "error"  # alike on another rung
+    certain = attempt(on, "b", died_at_start(certain=True), number=1)
+    plan = on.after([trained, certain])
+    assert isinstance(plan, Plan) and plan.rung.name == "c"
+
+
+def test_a_start_that_was_mended_goes_on_at_its_rung_with_all_its_retries() -> None:
+    on = foreign()
+    failed = [attempt(on, "v3", died_at_start(), number=number) for number in (0, 1)]
+    plan = on.resume(failed)
+    assert isinstance(plan, Plan) and plan.rung.name == "v3" and plan.warm_start is None
+    crashes = [attempt(on, "v3", verdict("crash"), number=number) for number in (2, 3)]
+    plan = on.after([*failed, *crashes])
+    assert isinstance(plan, Plan) and plan.rung.name == "v3" and plan.reason.startswith("retry 2 of 2")
+
+
+def test_a_checkpoint_that_kills_at_its_load_is_not_used_again() -> None:
+    """Another configuration takes none of that run's checkpoints any more; the same one takes an older one."""
+    on = foreign()
+    trained = attempt(on, "v3", verdict("gradient_explosion", 500), checkpoint(100), checkpoint(200))
+    plan = on.after([trained])
+    assert isinstance(plan, Plan) and plan.warm_start is not None
+    dead = Attempt(1, "b", plan.config, "run1", died_at_start("ValueError: shapes"), (), plan.warm_start)
+    retried = on.after([trained, dead])
+    assert isinstance(retried, Plan) and retried.rung.name == "b" and retried.warm_start is None
+    crashed = attempt(on, "v3", verdict("crash"), checkpoint(100), checkpoint(200))
+    exact = on.after([crashed])
+    assert isinstance(exact, Plan) and exact.warm_start is not None and exact.warm_start.checkpoint == "/c/200.pt"
+    dead = Attempt(1, "v3", exact.config, "run1", died_at_start("RuntimeError: bad file"), (), exact.warm_start)
+    older = on.after([crashed, dead])
+    assert isinstance(older, Plan) and older.warm_start is not None
+    assert older.warm_start.checkpoint == "/c/100.pt" and older.warm_start.exact
+    deader = Attempt(2, "v3", older.config, "run2", died_at_start("RuntimeError: bad file"), (), older.warm_start)
+    scratch = on.after([crashed, dead, deader])
+    assert isinstance(scratch, Plan) and scratch.warm_start is None

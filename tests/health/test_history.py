@@ -12,7 +12,7 @@ from pipeline.health.history import History
 
 def test_wide_and_long_tables_say_the_same(tmp_path: Path) -> None:
     wide, long = tmp_path / "wide.csv", tmp_path / "long.csv"
-    wide.write_text("# a comment\nstep,loss,score\n10,1.5,\n20,nan,3\n30,inf,4\n")
+    wide.write_text("# a comment\nstep,loss,score\n10,1.5,\n20,nan,3\n30,,4\n")
     long.write_text("step,metric,value\n30,score,4\n10,loss,1.5\n20,score,3\n20,loss,nan\n")
     for path in (wide, long):
         history = History.read_csv(path)

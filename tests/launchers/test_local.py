@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -14,8 +15,11 @@ import pytest
 
 pytest.register_assert_rewrite("tests.launchers.conformance")
 
+from pipeline.attempt.file import ATTEMPT_VARIABLE  # noqa: E402
+from pipeline.attempt.folder import AttemptFolder  # noqa: E402
 from pipeline.launchers import local  # noqa: E402
 from pipeline.launchers.local import LocalLauncher  # noqa: E402
+from pipeline.processes.environment import NOTE, take_over  # noqa: E402
 from tests.launchers.conformance import PAUSE, ROOT, LauncherConformance, ended, until_said  # noqa: E402
 
 PROGRAM = """
@@ -106,6 +110,28 @@ launcher = local.LocalLauncher()
             self.start(launcher, PAUSE, refused)
         assert job.wait(0) is None
         job.kill()
+
+
+PRINT = "import json, os; print(json.dumps([os.environ.get(name) for name in ('MPLBACKEND', 'FORCE_COLOR')]))"
+
+
+def test_the_users_environment_reaches_the_users_trainer_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {NOTE: "{}", "MPLBACKEND": "misspelt", "FORCE_COLOR": "1"}.items():
+        monkeypatch.setenv(name, value)
+    take_over({"MPLBACKEND": "agg", "FORCE_COLOR": None})
+    with contextlib.closing(LocalLauncher()) as launcher:
+        for source, folder, command in (
+            (PRINT, "theirs", [sys.executable, "-c", PRINT]),
+            (PRINT, "ours", list(FORKED)),
+        ):
+            (tmp_path / folder).mkdir()
+            (tmp_path / folder / "program.py").write_text(source)
+            attempt = {ATTEMPT_VARIABLE: str(AttemptFolder(tmp_path / folder).file)}
+            job = launcher.launch(command, attempt, tmp_path / folder)
+            assert ended(job).code == 0
+            said = json.loads(job.log.read_text())
+            assert said == (["misspelt", "1"] if folder == "theirs" else ["agg", None])
+            job.kill()
 
 
 def test_a_guardian_that_is_killed_is_replaced(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""This program waits by itself; a trainer finds what the user's environment had."""
+"""What MLflow reads in the environment: this program's values for itself, the user's for the user's own trainer."""
 
 from __future__ import annotations
 
@@ -6,77 +6,48 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from pipeline.tracking.environment import MLFLOW_WAITING, OWN_WAITING, prepare_mlflow, their_waiting
+from pipeline.processes.environment import NOTE, their_environment
+from pipeline.tracking.environment import OURS, prepare_mlflow
 from pipeline.tracking.store import Store
 
-RETRIES, TIMEOUT = OWN_WAITING
-NOTE = "LADDER_MLFLOW_WAITING"
+THEIRS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
+    "MLFLOW_EXPERIMENT_NAME": "theirs",
+    "MLFLOW_ENABLE_ASYNC_LOGGING": "true",
+    "MLFLOW_REGISTRY_URI": "http://127.0.0.1:1",
+    "MLFLOW_TRACKING_USERNAME": "alice",
+    "MLFLOW_TRACKING_PASSWORD": "tuesday-7",
+}
 
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a user's shell has it, with one of the two variables set."""
-    for name in (NOTE, RETRIES, TIMEOUT, "MLFLOW_DISABLE_TELEMETRY"):
+    """As a user's shell has it."""
+    for name in (NOTE, *OURS, "MLFLOW_DISABLE_TELEMETRY"):
         monkeypatch.setenv(name, "")  # so that it is put back after the test
         monkeypatch.delenv(name)
-    monkeypatch.setenv(RETRIES, "5")
+    for name, value in THEIRS.items():
+        monkeypatch.setenv(name, value)
 
 
-THEIRS = {RETRIES: "5", TIMEOUT: MLFLOW_WAITING[TIMEOUT]}
-
-
-def ours() -> bool:
-    return {name: os.environ[name] for name in OWN_WAITING} == OWN_WAITING
+def given_to_a_trainer() -> dict[str, str]:
+    return {name: value for name, value in their_environment().items() if name in {**OURS, **THEIRS}}
 
 
 def test_a_trainer_gets_what_the_user_had(empty_store: Store) -> None:
     """However often it is prepared, by commands and by stores."""
-    assert their_waiting() == THEIRS
-    for _ in range(2):
-        prepare_mlflow()
-        assert ours() and their_waiting() == THEIRS and os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
-    Store(empty_store.uri, empty_store.root)
-    Store(empty_store.uri, empty_store.root)
-    assert ours() and their_waiting() == THEIRS
+    for prepare in (prepare_mlflow, prepare_mlflow, lambda: Store(empty_store.uri, empty_store.root)):
+        prepare()
+        assert {name: os.environ.get(name) for name in OURS} == OURS
+        assert given_to_a_trainer() == THEIRS and os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
 
 
-@pytest.mark.parametrize("how", ["started", "forked"])
-def test_also_in_a_process_of_this_one(how: str, tmp_path: Path) -> None:
-    """A study's worker inherits our values, and its trainers must not."""
+def test_who_the_user_is_reaches_this_process() -> None:
     prepare_mlflow()
-    said = tmp_path / "said.json"
-    if how == "started":
-        code = (
-            "import json, sys; from pathlib import Path\n"
-            "from pipeline.tracking.environment import prepare_mlflow, their_waiting\n"
-            "prepare_mlflow(); Path(sys.argv[1]).write_text(json.dumps(their_waiting()))"
-        )
-        subprocess.run([sys.executable, "-c", code, str(said)], check=True, timeout=200)
-    elif (pid := os.fork()) == 0:
-        try:
-            prepare_mlflow()
-            said.write_text(json.dumps(their_waiting()))
-        finally:
-            os._exit(0)
-    else:
-        os.waitpid(pid, 0)
-    assert json.loads(said.read_text()) == THEIRS
-
-
-def test_what_a_trainer_sets_itself_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A trainer that opens a store, started with its values and with the note of the process that started it."""
-    prepare_mlflow()
-    for name, value in their_waiting().items():
-        monkeypatch.setenv(name, value)
-    prepare_mlflow()
-    assert ours() and their_waiting() == THEIRS
-    monkeypatch.setenv(RETRIES, "2")
-    prepare_mlflow()
-    assert ours() and their_waiting() == THEIRS | {RETRIES: "2"}
+    assert os.environ["MLFLOW_TRACKING_USERNAME"] == "alice" and os.environ["MLFLOW_TRACKING_PASSWORD"] == "tuesday-7"
 
 
 def test_what_the_user_says_of_telemetry_counts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import ExperimentConfig, flatten
+from pipeline.health.verdict import Evidence
 from pipeline.tracking import tags
+from pipeline.tracking.serialise import warnings_tag
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(tags.__file__)
@@ -81,3 +84,11 @@ def test_tags_are_read_in_tracking_only() -> None:
 def test_each_name_stands_once() -> None:
     counted = Counter(str(each.value) for each in strings(ast.parse(HERE.read_text())))
     assert set(counted) == NAMES and set(counted.values()) == {1}
+
+
+def test_many_warnings_are_still_json() -> None:
+    reason = Evidence(rule="own", detail={"reason": "was never judged"})
+    fired = [Evidence(rule=f"rule {number}", metric="x", threshold="> 1" * 50) for number in range(200)]
+    kept = json.loads(warnings_tag([reason, *fired]))
+    assert kept[0]["detail"] == {"reason": "was never judged"} and 1 < len(kept) < 201
+    assert all(Evidence.model_validate(each) for each in kept)
