@@ -73,6 +73,24 @@ The two faults with NaN strike one attempt, so a restart cures them. Seed 22 of 
 cures are reported from seed 24 on, on fresh seeds. Three seeds each could not distinguish the ladder's order from a
 random one (the intervals overlapped), so five more, 27 – 31, were run with these two strategies alone.
 """
+_GENERIC = """
+## Any training
+
+The rules `generic` judge other people's trainings. {healthy_runs} healthy runs of {kinds} kinds, with
+{healthy_reports:,} reports, and the same with faults, were made for this (`python -m benchmarks.generic_health`):
+classifiers by SGD, with restarts, overfitted; losses that go to 0 or far below it; opponents that circle; REINFORCE,
+Q-learning and Stable-Baselines3's PPO on small games; and simulated rewards that come late or fall with each new level.
+The rules were calibrated on other seeds.
+
+- *False alarms*: {alarms} of the healthy runs; {warned} have a warning, such as a score that stands still.
+- *Struck*: runs that the fault has harmed: NaN, or less than half of what the healthy twin gained.
+- *Delay*: from the fault to the verdict, in reports. What is certain only at the end has none.
+- *Or warned*: a verdict, or at least a warning that the healthy twin does not have.
+
+Three things are not certain, and at most a warning. A run that is broken from its first report has no past to compare
+with. Where minibatches differ, noise hides that a loss stands still. And weights that are lost show for certain only in
+a score that had risen by more than twice its own noise; a loss may rise in healthy reinforcement learning.
+"""
 _COST = """
 ## Cost
 
@@ -159,6 +177,23 @@ def recovery(found: dict[str, Any]) -> list[str]:
     return lines
 
 
+def generic(found: dict[str, Any]) -> list[str]:
+    alarms, warned = percent(found["false_alarms"]), percent(found["warned"])
+    kinds = sum(count > 0 for count in found["kinds"].values())
+    lines = [
+        _GENERIC.format(**{**found, "kinds": kinds, "alarms": alarms, "warned": warned}),
+        "| fault | struck | seen | delay, reports | or warned | by | missed |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, row in found["faults"].items():
+        counts = [", ".join(f"{key} {count}" for key, count in row[part].items()) or "–" for part in ("by", "missed")]
+        cells = [str(row["struck"]), percent(row["seen"]), measured(row["delay_reports"])]
+        lines.append(f"| {name} | " + " | ".join([*cells, percent(row["seen_or_warned"]), *counts]) + " |")
+    if found["alarms"]:
+        lines.append(f"\nFalse alarms: {json.dumps(found['alarms'])}.")
+    return lines
+
+
 def cost(found: dict[str, Any]) -> list[str]:
     rows = [f"| {updates} | {measured(figure)} |" for updates, figure in found["milliseconds"].items()]
     return [
@@ -172,7 +207,13 @@ def cost(found: dict[str, Any]) -> list[str]:
 def render() -> str:
     """The page as Markdown."""
     parts = [_HEAD, *suite_table(load_suite())]
-    sections = {"detection": detection, "plateau": plateau, "recovery": recovery, "polling": cost}
+    sections = {
+        "detection": detection,
+        "plateau": plateau,
+        "recovery": recovery,
+        "generic_health": generic,
+        "polling": cost,
+    }
     for name, section in sections.items():
         path = RESULTS / f"{name}.json"
         if path.exists():

@@ -10,12 +10,13 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from pipeline.health.definitions import definition
+from pipeline.health.kinds import AnyRule
 from pipeline.health.rule import Rule
 from pipeline.health.rule_sets import RULE_SETS
-from pipeline.health.threshold import ThresholdRule
 
 EXPERTS = ("survival", "combat", "exploration", "general")
 
@@ -209,13 +210,27 @@ class PhasesSection(Section):
         return self
 
 
+def _within(error: ValidationError, *place: str) -> ValidationError:
+    """The same error, of something that stands at this place."""
+    lines: list[InitErrorDetails] = []
+    for each in error.errors(include_url=False):
+        kind = each["type"]
+        context = each.get("ctx", {})
+        problem = PydanticCustomError("verdict", "{words}", {"words": each["msg"]}) if kind == "verdict" else kind
+        lines.append({"type": problem, "loc": (*place, *each["loc"]), "input": each["input"], "ctx": context})
+    return ValidationError.from_exception_data(error.title, lines)
+
+
 class HealthSection(Section):
-    rules: Literal["v3", "seed"] = "v3"
-    """`seed`: the brief's thresholds, literally. `v3`: calibrated on healthy runs (docs/health.md)."""
+    rules: Literal["v3", "seed", "generic", "none"] | None = None
+    """`v3`: calibrated on healthy runs of this project's trainer. `seed`: the brief's thresholds, literally.
+    `generic`: for any training, by the names of its metrics. `none`: only `extra` (docs/health.md).
+    Default: `v3`, and `generic` with a `trainer.command`."""
     override: dict[str, dict[str, Any]] = {}
-    """Fields of rules to change, by the rule's name: `{reward_plateau: {window_episodes: 400}}`."""
-    extra: tuple[ThresholdRule, ...] = _sequence(())
-    """Rules of your own on any logged metric."""
+    """Fields of rules to change, by the rule's name: `{reward_plateau: {window_episodes: 400}}`. With `generic` and
+    `none`, a rule of `v3` that is named here is in force too."""
+    extra: tuple[AnyRule, ...] = _sequence(())
+    """Rules of your own on any logged metric, of any kind."""
     poll_seconds: Positive = 3.0
 
     @model_validator(mode="after")
@@ -224,12 +239,21 @@ class HealthSection(Section):
         return self
 
     def build(self) -> tuple[Rule, ...]:
-        """The rules in force: the set by name, with its overrides, and the extra ones."""
-        rules: dict[str, Rule] = {rule.name: rule for rule in RULE_SETS[self.rules]}
+        """The rules in force: the set by name, with its overrides, and the extra ones.
+
+        Before the default is known, any rule that ships may be changed.
+        """
+        rules: dict[str, Rule] = {rule.name: rule for rule in RULE_SETS[self.rules or "generic"]}
+        own = self.rules in ("v3", "seed")
+        others = {} if own else {rule.name: rule for rule in RULE_SETS["v3"]}
         for name, changes in self.override.items():
-            if name not in rules:
-                raise ValueError(f"override.{name}: unknown rule; allowed: {', '.join(rules)}")
-            rules[name] = type(rules[name]).model_validate({**rules[name].model_dump(), **changes})
+            rule = rules.get(name, others.get(name))
+            if rule is None:
+                raise ValueError(f"override.{name}: unknown rule; allowed: {', '.join({**rules, **others})}")
+            try:
+                rules[name] = type(rule).model_validate({**rule.model_dump(), **changes})
+            except ValidationError as error:
+                raise _within(error, "override", name) from None
         return (*rules.values(), *self.extra)
 
     @property
@@ -464,6 +488,19 @@ class ExperimentConfig(Section):
         if command is None or not isinstance(ladder, dict) or "rungs" in ladder:
             return data
         return {**data, "ladder": {**ladder, "rungs": (AS_IT_STANDS,)}}
+
+    @model_validator(mode="after")
+    def _has_rules(self) -> ExperimentConfig:
+        if self.health.rules is None:
+            name = "v3" if self.trainer.command is None else "generic"
+            object.__setattr__(self, "health", self.health.model_copy(update={"rules": name}))
+            try:
+                self.health.build()
+            except ValidationError:
+                raise
+            except ValueError as error:
+                raise ValueError(f"health.{error}") from None
+        return self
 
     @model_validator(mode="after")
     def _divisible(self) -> ExperimentConfig:

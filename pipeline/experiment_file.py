@@ -21,6 +21,7 @@ from pipeline.errors import BadInput
 from pipeline.foreign import event_files
 from pipeline.foreign.command import check, interpolation
 from pipeline.foreign.names import Names
+from pipeline.health.kinds import fields_at
 
 _MOST_SEEDS = 500
 """Each parent run has all of them in a tag."""
@@ -102,7 +103,8 @@ def merge(file: Any, overrides: Iterable[str], source: str) -> dict[str, Any]:
         except (yaml.YAMLError, OmegaConfBaseException, TypeError, ValueError) as error:
             raise BadInput(f"{word}: not readable as YAML: {_one_line(error)}") from error
     try:
-        defaults = ExperimentConfig().model_dump(mode="json")
+        # Not validated: what depends on other keys is still open.
+        defaults = ExperimentConfig.model_construct().model_dump(mode="json")
         del defaults["ladder"]["rungs"]  # the default depends on the trainer
         # An empty section (`training:` with nothing under it) means its defaults.
         given = {key: file[key] for key in file if file[key] is not None or key not in defaults}
@@ -164,7 +166,7 @@ def explain(error: ValidationError, model: type[BaseModel] = ExperimentConfig) -
     first = problems[0]
     if first["loc"][:2] == ("ladder", "rungs") and isinstance(first["input"], dict):
         first = next(each for each in problems if each["type"] != "literal_error")  # it is one written in YAML
-    inner = ("literal[", "function-", "CustomRung")  # pydantic's names for the members of a union
+    inner = ("literal[", "function-", "CustomRung", "kind:")  # pydantic's names for the members of a union
     key = ".".join(str(part) for part in first["loc"] if not str(part).startswith(inner))
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 and not key.startswith("ladder.rungs") else ""
     if key.startswith("ladder.rungs") and first["type"] in ("literal_error", "model_type", "model_attributes_type"):
@@ -172,6 +174,8 @@ def explain(error: ValidationError, model: type[BaseModel] = ExperimentConfig) -
             f"ladder.rungs: unknown rung {first['input']!r}{_nearest(str(first['input']), list(BUILT_IN))}; allowed: "
             f"{', '.join(BUILT_IN)}, or {{name: …, set: {{key: value}}}}"
         )
+    if first["type"] == "extra_forbidden" and first["loc"][:2] in (("health", "extra"), ("health", "override")):
+        return f"{key}: unknown key{_nearest(str(first['loc'][-1]), fields_at(first['loc']))}{more}"
     if first["type"] == "extra_forbidden":
         return f"{key}: unknown key{nearest_key(key, model)}{more}"
     complaint = _complaint(first)

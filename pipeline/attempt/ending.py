@@ -17,7 +17,7 @@ from pipeline.secrets import without_passwords
 class Ending(BaseModel):
     """What is known of an attempt when its process is gone."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     verdict: Verdict
     seconds: float

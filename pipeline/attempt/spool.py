@@ -1,6 +1,7 @@
 """The metrics of an attempt on its own disk, before they are in the store.
 
-    metrics.jsonl       one line a report: {"time": ms, "step": n, "metrics": {name: value}}
+    metrics.jsonl       one line a report: {"time": ms, "step": n, "metrics": {name: value}}; a value may be NaN,
+                        Infinity or -Infinity, as Python's json writes them, or null: NaN
     metrics.delivered   how many bytes of it the store has
 
 A trainer writes a line and continues: it neither waits for the store nor loads MLflow. The orchestrator delivers the
@@ -21,8 +22,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import TypeAdapter
+from pydantic import BeforeValidator, TypeAdapter
 
 from pipeline.attempt.atomic import write_atomically
 from pipeline.attempt.folder import AttemptFolder
@@ -36,7 +38,7 @@ class Report:
     """Milliseconds since 1970."""
     step: int
     """Environment steps."""
-    metrics: dict[str, float]
+    metrics: dict[str, Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]]
 
 
 _REPORT = TypeAdapter(Report)

@@ -21,7 +21,7 @@ from pipeline.experiment_file import merge, validate, with_overrides
 from pipeline.health.history import History
 from pipeline.health.monitor import LOGGED_WERE, judge, never_judged
 from pipeline.health.rule import Rule
-from pipeline.health.verdict import Verdict
+from pipeline.health.verdict import Evidence, Verdict
 from pipeline.tracking.access import has_store, tracking_root, tracking_uri
 from pipeline.tracking.artifacts import CONFIGURATION
 from pipeline.tracking.runs import AttemptRun, ExperimentRun, LadderRun
@@ -41,10 +41,12 @@ class Case:
     """The names of all metrics of the run; empty: those of the history."""
     recorded: str | None = None
     """The verdict that the run has in the store, if any."""
+    ended: bool = True
+    """Whether the training has ended as if it had been done."""
 
 
 def cases_of_file(path: str, overrides: Sequence[str]) -> list[Case]:
-    """The history in a CSV file, with the default rules as the overrides change them.
+    """The history in a CSV file, of a training that has ended, with the default rules as the overrides change them.
 
     Raises:
         BadInput: there is no such file, or it is no table of metrics.
@@ -77,11 +79,11 @@ def cases_of_run(run_id: str, overrides: Sequence[str]) -> list[Case]:
     for each in attempts:
         own = _configuration(store, each)
         rules = validate(merge(own, overrides, run_id), run_id).health.build()
-        names = dict.fromkeys(name for rule in rules for name in rule.metrics)
+        names = dict.fromkeys(name for rule in rules for name in rule.reads(each.logged))
         history = store.history(each.run_id, [name for name in names if name in each.logged])
         title = f"{each.name}, run {each.run_id}"
         recorded = each.verdict_name if isinstance(each, AttemptRun) else None
-        cases.append(Case(each.run_id, title, history, rules, each.logged, recorded))
+        cases.append(Case(each.run_id, title, history, rules, each.logged, recorded, _has_ended(each)))
     return cases
 
 
@@ -94,6 +96,14 @@ def _configuration(store: Store, run: LadderRun) -> dict[str, Any]:
     return {}
 
 
+def _has_ended(run: LadderRun) -> bool:
+    """Whether a run's training has ended by itself with exit code 0, or was ended for what its metrics say."""
+    if isinstance(run, AttemptRun):
+        verdict = run.verdict
+        return verdict is not None and (verdict.name in ("healthy", "unfinished") or verdict.is_training_failure)
+    return run.status == "FINISHED"
+
+
 def report(case: Case, console: Console, out: Path | None = None) -> Verdict | None:
     """Returns the verdict, None if no failing rule fired, and prints what each rule found.
 
@@ -103,9 +113,9 @@ def report(case: Case, console: Console, out: Path | None = None) -> Verdict | N
     for column in ("rule", "verdict", "action", "outcome", "why"):
         table.add_column(column, overflow="fold")
     for rule in case.rules:
-        outcome, why, style = _outcome(rule, case.history, case.logged or case.history.metrics)
+        outcome, why, style = _outcome(rule, case, case.logged or case.history.metrics)
         table.add_row(rule.name, rule.verdict, rule.action, outcome, escape(why), style=style)
-        for evidence in rule.firings(case.history)[:1] if out is not None else []:
+        for evidence in _found(rule, case)[:1] if out is not None else []:
             assert out is not None
             from pipeline.health.plot import draw  # loads matplotlib
 
@@ -113,7 +123,7 @@ def report(case: Case, console: Console, out: Path | None = None) -> Verdict | N
             draw(case.history, rule, evidence).savefig(out / f"{case.name}-{rule.name}.png")
     console.print(f"[bold]{escape(case.title)}[/]")
     console.print(table)
-    verdict = judge(case.history, case.rules)
+    verdict = judge(case.history, case.rules, ended=case.ended)
     if verdict is None:
         text = "no failing rule fires"
     else:
@@ -124,13 +134,17 @@ def report(case: Case, console: Console, out: Path | None = None) -> Verdict | N
     return verdict
 
 
-def _outcome(rule: Rule, history: History, logged: Collection[str]) -> tuple[str, str, str | None]:
+def _found(rule: Rule, case: Case) -> list[Evidence]:
+    return rule.firings(case.history) or (rule.at_exit(case.history) if case.ended else [])
+
+
+def _outcome(rule: Rule, case: Case, logged: Collection[str]) -> tuple[str, str, str | None]:
     """What the rule found, why, and the colour of its line."""
-    if why := never_judged(history, logged, [rule]):
+    if why := never_judged(case.history, logged, [rule]):
         return "never judged", why[rule.name].partition(LOGGED_WERE)[0], "dim"
-    firings = rule.firings(history)
+    firings = _found(rule, case)
     if firings:
         again = f", {len(firings)} times" if len(firings) > 1 else ""
         colour = "red" if rule.action == "fail" else "yellow"
         return f"fired at step {firings[0].detection_step}{again}", firings[0].sentence(), colour
-    return "quiet", rule.explain(history), None
+    return "quiet", rule.explain(case.history), None

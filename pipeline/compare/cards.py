@@ -12,7 +12,7 @@ from pipeline.compare import charts
 from pipeline.compare.frames import Comparison
 from pipeline.compare.style import EXPERT_COLOURS
 from pipeline.compare.timeline import tone, words
-from pipeline.health.verdict import MEANINGS, Evidence
+from pipeline.health.verdict import Evidence, meaning_of
 
 
 def attempt_cards(night: Comparison, attempts: pd.DataFrame) -> str:
@@ -49,7 +49,7 @@ def _card(night: Comparison, row: Any, steps: tuple[float, float], tops: dict[st
         f"{escape(each.sentence())}</p>"
         for each in _first_of_each(night.warnings.get(row.run_id, ()))
     )
-    meaning = MEANINGS.get(row.verdict, "it has not ended yet")
+    meaning = "it has not ended yet" if verdict is None else meaning_of(row.verdict)
     return (
         f'<article class="card" style="--edge:var(--c{colour})" id="{row.run_id}"><div class="head">'
         f"<h3>{row.attempt} {escape(row.rung)} · "
@@ -85,7 +85,9 @@ def _first_of_each(warnings: Sequence[Evidence]) -> list[Evidence]:
 
 
 def _short(value: Any) -> str:
-    return " ".join(f"{each:.3g}" for each in value[-12:]) if isinstance(value, list) else f"{value:.3g}"
+    if isinstance(value, list):
+        return " ".join(map(_short, value[-12:]))
+    return f"{value:.3g}" if isinstance(value, int | float) else str(value)
 
 
 def _changed(changed: dict[str, list[Any]]) -> str:

@@ -120,7 +120,8 @@ def other_evidence(night: Comparison, run: str, evidence: Evidence) -> str | Non
     bounds = [float(limit[1])] if limit and (not log or float(limit[1]) > 0) else []
     low, high = min([*values, *bounds]), max([*values, *bounds])
     span = (low, high) if log else (min(0.0, low), high + 0.08 * (high - min(0.0, low)))
-    chart = Chart(evidence.metric, (curve.step.min(), curve.step.max()), span, x_label="steps", log=bool(log))
+    last = max(int(curve.step.max()), evidence.detection_step or 0)  # values that are not finite have no place here
+    chart = Chart(evidence.metric, (curve.step.min(), last), span, x_label="steps", log=bool(log))
     for bound in bounds:
         chart.level(bound, "limit", evidence.threshold)
     _failure(chart, night, run, evidence.metric, curve)

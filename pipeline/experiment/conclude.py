@@ -53,7 +53,7 @@ def conclude(
     spool = Spool(folder.path)
     store.deliver(run_id, spool)
     watch = Watchdog(store, run_id, rules, chosen=chosen)
-    _, fired = watch.final()
+    _, fired = watch.final(ended=ending.verdict.name == "healthy")
     store.log_metrics(run_id, {"cost/seconds": ending.seconds}, step=max(0, watch.last_step), at=ending.at)
     unjudged = {}
     if ending.verdict.name == "healthy" or ending.verdict.is_training_failure:

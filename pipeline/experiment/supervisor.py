@@ -98,7 +98,7 @@ class Supervisor:
                 try:
                     # What the metrics say comes before how the process ended.
                     self._store.deliver(file.run_id, spool)
-                    verdict, _ = watchdog.final()
+                    verdict, _ = watchdog.final(ended=ended.code == 0)
                     self._tell_news(watchdog)
                     if file.command is not None and not watchdog.has_logged:
                         self._tell_where_it_logged(began)

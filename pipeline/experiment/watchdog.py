@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import time
 from collections.abc import Sequence
 
 from pipeline.attempt.folder import AttemptFolder
@@ -18,6 +20,8 @@ from pipeline.tracking.store import Store
 
 SYSTEM = "system/"
 """Metrics that a thread of MLflow's logs, also while the training hangs: they are no sign of life."""
+_REST = 20.0
+"""After a look at the histories of patient rules, they rest so many times as long as it took."""
 REPORTS_UNTIL_JUDGED = 20
 """Polls with news after which a rule that has never been judged is told of: a minute, if every poll has news."""
 _GAP_SECONDS = 2.0
@@ -56,6 +60,7 @@ class Watchdog:
         self._doubted: set[str] = set()
         self._news: list[str] = []
         self._judged: dict[str, float] = {}
+        self._rested = -math.inf
 
     def poll(self) -> Verdict | None:
         """Delivers what is in the spool and looks once; returns a verdict if a failing rule has fired.
@@ -70,10 +75,15 @@ class Watchdog:
             if not self._look(once=True):
                 return None
             verdict, stirred = None, stirring(self._newest, self._judged, self.rules)
-            if stirred and judge(self.history(stirred, once=True), stirred) is not None:
+            began = time.monotonic()
+            due = [rule for rule in stirred if not rule.patient or began >= self._rested]
+            if due and judge(self.history(due, once=True), due) is not None:
                 # Another rule may have fired before, at a step that no poll has seen.
                 verdict = judge(self.history(self.rules, once=True), self.rules)
-            self._judged = self._newest
+            if any(rule.patient for rule in due):
+                self._rested = time.monotonic() + _REST * (time.monotonic() - began)
+            if len(due) == len(stirred):
+                self._judged = self._newest
             self._reports += self.has_logged
             if self._reports == REPORTS_UNTIL_JUDGED:
                 found = self.never_judged(once=True)
@@ -110,11 +120,14 @@ class Watchdog:
         self._quiet.restart()
         return True
 
-    def final(self) -> tuple[Verdict | None, list[Evidence]]:
-        """Returns the verdict on the complete histories, and the warnings. Waits for a store that is away."""
+    def final(self, *, ended: bool = False) -> tuple[Verdict | None, list[Evidence]]:
+        """Returns the verdict on the complete histories, and the warnings. Waits for a store that is away.
+
+        `ended`: the training has ended by itself, as if it had been done.
+        """
         self.refresh()
         history = self.history(self.rules)
-        return judge(history, self.rules), warnings(history, self.rules)
+        return judge(history, self.rules, ended=ended), warnings(history, self.rules, ended=ended)
 
     def never_judged(self, *, once: bool = False) -> dict[str, str]:
         """Chosen rule → why it has never been judged, for those that have not."""
@@ -140,8 +153,8 @@ class Watchdog:
             return False
         self._last_seen = seen
         doubts = {name: doubt(name, value) for name, (_, value, _) in latest.items()}
-        self.latest = {name: value for name, (_, value, _) in latest.items() if doubts[name] is None}
-        self._newest = {name: value for name, (_, value, _) in latest.items() if value == value}  # rules do see ±∞
+        self._newest = {name: value for name, (_, value, _) in latest.items()}  # rules do see NaN and ±∞
+        self.latest = {name: value for name, value in self._newest.items() if doubts[name] is None}
         for name, (step, value, _) in latest.items():
             if (why := doubts[name]) is not None and name not in self._doubted:
                 self._doubted.add(name)
@@ -175,5 +188,5 @@ class Watchdog:
 
     def history(self, rules: Sequence[Rule], *, once: bool = False) -> History:
         """The complete histories of the metrics of some rules, and the phases."""
-        names = dict.fromkeys(["phase", *(name for rule in rules for name in rule.metrics)])
+        names = dict.fromkeys(["phase", *(name for rule in rules for name in rule.reads(self._newest))])
         return self._store.history(self.run_id, names, once=once)

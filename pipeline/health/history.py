@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,27 @@ import numpy as np
 _LARGEST = 1e300
 
 
+_NOT_LOGGED = ("", "NA", "N/A", "None", "null", "<NA>")
+"""Cells of tables in which nothing was logged. `nan` is a value that was logged."""
+
+
 def is_finite(value: float) -> bool:
     """Returns whether a logged value is a number. MLflow's SQL stores write ±∞ as ±1.797e308."""
     return abs(value) < _LARGEST  # false for NaN
 
 
+def _as_meant(value: float) -> float:
+    """The value without what a store has made of ±∞; every NaN is the same object, so that equal findings are equal."""
+    if is_finite(value):
+        return value
+    return math.copysign(math.inf, value) if value == value else math.nan
+
+
 class History:
     """The values of each metric by step. The value that was added last for a step wins.
 
-    NaN counts as not logged wherever several metrics are looked at together. ±∞ is larger, or smaller, than any bound.
+    NaN and ±∞ are values. NaN counts as not logged wherever several metrics are looked at together, unless it is asked
+    for. ±∞ is larger, or smaller, than any bound, and is what a store has written for it.
     """
 
     def __init__(self, series: Mapping[str, Iterable[tuple[int, float]]] | None = None) -> None:
@@ -31,7 +44,7 @@ class History:
     def read_csv(cls, path: str | Path) -> History:
         """The history in a CSV file: a column `step`, and a column for each metric or the columns `metric` and `value`.
 
-        Empty cells and NaN count as not logged.
+        Empty cells count as not logged.
 
         Raises:
             OSError: the file cannot be read.
@@ -39,15 +52,15 @@ class History:
         """
         import pandas as pd  # takes half a second to load, and trainers, which import this file too, read no tables
 
-        table = pd.read_csv(path, comment="#")
+        table = pd.read_csv(path, comment="#", dtype=str, keep_default_na=False)
         if "step" not in table:
             raise ValueError(f"needs a column `step`, has: {', '.join(map(str, table.columns))}")
         if {"metric", "value"} <= set(table.columns):
             points = table[["step", "metric", "value"]]
         else:
             points = table.melt(id_vars="step", var_name="metric", value_name="value")
-        points = points.astype({"step": "int64", "metric": "str", "value": "float64"})
-        points = points[points["value"].notna()]
+        points = points[~points["value"].str.strip().isin(_NOT_LOGGED)]
+        points = points.astype({"step": "float64", "metric": "str", "value": "float64"}).astype({"step": "int64"})
         return cls(
             {
                 str(name): zip(group["step"].tolist(), group["value"].tolist(), strict=True)
@@ -56,9 +69,7 @@ class History:
         )
 
     def add(self, metric: str, step: int, value: float) -> None:
-        if abs(value) >= _LARGEST:
-            value = np.inf if value > 0 else -np.inf
-        self._series.setdefault(metric, {})[step] = value
+        self._series.setdefault(metric, {})[step] = _as_meant(value)
 
     def __contains__(self, metric: str) -> bool:
         return metric in self._series
@@ -80,14 +91,17 @@ class History:
             [value for _, value in points], dtype=float
         )
 
-    def aligned(self, metrics: Iterable[str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """The steps (n,) at which every one of the metrics has a value that is not NaN, and those values (n,)."""
+    def aligned(self, metrics: Iterable[str], nan_of: Collection[str] = ()) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The steps (n,) at which every one of the metrics has a value that is not NaN, and those values (n,).
+
+        `nan_of`: metrics of which NaN is a value too.
+        """
         names = list(metrics)
         if not names or any(name not in self._series for name in names):
             return np.array([], dtype=np.int64), {name: np.array([]) for name in names}
         steps = sorted(set.intersection(*(set(self._series[name]) for name in names)))
         values = {name: np.array([self._series[name][step] for step in steps], dtype=float) for name in names}
         there = np.ones(len(steps), dtype=bool)
-        for column in values.values():
-            there &= ~np.isnan(column)
+        for name, column in values.items():
+            there &= ~np.isnan(column) | (name in nan_of)
         return np.array(steps, dtype=np.int64)[there], {name: column[there] for name, column in values.items()}

@@ -23,23 +23,30 @@ class Finding:
     evidence: Evidence
 
 
-def findings(history: History, rules: Iterable[Rule]) -> list[Finding]:
-    """Every firing of every rule, by detection step; at the same step in the order of the rules."""
-    found = [Finding(rule, evidence) for rule in rules for evidence in rule.firings(history)]
+def findings(history: History, rules: Iterable[Rule], *, ended: bool = False) -> list[Finding]:
+    """Every firing of every rule, by detection step; at the same step in the order of the rules.
+
+    `ended`: the training has ended by itself, as if it had been done.
+    """
+    found = [
+        Finding(rule, evidence)
+        for rule in rules
+        for evidence in rule.firings(history) or (rule.at_exit(history) if ended else ())
+    ]
     return sorted(found, key=lambda finding: finding.evidence.detection_step or 0)
 
 
-def judge(history: History, rules: Sequence[Rule]) -> Verdict | None:
+def judge(history: History, rules: Sequence[Rule], *, ended: bool = False) -> Verdict | None:
     """The verdict of the failing rule that fired first, or None while nothing has failed."""
-    for finding in findings(history, rules):
+    for finding in findings(history, rules, ended=ended):
         if finding.rule.action == "fail":
             return Verdict(name=finding.rule.verdict, evidence=(finding.evidence,))
     return None
 
 
-def warnings(history: History, rules: Sequence[Rule]) -> list[Evidence]:
+def warnings(history: History, rules: Sequence[Rule], *, ended: bool = False) -> list[Evidence]:
     """The evidence of every firing of the rules with the action `warn`."""
-    return [finding.evidence for finding in findings(history, rules) if finding.rule.action == "warn"]
+    return [finding.evidence for finding in findings(history, rules, ended=ended) if finding.rule.action == "warn"]
 
 
 def never_judged(history: History, logged: Iterable[str], rules: Iterable[Rule]) -> dict[str, str]:
@@ -52,12 +59,12 @@ def never_judged(history: History, logged: Iterable[str], rules: Iterable[Rule])
     names = sorted(logged)
     found = {}
     for rule in rules:
-        if missing := [name for name in rule.metrics if name not in names]:
+        if missing := rule.absent(names):
             near = [match for name in missing for match in get_close_matches(name, names, 1, _NEAR)]
             nearest = f"; nearest: {near[0]}" if near else ""
             more = f"{LOGGED_WERE}{_listed(names)}" if names else "; nothing was logged"
             found[rule.name] = f"metric {', '.join(missing)} was never logged{nearest}{more}"
-        elif not len(history.aligned(rule.metrics)[0]):
+        elif rule.metrics and not len(history.aligned(rule.metrics)[0]) and not rule.firings(history):
             empty = [name for name in rule.metrics if not len(history.aligned([name])[0])]
             together = " and ".join(rule.metrics)
             found[rule.name] = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.health.definitions import DEFINITIONS, Definition
+from pipeline.health.names import GRADIENTS, LOSSES, SCORES
 from pipeline.health.rule import Rule
 from pipeline.health.rule_sets import BANDS, RULE_SETS
 from pipeline.health.verdict import MEANINGS
@@ -17,10 +18,11 @@ This page is made from the rules in `pipeline/health/` (`python -m pipeline.heal
 The metrics are defined below (`pipeline/health/definitions.py`; what a run logs without a definition fails a test);
 "healthy" is where the middle 90 % of the updates of healthy V3 runs of 300 k steps and more were.
 
-A rule looks at metrics once per PPO update. It fires when its condition has held as often as it asks for. The first
-rule with the action `fail` that fires gives the verdict, with the values as evidence. The onset is the first update at
-which the condition held, even if that lies in the grace period. The next attempt starts from a checkpoint whose weights
-were measured as healthy before the onset. A plateau breaks no weights: after it, the newest checkpoint will do.
+A rule looks at metrics once per report; this project's trainer reports once per PPO update. It fires when its condition
+has held as often as it asks for. The first rule with the action `fail` that fires gives the verdict, with the values as
+evidence. The onset is the first update at which the condition held, even if that lies in the grace period. The next
+attempt starts from a checkpoint whose weights were measured as healthy before the onset. A plateau breaks no weights:
+after it, the newest checkpoint will do. A condition on a bound takes no notice of NaN; `finite: false` asks for it.
 """
 
 _WHY_NOT_SEED = """
@@ -34,6 +36,19 @@ _WHY_NOT_SEED = """
 | each expert 10 – 40 % | two experts cannot both be below 50 % |
 | attention variance > 0.1 is normal | its maximum for a node of degree d is (d − 1)/d², below 0.1 from d = 9 on |
 | gradient norm > 10 is abnormal | one spike before clipping is harmless, and the level depends on the reward's scale |
+"""
+
+
+_GENERIC = f"""These rules look for metrics by the words in their names, as in `train/policy_loss`, `gradNorm`,
+`ep_rew_mean`: at most 50 metrics a rule, and none under `system/`, `random/`, `best/`, `cost/` or `time/`. Each metric
+is judged by itself, in the unit of its own reports. "Ended" means that the trainer ended with exit code 0: some
+findings are certain only then. `health.rules: none` has no rule; `health.extra` adds your own to any of them.
+
+| words | of metrics that |
+|---|---|
+| {", ".join(word.replace("*", "…") for word in LOSSES)} | a training computes from its outputs |
+| {", ".join(GRADIENTS)} | tell the size of its gradients |
+| {", ".join(SCORES)} | should rise |
 """
 
 
@@ -71,11 +86,13 @@ def render() -> str:
         for each in (_escaped(definition) for definition in DEFINITIONS)
     ]
     titles = {
-        "v3": "`health.rules: v3` (the default): calibrated so that healthy runs stay quiet",
+        "v3": "`health.rules: v3` (the default of this project's trainer): calibrated so that healthy runs stay quiet",
+        "generic": "`health.rules: generic` (the default with a `trainer.command`): for any training",
         "seed": "`health.rules: seed`: the brief to the letter",
     }
     for name, title in titles.items():
-        parts += [f"\n## {title}\n", "| rule | verdict | condition | when | action |", "|---|---|---|---|---|"]
+        parts += [f"\n## {title}\n", *([_GENERIC] if name == "generic" else [])]
+        parts += ["| rule | verdict | condition | when | action |", "|---|---|---|---|---|"]
         parts += [_row(rule) for rule in RULE_SETS[name]]
         parts.append("")
         parts += [f"- **{rule.name}**: {rule.meaning}" for rule in RULE_SETS[name]]

@@ -1,24 +1,29 @@
-"""Plateau rules: the score has certainly stopped rising."""
+"""Plateau rules: a score has certainly stopped rising, or a loss falling."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.health.history import History
-from pipeline.health.rule import Curves, Rule
-from pipeline.health.verdict import Evidence, TrainingVerdict
+from pipeline.health.names import should_fall
+from pipeline.health.of_each import OfEach
+from pipeline.health.rule import Curves
+from pipeline.health.verdict import Evidence, RuleVerdict
 
 _FULL = 0.99
 """A window counts as full from this share of its episodes: the history does not say how many ended before the first
 update that reports any."""
 
 
-class PlateauRule(Rule):
+class PlateauRule(OfEach):
     """The gain over the last `window_episodes` is certainly small: an equivalence test, not a missing trend.
+
+    Where a run does not log `episodes`, each report of the metric counts as one.
 
     A straight line is fitted to the scores in the window; an update weighs as many episodes as ended in it. The rule
     fires when the upper one-sided 95 % bound of the fitted gain lies below `relative_gain` × the mean score. A trend
@@ -26,39 +31,94 @@ class PlateauRule(Rule):
     """
 
     name: str = "reward_plateau"
-    verdict: TrainingVerdict = "reward_plateau"
-    metric: str = "score"
+    verdict: RuleVerdict = "reward_plateau"
+    metric: str | None = "score"
+    direction: Literal["max", "min"] | None = None
+    """What is better; default: by the name (a loss or an error should fall)."""
     window_episodes: int = Field(default=1000, ge=2)
     relative_gain: float = 0.10
-    check_every: int = Field(default=500, ge=1)
-    """Episodes between two checks; each check is a chance of a false alarm."""
+    check_every: int | None = Field(default=None, ge=1)
+    """Episodes between two checks; each check is a chance of a false alarm. Default: half the window."""
     patience: int = Field(default=2, ge=1)
     """Checks in a row."""
+    whole: bool = False
+    """Judge only a training that has ended, from its start to its end, if it has as many reports as the window."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _words_instead(cls, given: object) -> object:
+        if isinstance(given, dict) and given.get("words") and "metric" not in given:
+            return {**given, "metric": None}
+        return given
 
     @property
-    def watched(self) -> tuple[str, ...]:
-        return (self.metric, "episodes")
+    def between_checks(self) -> int:
+        """Episodes between two checks."""
+        return self.check_every or self.window_episodes // 2
 
     @property
     def least_episodes(self) -> int:
         """The first check finds a full window, and `patience` − 1 more checks follow it."""
-        return (math.ceil(_FULL * self.window_episodes / self.check_every) + self.patience - 1) * self.check_every
+        each = self.between_checks
+        return (math.ceil(_FULL * self.window_episodes / each) + self.patience - 1) * each
 
     def condition(self) -> str:
+        if self.whole:
+            bound = f"{self.relative_gain:.0%} of its mean"
+            return f"upper 95 % bound of the gain in {self.shown} over the whole run < {bound}"
         return (
-            f"upper 95 % bound of the gain in `{self.metric}` over {self.window_episodes} episodes "
+            f"upper 95 % bound of the gain in {self.shown} over {self.window_episodes} episodes "
             f"< {self.relative_gain:.0%} of its mean"
         )
 
     def persistence(self) -> str:
-        return f"{self.patience} checks in a row, one every {self.check_every} episodes"
+        if self.whole:
+            return f"from the start to the end, {self.window_episodes} reports and more"
+        return f"{self.patience} checks in a row, one every {self.between_checks} episodes"
+
+    @property
+    def patient(self) -> bool:
+        return True
+
+    def reads(self, names: Iterable[str]) -> tuple[str, ...]:
+        return (*super().reads(names), "episodes")
+
+    def find_at_exit(self, metric: str, steps: np.ndarray, values: np.ndarray) -> list[Evidence]:
+        known = np.isfinite(values)
+        steps, values = steps[known], self._rises(metric) * values[known]
+        if not self.whole or len(values) < self.window_episodes:
+            return []
+        rule = self.model_copy(update={"window_episodes": len(values)})
+        measured = rule.gain(values, np.arange(1.0, len(values) + 1))
+        if measured is None or measured[1] > self.relative_gain * abs(measured[2]):
+            return []
+        mean = self._rises(metric) * measured[2]
+        return [
+            Evidence(
+                rule=self.name,
+                metric=metric,
+                values=(measured[1],),
+                threshold=f"upper 95 % bound of the gain from the start to the end below {self.relative_gain:.0%} of "
+                f"the mean {mean:.3g}",
+                onset_step=int(steps[0]),
+                last_good_step=int(steps[-1]),
+                detection_step=int(steps[-1]),
+                detail={"gain": self._rises(metric) * measured[0], "mean": mean},
+            )
+        ]
+
+    def _rises(self, metric: str) -> float:
+        """The sign that makes better values of a metric larger."""
+        return -1.0 if (self.direction or ("min" if should_fall(metric) else "max")) == "min" else 1.0
 
     def stirs(self, latest: Mapping[str, float], before: Mapping[str, float]) -> bool:
-        """Whether a check has fallen due since the last look."""
+        """Whether a check has fallen due since the last look, as far as the episodes tell."""
         if not super().stirs(latest, before):
             return False
-        since = before.get("episodes", 0.0)
-        return latest["episodes"] // self.check_every > since // self.check_every
+        since, now = before.get("episodes", 0.0), latest.get("episodes", math.nan)
+        if not math.isfinite(now) or not math.isfinite(since):
+            return True
+        return now // self.between_checks > since // self.between_checks
 
     def gain(self, score: np.ndarray, episodes: np.ndarray) -> tuple[float, float, float] | None:
         """(gain, its upper 95 % bound, mean score) over the window that ends with the last value; None: it is not full.
@@ -94,41 +154,69 @@ class PlateauRule(Rule):
         The onset is the first step of the window. A plateau breaks no weights, so every checkpoint up to the detection
         is good to start from.
         """
-        steps, values = history.aligned(self.metrics)
-        finite = np.isfinite(values[self.metric]) & np.isfinite(values["episodes"])
-        steps, values = steps[finite], {name: column[finite] for name, column in values.items()}
+        names = () if self.whole else self.among(history.metrics)
+        found = [each for metric in names for each in self._of(metric, history)]
+        return sorted(found, key=lambda evidence: evidence.detection_step or 0)
+
+    def find(self, metric: str, steps: np.ndarray, values: np.ndarray) -> list[Evidence]:
+        return self._of(metric, History({metric: zip(steps.tolist(), values.tolist(), strict=True)}))
+
+    def _columns(self, metric: str, history: History) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, str]:
+        """Steps, finite values, episodes that had ended by then, whether it is judged: (n,) each; and what is counted.
+
+        The rule looks at the whole history, also at phases that it does not judge.
+        """
+        steps, columns = history.aligned((metric, *(() if self.phases is None else ("phase",))))
+        values, counted, known = columns[metric], "episodes", np.isfinite(columns[metric])
+        judged = np.ones(len(steps), bool) if self.phases is None else np.isin(columns["phase"], self.phases)
+        at, numbers = history.series("episodes")
+        at, numbers = at[np.isfinite(numbers)], numbers[np.isfinite(numbers)]
+        if len(at):
+            newest = np.searchsorted(at, steps, side="right") - 1
+            episodes, known = np.maximum.accumulate(numbers[np.maximum(newest, 0)]), known & (newest >= 0)
+        else:
+            episodes, counted = np.cumsum(known).astype(float), "reports"
+        return steps[known], values[known], episodes[known], judged[known], counted
+
+    def _of(self, metric: str, history: History) -> list[Evidence]:
+        steps, values, episodes, judged, counted = self._columns(metric, history)
+        rises = self._rises(metric)
         found: list[Evidence] = []
         in_a_row: list[tuple[int, float]] = []
         # A check falls due at the first update that passes another `check_every` episodes.
-        due = np.flatnonzero(np.diff(values["episodes"] // self.check_every, prepend=0) > 0) + 1
+        due = np.flatnonzero(np.diff(episodes // self.between_checks, prepend=0) > 0) + 1
         for end in due:
-            judged = self.phases is None or values["phase"][end - 1] in self.phases
-            measured = self.gain(values[self.metric][:end], values["episodes"][:end]) if judged else None
+            # What lies before the window has no say in it.
+            begin = max(0, int(np.searchsorted(episodes[:end], episodes[end - 1] - self.window_episodes)) - 1)
+            measured = self.gain(rises * values[begin:end], episodes[begin:end]) if judged[end - 1] else None
             # For a score that is always 0 both sides are 0, and it fires: that score does not rise either.
             if measured is None or measured[1] > self.relative_gain * abs(measured[2]):
                 in_a_row = []
                 continue
             in_a_row.append((int(end) - 1, measured[1]))
             if len(in_a_row) == self.patience:
-                begun = values["episodes"][in_a_row[0][0]] - self.window_episodes
-                inside = np.flatnonzero(values["episodes"][:end] > begun)  # the count of another program may fall
-                onset = int(steps[inside[0] if len(inside) else end - 1])
+                begun = episodes[in_a_row[0][0]] - self.window_episodes
+                onset = int(steps[int(np.searchsorted(episodes, begun, side="right"))])
+                mean = rises * measured[2]
                 found.append(
                     Evidence(
                         rule=self.name,
-                        metric=self.metric,
+                        metric=metric,
                         values=tuple(bound for _, bound in in_a_row),
-                        threshold=f"upper 95 % bound of the gain over {self.window_episodes} episodes below "
-                        f"{self.relative_gain:.0%} of the mean {measured[2]:.3g}",
+                        threshold=f"upper 95 % bound of the gain over {self.window_episodes} {counted} below "
+                        f"{self.relative_gain:.0%} of the mean {mean:.3g}",
                         onset_step=onset,
                         last_good_step=int(steps[end - 1]),
                         detection_step=int(steps[end - 1]),
-                        detail={"gain": measured[0], "mean": measured[2]},
+                        detail={"gain": rises * measured[0], "mean": mean},
                     )
                 )
         return found
 
     def explain(self, history: History) -> str:
+        reports = [len(self._columns(metric, history)[0]) for metric in self.among(history.metrics)]
+        if reports and max(reports) < 10:
+            return f"{max(reports)} reports are too few to tell"
         return "never certain that the gain is small"
 
     def curves(self, history: History, evidence: Evidence) -> tuple[Curves, ...]:
@@ -137,4 +225,5 @@ class PlateauRule(Rule):
         trend = None
         if mean is not None and gain is not None and evidence.detection_step is not None:
             trend = (evidence.onset_step or 0, mean - gain / 2), (evidence.detection_step, mean + gain / 2)
-        return (Curves(self.metric, *history.series(self.metric), trend=trend, noisy=True),)
+        assert evidence.metric is not None
+        return (Curves(evidence.metric, *history.series(evidence.metric), trend=trend, noisy=True),)

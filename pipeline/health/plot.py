@@ -38,12 +38,20 @@ def draw(history: History, rule: Rule, evidence: Evidence) -> Figure:
 
 
 def _values(axis: Axes, curves: Curves) -> None:
-    steps, values = curves.steps, _finite(curves.values)
+    """The values as a line with gaps, and marks at the bottom where a value is not finite."""
+    finite = np.isfinite(curves.values)
+    steps, values = curves.steps, np.where(finite, curves.values, np.nan)
+    if not finite.all():
+        odd = steps[~finite]
+        bottom = np.zeros(len(odd))
+        across = axis.get_xaxis_transform()
+        axis.plot(odd, bottom, "x", color=_BAD, markersize=5, label="NaN or infinite", transform=across, clip_on=False)
     if not curves.noisy:
         axis.plot(steps, values, color=_INK, linewidth=1.2, marker="." if len(steps) < 80 else None, markersize=3)
         return
     axis.plot(steps, values, color=_INK, linewidth=0.6, alpha=0.35)
     width = max(1, len(values) // 20)
+    steps, values = steps[finite], values[finite]
     if len(values) >= width:
         smooth = np.convolve(values, np.ones(width) / width, mode="valid")
         axis.plot(steps[width - 1 :], smooth, color=_INK, linewidth=1.4, label=f"mean of {width} updates")
@@ -55,10 +63,18 @@ def _finite(values: np.ndarray) -> np.ndarray:
 
 
 def _limits(axis: Axes, curves: Curves) -> None:
-    """Bounds, trend and healthy band; the axis is logarithmic where values and bounds lie far apart."""
-    shown = np.concatenate([_finite(curves.values), *curves.limits])
-    if curves.limits and np.isfinite(shown).any() and np.nanmin(shown) > 0 and np.nanmax(shown) > 50 * np.nanmin(shown):
-        axis.set_yscale("log")
+    """Bounds, trend and healthy band; the axis is logarithmic where values and bounds lie far apart.
+
+    With values of both signs it is linear about 0, and logarithmic beyond their median size.
+    """
+    shown = np.concatenate([curves.values, *curves.limits])
+    sizes = np.abs(shown[np.isfinite(shown) & (shown != 0)])
+    if curves.limits and len(sizes):
+        if len(sizes) == np.isfinite(shown).sum() and (shown[np.isfinite(shown)] > 0).all():
+            if sizes.max() > 50 * sizes.min():
+                axis.set_yscale("log")
+        elif 1000 < sizes.max() / np.median(sizes) < 1e100:
+            axis.set_yscale("symlog", linthresh=float(np.median(sizes)))
     for number, limit in enumerate(curves.limits):
         axis.plot(curves.steps, limit, color=_BAD, linewidth=1, linestyle="--", label=None if number else "bound")
     if curves.trend is not None:

@@ -8,7 +8,7 @@ and never ask which kind it is.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.health.history import History
 from pipeline.health.phase import Phase
-from pipeline.health.verdict import Evidence, TrainingVerdict
+from pipeline.health.verdict import Evidence, RuleVerdict
 
 
 class Data(BaseModel):
@@ -51,6 +51,14 @@ class Curves:
     """Single values say little; the picture adds their running mean."""
 
 
+def between(values: np.ndarray) -> str:
+    """The extremes of some values in words, and how many of them are not finite."""
+    finite = values[np.isfinite(values)]
+    extremes = f"{finite.min():.3g} – {finite.max():.3g}" if len(finite) else "never finite"
+    odd = len(values) - len(finite)
+    return f"{extremes} ({odd} not finite)" if odd and len(finite) else extremes
+
+
 class Rule(Data, ABC):
     """A condition on the metrics of a run that means a verdict.
 
@@ -59,7 +67,7 @@ class Rule(Data, ABC):
     """
 
     name: str
-    verdict: TrainingVerdict
+    verdict: RuleVerdict
     phases: tuple[int, ...] | None = None
     """The numbers of the phases in which the rule judges; None: all."""
     action: Literal["warn", "fail"] = "fail"
@@ -103,6 +111,19 @@ class Rule(Data, ABC):
         return all(metric in latest for metric in self.metrics)
 
     @property
+    def patient(self) -> bool:
+        """Whether it may be judged less often than its newest values ask for: it stirs at nearly every one of them."""
+        return False
+
+    def at_exit(self, history: History) -> list[Evidence]:
+        """What it finds in the history of a training that has ended by itself, if it has not fired before."""
+        return []
+
+    def reads(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The metrics that a judgement looks at, of a run that has logged metrics of these names."""
+        return self.metrics
+
+    @property
     def least_episodes(self) -> int:
         """How many episodes must end, in phases that the rule judges, before it can fire; 0: any number will do."""
         return 0
@@ -125,6 +146,10 @@ class Rule(Data, ABC):
         where = "" if self.phases is None else ", in " + ", ".join(Phase(phase).label for phase in self.phases)
         return Description(self.condition(), self.persistence() + where)
 
+    def absent(self, names: Collection[str]) -> tuple[str, ...]:
+        """The metrics that a judgement needs, of a run that has logged metrics of these names alone."""
+        return tuple(metric for metric in self.metrics if metric not in names)
+
     def missing(self, history: History) -> tuple[str, ...]:
         """The metrics that a judgement needs and the history lacks."""
-        return tuple(metric for metric in self.metrics if metric not in history)
+        return self.absent(history.metrics)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pipeline.health.generic import GENERIC
 from pipeline.health.phase import Phase
 from pipeline.health.plateau import PlateauRule
 from pipeline.health.rule import Rule
@@ -41,7 +42,7 @@ SEED: tuple[Rule, ...] = (
         conditions=(Condition(metric="gradient_norm", above=10.0),),
         meaning="The brief: gradient norm > 10.0.",
     ),
-    PlateauRule(meaning="The brief: score unchanged for long."),
+    PlateauRule(name="reward_plateau", check_every=500, meaning="The brief: score unchanged for long."),
 )
 
 V3: tuple[Rule, ...] = (
@@ -176,6 +177,8 @@ V3: tuple[Rule, ...] = (
         "A higher entropy coefficient.",
     ),
     PlateauRule(
+        name="reward_plateau",
+        check_every=500,
         phases=(Phase.WARMUP, Phase.TRANSITION),
         meaning="The score has stopped rising: with 95 % confidence the gain over the last 1000 episodes is below a "
         "tenth of the mean. Reward shaping, a higher entropy coefficient, more exploration.",
@@ -193,6 +196,7 @@ V3: tuple[Rule, ...] = (
     ),
     PlateauRule(
         name="late_plateau",
+        check_every=500,
         phases=(Phase.FINETUNE,),
         action="warn",
         meaning="The same in fine-tune, where the learning rate is a tenth and less. There it is how a run converges, "
@@ -200,7 +204,7 @@ V3: tuple[Rule, ...] = (
     ),
 )
 
-RULE_SETS: dict[str, tuple[Rule, ...]] = {"v3": V3, "seed": SEED}
+RULE_SETS: dict[str, tuple[Rule, ...]] = {"v3": V3, "seed": SEED, "generic": GENERIC, "none": ()}
 
 
 @dataclass(frozen=True)

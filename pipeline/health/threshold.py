@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from pipeline.health.history import History
-from pipeline.health.rule import Curves, Data, Rule
+from pipeline.health.history import History, is_finite
+from pipeline.health.persistence import incidents
+from pipeline.health.rule import Curves, Data, Rule, between
 from pipeline.health.verdict import Evidence
 
 _MAD_TO_SIGMA = 1.4826
@@ -18,7 +19,7 @@ _STORED_FIRST, _STORED_LAST = ("name", "verdict", "conditions", "phases"), ("act
 
 
 class Condition(Data):
-    """Bounds on one metric. A value crosses the condition when it crosses all of them."""
+    """Bounds on one metric. A value crosses the condition when it crosses all of them; NaN crosses no bound."""
 
     metric: str
     above: float | None = None
@@ -29,11 +30,19 @@ class Condition(Data):
     above_mad: float | None = None
     """The bound lies so many median absolute deviations above the median of all values before the window; both are
     those of the logarithms, and the deviation is scaled to the σ of a normal distribution."""
+    finite: Literal[False] | None = None
+    """`false`: NaN, ∞ and −∞ cross."""
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `finite` where it asks for nothing: `health.extra` is a parameter of a run, as text."""
+        data = handler(self)
+        return {name: value for name, value in data.items() if name != "finite" or value is not None}
 
     @model_validator(mode="after")
     def _bounded(self) -> Condition:
         if not self.threshold():
-            raise ValueError(f"{self.metric} needs a bound: above, below, outside, above_median, above_mad")
+            raise ValueError(f"{self.metric} needs a bound: above, below, outside, above_median, above_mad, finite")
         return self
 
     def threshold(self) -> str:
@@ -49,6 +58,8 @@ class Condition(Data):
             parts.append(f"> {self.above_median:g} × the run's median")
         if self.above_mad is not None:
             parts.append(f"> median + {self.above_mad:g} MAD of the run, in logarithms")
+        if self.finite is False:
+            parts.append("NaN or infinite")
         return " and ".join(parts)
 
     def crossed(self, values: np.ndarray, window: int, reference: int) -> np.ndarray:
@@ -63,6 +74,8 @@ class Condition(Data):
             hit &= values < self.below
         if self.outside is not None:
             hit &= (values < self.outside[0]) | (values > self.outside[1])
+        if self.finite is False:
+            hit &= ~np.isfinite(values)
         if self._is_relative:
             for index in np.flatnonzero(hit):  # few: most rules have an absolute bound too
                 hit[index] = values[index] > self._relative_bound(values, int(index), window, reference)
@@ -73,7 +86,8 @@ class Condition(Data):
         return (
             (self.above is None or value > self.above)
             and (self.below is None or value < self.below)
-            and (self.outside is None or not self.outside[0] <= value <= self.outside[1])
+            and (self.outside is None or value < self.outside[0] or value > self.outside[1])
+            and (self.finite is None or not is_finite(value))
         )
 
     @property
@@ -136,6 +150,11 @@ class ThresholdRule(Rule):
     def watched(self) -> tuple[str, ...]:
         return tuple(condition.metric for condition in self.conditions)
 
+    @property
+    def _nan_of(self) -> tuple[str, ...]:
+        """The metrics of which NaN is asked for."""
+        return tuple(each.metric for each in self.conditions if each.finite is False)
+
     def condition(self) -> str:
         return " and ".join(f"`{each.metric}` {each.threshold()}" for each in self.conditions)
 
@@ -153,7 +172,7 @@ class ThresholdRule(Rule):
 
         The grace period counts too: the rule does not judge it, but a failure may begin in it.
         """
-        steps, values = history.aligned(self.metrics)
+        steps, values = history.aligned(self.metrics, self._nan_of)
         hit = np.ones(len(steps), dtype=bool)
         for condition in self.conditions:
             hit &= condition.crossed(values[condition.metric], self.window, self.grace)
@@ -182,25 +201,10 @@ class ThresholdRule(Rule):
 
     def firings(self, history: History) -> list[Evidence]:
         steps, hit, values = self.violations(history)
-        found: list[Evidence] = []
-        onset: int | None = None
-        good, fired = 0, False
-        for index in range(len(steps)):
-            if not hit[index]:
-                good += 1
-                if good >= self.clear:
-                    onset, fired = None, False
-                continue
-            good = 0
-            onset = index if onset is None else onset
-            start = max(0, index - self.window + 1)
-            judged = max(start, self.grace)
-            if not fired and hit[judged : index + 1].sum() >= self.patience:
-                fired = True
-                # An earlier incident that has ended, but lies in this window, belongs to this one.
-                first = min(onset, start + int(np.argmax(hit[start : index + 1])))
-                found.append(self._evidence(steps, values, first, start, index))
-        return found
+        return [
+            self._evidence(steps, values, onset, start, end)
+            for onset, start, end in incidents(hit, self.window, self.patience, self.clear, self.grace)
+        ]
 
     def _evidence(self, steps: np.ndarray, values: dict[str, np.ndarray], onset: int, start: int, end: int) -> Evidence:
         first, *others = self.conditions
@@ -223,8 +227,8 @@ class ThresholdRule(Rule):
         if closest is None:
             return f"the history ends in the grace period of {self.grace} updates"
         first = self.conditions[0]
-        values = history.aligned((first.metric,))[1][first.metric]
-        extremes = f"{values.min():.3g} – {values.max():.3g}"
+        values = history.series(first.metric)[1]
+        extremes = between(values)
         reached = f"at most {closest[0]} of {self.window} updates, fires at {self.patience}"
         return f"{first.metric} {extremes}, {first.threshold()} counts; {reached}"
 

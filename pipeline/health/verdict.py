@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+import difflib
+import math
+import re
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, field_serializer, field_validator
+from pydantic_core import PydanticCustomError
 
 TrainingVerdict = Literal[
     "expert_collapse",
@@ -13,8 +17,9 @@ TrainingVerdict = Literal[
     "gradient_explosion",
     "numerical_instability",
     "reward_plateau",
+    "performance_collapse",
 ]
-InfrastructureVerdict = Literal["crash", "hang", "out_of_memory"]
+InfrastructureVerdict = Literal["crash", "hang", "out_of_memory", "unfinished"]
 VerdictName = Literal["healthy", "interrupted"] | TrainingVerdict | InfrastructureVerdict
 
 TRAINING_FAILURES: tuple[str, ...] = get_args(TrainingVerdict)
@@ -27,17 +32,44 @@ MEANINGS: dict[str, str] = {
     "gradient_explosion": "gradients stay far above the run's own level, or have damaged the policy",
     "numerical_instability": "NaN or Inf came back more often than rollback may mend",
     "reward_plateau": "the score has stopped rising, or cannot rise",
+    "performance_collapse": "the score has lost most of what it had gained, for long",
     "crash": "the trainer process died",
     "hang": "the trainer process fell silent",
     "out_of_memory": "the trainer process ran out of memory",
+    "unfinished": "the trainer process ended as if it were done, long before its `progress` was complete",
     "interrupted": "a person, or the budget, ended it",
 }
+_NO_VERDICTS = ("healthy", "interrupted", "crash", "hang", "out_of_memory", "running", "error", "exhausted")
+"""What a rule cannot find, and outcomes of other things."""
+
+
+def meaning_of(verdict: str) -> str:
+    """What a verdict means, in words; also of one that a rule of the experiment's own has."""
+    return MEANINGS.get(verdict, "a rule of this experiment's own fired")
+
+
+def _for_a_rule(name: str) -> str:
+    if name in _NO_VERDICTS:
+        allowed = ", ".join(TRAINING_FAILURES)
+        raise PydanticCustomError("verdict", "no rule can find this; allowed: {allowed}, or a name of your own",
+                                  {"allowed": allowed})  # fmt: skip
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,49}", name):
+        raise PydanticCustomError("verdict", "a verdict is a name of small letters, digits and _")
+    close = difflib.get_close_matches(name, [*MEANINGS], n=1, cutoff=0.85)
+    if close and name != close[0]:
+        raise PydanticCustomError("verdict", "unknown verdict, too close to {close} for one of your own",
+                                  {"close": close[0]})  # fmt: skip
+    return name
+
+
+RuleVerdict = Annotated[str, AfterValidator(_for_a_rule)]
+"""A training failure: one of :data:`TRAINING_FAILURES`, or a name of the experiment's own."""
 
 
 class Evidence(BaseModel):
     """What a person can check: the rule, the values in its window, the threshold, and from which step to which."""
 
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")
+    model_config = ConfigDict(frozen=True)
 
     rule: str
     metric: str | None = None
@@ -51,6 +83,21 @@ class Evidence(BaseModel):
     detection_step: int | None = None
     detail: dict[str, Any] = {}
 
+    @field_validator("values")
+    @classmethod
+    def _one_nan(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        """Every NaN as the same object, so that equal evidence is equal."""
+        return tuple(value if value == value else math.nan for value in values)
+
+    @field_validator("detail", mode="before")
+    @classmethod
+    def _as_numbers(cls, detail: Any) -> Any:
+        return _with_nan(detail)
+
+    @field_serializer("values", "detail", when_used="json")
+    def _as_json(self, content: Any) -> Any:
+        return _without_nan(content)
+
     def sentence(self) -> str:
         """One line for a terminal or a note."""
         if self.metric is None:
@@ -62,12 +109,31 @@ class Evidence(BaseModel):
         return f"{self.metric} {last} ({self.threshold}), steps {self.onset_step} – {self.detection_step}"
 
 
+def _without_nan(content: Any) -> Any:
+    """The content with NaN, ∞ and −∞ as the words `NaN`, `Infinity` and `-Infinity`: JSON has no such numbers."""
+    if isinstance(content, float) and not math.isfinite(content):
+        return "NaN" if content != content else "Infinity" if content > 0 else "-Infinity"
+    if isinstance(content, dict):
+        return {key: _without_nan(value) for key, value in content.items()}
+    return [_without_nan(each) for each in content] if isinstance(content, list | tuple) else content
+
+
+def _with_nan(content: Any) -> Any:
+    """The content with these words as numbers again."""
+    if isinstance(content, dict):
+        return {key: _with_nan(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_with_nan(each) for each in content]
+    return float(content) if content in ("NaN", "Infinity", "-Infinity") else content
+
+
 class Verdict(BaseModel):
     """How an attempt ended."""
 
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")
+    model_config = ConfigDict(frozen=True)
 
-    name: VerdictName
+    name: str
+    """One of :data:`VerdictName`, or the verdict of a rule of the experiment's own: a training failure."""
     evidence: tuple[Evidence, ...] = ()
 
     def trusts(self, step: int) -> bool:
@@ -83,7 +149,7 @@ class Verdict(BaseModel):
 
     @property
     def is_training_failure(self) -> bool:
-        return self.name in TRAINING_FAILURES
+        return self.name not in ("healthy", "interrupted") and not self.is_infrastructure_failure
 
     @property
     def is_infrastructure_failure(self) -> bool:

@@ -71,16 +71,21 @@ class LadderRun:
 
         Without those that cannot be used: see :mod:`pipeline.health.readings`.
         """
-        data = self.entity.data
-        if not self.names.sources:
-            return used(data.metrics)
-        found = {each.key: (each.step, each.value, each.timestamp) for each in data._metric_objs}
-        return used({name: value for name, (_, value, _) in self.names.latest(found).items()})
+        return used(self._translated)
 
     @property
     def logged(self) -> frozenset[str]:
         """The names of all metrics, whatever their values."""
-        return frozenset(self.entity.data.metrics)
+        return frozenset(self._translated)
+
+    @property
+    def _translated(self) -> dict[str, float]:
+        """Newest value of every metric, under the script's own name and under that of `trainer.names`."""
+        data = self.entity.data
+        if not self.names.sources:
+            return data.metrics
+        found = {each.key: (each.step, each.value, each.timestamp) for each in data._metric_objs}
+        return {name: value for name, (_, value, _) in self.names.latest(found).items()}
 
     @property
     def names(self) -> Names:

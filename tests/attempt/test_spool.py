@@ -61,6 +61,14 @@ def test_values_that_are_not_finite_are_counted(tmp_path: Path) -> None:
     assert spool.read(0)[0][0].metrics == {"z": 1.0, "nonfinite_metrics": 2.0}
 
 
+def test_what_another_trainer_writes_may_be_no_number(tmp_path: Path) -> None:
+    line = '{"time": 1, "step": 2, "metrics": {"a": NaN, "b": null, "c": -Infinity, "d": 1}}\n'
+    spool = Spool(tmp_path)
+    spool.path.write_text(line)
+    metrics = spool.read(0)[0][0].metrics
+    assert math.isnan(metrics["a"]) and math.isnan(metrics["b"]) and metrics["c"] == -math.inf and metrics["d"] == 1
+
+
 def test_lost_mark_delivers_everything_once_more(tmp_path: Path) -> None:
     spool = Spool(tmp_path)
     SpoolWriter(spool).write({"x": 1.0}, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from pipeline.attempt.spool import Spool
 from pipeline.experiment.watchdog import Watchdog
 from pipeline.health.monitor import judge
 from pipeline.health.rule_sets import RULE_SETS
-from pipeline.tracking import patience
+from pipeline.health.verdict import Verdict
+from pipeline.tracking import patience, tags
 from pipeline.tracking.store import Store
 from tests.conftest import small_config
 
@@ -118,3 +120,27 @@ def test_steps_that_fall_are_no_silence(empty_store: Store) -> None:
     assert watch.has_spoken_unseen() and not watch.has_spoken_unseen()
     empty_store.client.log_metric(run_id, "loss", 1.0, timestamp=3000, step=0)
     assert watch.has_spoken_unseen() and not watch.has_spoken_unseen()
+
+
+def test_nan_from_a_trainer_s_file_is_a_verdict(empty_store: Store, tmp_path: Path) -> None:
+    """Through spool, store and history; live, and at the end."""
+    run_id, spool = empty_store.start_run(small_config(), "a trainer", {}), Spool(tmp_path)
+    with spool.path.open("a") as file:
+        for step in range(1, 9):
+            file.write(f'{{"time": {step}, "step": {step}, "metrics": {{"loss": {"null" if step > 3 else 1}}}}}\n')
+    watch = Watchdog(empty_store, run_id, RULE_SETS["generic"], spool)
+    live = watch.poll()
+    assert live is not None and live.name == "numerical_instability" and live.evidence[0].onset_step == 4
+    assert Verdict.model_validate_json(live.model_dump_json()) == live == watch.final()[0]
+    empty_store.end_attempt(run_id, live)
+    json.loads(empty_store.client.get_run(run_id).data.tags[tags.EVIDENCE], parse_constant=pytest.fail)
+
+
+def test_what_is_certain_only_at_the_end(empty_store: Store) -> None:
+    run_id = empty_store.start_run(small_config(), "a trainer", {})
+    for step, progress in enumerate((0.1, 0.2, 0.3)):
+        empty_store.log_metrics(run_id, {"progress": progress}, step=step)
+    watch = Watchdog(empty_store, run_id, RULE_SETS["generic"])
+    assert watch.poll() is None and watch.final() == (None, [])
+    verdict, _ = watch.final(ended=True)
+    assert verdict is not None and verdict.name == "unfinished" and verdict.is_infrastructure_failure

@@ -121,6 +121,9 @@ class RuleConformance:
         if not self.rule.least_episodes:
             return
         steps, episodes = self.fires.series("episodes")
+        if not len(steps):  # each report counts as one
+            steps, _ = self.fires.series(self.rule.watched[0])
+            episodes = np.arange(1.0, len(steps) + 1)
         for each in self.rule.firings(self.fires):
             assert episodes[np.searchsorted(steps, each.detection_step or 0)] >= self.rule.least_episodes
 

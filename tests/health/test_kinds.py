@@ -137,7 +137,7 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize("rules", RULE_SETS)
+@pytest.mark.parametrize("rules", ["v3", "seed"])
 def test_every_shipped_rule_stirs_where_it_fires(rules: str) -> None:
     fired = set()
     for run in [with_fault(**fault) for fault in FAULTS] + [history(**healthy())]:  # type: ignore[arg-type]

@@ -1,0 +1,57 @@
+"""The kinds of rule that can be written in YAML; the fields that are given say which one is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import Discriminator, Tag
+
+from pipeline.health.collapse import CollapseRule
+from pipeline.health.explosion import ExplosionRule
+from pipeline.health.frozen import FrozenRule
+from pipeline.health.nonfinite import NonFiniteRule
+from pipeline.health.plateau import PlateauRule
+from pipeline.health.rule import Rule
+from pipeline.health.threshold import Condition, ThresholdRule
+from pipeline.health.unfinished import UnfinishedRule
+
+KINDS: dict[str, type[Rule]] = {
+    "kind:threshold": ThresholdRule,
+    "kind:plateau": PlateauRule,
+    "kind:explosion": ExplosionRule,
+    "kind:collapse": CollapseRule,
+    "kind:nonfinite": NonFiniteRule,
+    "kind:frozen": FrozenRule,
+    "kind:unfinished": UnfinishedRule,
+}
+"""By their tags; the first of those that know most of the fields is meant."""
+
+
+def tag_of(given: Any) -> str:
+    """The tag of the kind that is meant by a mapping, or that a rule has."""
+    if isinstance(given, Rule):
+        return next((tag for tag, kind in KINDS.items() if type(given) is kind), "kind:threshold")
+    if not isinstance(given, dict):
+        return "kind:threshold"
+    return max(KINDS, key=lambda tag: len(KINDS[tag].model_fields.keys() & given.keys()))
+
+
+def fields_at(place: Sequence[Any]) -> list[str]:
+    """The fields of the rule, or of its condition, at a place of a configuration (a location of pydantic's)."""
+    if "conditions" in place:
+        return list(Condition.model_fields)
+    tagged = [KINDS[part] for part in place if part in KINDS]
+    return list(dict.fromkeys(name for kind in tagged or KINDS.values() for name in kind.model_fields))
+
+
+AnyRule = Annotated[
+    Annotated[ThresholdRule, Tag("kind:threshold")]
+    | Annotated[PlateauRule, Tag("kind:plateau")]
+    | Annotated[ExplosionRule, Tag("kind:explosion")]
+    | Annotated[CollapseRule, Tag("kind:collapse")]
+    | Annotated[NonFiniteRule, Tag("kind:nonfinite")]
+    | Annotated[FrozenRule, Tag("kind:frozen")]
+    | Annotated[UnfinishedRule, Tag("kind:unfinished")],
+    Discriminator(tag_of),
+]
