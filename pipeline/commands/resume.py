@@ -13,7 +13,7 @@ from pipeline.experiment.orchestrator import Orchestrator
 from pipeline.experiment.past import read_config
 from pipeline.experiment.recovery import reconcile, take_up
 from pipeline.experiment.series import Series, cut_between_seeds
-from pipeline.experiment_file import with_overrides
+from pipeline.experiment_file import require_games, with_overrides
 from pipeline.launchers.base import Launcher
 from pipeline.launchers.gpu import require_device
 from pipeline.tracking.access import has_store, tracking_root, tracking_uri
@@ -63,6 +63,7 @@ class Resumption:
         found = {"root": tracking.root, "uri": tracking.uri}  # where it was found, which may have moved
         data = config.model_copy(update={"tracking": config.tracking.model_copy(update=found)}).model_dump(mode="json")
         later = with_overrides(self._overrides, data)
+        require_games(later, "resume")
         require_device([later], begun=True)
         return later
 
