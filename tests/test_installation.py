@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib.metadata
 import re
 import subprocess
+import sys
 import tomllib
 import venv
 from pathlib import Path
 
+import psutil
 import pytest
 from packaging.requirements import Requirement
+
+from tests.end_to_end.conftest import own_environment
 
 REPOSITORY = Path(__file__).parent.parent
 EXTRAS = {"torch", "torch-geometric", "entmax", "gymnasium", "nle", "optuna"}
@@ -68,6 +72,23 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "bin" / "python"
 
 
+@pytest.fixture(scope="module")
+def other_python(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter whose MLflow says that it is another version."""
+    folder = tmp_path_factory.mktemp("other")
+    venv.create(folder, symlinks=True)
+    (packages,), (theirs,) = folder.glob("lib/python*/site-packages"), python.parent.parent.glob("lib/*/site-packages")
+    for path in theirs.iterdir():
+        if path.name.startswith("mlflow-"):
+            (packages / "mlflow-2.0.0.dist-info").mkdir()
+            told = (path / "METADATA").read_text(encoding="utf-8")
+            told = re.sub(r"^Version: .*", "Version: 2.0.0", told, count=1, flags=re.M)
+            (packages / "mlflow-2.0.0.dist-info" / "METADATA").write_text(told, encoding="utf-8")
+        elif not (packages / path.name).exists() and path.name != "ladder.pth":
+            (packages / path.name).symlink_to(path.resolve())
+    return folder / "bin" / "python"
+
+
 def test_extras_are_no_requirement_of_everybody() -> None:
     assert not EXTRAS & with_all_that_they_need(declared()[""])
     in_extras = {canonical(each.name) for name in ("nethack", "tune") for each in declared()[name]}
@@ -84,24 +105,29 @@ def test_what_is_locked_is_what_is_allowed() -> None:
             assert each.specifier.contains(versions[canonical(each.name)]), each
 
 
+COMMANDS = """
+import os, sys
+from pipeline.cli import main
+try:
+    import nle
+    sys.exit("this is not an installation without NetHack")
+except ImportError:
+    assert main(["run", "x.yaml"]) == 0
+(attempt,) = os.listdir("mlruns/attempts")
+assert main(["status"]) == 0
+assert main(["compare", "--out", "page"]) == 0
+assert main(["diagnose", attempt]) == 0
+assert main(["check", "x.yaml"]) in (0, 2)
+assert main(["resume"]) == 2  # there is nothing to resume
+"""
+
+
 def test_every_command_works_without_the_extras(python: Path, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(TRAINER, encoding="utf-8")
     (tmp_path / "x.yaml").write_text(EXPERIMENT, encoding="utf-8")
-
-    def ladder(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [python, "-m", "pipeline", *words]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240)
-
-    assert subprocess.run([python, "-c", "import nle"], capture_output=True, check=False).returncode  # it is as it says
-    ran = ladder("run", "x.yaml")
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    (attempt,) = (tmp_path / "mlruns" / "attempts").iterdir()
-    for words in (("status",), ("compare", "--out", "page"), ("diagnose", attempt.name), ("check", "x.yaml")):
-        done = ladder(*words)
-        assert "Traceback" not in done.stderr and done.returncode in (0, 2), (words, done.stderr)
-    assert (tmp_path / "page" / "compare.html").exists()
-    nothing = ladder("resume")
-    assert nothing.returncode == 2 and "nothing to resume" in nothing.stderr
+    done = subprocess.run([python, "-c", COMMANDS], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "nothing to resume" in done.stderr and (tmp_path / "page" / "compare.html").exists()
 
 
 def test_what_needs_an_extra_says_so(python: Path, tmp_path: Path) -> None:
@@ -111,3 +137,25 @@ def test_what_needs_an_extra_says_so(python: Path, tmp_path: Path) -> None:
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240)
         assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and extra in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.yaml"]
+
+
+OTHER_TRAINER = """
+import mlflow, os
+assert os.environ["MLFLOW_TRACKING_URI"].startswith("http://127.0.0.1:"), os.environ["MLFLOW_TRACKING_URI"]
+with mlflow.start_run():
+    for step in range(1, 6):
+        mlflow.log_metric("loss", 1 / step, step=step)
+"""
+
+
+def test_trainer_with_another_mlflow_speaks_to_a_server(other_python: Path, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(OTHER_TRAINER, encoding="utf-8")
+    (tmp_path / "x.yaml").write_text(EXPERIMENT.replace("[python,", f"['{other_python}',"), encoding="utf-8")
+    command = [sys.executable, "-m", "pipeline", "run", "x.yaml"]
+    ran = subprocess.run(command, cwd=tmp_path, env=own_environment(), capture_output=True, text=True, check=False)
+    assert ran.returncode == 0 and "the trainer's MLflow is 2.0.0" in ran.stdout, ran.stdout + ran.stderr
+    assert not [
+        each
+        for each in psutil.process_iter(["cmdline"])
+        if f"{tmp_path}/mlruns" in " ".join(each.info["cmdline"] or ())
+    ]

@@ -68,6 +68,11 @@ def experiment_lock(root: Path, parent: str) -> Path:
     return root / "experiments" / f"{parent}.lock"
 
 
+def served_log(root: Path) -> Path:
+    """What the server says that stands before the store for trainers of another MLflow."""
+    return root / "experiments" / "served.log"
+
+
 def mlflow_database(root: Path) -> Path:
     """The SQLite file of the MLflow store, where no other store is named."""
     return root / "mlflow.db"
