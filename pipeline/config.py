@@ -6,6 +6,7 @@ how two attempts differ.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -287,11 +288,31 @@ class NotifySection(Section):
     """Run at each verdict and at the end, as a list of words (no shell), with the facts as JSON on its input."""
 
 
+def _refuse_what_json_cannot_hold(key: str, value: Any) -> None:
+    """A trainer reads its parameters from a JSON file, which would have null in place of infinity."""
+    if isinstance(value, dict):
+        for name, each in value.items():
+            _refuse_what_json_cannot_hold(f"{key}.{name}", each)
+    elif isinstance(value, list | tuple):
+        for index, each in enumerate(value):
+            _refuse_what_json_cannot_hold(f"{key}.{index}", each)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{key}: must be finite, not {value}; a text such as '{value}' is allowed")
+    elif not isinstance(value, str | int | float | None):
+        kind = type(value).__name__
+        raise ValueError(f"{key}: must be text, a number, true, false, null, a list or a mapping, not {kind} {value!r}")
+
+
 class TrainerSection(Section):
     command: Annotated[tuple[str, ...] | None, Field(strict=False, min_length=1)] = None
     """The trainer, as a list of words (no shell). Default: this project's own."""
     parameters: dict[str, Any] = {}
     """Free keys for a trainer of your own."""
+
+    @model_validator(mode="after")
+    def _plain(self) -> TrainerSection:
+        _refuse_what_json_cannot_hold("parameters", self.parameters)
+        return self
 
 
 class Fault(Section):
@@ -327,7 +348,7 @@ class ExperimentConfig(Section):
         return self
 
     def with_values(self, changes: Mapping[str, Any]) -> ExperimentConfig:
-        """A copy with dotted keys replaced, validated anew.
+        """A copy with dotted keys replaced, validated anew. A mapping is merged into the one that is there.
 
         Raises:
             KeyError: a key that does not exist (closed sections only).
@@ -341,8 +362,14 @@ class ExperimentConfig(Section):
                 if not isinstance(node.get(part), dict):
                     raise KeyError(key)
                 node = node[part]
-            node[last] = value
+            node[last] = _merged(node.get(last), value)
         return ExperimentConfig.model_validate(data)
+
+
+def _merged(before: Any, value: Any) -> Any:
+    if not isinstance(before, dict) or not isinstance(value, Mapping):
+        return value
+    return {**before, **{key: _merged(before.get(key), each) for key, each in value.items()}}
 
 
 def flatten(config: ExperimentConfig) -> dict[str, Any]:

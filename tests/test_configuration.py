@@ -6,13 +6,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.cli import main
 from pipeline.config import ExperimentConfig, flatten
 from pipeline.errors import BadInput
-from pipeline.experiment_file import load_experiment, load_experiments
+from pipeline.experiment_file import load_experiment, load_experiments, validate
 from pipeline.preflight import preflight, too_short
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
@@ -285,3 +286,29 @@ def test_commands_refuse_in_one_line(
     said = capsys.readouterr().err
     assert problem.format(root=root) in said and len(said.splitlines()) == 1
     assert not root.exists()
+
+
+def test_mappings_in_a_rung_are_merged() -> None:
+    config = ExperimentConfig.model_validate(
+        {"trainer": {"command": ["train"], "parameters": {"rate": 5.0, "opt": {"lr": 1, "betas": [0.9]}}}}
+    )
+    changed = config.with_values({"training": {"learning_rate": 1e-5}, "trainer": {"parameters": {"opt": {"lr": 2}}}})
+    assert changed.training == config.training.model_copy(update={"learning_rate": 1e-5})
+    assert changed.trainer.command == ("train",)
+    assert changed.trainer.parameters == {"rate": 5.0, "opt": {"lr": 2, "betas": [0.9]}}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "key"),
+    [
+        ({"clip": float("inf")}, "trainer.parameters.clip: must be finite, not inf"),
+        (
+            {"optimiser": {"betas": [0.9, float("nan")]}},
+            "trainer.parameters.optimiser.betas.1: must be finite, not nan",
+        ),
+        ({"raw": b"x"}, "trainer.parameters.raw: must be text, a number"),
+    ],
+)
+def test_parameters_that_json_cannot_hold_are_refused(parameters: dict[str, Any], key: str) -> None:
+    with pytest.raises(BadInput, match=key):
+        validate({"trainer": {"command": ["train"], "parameters": parameters}}, "x.yaml")
