@@ -6,6 +6,7 @@ how two attempts differ.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -425,6 +426,21 @@ class OutOfMemory(Section):
         return self
 
 
+def _refuse_what_json_cannot_hold(key: str, value: Any) -> None:
+    """A trainer reads its parameters from a JSON file, which would have null in place of infinity."""
+    if isinstance(value, dict):
+        for name, each in value.items():
+            _refuse_what_json_cannot_hold(f"{key}.{name}", each)
+    elif isinstance(value, list | tuple):
+        for index, each in enumerate(value):
+            _refuse_what_json_cannot_hold(f"{key}.{index}", each)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{key}: must be finite, not {value}; a text such as '{value}' is allowed")
+    elif not isinstance(value, str | int | float | None):
+        kind = type(value).__name__
+        raise ValueError(f"{key}: must be text, a number, true, false, null, a list or a mapping, not {kind} {value!r}")
+
+
 class TrainerSection(Section):
     command: Annotated[tuple[str, ...] | None, BeforeValidator(_words)] = None
     """The trainer, as a list of words (no shell), with placeholders (docs/your-own.md). Default: this project's own."""
@@ -450,6 +466,11 @@ class TrainerSection(Section):
     def counts(self) -> str:
         """What the number of a checkpoint counts."""
         return "episode" if self.checkpoints is None else "step"
+
+    @model_validator(mode="after")
+    def _plain(self) -> TrainerSection:
+        _refuse_what_json_cannot_hold("parameters", self.parameters)
+        return self
 
 
 class Fault(Section):
@@ -520,7 +541,7 @@ class ExperimentConfig(Section):
         return tuple(rule for rule in self.health.chosen if any(definition(metric) is None for metric in rule.metrics))
 
     def with_values(self, changes: Mapping[str, Any]) -> ExperimentConfig:
-        """A copy with dotted keys replaced, validated anew.
+        """A copy with dotted keys replaced, validated anew. A mapping is merged into the one that is there.
 
         Raises:
             KeyError: a key that does not exist (closed sections only).
@@ -534,8 +555,14 @@ class ExperimentConfig(Section):
                 if not isinstance(node.get(part), dict):
                     raise KeyError(key)
                 node = node[part]
-            node[last] = value
+            node[last] = _merged(node.get(last), value)
         return ExperimentConfig.model_validate(data)
+
+
+def _merged(before: Any, value: Any) -> Any:
+    if not isinstance(before, dict) or not isinstance(value, Mapping):
+        return value
+    return {**before, **{key: _merged(before.get(key), each) for key, each in value.items()}}
 
 
 def flatten(config: ExperimentConfig) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,6 +24,8 @@ from pipeline.foreign.command import check, interpolation
 from pipeline.foreign.names import Names
 from pipeline.health.kinds import fields_at
 
+_OWN_TRAINER = ("torch", "torch_geometric", "entmax", "gymnasium", "nle")
+"""The packages of the trainer that ships, which are installed with the extra `nethack`."""
 _MOST_SEEDS = 500
 """Each parent run has all of them in a tag."""
 
@@ -34,7 +37,9 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
         BadInput: names the file or the key, the value, what is allowed and the nearest valid name.
     """
     path = Path(path)
-    return validate(merge(read_yaml(path), overrides, str(path)), str(path))
+    config = validate(merge(read_yaml(path), overrides, str(path)), str(path))
+    require_games(config, str(path))
+    return config
 
 
 def load_experiments(path: str | Path, overrides: Sequence[str] = ()) -> tuple[ExperimentConfig, ...]:
@@ -51,12 +56,14 @@ def load_experiments(path: str | Path, overrides: Sequence[str] = ()) -> tuple[E
     training: dict[str, Any] = given if isinstance(given, dict) else {}
     seeds = training.get("seed")
     if not isinstance(seeds, list):
-        return (validate(data, str(path)),)
+        return (load_experiment(path, overrides),)
     if not seeds or len(set(map(str, seeds))) != len(seeds):
         raise BadInput(f"{path}: training.seed: a list of seeds must hold each of them once, not {seeds}")
     if len(seeds) > _MOST_SEEDS:
         raise BadInput(f"{path}: training.seed: a list of seeds may hold {_MOST_SEEDS}, not {len(seeds)}")
-    return tuple(validate({**data, "training": {**training, "seed": seed}}, str(path)) for seed in seeds)
+    configs = tuple(validate({**data, "training": {**training, "seed": seed}}, str(path)) for seed in seeds)
+    require_games(configs[0], str(path))
+    return configs
 
 
 def with_overrides(overrides: Sequence[str], data: Mapping[str, Any] | None = None) -> ExperimentConfig:
@@ -137,14 +144,6 @@ def validate(data: dict[str, Any], source: str) -> ExperimentConfig:
         raise BadInput(f"{source}: ladder.rungs: a rung sets {error.args[0]}, which is no key") from error
     except ValueError as error:
         raise BadInput(f"{source}: {_one_line(error)}") from error
-    for each in (config, *ladder.configs):
-        if each.trainer.command is None:
-            from pipeline.environments.nethack import check_character, check_environment
-
-            if problem := check_environment(each.environment.id):
-                raise BadInput(f"{source}: environment.id: {problem}")
-            if problem := check_character(each.environment.character):
-                raise BadInput(f"{source}: environment.character: {problem}")
     return config
 
 
@@ -158,6 +157,28 @@ def _only_rungs_that_change_something(config: ExperimentConfig) -> None:
                 f"ladder.rungs: {rung} sets keys of this project's own trainer, and trainer.command names another; "
                 f"allowed: {AS_IT_STANDS} (the experiment as it stands), or {{name: …, set: {{key: value}}}}"
             )
+
+
+def require_games(config: ExperimentConfig, source: str) -> None:
+    """Refuses an experiment of the project's own trainer that this installation cannot play.
+
+    Raises:
+        BadInput: a package of the trainer is missing, or the environment or character of a rung is unknown.
+    """
+    for each in (config, *Ladder(config).configs):
+        if each.trainer.command is not None:
+            continue
+        if missing := [package for package in _OWN_TRAINER if find_spec(package) is None]:
+            raise BadInput(
+                f"{source}: trainer.command: not given, and the trainer that ships needs {', '.join(missing)}; "
+                "pip install 'ladder[nethack]', or name a command of your own"
+            )
+        from pipeline.environments.nethack import check_character, check_environment
+
+        if problem := check_environment(each.environment.id):
+            raise BadInput(f"{source}: environment.id: {problem}")
+        if problem := check_character(each.environment.character):
+            raise BadInput(f"{source}: environment.character: {problem}")
 
 
 def explain(error: ValidationError, model: type[BaseModel] = ExperimentConfig) -> str:

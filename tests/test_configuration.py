@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -314,3 +315,29 @@ def test_commands_refuse_in_one_line(
     said = capsys.readouterr().err
     assert problem.format(root=root) in said and len(said.splitlines()) == 1
     assert not root.exists()
+
+
+def test_mappings_in_a_rung_are_merged() -> None:
+    config = ExperimentConfig.model_validate(
+        {"trainer": {"command": ["train"], "parameters": {"rate": 5.0, "opt": {"lr": 1, "betas": [0.9]}}}}
+    )
+    changed = config.with_values({"training": {"learning_rate": 1e-5}, "trainer": {"parameters": {"opt": {"lr": 2}}}})
+    assert changed.training == config.training.model_copy(update={"learning_rate": 1e-5})
+    assert changed.trainer.command == ("train",)
+    assert changed.trainer.parameters == {"rate": 5.0, "opt": {"lr": 2, "betas": [0.9]}}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "key"),
+    [
+        ({"clip": float("inf")}, "trainer.parameters.clip: must be finite, not inf"),
+        (
+            {"optimiser": {"betas": [0.9, float("nan")]}},
+            "trainer.parameters.optimiser.betas.1: must be finite, not nan",
+        ),
+        ({"raw": b"x"}, "trainer.parameters.raw: must be text, a number"),
+    ],
+)
+def test_parameters_that_json_cannot_hold_are_refused(parameters: dict[str, Any], key: str) -> None:
+    with pytest.raises(BadInput, match=key):
+        validate({"trainer": {"command": ["train"], "parameters": parameters}}, "x.yaml")

@@ -81,6 +81,11 @@ def experiment_locks(root: Path) -> list[Path]:
     return list((root / "experiments").glob("*.lock"))
 
 
+def served_log(root: Path) -> Path:
+    """What the server says that stands before the store for trainers of another MLflow."""
+    return root / "experiments" / "served.log"
+
+
 def mlflow_database(root: Path) -> Path:
     """The SQLite file of the MLflow store, where no other store is named."""
     return root / "mlflow.db"

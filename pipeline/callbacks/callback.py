@@ -9,11 +9,12 @@
     experiment_ended
     close
 
-`message` may come at any time. A callback that must not fail says so itself: an exception ends the experiment.
+`message` may come at any time. What a callback raises ends no experiment: it is said once for each callback and kind.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,11 @@ from pathlib import Path
 from fallbacks.ladder import Plan
 from pipeline.attempt.record import Attempt, AttemptSummary
 from pipeline.config import ExperimentConfig
+from pipeline.errors import InfrastructureFailure
 from pipeline.health.verdict import Evidence
+from pipeline.processes.streams import complain
+
+_log = logging.getLogger("ladder")
 
 
 @dataclass(frozen=True)
@@ -86,39 +91,47 @@ class Callback:
 
 
 class CallbackList(Callback):
-    """Tells several callbacks, in their order."""
+    """Tells several callbacks, in their order, and goes on where one fails. The store's errors pass through."""
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:
         self._callbacks = tuple(callbacks)
+        self._failed: set[tuple[int, type[Exception]]] = set()
+
+    def _tell(self, call: Callable[[Callback], None]) -> None:
+        for index, each in enumerate(self._callbacks):
+            try:
+                call(each)
+            except InfrastructureFailure:
+                raise
+            except Exception as error:
+                kind = (index, type(error))
+                if kind not in self._failed:
+                    self._failed.add(kind)
+                    _log.exception("%s fails, and the experiment goes on", type(each).__name__)
+                    complain(
+                        f"{type(each).__name__} fails, and the experiment goes on: {type(error).__name__}: {error}"
+                    )
 
     def experiment_started(self, event: ExperimentStarted) -> None:
-        for each in self._callbacks:
-            each.experiment_started(event)
+        self._tell(lambda each: each.experiment_started(event))
 
     def attempt_started(self, plan: Plan, number: int, run_id: str) -> None:
-        for each in self._callbacks:
-            each.attempt_started(plan, number, run_id)
+        self._tell(lambda each: each.attempt_started(plan, number, run_id))
 
     def progress(self, latest: Mapping[str, float]) -> None:
-        for each in self._callbacks:
-            each.progress(latest)
+        self._tell(lambda each: each.progress(latest))
 
     def warning(self, evidence: Evidence) -> None:
-        for each in self._callbacks:
-            each.warning(evidence)
+        self._tell(lambda each: each.warning(evidence))
 
     def attempt_ended(self, attempt: Attempt, summary: AttemptSummary) -> None:
-        for each in self._callbacks:
-            each.attempt_ended(attempt, summary)
+        self._tell(lambda each: each.attempt_ended(attempt, summary))
 
     def experiment_ended(self, event: ExperimentEnded) -> None:
-        for each in self._callbacks:
-            each.experiment_ended(event)
+        self._tell(lambda each: each.experiment_ended(event))
 
     def message(self, text: str, *, error: bool = False) -> None:
-        for each in self._callbacks:
-            each.message(text, error=error)
+        self._tell(lambda each: each.message(text, error=error))
 
     def close(self) -> None:
-        for each in self._callbacks:
-            each.close()
+        self._tell(lambda each: each.close())

@@ -16,7 +16,7 @@ from pipeline.experiment.past import Past, read_config
 from pipeline.experiment.place import Place, commands
 from pipeline.experiment.recovery import NothingToResume, reconcile, take_up
 from pipeline.experiment.series import Series, cut_between_seeds
-from pipeline.experiment_file import with_overrides
+from pipeline.experiment_file import require_games, with_overrides
 from pipeline.launchers.base import Launcher
 from pipeline.launchers.gpu import require_device
 from pipeline.secrets import lacks_password
@@ -100,6 +100,7 @@ class Resumption:
             if lacks_password(value) and key not in ("tracking.uri", "experiment.description"):
                 remedy = f"give it again: {key}=…" if key.startswith("notify.") else "it can go on where it was begun"
                 raise BadInput(f"{key}: its password is neither in the store nor under {later.tracking.root}; {remedy}")
+        require_games(later, "resume")
         require_device([later], begun=True)
         return later
 

@@ -104,6 +104,7 @@ class Orchestrator:
                     return End("interrupted", "asked to stop")
                 raise
             finally:
+                self._supervisor.close()
                 self.store.patience = None
                 self._told.close()
 

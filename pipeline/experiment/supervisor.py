@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.attempt.file import ATTEMPT_VARIABLE, EXIT_INTERRUPTED, RUN_VARIABLE, URI_VARIABLE, AttemptFile
-from pipeline.attempt.folder import AttemptFolder
+from pipeline.attempt.folder import AttemptFolder, served_log
 from pipeline.attempt.spool import Spool
 from pipeline.config import BudgetSection
 from pipeline.errors import InfrastructureFailure, StoreAway
@@ -20,6 +20,7 @@ from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.base import OWN_TRAINER, CannotStart, Job, Launcher
 from pipeline.launchers.exit import tail_of
 from pipeline.processes.environment import their_environment
+from pipeline.tracking.served import ServedStore, other_version
 from pipeline.tracking.store import Store
 
 _IN_ORDER = (0, EXIT_INTERRUPTED, 128 + signal.SIGTERM, -signal.SIGTERM)
@@ -49,6 +50,7 @@ class Supervisor:
     ) -> None:
         self._store, self._launcher, self._budget, self._poll_seconds = store, launcher, budget, poll_seconds
         self._ended, self._progress, self._sign_of_life, self._tell = ended, progress, sign_of_life, tell
+        self._served: ServedStore | None = None
 
     def run(self, file: AttemptFile) -> Verdict:
         """Launches the trainer and returns only when it and all its children are gone.
@@ -59,7 +61,7 @@ class Supervisor:
         command = file.command or OWN_TRAINER
         scratch = file.where.scratch
         environment = {
-            URI_VARIABLE: self._store.uri,
+            URI_VARIABLE: self._uri_for(command),
             RUN_VARIABLE: file.run_id,
             ATTEMPT_VARIABLE: str(file.write()),
             "TMPDIR": str(scratch),
@@ -82,6 +84,24 @@ class Supervisor:
             files.finish(in_order=ended is not None and ended.code in _IN_ORDER)
             self._tell_news(files)
             file.where.remove_leftovers()
+
+    def _uri_for(self, command: Sequence[str]) -> str:
+        """Where the trainer finds the store: through a server, if its MLflow cannot open the SQLite file."""
+        uri = self._store.uri
+        if command == OWN_TRAINER or not uri.startswith("sqlite:") or (theirs := other_version(command)) is None:
+            return uri
+        if self._served is None:
+            self._served = ServedStore(uri, served_log(self._store.root))
+            self._tell(
+                f"the trainer's MLflow is {theirs}, which cannot open this store; it is served at {self._served.uri}"
+            )
+        return self._served.uri
+
+    def close(self) -> None:
+        """Ends what trainers have shared."""
+        if self._served is not None:
+            self._served.close()
+            self._served = None
 
     def _watch(self, job: Job, file: AttemptFile, files: ScriptFiles) -> Verdict:
         spool = Spool(Path(file.folder))

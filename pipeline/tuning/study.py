@@ -31,7 +31,7 @@ from pydantic import Field, ValidationError, model_validator
 from fallbacks.ladder import Ladder
 from pipeline.config import ExperimentConfig, Positive, PositiveInt, Section, difference, flatten
 from pipeline.errors import BadInput
-from pipeline.experiment_file import explain, merge, nearest_key, read_yaml, validate
+from pipeline.experiment_file import explain, merge, nearest_key, read_yaml, require_games, validate
 from pipeline.secrets import HIDDEN, hidden_in, lacks_password, without_passwords
 
 SAMPLERS: dict[str, type[BaseSampler]] = {"tpe": TPESampler, "random": RandomSampler, "qmc": QMCSampler}
@@ -272,6 +272,7 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyPlan:
         study = _File.model_validate(merged).study
     except ValidationError as error:
         raise BadInput(f"{path}: {explain(error, _File)}") from error
+    require_games(config, str(path))
     plan = StudyPlan(study=study, config=config)
     _check_space(plan, path)
     _check_optuna(study, path)

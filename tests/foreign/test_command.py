@@ -119,9 +119,9 @@ def test_refused_in_one_line(command: str, expected: list[str]) -> None:
     assert all(part in said for part in ["trainer.command", *expected]) and "\n" not in said, said
 
 
-def test_a_rung_that_takes_away_a_parameter_is_refused() -> None:
-    rungs = "ladder.rungs=[v3,{name: bare, set: {trainer.parameters: {}}}]"
-    with pytest.raises(BadInput, match=r"unknown placeholder \{parameters.lr\}"):
+def test_the_placeholders_of_every_rung_are_checked() -> None:
+    rungs = "ladder.rungs=[v3,{name: bare, set: {trainer.command: [a, '{parameters.rate}']}}]"
+    with pytest.raises(BadInput, match=r"unknown placeholder \{parameters.rate\}"):
         validate(merge({}, ["trainer.command=[a,'{parameters.lr}']", "trainer.parameters.lr=1", rungs], "x"), "x")
 
 
