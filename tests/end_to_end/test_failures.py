@@ -88,7 +88,8 @@ print(f"process {os.getpid()}: rate", settings["rte"])
 
 
 def test_a_start_that_cannot_succeed_is_tried_twice_and_goes_on_when_it_is_mended(experiment: Any) -> None:
-    made = experiment(budget__retries=2, ladder__rungs=["v3", "freeze_gat"])
+    slower = {"name": "slower", "set": {"trainer.parameters.rate": 0.5}}
+    made = experiment(budget__retries=2, ladder__rungs=["v3", slower])
     made.train_with("train.py", MISTYPED)
     result = made.run()
     assert result.returncode == 4, result.stdout + result.stderr

@@ -175,7 +175,7 @@ config = json.load(open(os.environ["LADDER_ATTEMPT"]))["config"]
 rate = config["trainer"]["parameters"]["rate"]
 with mlflow.start_run():  # the run that MLFLOW_RUN_ID names
     for step in range(60):
-        mlflow.log_metric("loss", 1.0 if rate < 1 else 10.0**step, step=step)
+        mlflow.log_metric("loss", 1 / (1 + step) if rate < 1 else 10.0**step, step=step)
         time.sleep(0.02)
 """
 
@@ -253,6 +253,7 @@ def test_store_out_of_reach_is_exit_4(experiment: Any) -> None:
 def test_trainer_that_cannot_be_started_is_exit_4(experiment: Any) -> None:
     made = experiment(trainer__command=["/no/such/program"])
     result = made.run()
-    assert result.returncode == 4 and "/no/such/program" in result.stderr
+    assert result.returncode == 4 and "error: the trainer cannot start" in result.stdout
+    assert "/no/such/program" in result.stdout
     assert made.parent.data.tags["ladder.outcome"] == "error" and made.parent.info.status == "FAILED"
     assert {run.info.status for run in made.attempts} == {"FAILED"}
