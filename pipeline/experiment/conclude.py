@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.attempt.checkpoint_files import Checkpoint
+from pipeline.attempt.checkpoint_files import Checkpoint, newest
 from pipeline.attempt.ending import Ending
 from pipeline.attempt.folder import AttemptFolder
 from pipeline.attempt.spool import Spool
@@ -51,7 +51,7 @@ def conclude(
     """
     folder = AttemptFolder.of(store.root, run_id)
     spool = Spool(folder.path)
-    store.deliver(run_id, spool)
+    store.deliver(run_id, spool, ended=True)
     watch = Watchdog(store, run_id, rules, chosen=chosen)
     _, fired = watch.final()
     store.log_metrics(run_id, {"cost/seconds": ending.seconds}, step=max(0, watch.last_step), at=ending.at)
@@ -64,10 +64,10 @@ def conclude(
     ]
     if warnings:
         store.set_tags(run_id, {tags.WARNINGS: warnings_tag(warnings)})
-    newest = max(checkpoints, key=lambda checkpoint: checkpoint.step, default=None)
-    if newest is not None and ending.verdict.name == "healthy":
-        store.log_file(run_id, Path(newest.path), "policy")
-        store.set_tags(run_id, {tags.POLICY: newest.path})
+    if checkpoints and ending.verdict.name == "healthy":
+        policy = newest(checkpoints).path
+        store.log_file(run_id, Path(policy), "policy")
+        store.set_tags(run_id, {tags.POLICY: policy})
     for name, figure in pictures(watch, (*ending.verdict.evidence, *fired)):
         store.log_figure(run_id, figure, f"evidence/{name}.png")
     if log := end_of(folder.log):

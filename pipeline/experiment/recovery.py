@@ -18,7 +18,7 @@ from pipeline.attempt.ending import Ending
 from pipeline.attempt.file import AttemptFile
 from pipeline.attempt.folder import AttemptFolder, experiment_lock
 from pipeline.config import ExperimentConfig
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, InfrastructureFailure
 from pipeline.experiment.conclude import conclude
 from pipeline.experiment.past import Past, is_unfinished, read_config, read_past
 from pipeline.health.rule import Rule
@@ -37,6 +37,11 @@ def reconcile(store: Store, launcher: Launcher, tell: Callable[[str], None]) -> 
 
     A study's own run is ended, too. Its trials' runs are not: they say what Optuna says, and `ladder tune` ends them
     when it goes on.
+
+    What cannot be ended is told in a line, and the others are.
+
+    Raises:
+        InfrastructureFailure: the store is out of reach.
     """
     for parent in store.left_running():
         if not isinstance(parent, ParentRun) or (isinstance(parent, StudyRun) and not parent.is_running):
@@ -52,6 +57,11 @@ def reconcile(store: Store, launcher: Launcher, tell: Callable[[str], None]) -> 
                     continue
                 _end(store, launcher, now, owner)
                 tell(f"an earlier night: run {now.run_id} was left RUNNING by {owner}; ended as interrupted")
+            except InfrastructureFailure:
+                raise
+            except Exception as error:  # what its folder or its tags say may be anything
+                why = " ".join(str(error).split())[:200]
+                tell(f"an earlier night: run {parent.run_id} cannot be ended: {type(error).__name__}: {why}")
             finally:
                 lock.release()
 

@@ -87,7 +87,7 @@ class Supervisor:
             if ended is not None:
                 try:
                     # What the metrics say comes before how the process ended.
-                    self._store.deliver(file.run_id, spool)
+                    self._store.deliver(file.run_id, spool, ended=True)
                     verdict, _ = watchdog.final()
                     self._tell_news(watchdog)
                 except InfrastructureFailure as error:

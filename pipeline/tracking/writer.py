@@ -149,11 +149,22 @@ class Writer(Connection):
         """Logs one batch; `at`: milliseconds since 1970, now by default."""
         self._log_reports(run_id, [Report(int(time.time() * 1000) if at is None else at, step, finite(metrics))])
 
-    def deliver(self, run_id: str, spool: Spool, *, once: bool = False) -> None:
-        """Logs what a trainer has reported and the store does not have, in order. A second call changes nothing."""
-        while (pending := spool.pending())[0]:
-            self._log_reports(run_id, pending[0], once=once)
-            spool.mark(pending[1])
+    def deliver(self, run_id: str, spool: Spool, *, once: bool = False, ended: bool = False) -> int:
+        """Logs what a trainer has reported and the store does not have, in order. A second call changes nothing.
+
+        Returns how many reports those were. `ended`: nothing more will be written.
+        """
+        count = 0
+        while True:
+            reports, position = spool.pending(ended=ended)
+            if reports:
+                self._log_reports(run_id, reports, once=once)
+                count += len(reports)
+            for sentence in spool.news():
+                self._say(f"run {run_id}: {sentence}")
+            if position == spool.delivered:
+                return count
+            spool.mark(position)
 
     def _log_reports(self, run_id: str, reports: Sequence[Report], *, once: bool = False) -> None:
         apart = self._refused_metrics

@@ -7,6 +7,7 @@ import pytest
 from pipeline.experiment.recovery import reconcile
 from pipeline.processes.owner import Owner
 from pipeline.tracking import tags
+from pipeline.tracking.runs import AttemptRun, LadderRun
 from pipeline.tracking.store import Store
 from tests.conftest import small_config
 from tests.end_to_end.here import HereLauncher
@@ -40,3 +41,22 @@ def test_what_is_no_longer_so_is_left_alone(empty_store: Store, by: str, monkeyp
     run = empty_store.run(parent)
     assert run is not None and not told
     assert run.status == ("FINISHED" if by == "it has ended" else "RUNNING")
+
+
+def test_what_cannot_be_ended_is_one_line_and_the_others_are(
+    empty_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, told = left(empty_store), left(empty_store), []
+    attempts = empty_store.attempts
+
+    def fail_for_one(parent: LadderRun) -> list[AttemptRun]:
+        if parent.run_id == second:
+            raise OverflowError("cannot convert float\ninfinity to integer")
+        return attempts(parent)
+
+    monkeypatch.setattr(empty_store, "attempts", fail_for_one)
+    reconcile(empty_store, HereLauncher(), told.append)
+    assert len(told) == 2 and any(second in each and "cannot be ended" in each for each in told)
+    assert not any("\n" in each for each in told)
+    ended, stays = empty_store.run(first), empty_store.run(second)
+    assert ended is not None and ended.status == "KILLED" and stays is not None and stays.status == "RUNNING"
