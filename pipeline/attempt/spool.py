@@ -89,7 +89,10 @@ class Spool:
 
     def news(self) -> list[str]:
         """What was passed over since the last call: a sentence for each of the first lines, one for the others."""
-        found = [f"passed over: line {self._number(start)}: {why}" for start, why in list(self._passed_over.items())[: self._room]]
+        found = [
+            f"passed over: line {self._number(start)}: {why}"
+            for start, why in list(self._passed_over.items())[: self._room]
+        ]
         if more := len(self._passed_over) - len(found):
             found += [f"passed over: {more} more lines"] if self._told <= _TOLD else []
         self._told += len(self._passed_over)

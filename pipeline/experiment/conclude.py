@@ -7,7 +7,7 @@ everything; for one that still is, the next orchestrator writes down what is mis
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _log = logging.getLogger("ladder")
+_NAMED = 5
+"""Nested runs that a sentence names."""
 
 
 def conclude(
@@ -72,10 +74,18 @@ def conclude(
         store.log_figure(run_id, figure, f"evidence/{name}.png")
     if log := end_of(folder.log):
         store.log_text(run_id, log, "trainer.log")
+    if left := store.end_children(run_id, ending.verdict.name):
+        store.tell(f"run {run_id}: {_nested(left)} left RUNNING by the trainer, ended with it as {ending.verdict.name}")
     store.end_attempt(run_id, ending.verdict, describe(watch))
     if ending.verdict.name != "interrupted":  # that one may go on, and must know what it has reported
         spool.remove()
     return watch, warnings
+
+
+def _nested(names: Sequence[str]) -> str:
+    """The runs of these names in words."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"nested run{'s' * (len(names) > 1)} {', '.join(names[:_NAMED])}{more}"
 
 
 def pictures(watch: Watchdog, findings: Iterable[Evidence]) -> Iterator[tuple[str, Figure]]:

@@ -91,7 +91,9 @@ class Connection:
         """Ids of MLflow's experiments."""
         return [each.experiment_id for each in self._all_experiments()]
 
-    def _pages(self, experiments: list[str], filter_string: str, at_once: int | None = None) -> Iterator[LadderRun]:
+    def _pages(
+        self, experiments: list[str], filter_string: str, at_once: int | None = None, *, once: bool = False
+    ) -> Iterator[LadderRun]:
         """Runs, newest first. The next page is asked for when it is needed.
 
         Each run comes once, also if new ones have moved it to another page meanwhile.
@@ -103,7 +105,7 @@ class Connection:
                 self.client.search_runs, experiments, filter_string,
                 order_by=["attributes.start_time DESC"], max_results=at_once or _AT_ONCE, page_token=token,
             )  # fmt: skip
-            page = self._ask(ask)
+            page = self._ask(ask, once=once)
             for run in map(typed, page):
                 if run.run_id not in seen:
                     seen.add(run.run_id)
@@ -111,9 +113,9 @@ class Connection:
             if not (token := page.token):
                 return
 
-    def _search(self, experiments: list[str], filter_string: str) -> list[LadderRun]:
+    def _search(self, experiments: list[str], filter_string: str, *, once: bool = False) -> list[LadderRun]:
         """All runs, newest first."""
-        return list(self._pages(experiments, filter_string))
+        return list(self._pages(experiments, filter_string, once=once))
 
     def _transfer(self, run: Run, call: Callable[[], Answer], *, reads: bool = False, size: int = 0) -> Answer:
         """Makes a call that writes or reads an artifact of a run. Raises NotHad where it could not be done."""
@@ -121,13 +123,13 @@ class Connection:
             self._artifact_presence.check()
         except InfrastructureFailure:  # no attempt ends for it
             folder = mlflow_artifacts(self.root)
-            self._say(f"{folder} has been removed while it was in use; what comes is written to a new one")
+            self.tell(f"{folder} has been removed while it was in use; what comes is written to a new one")
             self._artifact_presence = Presence([folder])
         place = run.info.artifact_uri.rpartition(run.info.run_id)[0] + (" (reading)" if reads else "")
         wait = partial(self._ask, partial(self.client.get_run, run.info.run_id))
         return self._artifact_store.attempt(place, call, self.patience, wait, size)
 
-    def _say(self, text: str) -> None:
+    def tell(self, text: str) -> None:
         """Tells the user."""
         if self.patience is not None:
             self.patience.tell(text)

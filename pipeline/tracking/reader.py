@@ -89,6 +89,18 @@ class Reader(Connection):
         filter_string = f"tags.`{tags.PARENT}` = '{parent.run_id}' and tags.`{tags.KIND}` = 'attempt'"
         return attempts_of(parent, self._search([parent.experiment_id], filter_string))
 
+    def children(self, run_id: str, *, once: bool = False) -> list[LadderRun]:
+        """The runs that a trainer has nested in its own, such as one a fold, and those in the RUNNING ones of them."""
+        experiment = self._ask(partial(self.client.get_run, run_id), once=once).info.experiment_id
+        found: dict[str, LadderRun] = {}
+        todo = [run_id]
+        while todo:
+            nested = self._search([experiment], f"tags.`{tags.PARENT}` = '{todo.pop()}'", once=once)
+            new = [each for each in nested if each.kind is None and each.run_id not in found]
+            found |= {each.run_id: each for each in new}
+            todo += [each.run_id for each in new if each.is_running]
+        return list(found.values())
+
     def find(self, word: str) -> LadderRun:
         """The run with this id, or the only one whose id begins so (four letters at least). Raises BadInput."""
         fit = self.begin_so(word)

@@ -69,6 +69,11 @@ class LadderRun:
         return frozenset(self.entity.data.metrics)
 
     @property
+    def said_last(self) -> tuple[tuple[str, int, int], ...]:
+        """The name, step and time of each metric's newest value."""
+        return tuple(sorted((each.key, each.step, each.timestamp) for each in self.entity.data._metric_objs))
+
+    @property
     def params(self) -> Mapping[str, str]:
         """The configuration: dotted key → value as text."""
         return self.entity.data.params
@@ -76,8 +81,9 @@ class LadderRun:
     @property
     def seed(self) -> int | None:
         """`training.seed`; None: the run was cut off before its configuration was written."""
-        seed = self.params.get("training.seed")
-        return int(seed) if seed is not None else None
+        with contextlib.suppress(ValueError):
+            return int(self.params.get("training.seed", ""))
+        return None
 
     @property
     def kind(self) -> str | None:
@@ -120,7 +126,9 @@ class ParentRun(LadderRun):
     @property
     def seconds(self) -> float:
         """Seconds that it has taken, as of the last sign of life."""
-        return float(self._tag(tags.SECONDS) or 0.0)
+        with contextlib.suppress(ValueError):
+            return float(self._tag(tags.SECONDS) or 0.0)
+        return 0.0
 
 
 class ExperimentRun(ParentRun):

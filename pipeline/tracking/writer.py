@@ -143,27 +143,30 @@ class Writer(Connection):
         """Sets tags, by the names in :mod:`pipeline.tracking.tags`."""
         given = [RunTag(name, cut(text)) for name, text in said.items()]
         for name, why in self._ask(partial(set_tags, self.client, run_id, given), once=once).items():
-            self._say(f"tag {name}: not taken: {why}")
+            self.tell(f"tag {name}: not taken: {why}")
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0, at: int | None = None) -> None:
         """Logs one batch; `at`: milliseconds since 1970, now by default."""
         self._log_reports(run_id, [Report(int(time.time() * 1000) if at is None else at, step, finite(metrics))])
 
-    def deliver(self, run_id: str, spool: Spool, *, once: bool = False, ended: bool = False) -> int:
+    def deliver(
+        self, run_id: str, spool: Spool, *, once: bool = False, ended: bool = False
+    ) -> dict[str, tuple[int, float]]:
         """Logs what a trainer has reported and the store does not have, in order. A second call changes nothing.
 
-        Returns how many reports those were. `ended`: nothing more will be written.
+        Returns the last step and value of each metric in it. `ended`: nothing more will be written.
         """
-        count = 0
+        last: dict[str, tuple[int, float]] = {}
         while True:
             reports, position = spool.pending(ended=ended)
             if reports:
                 self._log_reports(run_id, reports, once=once)
-                count += len(reports)
+            for report in reports:
+                last |= {name: (report.step, value) for name, value in report.metrics.items()}
             for sentence in spool.news():
-                self._say(f"run {run_id}: {sentence}")
+                self.tell(f"run {run_id}: {sentence}")
             if position == spool.delivered:
-                return count
+                return last
             spool.mark(position)
 
     def _log_reports(self, run_id: str, reports: Sequence[Report], *, once: bool = False) -> None:
@@ -193,7 +196,7 @@ class Writer(Connection):
         except NotHad as problem:
             if str(problem) not in self._said:  # once, however many files it keeps out
                 self._said.add(str(problem))
-                self._say(f"{name} is not uploaded: {problem}; the run goes on without (tag {tags.NOT_STORED})")
+                self.tell(f"{name} is not uploaded: {problem}; the run goes on without (tag {tags.NOT_STORED})")
             self._note(run, {name: str(problem)})
             return False
         self._note(run, {name: None})
@@ -207,7 +210,7 @@ class Writer(Connection):
         self._said.update(new)
         more = f", and {len(new) - 1} more" if len(new) > 1 else ""
         what, why = next(iter(new.items()))
-        self._say(f"{what} is left out{more}: {why} (tag {tags.NOT_STORED})")
+        self.tell(f"{what} is left out{more}: {why} (tag {tags.NOT_STORED})")
         self._note(self._ask(partial(self.client.get_run, run_id)), new)
 
     def _note(self, run: Run, changed: Mapping[str, str | None]) -> None:
@@ -244,6 +247,13 @@ class Writer(Connection):
         text = json.dumps({"verdict": verdict.name, "evidence": evidence}, indent=2)
         self.log_text(run_id, text, VERDICT)
         self._ask(partial(self.client.set_terminated, run_id, status_of(verdict.name)))
+
+    def end_children(self, run_id: str, verdict: str) -> list[str]:
+        """Ends the runs that a trainer has nested in its own and left RUNNING. Returns their names."""
+        left = [run for run in self.children(run_id) if run.is_running]
+        for run in left:
+            self._ask(partial(self.client.set_terminated, run.run_id, status_of(verdict)))
+        return [run.name for run in left]
 
     def end_parent(
         self, run_id: str, outcome: str, settled_rung: str | None, table: pd.DataFrame | None, note: str
