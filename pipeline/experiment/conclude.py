@@ -106,20 +106,30 @@ def pictures(watch: Watchdog, findings: Iterable[Evidence]) -> Iterator[tuple[st
             yield each.rule, figure
 
 
-def verdict_at_exit(ended: Exit, *, logged: bool, scratch: bool = True) -> Verdict:
+def verdict_at_exit(ended: Exit, *, logged: bool, scratch: bool = True, last_step: int | None = None) -> Verdict:
     """The verdict of a process that has ended by itself and broken no rule.
 
     Args:
         logged: whether it has logged any metric at all.
         scratch: whether it started from scratch; a checkpoint may be the cause of its end.
+        last_step: the step of its newest metrics.
     """
     if ended.code == 0 and logged:
         return Verdict(name="healthy")
     detail = ended.detail
-    tail = [line for line in ended.log_tail if line.strip()]
-    if tail:
-        detail["last line"] = tail[-1].strip()
+    if ended.said.line is not None:
+        detail["last line"] = ended.said.line
+    tail = ended.said.essential
     rule = "exit"
+    by_itself = ended.code != 0 and not ended.disk_full and not ended.was_killed and not ended.out_of_memory
+    if by_itself and ended.said.of_nan(in_training=logged):
+        evidence = Evidence(
+            rule=rule,
+            last_good_step=last_step if logged else None,
+            detection_step=last_step if logged else None,
+            detail={**detail, "log_tail": list(ended.log_tail)},
+        )
+        return Verdict(name="numerical_instability", evidence=(evidence,))
     if not logged and not ended.disk_full and not ended.was_killed and not may_pass(tail):
         rule = START
         cause = SILENT if ended.code == 0 else cause_of(ended.code, tail)

@@ -93,7 +93,9 @@ class Supervisor:
                 except InfrastructureFailure as error:
                     return interrupted(str(error))
                 scratch = file.warm_start is None and file.resume_from is None
-                return verdict or verdict_at_exit(ended, logged=watchdog.has_logged, scratch=scratch)
+                return verdict or verdict_at_exit(
+                    ended, logged=watchdog.has_logged, scratch=scratch, last_step=max(0, watchdog.last_step)
+                )
             watchdog.silence()  # a look at its folder
             if time.monotonic() - polled < self._poll_seconds:
                 continue
