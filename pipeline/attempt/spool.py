@@ -27,7 +27,6 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pipeline.attempt.atomic import write_atomically
 from pipeline.attempt.folder import AttemptFolder
 
-
 LONGEST_LINE = 16 * 2**20
 """Bytes; some hundred thousand metrics."""
 _TOLD = 3

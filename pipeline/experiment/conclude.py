@@ -7,7 +7,9 @@ everything; for one that still is, the next orchestrator writes down what is mis
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +19,13 @@ from pipeline.attempt.folder import AttemptFolder
 from pipeline.attempt.spool import Spool
 from pipeline.attempt.start import START, failed_start
 from pipeline.experiment.watchdog import Watchdog
+from pipeline.health.history import History
 from pipeline.health.rule import Rule
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.cause import SILENT, cause_of, may_pass
 from pipeline.launchers.exit import Exit, end_of
 from pipeline.tracking import tags
+from pipeline.tracking.patience import answer_of
 from pipeline.tracking.serialise import warnings_tag
 from pipeline.tracking.store import Store
 
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _log = logging.getLogger("ladder")
+_PICTURES_SECONDS = 30.0
+"""For all pictures of an attempt together."""
 _NAMED = 5
 """Nested runs that a sentence names."""
 
@@ -89,21 +95,27 @@ def _nested(names: Sequence[str]) -> str:
 
 
 def pictures(watch: Watchdog, findings: Iterable[Evidence]) -> Iterator[tuple[str, Figure]]:
-    """A picture of each rule that fired, by its name; one that cannot be drawn ends nothing."""
+    """A picture of each rule that fired, by its name; one that cannot be drawn, or not soon, ends nothing."""
     rules = {rule.name: rule for rule in watch.rules}
+    until = time.monotonic() + _PICTURES_SECONDS
     for each in findings:
         if each.rule not in rules:
             continue  # a crash, a hang: its evidence is the log
         history = watch.history([rules[each.rule]])
         try:
-            from pipeline.health.plot import draw  # loads matplotlib, which a healthy experiment never needs
-
-            figure = draw(history, rules[each.rule], each)
-            figure.draw_without_rendering()  # finds what cannot be drawn, such as a formula in a title
+            figure = answer_of(partial(_picture, history, rules[each.rule], each), max(0.0, until - time.monotonic()))
         except Exception as error:
             _log.warning("no picture of %s: %s", each.rule, error)
         else:
             yield each.rule, figure
+
+
+def _picture(history: History, rule: Rule, finding: Evidence) -> Figure:
+    from pipeline.health.plot import draw  # loads matplotlib, which a healthy experiment never needs
+
+    figure = draw(history, rule, finding)
+    figure.draw_without_rendering()  # finds what cannot be drawn, such as a formula in a title
+    return figure
 
 
 def verdict_at_exit(ended: Exit, *, logged: bool, scratch: bool = True, last_step: int | None = None) -> Verdict:

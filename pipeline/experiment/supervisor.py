@@ -53,14 +53,12 @@ class Supervisor:
             InfrastructureFailure: the trainer cannot be started.
         """
         command = file.config.trainer.command or OWN_TRAINER
-        scratch = file.where.scratch
         environment = {
             URI_VARIABLE: self._store.uri,
             RUN_VARIABLE: file.run_id,
             ATTEMPT_VARIABLE: str(file.write()),
-            "TMPDIR": str(scratch),
+            "TMPDIR": str(file.where.make_scratch()),
         }
-        scratch.mkdir(exist_ok=True)
         try:
             job = self._launcher.launch(command, environment, Path(file.folder))
         except CannotStart as error:

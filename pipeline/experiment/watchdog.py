@@ -41,9 +41,9 @@ class Watchdog:
     gets the complete histories of its own metrics, and only those decide. The verdict is then that of all rules on the
     complete histories: the same that a finished run would get, whichever steps the polls have happened to see.
 
-    The newest value of a metric is, to MLflow, the one with the highest step. A trainer whose steps start over, or whose
-    first one was huge, says nothing that is newer, nor does one that logs into runs nested in its own. So the complete
-    histories are looked at now and then too, and always before a hang is told.
+    The newest value of a metric is, to MLflow, the one with the highest step. A trainer whose steps start over, or
+    whose first one was huge, says nothing that is newer, nor does one that logs into runs nested in its own. So the
+    complete histories are looked at now and then too, and always before a hang is told.
     """
 
     def __init__(

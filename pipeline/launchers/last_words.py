@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 _MOST_AFTER = 12
-"""Lines that are not known as noise after an error, with which it still counts as the end; more: the program went on."""
+"""Lines after an error, without noise, with which it still counts as the end; more: the program went on."""
 _LINES_OF_ERROR = 12
 """Lines of an error's text that are searched: the values that it complains of may follow in lines of their own."""
 _LAST = 6
@@ -32,8 +32,10 @@ _FINAL = re.compile(
 )
 """The last line of a traceback, or an exception that a program prints without one."""
 _FATAL = re.compile(
-    r"terminate called|std::bad_alloc|Fatal Python error|FATAL ERROR|^Segmentation fault|^Bus error|core dumped|panicked at"
-    r"|^\[(?:LightGBM|XGBoost|CatBoost)\] \[Fatal\]|oom[-_ ]?kill|Out of memory: Killed|^(?:FATAL|CRITICAL|fatal|panic)\b"
+    r"terminate called|std::bad_alloc|Fatal Python error|FATAL ERROR|^Segmentation fault|^Bus error"
+    r"|core dumped|panicked at"
+    r"|^\[(?:LightGBM|XGBoost|CatBoost)\] \[Fatal\]|oom[-_ ]?kill|Out of memory: Killed"
+    r"|^(?:FATAL|CRITICAL|fatal|panic)\b"
     r"|memory allocation of \d+ bytes failed|^RuntimeError\b"
 )
 """What a program that is no Python dies with."""
@@ -49,15 +51,17 @@ _NOISE = re.compile(
 _MEMORY = re.compile(
     r"\b\w*MemoryError\b|OutOfMemory|out[_ ]of[_ ]memory|OUT_OF_MEMORY"
     r"|(?:can(?:'|’|no)?t|could not|unable to|failed to) allocate (?:memory|internal|array|\d|[\d.]+ ?[KMGT]i?B)"
-    r"|(?:not enough|insufficient) (?:free )?(?:\w+ )?memory|\bOOM\b|oom[-_ ]?kill|RESOURCE_EXHAUSTED.*(?:[Mm]emory|alloc|OOM)"
-    r"|std::bad_alloc|bad allocation|[Mm]emory allocation (?:error|failed|of \d+ bytes failed)|cudaErrorMemoryAllocation"
+    r"|(?:not enough|insufficient) (?:free )?(?:\w+ )?memory|\bOOM\b|oom[-_ ]?kill"
+    r"|RESOURCE_EXHAUSTED.*(?:[Mm]emory|alloc|OOM)"
+    r"|std::bad_alloc|bad allocation|[Mm]emory allocation (?:error|failed|of \d+ bytes failed)"
+    r"|cudaErrorMemoryAllocation"
     r"|(?:CUBLAS|CUDNN|CUSOLVER|CUSPARSE)_STATUS_ALLOC_FAILED|\[Errno 12\]|(?:malloc|calloc|realloc|mmap)\b.* failed"
     r"|heap limit|[Mm]emory limit",
     re.IGNORECASE,
 )
 _PASSED_BY = re.compile(
-    r"\b(?:retry|retries|retrying|retried|skip|skipp\w+|reduc\w+|falling back|fall back|halv\w+|avoid\w*|prevent\w*|instead|if you"
-    r"|continu\w+|recover\w*|to fix|hint|help|no longer|caught|handled|in case of|on out)\b",
+    r"\b(?:retry|retries|retrying|retried|skip|skipp\w+|reduc\w+|falling back|fall back|halv\w+|avoid\w*|prevent\w*"
+    r"|instead|if you|continu\w+|recover\w*|to fix|hint|help|no longer|caught|handled|in case of|on out)\b",
     re.IGNORECASE,
 )
 """A line that tells of want of memory and of what was done about it."""
@@ -68,15 +72,16 @@ _OF_NAMES = re.compile(
 """Errors whose words are names out of the program or its data: NaN or memory there is one of those."""
 _NAN_WORD = r"(?:\bnan(?:s|\(s\))?\b|\binf(?:s|inity|inities)?\b|\b(?:not|non)[- ]?finite\b|\bnonfinite\b)"
 _NAN = re.compile(
-    r"\b(?:contains?|containing|found|has|have|had|is|are|was|were|got|returned?|produced?|became|becomes?|detected|encountered"
-    rf"|convert float|invalid values?|must not be|went|turned)\b[^.]{{0,60}}?{_NAN_WORD}"
-    rf"|{_NAN_WORD}[^.]{{0,40}}?\b(?:detected|found|encountered|values?|loss(?:es)?|gradients?|grads?|global norm|during|in)\b"
+    r"\b(?:contains?|containing|found|has|have|had|is|are|was|were|got|returned?|produced?|became|becomes?|detected"
+    rf"|encountered|convert float|invalid values?|must not be|went|turned)\b[^.]{{0,60}}?{_NAN_WORD}"
+    rf"|{_NAN_WORD}[^.]{{0,40}}?\b(?:detected|found|encountered|values?|loss(?:es)?|gradients?|grads?"
+    r"|global norm|during|in)\b"
     r"|\w*FloatingPointError|satisfy the constraint \S*Real\(\)|loss scale already at minimum|NanLoss",
     re.IGNORECASE,
 )
 _NAN_OF_TRAINING = re.compile(
-    r"FloatingPointError|loss|grad|logit|action|parameter|weight|probab|backward|returned nan|polic|reward|\bnorm|scale|activation"
-    r"|layer|output|tensor",
+    r"FloatingPointError|loss|grad|logit|action|parameter|weight|probab|backward|returned nan|polic|reward|\bnorm|scale"
+    r"|activation|layer|output|tensor",
     re.IGNORECASE,
 )
 _ASSERTS_FINITE = re.compile(r"^\s+assert\b.*\bis_?(?:nan|finite|inf)\b", re.IGNORECASE)
@@ -151,9 +156,8 @@ class LastWords:
         """
         if self._error is None or _OF_NAMES.search(self._told[self._error]):
             return False
-        if self._told[self._error].startswith("AssertionError") and self._error:
-            if _ASSERTS_FINITE.search(self._told[self._error - 1]) or _marked_assert(self._told, self._error):
-                return True
+        if self._told[self._error].startswith("AssertionError") and _asserts_finite(self._told[: self._error]):
+            return True
         text = self._text if "invalid values" in self._told[self._error] else self._told[self._error]
         found = _NAN.search(text)
         return found is not None and (in_training or _NAN_OF_TRAINING.search(text) is not None)
@@ -191,7 +195,7 @@ def _names_error(line: str) -> bool:
 
 
 def _own_lines(lines: Sequence[str], error: int) -> int:
-    """How many lines after an error's belong to it: `what():` of C++, values, and hints, up to a blank line or noise."""
+    """How many lines after an error's belong to it, such as values and hints: up to a blank line or noise."""
     count = 0
     for line in lines[error + 1 : error + _LINES_OF_ERROR]:
         if _NOISE.search(line) or _IGNORED.search(line) or _TRACEBACK.search(line):
@@ -200,7 +204,7 @@ def _own_lines(lines: Sequence[str], error: int) -> int:
     return count
 
 
-def _marked_assert(lines: Sequence[str], error: int) -> bool:
-    """Whether the source line above the marks (^^^) of a traceback asserts that something is finite."""
-    marked = error > 1 and set(lines[error - 1].strip()) <= set("^~")
-    return marked and _ASSERTS_FINITE.search(lines[error - 2]) is not None
+def _asserts_finite(before: Sequence[str]) -> bool:
+    """Whether the last source line of a traceback, above the marks (^^^) if it has any, asserts finite numbers."""
+    source = [line for line in before[-2:] if set(line.strip()) - set("^~")]
+    return bool(source) and _ASSERTS_FINITE.search(source[-1]) is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 from mlflow.entities import RunStatus
 
@@ -12,6 +13,7 @@ from pipeline.tracking import tags
 from pipeline.tracking.access import has_store, tracking_root, tracking_uri
 from pipeline.tracking.artifacts import CONFIGURATION
 from pipeline.tracking.reader import Reader
+from pipeline.tracking.serialise import status_of
 from pipeline.tracking.writer import Writer
 
 _SAID_AT_THE_END = {tags.VERDICT, tags.EVIDENCE, tags.OUTCOME, tags.NOTE, tags.NOT_STORED}
@@ -38,6 +40,13 @@ class Store(Reader, Writer):
         self.set_tags(run_id, said)
         if self.read_text(run_id, CONFIGURATION) is None:  # it was cut off before it was described, or could not be had
             self.describe(run_id, config)
+
+    def end_children(self, run_id: str, verdict: str) -> list[str]:
+        """Ends the runs that a trainer has nested in its own and left RUNNING. Returns their names."""
+        left = [run for run in self.children(run_id) if run.is_running]
+        for run in left:
+            self._ask(partial(self.client.set_terminated, run.run_id, status_of(verdict)))
+        return [run.name for run in left]
 
 
 def open_store(config: ExperimentConfig) -> Store:

@@ -248,13 +248,6 @@ class Writer(Connection):
         self.log_text(run_id, text, VERDICT)
         self._ask(partial(self.client.set_terminated, run_id, status_of(verdict.name)))
 
-    def end_children(self, run_id: str, verdict: str) -> list[str]:
-        """Ends the runs that a trainer has nested in its own and left RUNNING. Returns their names."""
-        left = [run for run in self.children(run_id) if run.is_running]
-        for run in left:
-            self._ask(partial(self.client.set_terminated, run.run_id, status_of(verdict)))
-        return [run.name for run in left]
-
     def end_parent(
         self, run_id: str, outcome: str, settled_rung: str | None, table: pd.DataFrame | None, note: str
     ) -> None:
