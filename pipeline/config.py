@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from pipeline.health.definitions import definition
-from pipeline.health.rule import Rule
+from pipeline.health.rule import Name, Rule
 from pipeline.health.rule_sets import RULE_SETS
 from pipeline.health.threshold import ThresholdRule
 
@@ -22,8 +23,19 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
 Discount = Annotated[float, Field(gt=0, le=1)]
+
+
+def _executable(command: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    if command is not None and not command[0].strip():
+        raise PydanticCustomError("command", "The first word must name a program")
+    if command is not None and any("\0" in word for word in command):
+        raise PydanticCustomError("command", "No word can have a NUL character in it")
+    return command
+
+
+Command = Annotated[tuple[str, ...] | None, Field(strict=False, min_length=1), AfterValidator(_executable)]
+"""A program and its arguments, as a list of words."""
 
 
 def _sequence(default: tuple[Any, ...], **constraints: Any) -> Any:
@@ -229,6 +241,11 @@ class HealthSection(Section):
             if name not in rules:
                 raise ValueError(f"override.{name}: unknown rule; allowed: {', '.join(rules)}")
             rules[name] = type(rules[name]).model_validate({**rules[name].model_dump(), **changes})
+        names = [*(rule.name for rule in rules.values()), *(rule.name for rule in self.extra)]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            own = sum(rule.name == twice for rule in self.extra)
+            taken = f"is the name of {own} of them" if own > 1 else f"is the name of a rule of the set {self.rules}"
+            raise ValueError(f"extra: the names of rules must differ; {twice} {taken}")
         return (*rules.values(), *self.extra)
 
     @property
@@ -290,12 +307,12 @@ class TrackingSection(Section):
 
 
 class NotifySection(Section):
-    command: Annotated[tuple[str, ...] | None, Field(strict=False, min_length=1)] = None
+    command: Command = None
     """Run at each verdict and at the end, as a list of words (no shell), with the facts as JSON on its input."""
 
 
 class TrainerSection(Section):
-    command: Annotated[tuple[str, ...] | None, Field(strict=False, min_length=1)] = None
+    command: Command = None
     """The trainer, as a list of words (no shell). Default: this project's own."""
     parameters: dict[str, Any] = {}
     """Free keys for a trainer of your own."""

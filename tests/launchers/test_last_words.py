@@ -50,7 +50,7 @@ def test_the_error_is_named_whatever_comes_after_it(error: str, farewell: str, t
         ("cannot go on\n" + FAREWELLS["wandb"], "cannot go on"),
         (FAREWELLS["a progress bar"], "7%|▋         | 7/100 [00:01<00:13,  6.9it/s]"),
         (f"{HEAD}OSError: handled\n" + "more work\n" * 40 + "bad option --x\n", "bad option --x"),
-        (f"{HEAD}KeyError: 'a'\n\nDuring handling of the above exception, another exception occurred:\n\n{HEAD}ValueError: b",
+        (f"{HEAD}KeyError: 'a'\n\nDuring handling of it, another one:\n\n{HEAD}ValueError: b",
          "ValueError: b"),
         ("[rank0]: Traceback (most recent call last):\n[rank0]:   File \"t.py\"\n[rank0]: ValueError: c\n", "ValueError: c"),
         ("terminate called after throwing an instance of 'std::runtime_error'\n  what():  no\n",
