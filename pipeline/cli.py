@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -227,6 +228,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     hide_command_line()
     prepare_python()
     prepare_mlflow()
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # a library's, on values that this program knows to handle
     try:
         with interruptible():
             return _command(arguments)

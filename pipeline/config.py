@@ -399,6 +399,18 @@ def flatten(config: ExperimentConfig) -> dict[str, Any]:
 
 
 def difference(before: ExperimentConfig, after: ExperimentConfig) -> dict[str, tuple[Any, Any]]:
-    """Dotted keys whose values differ, with (before, after)."""
+    """Dotted keys whose values differ, with (before, after); None: it is not there. Of a mapping the keys in it."""
     old, new = flatten(before), flatten(after)
-    return {key: (old[key], new[key]) for key in new if old[key] != new[key]}
+    found: dict[str, tuple[Any, Any]] = {}
+    for key in new:
+        found |= _changes(key, old[key], new[key])
+    return found
+
+
+def _changes(key: str, old: Any, new: Any) -> dict[str, tuple[Any, Any]]:
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return {} if old == new else {key: (old, new)}
+    found: dict[str, tuple[Any, Any]] = {}
+    for name in (*new, *(each for each in old if each not in new)):
+        found |= _changes(f"{key}.{name}", old.get(name), new.get(name))
+    return found

@@ -87,14 +87,16 @@ def read_yaml(path: Path) -> Any:
     return loaded
 
 
-def _other_kind(defaults: Any, given: Any, key: str = "") -> str | None:
-    """What is wrong where a list stands for a mapping, or a mapping for a list."""
+def _misfit(defaults: Any, given: Any, key: str = "") -> str | None:
+    """What is wrong where a list stands for a mapping, a mapping for a list, or nothing for a value."""
+    if isinstance(given, str) and given == "???":
+        return f"{key}: a value is missing: it is ???"
     if isinstance(defaults, dict) and isinstance(given, list):
         return f"{key}: must be a mapping, such as `{key.rpartition('.')[2]}: {{key: value}}`, not a list"
     if isinstance(defaults, list) and isinstance(given, Mapping):
         return f"{key}: must be a list, such as `{key.rpartition('.')[2]}: [{{…}}]`, not a mapping"
     if isinstance(defaults, dict) and isinstance(given, Mapping):
-        found = (_other_kind(defaults.get(name), given[name], f"{key}.{name}".lstrip(".")) for name in given)
+        found = (_misfit(defaults.get(name), given[name], f"{key}.{name}".lstrip(".")) for name in given)
         return next((problem for problem in found if problem is not None), None)
     return None
 
@@ -155,7 +157,7 @@ def merge(file: Any, overrides: Iterable[str], source: str) -> dict[str, Any]:
     defaults = ExperimentConfig().model_dump(mode="json")
     for name, given in ((source, file), ("overrides", OmegaConf.from_dotlist(words))):
         plain = OmegaConf.to_container(given) if OmegaConf.is_config(given) else given
-        if problem := _other_kind(defaults, plain):
+        if problem := _misfit(defaults, plain):
             raise BadInput(f"{name}: {problem}")
     try:
         # An empty section (`training:` with nothing under it) means its defaults.

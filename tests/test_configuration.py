@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main
-from pipeline.config import ExperimentConfig, flatten
+from pipeline.config import ExperimentConfig, difference, flatten
 from pipeline.errors import BadInput
 from pipeline.experiment_file import load_experiment, load_experiments, with_overrides
 from pipeline.preflight import preflight, too_short
@@ -164,6 +164,19 @@ def test_configuration_is_frozen_and_flattens() -> None:
         config.training.seed = 2  # type: ignore[misc]
     flat = flatten(config)
     assert flat["training.learning_rate"] == 1e-4 and flat["environment.shaping.task"] == 0.5
+
+
+def test_of_a_mapping_the_keys_that_differ_are_told() -> None:
+    before = with_overrides(["trainer.command=[python,t.py]", "trainer.parameters={a: 1, b: {c: 2, d: [3]}, e: 4}"])
+    after = with_overrides(["trainer.command=[python,t.py]", "trainer.parameters={a: 1, b: {c: 5, d: [3]}, f: 6}"])
+    assert difference(before, after) == {
+        "trainer.parameters.b.c": (2, 5),
+        "trainer.parameters.f": (None, 6),
+        "trainer.parameters.e": (4, None),
+    }
+    assert flatten(before)["trainer.parameters"]["b"] == {"c": 2, "d": [3]}
+    kinds = with_overrides(["trainer.command=[python,t.py]", "trainer.parameters={a: 1, b: 2, e: 4}"])
+    assert difference(before, kinds) == {"trainer.parameters.b": ({"c": 2, "d": [3]}, 2)}
 
 
 def test_written_configuration_is_an_experiment_again(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from pipeline.health.history import History
 from pipeline.health.phase import Phase
 from pipeline.health.verdict import Evidence, TrainingVerdict
 
-
 NAME = r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$"
 Name = Annotated[str, Field(pattern=NAME, max_length=100)]
 """What becomes a file's name, or a part of a metric's."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import sqlite3
@@ -34,9 +35,17 @@ _WITH_CONNECT_TIMEOUT = ("psycopg2", "psycopg", "mysqldb", "pymysql")
 def tracking_root(config: ExperimentConfig) -> Path:
     """The folder of everything that an experiment writes, absolute, with `~` for the home folder. Raises BadInput."""
     try:
-        return Path(config.tracking.root).expanduser().resolve()
-    except RuntimeError as error:  # `~name` of a user that does not exist
+        root = Path(config.tracking.root).expanduser().resolve()
+        there = next((each for each in (root, *root.parents) if each.exists()), root)
+    except (RuntimeError, ValueError) as error:  # `~name` of a user that does not exist; a NUL
         raise BadInput(f"tracking.root: {config.tracking.root!r}: {error}") from error
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+            return root
+        raise BadInput(f"tracking.root: {config.tracking.root[:100]!r}: {error.strerror}") from error
+    if there.exists() and not there.is_dir():
+        raise BadInput(f"tracking.root: {there} is a file; it must be a folder, or one that can be made")
+    return root
 
 
 def tracking_uri(config: ExperimentConfig) -> str:

@@ -13,9 +13,10 @@ from tempfile import TemporaryDirectory
 from mlflow.entities import Experiment, LifecycleStage
 from mlflow.exceptions import MlflowException
 
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, InfrastructureFailure
 from pipeline.health.history import History
 from pipeline.tracking import tags
+from pipeline.tracking.answers import deleted
 from pipeline.tracking.artifact_store import NotHad
 from pipeline.tracking.connection import Connection
 from pipeline.tracking.runs import AttemptRun, ExperimentRun, LadderRun, ParentRun, attempts_of, typed
@@ -83,6 +84,12 @@ class Reader(Connection):
                 raise
 
         return self._ask(ask)
+
+    def check_active(self, run_id: str, *, once: bool = False) -> None:
+        """Raises: InfrastructureFailure: the run has been deleted."""
+        run = self._ask(partial(self.client.get_run, run_id), once=once)
+        if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
+            raise InfrastructureFailure(f"tracking store {self.uri}: {deleted(f'run {run_id}')}")
 
     def attempts(self, parent: LadderRun) -> list[AttemptRun]:
         """The attempts that are nested in a run, by number."""
