@@ -92,14 +92,14 @@ def _watch(run: str, overrides: Sequence[str], seed: int, pace: float) -> int:
 def _status(config: ExperimentConfig, *, everything: bool, follow: bool) -> int:
     from pipeline.commands.environment import make_console, make_truthful
     from pipeline.commands.status import status
-    from pipeline.tracking.access import has_store, tracking_root, tracking_uri
-    from pipeline.tracking.store import Store
+    from pipeline.tracking.access import has_store, tracking_root
+    from pipeline.tracking.store import open_store
 
     root = tracking_root(config)
     if not has_store(config):
         print(f"no experiments yet under {root}")
         return EXIT_HEALTHY
-    store, console = Store(tracking_uri(config), root), make_console()
+    store, console = open_store(config), make_console()
     status(store, console, everything=everything, follow=follow, before=partial(make_truthful, store, console))
     return EXIT_HEALTHY
 

@@ -336,7 +336,7 @@ def test_odd_yaml_is_refused_in_one_line_that_names_the_key(text: str, says: str
 
 
 def test_an_override_in_sixties_is_refused() -> None:
-    with pytest.raises(BadInput, match="budget.hours: 12:30 is a number in sixties"):
+    with pytest.raises(BadInput, match=r"budget\.hours: 12:30 is a number in sixties"):
         with_overrides(["budget.hours=12:30"])
     assert with_overrides(["trainer.parameters.at='12:30'"]).trainer.parameters == {"at": "12:30"}
     assert with_overrides(["tracking.uri=http://127.0.0.1:5000"]).tracking.uri == "http://127.0.0.1:5000"

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ from pipeline.tracking.environment import prepare_mlflow
 
 _CONNECT_SECONDS, _ANSWER_SECONDS = 5, 30
 """For the first connection to a store, and for its first answer. A wrong address is told within seconds."""
+_COPY = "mlflow.db"
 _WITH_CONNECT_TIMEOUT = ("psycopg2", "psycopg", "mysqldb", "pymysql")
 
 
@@ -75,6 +77,21 @@ def has_store(config: ExperimentConfig) -> bool:
     """Whether the store can have anything in it. It is not asked, as that would make an SQLite store."""
     file = sqlite_file(tracking_uri(config))
     return file is None or file.exists()
+
+
+def snapshot(uri: str, folder: Path) -> str:
+    """The address of a copy of an SQLite store, in this folder, where this user may only read the original.
+
+    SQLite needs to write beside a file that it reads. What has not been moved into the file yet (`-wal`) is copied too.
+    """
+    file = sqlite_file(uri)
+    if file is None or not file.exists() or all(os.access(each, os.W_OK) for each in (file, file.parent)):
+        return uri
+    with reachable(uri):
+        for suffix in ("", "-wal"):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(f"{file}{suffix}", folder / f"{_COPY}{suffix}")
+    return f"sqlite:///{folder / _COPY}"
 
 
 @contextlib.contextmanager

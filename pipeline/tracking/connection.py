@@ -41,7 +41,8 @@ class Connection:
         learn(uri)
         prepare_mlflow()
         # Matplotlib would write its cache of fonts to the home folder, in this process and in those that it starts.
-        os.environ.setdefault("MPLCONFIGDIR", str(matplotlib_cache(root)))
+        if os.access(root, os.W_OK) or not root.exists():
+            os.environ.setdefault("MPLCONFIGDIR", str(matplotlib_cache(root)))
         self.patience: Patience | None = None
         self._artifacts: str | None = None
         self._artifact_store = ArtifactStore(uri)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
+import weakref
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 
 from mlflow.entities import RunStatus
 
 from pipeline.config import ExperimentConfig
 from pipeline.errors import BadInput
 from pipeline.tracking import tags
-from pipeline.tracking.access import has_store, tracking_root, tracking_uri
+from pipeline.tracking.access import has_store, snapshot, tracking_root, tracking_uri
 from pipeline.tracking.artifacts import CONFIGURATION
 from pipeline.tracking.reader import Reader
 from pipeline.tracking.serialise import status_of
@@ -50,8 +53,18 @@ class Store(Reader, Writer):
 
 
 def open_store(config: ExperimentConfig) -> Store:
-    """The store of a configuration, for reading. Raises BadInput where it would be a new one, which is not made."""
+    """The store of a configuration, for reading. Raises BadInput where it would be a new one, which is not made.
+
+    A store that this user may only read is read from a copy, as it is now.
+    """
     root = tracking_root(config)
     if not has_store(config):
         raise BadInput(f"no experiments yet under {root}")
-    return Store(tracking_uri(config), root)
+    folder = tempfile.TemporaryDirectory(prefix="ladder-")
+    uri = tracking_uri(config)
+    if (copied := snapshot(uri, Path(folder.name))) == uri:
+        folder.cleanup()
+        return Store(uri, root)
+    store = Store(copied, root)
+    weakref.finalize(store, folder.cleanup)
+    return store

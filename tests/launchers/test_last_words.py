@@ -52,7 +52,7 @@ def test_the_error_is_named_whatever_comes_after_it(error: str, farewell: str, t
         (f"{HEAD}OSError: handled\n" + "more work\n" * 40 + "bad option --x\n", "bad option --x"),
         (f"{HEAD}KeyError: 'a'\n\nDuring handling of it, another one:\n\n{HEAD}ValueError: b",
          "ValueError: b"),
-        ("[rank0]: Traceback (most recent call last):\n[rank0]:   File \"t.py\"\n[rank0]: ValueError: c\n", "ValueError: c"),
+        ("[rank0]: Traceback (most recent call last):\n[rank0]:   f()\n[rank0]: ValueError: c\n", "ValueError: c"),
         ("terminate called after throwing an instance of 'std::runtime_error'\n  what():  no\n",
          "terminate called after throwing an instance of 'std::runtime_error'"),
         ("Fatal Python error: Segmentation fault\n\nCurrent thread 0x1:\n  File \"t.py\", line 3\n",
