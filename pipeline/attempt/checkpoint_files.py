@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +20,8 @@ from pipeline.config import ExperimentConfig
 FORMAT = 2
 _LARGEST_DESCRIPTION = 2**20
 """Bytes."""
+_AT_ONCE = 4
+"""Checkpoints."""
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -111,11 +114,12 @@ def usable(folder: Path, configuration: str = "") -> tuple[tuple[Checkpoint, ...
     Of two at the same step the one that was written later comes later.
     """
     good, bad = [], []
-    for path in sorted(folder.glob("*.pt")):
-        try:
-            good.append(inspect(path, configuration))
-        except BadCheckpoint as error:
-            bad.append(str(error))
+    with ThreadPoolExecutor(_AT_ONCE) as pool:  # they may be large, and checksums keep one core busy each
+        for looked_at in [pool.submit(inspect, path, configuration) for path in sorted(folder.glob("*.pt"))]:
+            try:
+                good.append(looked_at.result())
+            except BadCheckpoint as error:
+                bad.append(str(error))
     return tuple(sorted(good, key=lambda each: (each.step, _written(each)))), tuple(bad)
 
 

@@ -233,4 +233,4 @@ def _time(milliseconds: int) -> datetime:
 def _minutes(run: LadderRun) -> float:
     """From the start of a run to its end, or until now."""
     end = run.end_time or datetime.now(UTC).timestamp() * 1000
-    return float(end - run.start_time) / _MILLISECONDS_A_MINUTE
+    return max(0.0, float(end - run.start_time)) / _MILLISECONDS_A_MINUTE  # a clock may have been wrong

@@ -77,20 +77,20 @@ class Connection:
             return asked()
         return self.patience.once(asked) if once else self.patience.insist(asked)
 
-    def _all_experiments(self) -> list[Experiment]:
+    def _all_experiments(self, *, once: bool = False) -> list[Experiment]:
         """MLflow's experiments, without the deleted ones."""
         found: list[Experiment] = []
         token: str | None = None
         while True:
             ask = partial(self.client.search_experiments, max_results=_AT_ONCE, page_token=token)
-            page = self._ask(ask)
+            page = self._ask(ask, once=once)
             found += page
             if not (token := page.token):
                 return found
 
-    def _experiments(self) -> list[str]:
+    def _experiments(self, *, once: bool = False) -> list[str]:
         """Ids of MLflow's experiments."""
-        return [each.experiment_id for each in self._all_experiments()]
+        return [each.experiment_id for each in self._all_experiments(once=once)]
 
     def _pages(
         self, experiments: list[str], filter_string: str, at_once: int | None = None, *, once: bool = False

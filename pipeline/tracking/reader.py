@@ -97,12 +97,15 @@ class Reader(Connection):
         return attempts_of(parent, self._search([parent.experiment_id], filter_string))
 
     def children(self, run_id: str, *, once: bool = False) -> list[LadderRun]:
-        """The runs that a trainer has nested in its own, such as one a fold, and those in the RUNNING ones of them."""
-        experiment = self._ask(partial(self.client.get_run, run_id), once=once).info.experiment_id
+        """The runs that a trainer has nested in its own, such as one a fold, and those in the RUNNING ones of them.
+
+        MLflow makes them in the experiment that the trainer has set, or in its default one.
+        """
+        experiments = self._experiments(once=once)
         found: dict[str, LadderRun] = {}
         todo = [run_id]
         while todo:
-            nested = self._search([experiment], f"tags.`{tags.PARENT}` = '{todo.pop()}'", once=once)
+            nested = self._search(experiments, f"tags.`{tags.PARENT}` = '{todo.pop()}'", once=once)
             new = [each for each in nested if each.kind is None and each.run_id not in found]
             found |= {each.run_id: each for each in new}
             todo += [each.run_id for each in new if each.is_running]
