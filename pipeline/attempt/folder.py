@@ -84,11 +84,9 @@ class AttemptFolder:
 
     def _remove_scratch(self) -> None:
         with contextlib.suppress(OSError, ValueError):
-            scratch = Path(self.scratch_note.read_text(encoding="utf-8"))
-            own = scratch.lstat().st_uid == os.getuid() and not scratch.is_symlink()
-            if own and scratch.is_absolute() and _SCRATCH_NAME.fullmatch(scratch.name):
-                shutil.rmtree(scratch, ignore_errors=True)
-        self.scratch_note.unlink(missing_ok=True)
+            remove_scratch(Path(self.scratch_note.read_text(encoding="utf-8")))
+        with contextlib.suppress(OSError):
+            self.scratch_note.unlink()
 
     def remove_leftovers(self) -> None:
         """Removes what a trainer has left: its scratch folder, files half written, and passwords in its log."""
@@ -96,6 +94,14 @@ class AttemptFolder:
         self._remove_scratch()
         for half_written in (*self.path.glob("*.tmp"), *self.checkpoints.glob("*.tmp")):
             half_written.unlink(missing_ok=True)
+
+
+def remove_scratch(folder: Path) -> None:
+    """Removes a scratch folder that :meth:`AttemptFolder.make_scratch` has made, and no other folder."""
+    with contextlib.suppress(OSError, ValueError):
+        own = folder.lstat().st_uid == os.getuid() and not folder.is_symlink()
+        if own and folder.is_absolute() and _SCRATCH_NAME.fullmatch(folder.name):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def experiment_log(root: Path, parent: str) -> Path:

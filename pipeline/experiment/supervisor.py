@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pipeline.attempt.file import ATTEMPT_VARIABLE, RUN_VARIABLE, URI_VARIABLE, AttemptFile
-from pipeline.attempt.folder import AttemptFolder
+from pipeline.attempt.folder import AttemptFolder, remove_scratch
 from pipeline.attempt.spool import Spool
 from pipeline.config import BudgetSection
 from pipeline.errors import InfrastructureFailure, StoreAway
@@ -53,11 +53,13 @@ class Supervisor:
             InfrastructureFailure: the trainer cannot be started.
         """
         command = file.config.trainer.command or OWN_TRAINER
+        path = file.write()
+        scratch = file.where.make_scratch()
         environment = {
             URI_VARIABLE: self._store.uri,
             RUN_VARIABLE: file.run_id,
-            ATTEMPT_VARIABLE: str(file.write()),
-            "TMPDIR": str(file.where.make_scratch()),
+            ATTEMPT_VARIABLE: str(path),
+            "TMPDIR": str(scratch),
         }
         try:
             job = self._launcher.launch(command, environment, Path(file.folder))
@@ -65,12 +67,14 @@ class Supervisor:
             file.where.remove_leftovers()
             return never_started(f"trainer.command: {error}")
         except (OSError, ValueError) as error:
+            file.where.remove_leftovers()
             raise InfrastructureFailure(f"trainer.command: {command[0]!r} cannot be started: {error}") from error
         try:
             return self._watch(job, file)
         finally:
             job.kill()
             file.where.remove_leftovers()
+            remove_scratch(scratch)  # also where the attempt's folder is gone, and its note with it
 
     def _watch(self, job: Job, file: AttemptFile) -> Verdict:
         spool = Spool(Path(file.folder))

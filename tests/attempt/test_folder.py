@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.attempt.folder import AttemptFolder
+from pipeline.attempt.folder import AttemptFolder, remove_scratch
 
 
 def test_leftovers_go_and_everything_else_stays(tmp_path: Path) -> None:
@@ -80,3 +80,15 @@ def test_a_note_of_another_folder_removes_nothing(noted: str, tmp_path: Path, mo
     folder.scratch_note.write_text(where)
     folder.remove_leftovers()
     assert (tmp_path / "precious").is_dir() and (tmp_path / "ladder-01234567").is_dir()
+
+
+def test_a_scratch_folder_goes_also_where_its_note_is_gone(tmp_path: Path) -> None:
+    folder = AttemptFolder(tmp_path / "attempt")
+    folder.path.mkdir()
+    scratch = folder.make_scratch()
+    folder.scratch_note.unlink()
+    folder.path.rmdir()
+    folder.remove_leftovers()
+    remove_scratch(scratch)
+    remove_scratch(tmp_path)
+    assert not scratch.exists() and tmp_path.exists()
