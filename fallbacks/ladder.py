@@ -14,7 +14,7 @@ from fallbacks.softmax_only import SOFTMAX_ONLY
 from fallbacks.two_experts import TWO_EXPERTS
 from fallbacks.v2_router_gat import V2_ROUTER_GAT
 from fallbacks.v3 import V3
-from pipeline.attempt.checkpoint_files import Checkpoint, fingerprint
+from pipeline.attempt.checkpoint_files import Checkpoint, fingerprint, newest
 from pipeline.attempt.file import WarmStart
 from pipeline.attempt.record import Attempt
 from pipeline.attempt.start import FailedStart
@@ -191,8 +191,8 @@ def healthy_start(attempts: Sequence[Attempt], config: ExperimentConfig, rung: R
             if attempt.verdict.trusts(checkpoint.step) and checkpoint.path not in guilty
         ]
         if fit and _loadable(attempt.config, config, rung):
-            newest = max(fit, key=lambda checkpoint: checkpoint.step)
-            return WarmStart(checkpoint=newest.path, run_id=attempt.run_id, episode=newest.episode, carry=rung.carry)
+            best = newest(fit)
+            return WarmStart(checkpoint=best.path, run_id=attempt.run_id, episode=best.episode, carry=rung.carry)
     return None
 
 
@@ -266,8 +266,8 @@ def _own_start(attempts: Sequence[Attempt]) -> WarmStart | None:
 
 def _exact(attempt: Attempt, checkpoints: Sequence[Checkpoint]) -> WarmStart:
     """Going on from the newest of an attempt's checkpoints with its own configuration."""
-    newest = max(checkpoints, key=lambda checkpoint: checkpoint.step)
-    return WarmStart(checkpoint=newest.path, run_id=attempt.run_id, episode=newest.episode, exact=True)
+    last = newest(checkpoints)
+    return WarmStart(checkpoint=last.path, run_id=attempt.run_id, episode=last.episode, exact=True)
 
 
 def _loadable(source: ExperimentConfig, target: ExperimentConfig, rung: Rung) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -23,7 +24,7 @@ from pipeline.experiment_file import load_experiments, with_overrides
 from pipeline.processes.environment import prepare_python
 from pipeline.processes.kernel_view import hide_command_line
 from pipeline.processes.signals import ignore_asking, interruptible
-from pipeline.processes.streams import complain, make_discreet, open_standard_streams
+from pipeline.processes.streams import complain, make_discreet, open_standard_streams, written
 from pipeline.secrets import learn_environment
 from pipeline.tracking.environment import prepare_mlflow
 
@@ -91,14 +92,14 @@ def _watch(run: str, overrides: Sequence[str], seed: int, pace: float) -> int:
 def _status(config: ExperimentConfig, *, everything: bool, follow: bool) -> int:
     from pipeline.commands.environment import make_console, make_truthful
     from pipeline.commands.status import status
-    from pipeline.tracking.access import has_store, tracking_root, tracking_uri
-    from pipeline.tracking.store import Store
+    from pipeline.tracking.access import has_store, tracking_root
+    from pipeline.tracking.store import open_store
 
     root = tracking_root(config)
     if not has_store(config):
         print(f"no experiments yet under {root}")
         return EXIT_HEALTHY
-    store, console = Store(tracking_uri(config), root), make_console()
+    store, console = open_store(config), make_console()
     status(store, console, everything=everything, follow=follow, before=partial(make_truthful, store, console))
     return EXIT_HEALTHY
 
@@ -198,6 +199,17 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parsed
 
 
+def _shown(show: Callable[[], int]) -> int:
+    """The exit code of a command that only shows something. A reader that has seen enough (`| head`) is no failure."""
+    try:
+        code = show()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        written(sys.stdout.flush, sys.stdout)
+        return EXIT_HEALTHY
+
+
 def _command(arguments: Sequence[str] | None) -> int:
     parsed = _parse(arguments)
     match parsed.command:
@@ -208,13 +220,14 @@ def _command(arguments: Sequence[str] | None) -> int:
         case "resume":
             return _resume(parsed.words)
         case "compare":
-            return _compare(parsed.words, parsed.out)
+            return _shown(partial(_compare, parsed.words, parsed.out))
         case "watch":
             return _watch(parsed.run, parsed.overrides, parsed.seed, parsed.pace)
         case "status":
-            return _status(with_overrides(parsed.overrides), everything=parsed.all, follow=parsed.follow)
+            config = with_overrides(parsed.overrides)
+            return _shown(partial(_status, config, everything=parsed.all, follow=parsed.follow))
         case "diagnose":
-            return _diagnose(parsed.target, parsed.overrides, parsed.out)
+            return _shown(partial(_diagnose, parsed.target, parsed.overrides, parsed.out))
         case _:
             return _tune(parsed.study, parsed.overrides, parsed.validate)
 
@@ -227,6 +240,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     hide_command_line()
     prepare_python()
     prepare_mlflow()
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # a library's, on values that this program knows to handle
     try:
         with interruptible():
             return _command(arguments)

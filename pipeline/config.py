@@ -11,12 +11,12 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from pipeline.health.definitions import definition
 from pipeline.health.kinds import AnyRule
-from pipeline.health.rule import Rule
+from pipeline.health.rule import Name, Rule
 from pipeline.health.rule_sets import RULE_SETS
 
 EXPERTS = ("survival", "combat", "exploration", "general")
@@ -25,8 +25,19 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
 Discount = Annotated[float, Field(gt=0, le=1)]
+
+
+def _executable(command: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    if command is not None and not command[0].strip():
+        raise PydanticCustomError("command", "The first word must name a program")
+    if command is not None and any("\0" in word for word in command):
+        raise PydanticCustomError("command", "No word can have a NUL character in it")
+    return command
+
+
+Command = Annotated[tuple[str, ...] | None, Field(strict=False, min_length=1), AfterValidator(_executable)]
+"""A program and its arguments, as a list of words."""
 
 
 def _sequence(default: tuple[Any, ...], **constraints: Any) -> Any:
@@ -255,6 +266,12 @@ class HealthSection(Section):
                 rules[name] = type(rule).model_validate({**rule.model_dump(), **changes})
             except ValidationError as error:
                 raise _within(error, "override", name) from None
+        names = [*(rule.name for rule in rules.values()), *(rule.name for rule in self.extra)]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            written = sum(rule.name == twice for rule in self.extra)
+            set_name = self.rules or "generic"
+            taken = f"the name of {written} of them" if written > 1 else f"the name of a rule of the set {set_name}"
+            raise ValueError(f"extra: the names of rules must differ; {twice} is {taken}")
         return (*rules.values(), *self.extra)
 
     @property
@@ -328,7 +345,7 @@ class TrackingSection(Section):
 
 
 class NotifySection(Section):
-    command: Annotated[tuple[str, ...] | None, Field(strict=False, min_length=1)] = None
+    command: Command = None
     """Run at each verdict and at the end, as a list of words (no shell), with the facts as JSON on its input."""
 
 
@@ -442,7 +459,7 @@ def _refuse_what_json_cannot_hold(key: str, value: Any) -> None:
 
 
 class TrainerSection(Section):
-    command: Annotated[tuple[str, ...] | None, BeforeValidator(_words)] = None
+    command: Annotated[Command, BeforeValidator(_words)] = None
     """The trainer, as a list of words (no shell), with placeholders (docs/your-own.md). Default: this project's own."""
     parameters: dict[str, Any] = {}
     """Free keys for a trainer of your own: `{parameters.KEY}` in its command."""
@@ -589,6 +606,18 @@ def flatten(config: ExperimentConfig) -> dict[str, Any]:
 
 
 def difference(before: ExperimentConfig, after: ExperimentConfig) -> dict[str, tuple[Any, Any]]:
-    """Dotted keys whose values differ, with (before, after)."""
+    """Dotted keys whose values differ, with (before, after); None: it is not there. Of a mapping the keys in it."""
     old, new = flatten(before), flatten(after)
-    return {key: (old[key], new[key]) for key in new if old[key] != new[key]}
+    found: dict[str, tuple[Any, Any]] = {}
+    for key in new:
+        found |= _changes(key, old[key], new[key])
+    return found
+
+
+def _changes(key: str, old: Any, new: Any) -> dict[str, tuple[Any, Any]]:
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return {} if old == new else {key: (old, new)}
+    found: dict[str, tuple[Any, Any]] = {}
+    for name in (*new, *(each for each in old if each not in new)):
+        found |= _changes(f"{key}.{name}", old.get(name), new.get(name))
+    return found

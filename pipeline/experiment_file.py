@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import yaml
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -26,6 +26,8 @@ from pipeline.health.kinds import fields_at
 
 _OWN_TRAINER = ("torch", "torch_geometric", "entmax", "gymnasium", "nle")
 """The packages of the trainer that ships, which are installed with the extra `nethack`."""
+_LONGEST = 200
+"""Characters of a value in a line."""
 _MOST_SEEDS = 500
 """Each parent run has all of them in a tag."""
 
@@ -85,11 +87,60 @@ def read_yaml(path: Path) -> Any:
         raise BadInput(f"{path}: no such file" + _nearest(str(path), beside or shipped))
     try:
         loaded = OmegaConf.load(path)
+        problem = _sixties(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
         raise BadInput(f"{path}: not readable as YAML: {_one_line(error)}") from error
+    except (RecursionError, ValueError) as error:
+        raise BadInput(f"{path}: not readable as YAML: {_beyond(error)}") from error
+    if problem is not None:
+        raise BadInput(f"{path}: {problem}")
     if not OmegaConf.is_dict(loaded):
         raise BadInput(f"{path}: must be a mapping of sections, such as `training:`, not a list")
     return loaded
+
+
+def _misfit(defaults: Any, given: Any, key: str = "") -> str | None:
+    """What is wrong where a list stands for a mapping, a mapping for a list, or nothing for a value."""
+    if isinstance(given, str) and given == "???":
+        return f"{key}: a value is missing: it is ???"
+    if isinstance(defaults, dict) and isinstance(given, list):
+        return f"{key}: must be a mapping, such as `{key.rpartition('.')[2]}: {{key: value}}`, not a list"
+    if isinstance(defaults, list) and isinstance(given, Mapping):
+        return f"{key}: must be a list, such as `{key.rpartition('.')[2]}: [{{…}}]`, not a mapping"
+    if isinstance(defaults, dict) and isinstance(given, Mapping):
+        found = (_misfit(defaults.get(name), given[name], f"{key}.{name}".lstrip(".")) for name in given)
+        return next((problem for problem in found if problem is not None), None)
+    return None
+
+
+def _sixties(text: str, at: str = "") -> str | None:
+    """What is wrong where a number is written like a time of day: YAML 1.1 counts it in sixties (12:30 is 750)."""
+
+    def visit(node: yaml.Node | None, key: str) -> str | None:
+        if isinstance(node, yaml.MappingNode):
+            parts = [(value, f"{key}.{name.value}".lstrip(".")) for name, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            parts = [(value, f"{key}.{index}") for index, value in enumerate(node.value)]
+        elif isinstance(node, yaml.ScalarNode) and ":" in node.value and node.tag.endswith((":int", ":float")):
+            where = f"{key}: " if key else ""
+            return f"{where}{node.value} is a number in sixties to YAML; write a number such as 12.5, or {node.value!r}"
+        else:
+            return None
+        return next((found for value, name in parts if (found := visit(value, name)) is not None), None)
+
+    if ":" not in text:
+        return None
+    try:
+        return visit(yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)), at)
+    except yaml.YAMLError:  # whoever reads it says so
+        return None
+
+
+def _beyond(error: RecursionError | ValueError) -> str:
+    """What is wrong with a text that is beyond what can be read."""
+    if isinstance(error, RecursionError):
+        return "lists or mappings are nested too deeply"
+    return "a number has too many digits" if "digits" in str(error) else _one_line(error)
 
 
 def _is_file(path: Path) -> bool:
@@ -105,10 +156,21 @@ def merge(file: Any, overrides: Iterable[str], source: str) -> dict[str, Any]:
     for word in words:
         if not re.match(r"[^=.\s][^=\s]*=", word):
             raise BadInput(f"{word}: not an override; write key.sub=value")
+        key, _, value = word.partition("=")
         try:
             OmegaConf.from_dotlist([word])
-        except (yaml.YAMLError, OmegaConfBaseException, TypeError, ValueError) as error:
+            problem = _sixties(value, key)
+        except (yaml.YAMLError, OmegaConfBaseException, TypeError) as error:
             raise BadInput(f"{word}: not readable as YAML: {_one_line(error)}") from error
+        except (RecursionError, ValueError) as error:
+            raise BadInput(f"{word[:_LONGEST]}: not readable as YAML: {_beyond(error)}") from error
+        if problem is not None:
+            raise BadInput(problem)
+    defaults = ExperimentConfig().model_dump(mode="json")
+    for name, given in ((source, file), ("overrides", OmegaConf.from_dotlist(words))):
+        plain = OmegaConf.to_container(given) if OmegaConf.is_config(given) else given
+        if problem := _misfit(defaults, plain):
+            raise BadInput(f"{name}: {problem}")
     try:
         # Not validated: what depends on other keys is still open.
         defaults = ExperimentConfig.model_construct().model_dump(mode="json")
@@ -117,7 +179,12 @@ def merge(file: Any, overrides: Iterable[str], source: str) -> dict[str, Any]:
         given = {key: file[key] for key in file if file[key] is not None or key not in defaults}
         merged = OmegaConf.merge(defaults, given, OmegaConf.from_dotlist(words))
         written = OmegaConf.to_container(merged, resolve=False)
-        data = OmegaConf.to_container(merged, resolve=True)
+        data = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        key = str(error).split("full_key: ")[-1].split("\n")[0].strip()
+        raise BadInput(f"{source}: {key}: a value is missing: it is ???") from error
+    except RecursionError as error:
+        raise BadInput(f"{source}: {_beyond(error)}") from error
     except (yaml.YAMLError, OmegaConfBaseException, TypeError, ValueError) as error:
         raise BadInput(f"{source}: {_one_line(error)} (overrides: {' '.join(words) or 'none'})") from error
     assert isinstance(data, dict) and isinstance(written, dict)
@@ -211,6 +278,8 @@ def _complaint(problem: ErrorDetails) -> str:
     message = message[0].lower() + message[1:]
     if problem["type"] == "value_error":
         return message
+    if problem["type"] == "string_pattern_mismatch":
+        return f"may have letters, digits, `_`, `-` and, but for its first, `.`, not {_short(problem['input'])}"
     if problem["type"] == "missing":
         return "is missing"
     if problem["type"] == "literal_error":
@@ -219,7 +288,16 @@ def _complaint(problem: ErrorDetails) -> str:
         return (
             f"unknown value {problem['input']!r}{_nearest(str(problem['input']), names)}; allowed: {', '.join(names)}"
         )
-    return f"{message}, not {problem['input']!r}"
+    return f"{message}, not {_short(problem['input'])}"
+
+
+def _short(value: object) -> str:
+    """A value as a line shows it."""
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def _valid_keys(model: type[BaseModel], prefix: str = "") -> list[str]:

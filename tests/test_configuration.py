@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from pipeline.cli import main
-from pipeline.config import RUNGS, CustomRung, ExperimentConfig, TrainerSection, flatten
+from pipeline.config import RUNGS, CustomRung, ExperimentConfig, TrainerSection, difference, flatten
 from pipeline.errors import BadInput
-from pipeline.experiment_file import load_experiment, load_experiments, merge, validate
+from pipeline.experiment_file import load_experiment, load_experiments, merge, validate, with_overrides
 from pipeline.preflight import preflight, too_short
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
@@ -196,6 +196,19 @@ def test_configuration_is_frozen_and_flattens() -> None:
     assert flat["training.learning_rate"] == 1e-4 and flat["environment.shaping.task"] == 0.5
 
 
+def test_of_a_mapping_the_keys_that_differ_are_told() -> None:
+    before = with_overrides(["trainer.command=[python,t.py]", "trainer.parameters={a: 1, b: {c: 2, d: [3]}, e: 4}"])
+    after = with_overrides(["trainer.command=[python,t.py]", "trainer.parameters={a: 1, b: {c: 5, d: [3]}, f: 6}"])
+    assert difference(before, after) == {
+        "trainer.parameters.b.c": (2, 5),
+        "trainer.parameters.f": (None, 6),
+        "trainer.parameters.e": (4, None),
+    }
+    assert flatten(before)["trainer.parameters"]["b"] == {"c": 2, "d": [3]}
+    kinds = with_overrides(["trainer.command=[python,t.py]", "trainer.parameters={a: 1, b: 2, e: 4}"])
+    assert difference(before, kinds) == {"trainer.parameters.b": ({"c": 2, "d": [3]}, 2)}
+
+
 def test_written_configuration_is_an_experiment_again(tmp_path: Path) -> None:
     """Any attempt can be rerun from what MLflow holds."""
     import yaml
@@ -341,3 +354,81 @@ def test_mappings_in_a_rung_are_merged() -> None:
 def test_parameters_that_json_cannot_hold_are_refused(parameters: dict[str, Any], key: str) -> None:
     with pytest.raises(BadInput, match=key):
         validate({"trainer": {"command": ["train"], "parameters": parameters}}, "x.yaml")
+
+
+HEAD = "trainer:\n  command: [python, t.py]\n  parameters:\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("budget: {hours: 12:30}", "budget.hours: 12:30 is a number in sixties to YAML; write a number such as 12.5"),
+        (f"{HEAD}    a: [1, {{b: 1:30.5}}]", "trainer.parameters.a.1.b: 1:30.5 is a number in sixties"),
+        (f"{HEAD}    a: {'9' * 5000}", "a number has too many digits"),
+        (f"{HEAD}    a: {'[' * 600 + ']' * 600}", "nested too deeply"),
+        (f"{HEAD}    a: {'[' * 20000 + ']' * 20000}", "nested too deeply"),
+        (f"{HEAD}    a: &a [*a]", "recursive"),
+        (f"{HEAD}    a: ???", "trainer.parameters.a: a value is missing: it is ???"),
+        ("experiment:\n  name: ???", "experiment.name: a value is missing"),
+        ("experiment: [1]", "experiment: must be a mapping, such as `experiment: {key: value}`, not a list"),
+        ("phases: {warmup: [1]}", "phases.warmup: must be a mapping"),
+        ("health: {extra: {name: x}}", "health.extra: must be a list, such as `extra: [{…}]`, not a mapping"),
+        ("ladder: {rungs: {v3: 1}}", "ladder.rungs: must be a list"),
+        ("trainer: {command: ['', x]}", "trainer.command: the first word must name a program"),
+        ('trainer: {command: ["a", "b\\0"]}', "trainer.command: no word can have a NUL"),
+        ("notify: {command: [' ']}", "notify.command: the first word must name a program"),
+        (f"ladder: {{rungs: [v3, {{name: {'a' * 101}, set: {{training.gamma: 0.9}}}}]}}", "at most 100 characters"),
+        ("ladder: {rungs: [v3, {name: a/b, set: {training.gamma: 0.9}}]}", "may have letters, digits"),
+    ],
+    ids=lambda text: text[:40],
+)
+def test_odd_yaml_is_refused_in_one_line_that_names_the_key(text: str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_text(text)
+    with pytest.raises(BadInput) as caught:
+        load_experiments(path)
+    said = str(caught.value)
+    assert says in said and "\n" not in said and len(said) < 500 + len(str(path))
+
+
+def test_an_override_in_sixties_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"budget\.hours: 12:30 is a number in sixties"):
+        with_overrides(["budget.hours=12:30"])
+    assert with_overrides(["trainer.parameters.at='12:30'"]).trainer.parameters == {"at": "12:30"}
+    assert with_overrides(["tracking.uri=http://127.0.0.1:5000"]).tracking.uri == "http://127.0.0.1:5000"
+
+
+RULE = "{name: NAME, verdict: gradient_explosion, conditions: [{metric: METRIC, above: 1}]}"
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (["a", "a"], "the names of rules must differ; a is the name of 2 of them"),
+        (["load"], "load is the name of a rule of the set v3"),
+        (["a/../../b"], "health.extra.0.name: may have letters, digits, `_`, `-` and, but for its first, `.`"),
+        (["''"], "may have letters"),
+        (["..", "b"], "may have letters"),
+        (["a b"], "may have letters"),
+        (["学習"], "may have letters"),
+        (['"a\\n"'], "may have letters"),
+        (["a" * 101], "at most 100 characters"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_names_of_rules_are_names_of_files_and_differ(names: list[str], says: str, tmp_path: Path) -> None:
+    path = tmp_path / "odd.yaml"
+    rules = ", ".join(RULE.replace("NAME", name).replace("METRIC", "loss") for name in names)
+    path.write_text(f"health: {{extra: [{rules}]}}")
+    with pytest.raises(BadInput) as caught:
+        load_experiments(path)
+    assert says in str(caught.value)
+
+
+def test_a_rule_needs_the_name_of_a_metric(tmp_path: Path) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_text(f"health: {{extra: [{RULE.replace('NAME', 'a-b.c_1').replace('METRIC', repr(''))}]}}")
+    with pytest.raises(BadInput, match=r"conditions\.0\.metric"):
+        load_experiments(path)
+    path.write_text(f"health: {{extra: [{RULE.replace('NAME', 'a-b.c_1').replace('METRIC', 'a/b c')}]}}")
+    assert load_experiments(path)[0].health.extra[0].name == "a-b.c_1"

@@ -6,15 +6,26 @@ of a script that describes none are kept in a folder of their own, with a descri
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, ValidationError
 
 from pipeline.attempt.folder import AttemptFolder
 from pipeline.config import ExperimentConfig
 
 FORMAT = 2
+_LARGEST_DESCRIPTION = 2**20
+"""Bytes."""
+_AT_ONCE = 4
+"""Checkpoints."""
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class BadCheckpoint(RuntimeError):
@@ -36,6 +47,16 @@ class CheckpointInfo:
     configuration: str = ""
     """Fingerprint of the configuration that was trained."""
     format: int = FORMAT
+
+
+class _Description(BaseModel):
+    """What is read of a description, of this project's trainer or another."""
+
+    episode: _Count
+    step: _Count
+    sha256: str
+    configuration: Any = ""
+    format: Any = FORMAT
 
 
 @dataclass(frozen=True)
@@ -87,17 +108,22 @@ def inspect(path: Path, configuration: str = "") -> Checkpoint:
         BadCheckpoint: it is not what it should be.
     """
     try:
-        info = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        if info.get("format", FORMAT) != FORMAT:
-            raise BadCheckpoint(f"{path}: format {info['format']}, this program reads {FORMAT}")
-        theirs = info.get("configuration", "")
+        with path.with_suffix(".json").open("rb") as file:
+            info = _Description.model_validate_json(file.read(_LARGEST_DESCRIPTION))
+        if info.format != FORMAT:
+            raise BadCheckpoint(f"{path}: format {str(info.format)[:20]}, this program reads {FORMAT}")
+        theirs = info.configuration
         if configuration and theirs and theirs != configuration:
-            raise BadCheckpoint(f"{path}: of another configuration ({theirs}, not {configuration})")
-        if sha256(path) != info["sha256"]:
+            raise BadCheckpoint(f"{path}: of another configuration ({str(theirs)[:20]}, not {configuration})")
+        if sha256(path) != info.sha256:
             raise BadCheckpoint(f"{path}: damaged, its checksum is not the one in its description")
-        return Checkpoint(path=str(path), episode=int(info["episode"]), step=int(info["step"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise BadCheckpoint(f"{path}: its description is damaged: {where}: {first['msg']}") from error
+    except (OSError, ValueError, RecursionError, MemoryError) as error:
         raise BadCheckpoint(f"{path}: {type(error).__name__}: {error}") from error
+    return Checkpoint(path=str(path), episode=info.episode, step=info.step)
 
 
 def contents(path: Path) -> tuple[int, int]:
@@ -127,22 +153,33 @@ def inspect_kept(description: Path) -> Checkpoint:
 def usable(folder: Path, configuration: str = "") -> tuple[tuple[Checkpoint, ...], tuple[str, ...]]:
     """The good checkpoints of an attempt, oldest first, and what is wrong with each of the others.
 
+    Of two at the same step the one that was written later comes later.
+
     Args:
         folder: the attempt's `checkpoints`; beside it are those that were kept for a script.
         configuration: fingerprint of what was trained.
     """
     good, bad = [], []
     descriptions = sorted(AttemptFolder(folder.parent).kept.glob("*.json"))
-    for path in sorted(folder.glob("*.pt")):
-        if descriptions and not path.with_suffix(".json").exists():
-            continue  # one that a script writes here without a description, and that was kept if it is one
-        try:
-            good.append(inspect(path, configuration))
-        except BadCheckpoint as error:
-            bad.append(str(error))
-    for description in descriptions:
-        try:
-            good.append(inspect_kept(description))
-        except BadCheckpoint as error:
-            bad.append(str(error))
-    return tuple(sorted(good, key=lambda checkpoint: checkpoint.step)), tuple(bad)
+    # Beside those that were kept, one without a description is a script's own, and was kept if it is a checkpoint.
+    own = [path for path in sorted(folder.glob("*.pt")) if not descriptions or path.with_suffix(".json").exists()]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:  # they may be large, and checksums keep one core busy each
+        looks = [pool.submit(inspect, path, configuration) for path in own]
+        for look in [*looks, *(pool.submit(inspect_kept, path) for path in descriptions)]:
+            try:
+                good.append(look.result())
+            except BadCheckpoint as error:
+                bad.append(str(error))
+    return tuple(sorted(good, key=lambda each: (each.step, _written(each)))), tuple(bad)
+
+
+def newest(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
+    """The one of the highest step; of several at that step the last."""
+    return max(reversed(checkpoints), key=lambda checkpoint: checkpoint.step)
+
+
+def _written(checkpoint: Checkpoint) -> int:
+    """When its file was written, in nanoseconds."""
+    with contextlib.suppress(OSError):
+        return Path(checkpoint.path).stat().st_mtime_ns
+    return 0

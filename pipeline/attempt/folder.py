@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
+import secrets
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.attempt.atomic import write_atomically
 from pipeline.secrets import hide_in_file
+
+_SCRATCH = "ladder-"
+_SCRATCH_NAME = re.compile(rf"{_SCRATCH}[0-9a-f]{{8}}")
+_LONGEST_PLACE = 40
+"""Bytes of the path in which a scratch folder is made; programs put some 50 behind it."""
+_SHORT = ("/tmp", "/var/tmp")
 
 
 @dataclass(frozen=True)
@@ -39,9 +51,9 @@ class AttemptFolder:
         return self.path / "kept"
 
     @property
-    def scratch(self) -> Path:
-        """`TMPDIR` of the trainer. The orchestrator removes it, as a trainer that is killed cannot."""
-        return self.path / "tmp"
+    def scratch_note(self) -> Path:
+        """The file that says where :meth:`make_scratch` has made the scratch folder."""
+        return self.path / "scratch"
 
     @property
     def ending(self) -> Path:
@@ -58,12 +70,43 @@ class AttemptFolder:
         """How many bytes of `metrics` the store has."""
         return self.path / "metrics.delivered"
 
+    def make_scratch(self) -> Path:
+        """Makes the folder that is `TMPDIR` of the trainer; it is this user's alone.
+
+        It is among the user's temporary files, where paths are short: the path of a socket has 107 bytes at most. The
+        orchestrator removes it, as a trainer that is killed cannot, so it is noted before it is made.
+        """
+        self._remove_scratch()
+        for place in (tempfile.gettempdir(), *_SHORT, str(self.path)):
+            if len(os.fsencode(place)) > _LONGEST_PLACE and place != str(self.path):
+                continue
+            scratch = Path(place) / f"{_SCRATCH}{secrets.token_hex(4)}"
+            with contextlib.suppress(OSError):
+                write_atomically(self.scratch_note, str(scratch))
+                scratch.mkdir(mode=0o700)
+                return scratch
+        raise OSError(f"{self.path}: no folder for temporary files can be made, there or in {tempfile.gettempdir()}")
+
+    def _remove_scratch(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            remove_scratch(Path(self.scratch_note.read_text(encoding="utf-8")))
+        with contextlib.suppress(OSError):
+            self.scratch_note.unlink()
+
     def remove_leftovers(self) -> None:
         """Removes what a trainer has left: its scratch folder, files half written, and passwords in its log."""
         hide_in_file(self.log)
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        self._remove_scratch()
         for half_written in (*self.path.glob("*.tmp"), *self.checkpoints.glob("*.tmp")):
             half_written.unlink(missing_ok=True)
+
+
+def remove_scratch(folder: Path) -> None:
+    """Removes a scratch folder that :meth:`AttemptFolder.make_scratch` has made, and no other folder."""
+    with contextlib.suppress(OSError, ValueError):
+        own = folder.lstat().st_uid == os.getuid() and not folder.is_symlink()
+        if own and folder.is_absolute() and _SCRATCH_NAME.fullmatch(folder.name):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def experiment_log(root: Path, parent: str) -> Path:

@@ -9,7 +9,7 @@ lines that the store does not have, in order, at each of its polls. After an int
 line may be delivered twice, which changes nothing: to the store the same value at the same step and time is one point.
 
 A trainer of the user's own may write such lines too, in any language (docs/your-own.md). A line that is no report is
-passed over as soon as one that is follows it.
+passed over and told of, and those after it are delivered.
 """
 
 from __future__ import annotations
@@ -22,26 +22,42 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO, NamedTuple
 
-from pydantic import BeforeValidator, TypeAdapter
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from pipeline.attempt.atomic import write_atomically
 from pipeline.attempt.folder import AttemptFolder
+
+LONGEST_LINE = 16 * 2**20
+"""Bytes; some hundred thousand metrics."""
+_TOLD = 3
+"""Lines that are passed over of which the user is told one by one."""
 
 
 @dataclass(frozen=True)
 class Report:
     """One line: the metrics of one update."""
 
-    time: int
-    """Milliseconds since 1970."""
-    step: int
+    time: Annotated[int, Field(ge=0, lt=253_402_300_800_000)]
+    """Milliseconds since 1970, up to the year 9999."""
+    step: Annotated[int, Field(ge=-(2**63), lt=2**63)]
     """Environment steps."""
     metrics: dict[str, Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]]
 
 
 _REPORT = TypeAdapter(Report)
+
+
+class _Line(NamedTuple):
+    """A line of the file, whole or not."""
+
+    start: int
+    end: int
+    whole: bool
+    """Whether a line end has been written."""
+    text: bytes | None
+    """None: longer than a line may be."""
 
 
 class Spool:
@@ -51,13 +67,53 @@ class Spool:
         where = AttemptFolder(folder)
         self.path, self._mark = where.metrics, where.delivered
         self._delivered = self._marked()
+        self._passed_over: dict[int, str] = {}
+        """Where a bad line starts → what is wrong with it."""
+        self._told = 0
+        self._unreadable: str | None = None
+        self._said_unreadable = False
 
-    def pending(self, count: int = 20) -> tuple[list[Report], int]:
+    @property
+    def delivered(self) -> int:
+        """The position up to which the store has everything."""
+        return self._delivered
+
+    def pending(self, count: int = 20, *, ended: bool = False) -> tuple[list[Report], int]:
         """The oldest reports that the store does not have, and the position to `mark` when it has them.
 
         So many at most: MLflow takes a thousand metrics at once, and a report has some fifty.
+
+        Args:
+            ended: nothing more will be written, so a last line without its end is read too.
         """
-        return self.read(self._delivered, count)
+        return self.read(self._delivered, count, ended=ended)
+
+    def news(self) -> list[str]:
+        """What was passed over since the last call: a sentence for each of the first lines, one for the others."""
+        found = [
+            f"passed over: line {self._number(start)}: {why}"
+            for start, why in list(self._passed_over.items())[: self._room]
+        ]
+        if more := len(self._passed_over) - len(found):
+            found += [f"passed over: {more} more lines"] if self._told <= _TOLD else []
+        self._told += len(self._passed_over)
+        self._passed_over = {}
+        if self._unreadable is not None and not self._said_unreadable:
+            self._said_unreadable = True
+            found.append(f"cannot be read: {self._unreadable}")
+        return [f"{self.path.name}: {each}" for each in found]
+
+    @property
+    def _room(self) -> int:
+        return max(0, _TOLD - self._told)
+
+    def _number(self, start: int) -> int:
+        """The number of the line that starts at a position, from 1."""
+        number, left = 1, start
+        with contextlib.suppress(OSError), self.path.open("rb") as file:
+            while left > 0 and (part := file.read(min(left, 2**20))):
+                number, left = number + part.count(b"\n"), left - len(part)
+        return number
 
     def mark(self, position: int) -> None:
         """Notes that the store has everything up to this position."""
@@ -67,8 +123,9 @@ class Spool:
 
     def remove(self) -> None:
         """Removes both files: the store has everything, and nothing will be added."""
-        self.path.unlink(missing_ok=True)
-        self._mark.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.path.unlink(missing_ok=True)
+            self._mark.unlink(missing_ok=True)
 
     def _marked(self) -> int:
         try:
@@ -76,18 +133,55 @@ class Spool:
         except (OSError, ValueError):  # never delivered, or cut off by a power cut: once more does no harm
             return 0
 
-    def read(self, position: int, count: int | None = None) -> tuple[list[Report], int]:
-        """The reports from a position (in bytes) on, so many at most, and where the last whole one of them ends."""
+    def read(self, position: int, count: int | None = None, *, ended: bool = False) -> tuple[list[Report], int]:
+        """The reports from a position (in bytes) on, so many at most, and where the last whole line of them ends.
+
+        `ended`: as in `pending`. Such a line ends nowhere, so it is read again by the next call.
+        """
         reports: list[Report] = []
-        with contextlib.suppress(FileNotFoundError), self.path.open("rb") as file:
-            file.seek(position)
-            end = position
-            while len(reports) != count and (line := file.readline()).endswith(b"\n"):
-                end += len(line)
-                with contextlib.suppress(ValueError):
-                    reports.append(_REPORT.validate_json(line))
-                    position = end
+        try:
+            with self.path.open("rb") as file:
+                file.seek(position)
+                while len(reports) != count and (line := _next_line(file)) is not None:
+                    if not line.whole and not ended:
+                        break
+                    try:
+                        if (report := _report(line)) is not None:
+                            reports.append(report)
+                    except ValueError as error:
+                        self._passed_over[line.start] = str(error)
+                    if not line.whole:
+                        break
+                    position = line.end
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            self._unreadable = error.strerror
         return reports, position
+
+
+def _next_line(file: BinaryIO) -> _Line | None:
+    """The next line; None: there is no further byte."""
+    start = file.tell()
+    text = file.readline(LONGEST_LINE)
+    whole, short = text.endswith(b"\n"), len(text) < LONGEST_LINE
+    while not whole and (part := file.readline(LONGEST_LINE)):
+        whole, short = part.endswith(b"\n"), False
+    return _Line(start, file.tell(), whole, text if short or whole else None) if text else None
+
+
+def _report(line: _Line) -> Report | None:
+    """What a line reports; None: it is blank. Raises ValueError, in one line: it is no report."""
+    if line.text is None:
+        raise ValueError(f"longer than {LONGEST_LINE // 2**20} MiB")
+    if not line.text.strip():
+        return None
+    try:
+        return _REPORT.validate_json(line.text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{where}: {first['msg']}" if where else first["msg"]) from error
 
 
 class SpoolWriter:

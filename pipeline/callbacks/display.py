@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping
 from datetime import timedelta
@@ -99,7 +100,7 @@ class Display(Callback):
         if random := interval(event.random_score or {}, "random/score"):
             say(f"a random policy under the same step cap: {random}", markup=False)
         root = self._config.tracking.root
-        at = "" if root == "mlruns" else f" ROOT={root}"
+        at = "" if root == "mlruns" else f" {shlex.quote(f'ROOT={root}')}"
         say(f"compare the attempts: make compare{at}, make ui{at}", markup=False)
         if event.resume is not None:
             say(f"go on with it: {event.resume}", markup=False)

@@ -22,10 +22,10 @@ from pipeline.health.history import History
 from pipeline.health.monitor import LOGGED_WERE, judge, never_judged
 from pipeline.health.rule import Rule
 from pipeline.health.verdict import Evidence, Verdict
-from pipeline.tracking.access import has_store, tracking_root, tracking_uri
+from pipeline.tracking.access import has_store, tracking_root
 from pipeline.tracking.artifacts import CONFIGURATION
 from pipeline.tracking.runs import AttemptRun, ExperimentRun, LadderRun
-from pipeline.tracking.store import Store
+from pipeline.tracking.store import Store, open_store
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def cases_of_run(run_id: str, overrides: Sequence[str]) -> list[Case]:
     root = tracking_root(where)
     if not has_store(where):
         raise BadInput(f"{run_id}: no such run, and no store under {root} (a CSV file's name ends in .csv)")
-    store = Store(tracking_uri(where), root)
+    store = open_store(where)
     run = store.run(run_id) or store.find(run_id)  # the first also knows runs of other programs
     attempts: Sequence[LadderRun] = store.attempts(run) if isinstance(run, ExperimentRun) else [run]
     cases = []

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -27,9 +28,10 @@ _LARGEST_FILM = 2_000_000  # bytes; a larger one is left out of the page
 def compare(store: Store, parents: Sequence[str], out: Path | None, console: Console) -> None:
     """Prints the comparison; writes `out/compare.html`. Raises BadInput where there is no such run."""
     night = read(store, parents)
+    page = None if out is None else write_page(night, store, out)  # first: whoever reads the tables may leave early
     show(night, console)
-    if out is not None:
-        console.print(f"page {write_page(night, store, out)}", soft_wrap=True, markup=False)
+    if page is not None:
+        console.print(f"page {page}", soft_wrap=True, markup=False)
 
 
 def log_page(store: Store, parent: str, complain: Callable[[str], None]) -> None:
@@ -77,8 +79,9 @@ def show(night: Comparison, console: Console) -> None:
     for row in night.experiments.itertuples():
         colour = _COLOURS[tone(row.outcome)]
         on = f" on {row.settled_rung}" if row.outcome == "healthy" else ""
+        seed = "–" if pd.isna(row.seed) else row.seed
         console.print(
-            f"[bold]{escape(row.experiment)}[/] seed {row.seed}: [{colour}]{words(row.outcome)}[/]{on}, "
+            f"[bold]{escape(row.experiment)}[/] seed {seed}: [{colour}]{words(row.outcome)}[/]{on}, "
             f"{row.minutes:.1f} min, parent run {row.parent}",
             soft_wrap=True,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -73,8 +74,9 @@ def read(store: Store, parents: Sequence[str] = (), metrics: Iterable[str] = ())
             history = _history(store, run, parent, metrics)
             rows.append(_attempt(run, parent, history))
             values.append(history)
-            if (verdict := run.verdict) is not None:
-                verdicts[run.run_id] = verdict
+            with contextlib.suppress(ValueError):  # a tag that cannot be understood
+                if (verdict := run.verdict) is not None:
+                    verdicts[run.run_id] = verdict
             if run.warnings:
                 warnings[run.run_id] = run.warnings
         experiments.append(_experiment(parent, nested, rows))
@@ -231,4 +233,4 @@ def _time(milliseconds: int) -> datetime:
 def _minutes(run: LadderRun) -> float:
     """From the start of a run to its end, or until now."""
     end = run.end_time or datetime.now(UTC).timestamp() * 1000
-    return float(end - run.start_time) / _MILLISECONDS_A_MINUTE
+    return max(0.0, float(end - run.start_time)) / _MILLISECONDS_A_MINUTE  # a clock may have been wrong

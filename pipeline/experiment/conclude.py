@@ -7,21 +7,25 @@ everything; for one that still is, the next orchestrator writes down what is mis
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.attempt.checkpoint_files import Checkpoint
+from pipeline.attempt.checkpoint_files import Checkpoint, newest
 from pipeline.attempt.ending import Ending
 from pipeline.attempt.folder import AttemptFolder
 from pipeline.attempt.spool import Spool
 from pipeline.attempt.start import START, failed_start
 from pipeline.experiment.watchdog import Watchdog
+from pipeline.health.history import History
 from pipeline.health.rule import Rule
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.cause import SILENT, cause_of, may_pass
 from pipeline.launchers.exit import Exit, end_of
 from pipeline.tracking import tags
+from pipeline.tracking.patience import answer_of
 from pipeline.tracking.serialise import warnings_tag
 from pipeline.tracking.store import Store
 
@@ -29,6 +33,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _log = logging.getLogger("ladder")
+_PICTURES_SECONDS = 30.0
+"""For all pictures of an attempt together."""
+_NAMED = 5
+"""Nested runs that a sentence names."""
 
 
 def conclude(
@@ -51,7 +59,7 @@ def conclude(
     """
     folder = AttemptFolder.of(store.root, run_id)
     spool = Spool(folder.path)
-    store.deliver(run_id, spool)
+    store.deliver(run_id, spool, ended=True)
     watch = Watchdog(store, run_id, rules, chosen=chosen)
     _, fired = watch.final(ended=ending.verdict.name == "healthy")
     store.log_metrics(run_id, {"cost/seconds": ending.seconds}, step=max(0, watch.last_step), at=ending.at)
@@ -64,52 +72,76 @@ def conclude(
     ]
     if warnings:
         store.set_tags(run_id, {tags.WARNINGS: warnings_tag(warnings)})
-    newest = max(checkpoints, key=lambda checkpoint: checkpoint.step, default=None)
-    if newest is not None and ending.verdict.name == "healthy":
-        store.log_file(run_id, Path(newest.path), "policy")
-        store.set_tags(run_id, {tags.POLICY: newest.path})
+    if checkpoints and ending.verdict.name == "healthy":
+        policy = newest(checkpoints).path
+        store.log_file(run_id, Path(policy), "policy")
+        store.set_tags(run_id, {tags.POLICY: policy})
     for name, figure in pictures(watch, (*ending.verdict.evidence, *fired)):
         store.log_figure(run_id, figure, f"evidence/{name}.png")
     if log := end_of(folder.log):
         store.log_text(run_id, log, "trainer.log")
+    if left := store.end_children(run_id, ending.verdict.name):
+        store.tell(f"run {run_id}: {_nested(left)} left RUNNING by the trainer, ended with it as {ending.verdict.name}")
     store.end_attempt(run_id, ending.verdict, describe(watch))
     if ending.verdict.name != "interrupted":  # that one may go on, and must know what it has reported
         spool.remove()
     return watch, warnings
 
 
+def _nested(names: Sequence[str]) -> str:
+    """The runs of these names in words."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"nested run{'s' * (len(names) > 1)} {', '.join(names[:_NAMED])}{more}"
+
+
 def pictures(watch: Watchdog, findings: Iterable[Evidence]) -> Iterator[tuple[str, Figure]]:
-    """A picture of each rule that fired, by its name; one that cannot be drawn ends nothing."""
+    """A picture of each rule that fired, by its name; one that cannot be drawn, or not soon, ends nothing."""
     rules = {rule.name: rule for rule in watch.rules}
+    until = time.monotonic() + _PICTURES_SECONDS
     for each in findings:
         if each.rule not in rules:
             continue  # a crash, a hang: its evidence is the log
         history = watch.history([rules[each.rule]])
         try:
-            from pipeline.health.plot import draw  # loads matplotlib, which a healthy experiment never needs
-
-            figure = draw(history, rules[each.rule], each)
-            figure.draw_without_rendering()  # finds what cannot be drawn, such as a formula in a title
+            figure = answer_of(partial(_picture, history, rules[each.rule], each), max(0.0, until - time.monotonic()))
         except Exception as error:
             _log.warning("no picture of %s: %s", each.rule, error)
         else:
             yield each.rule, figure
 
 
-def verdict_at_exit(ended: Exit, *, logged: bool, scratch: bool = True) -> Verdict:
+def _picture(history: History, rule: Rule, finding: Evidence) -> Figure:
+    from pipeline.health.plot import draw  # loads matplotlib, which a healthy experiment never needs
+
+    figure = draw(history, rule, finding)
+    figure.draw_without_rendering()  # finds what cannot be drawn, such as a formula in a title
+    return figure
+
+
+def verdict_at_exit(ended: Exit, *, logged: bool, scratch: bool = True, last_step: int | None = None) -> Verdict:
     """The verdict of a process that has ended by itself and broken no rule.
 
     Args:
         logged: whether it has logged any metric at all.
         scratch: whether it started from scratch; a checkpoint may be the cause of its end.
+        last_step: the step of its newest metrics.
     """
     if ended.code == 0 and logged:
         return Verdict(name="healthy")
     detail = ended.detail
-    tail = [line for line in ended.log_tail if line.strip()]
-    if tail:
-        detail["last line"] = tail[-1].strip()
+    if ended.said.line is not None:
+        detail["last line"] = ended.said.line
+    tail = ended.said.essential
     rule = "exit"
+    by_itself = ended.code != 0 and not ended.disk_full and not ended.was_killed and not ended.out_of_memory
+    if by_itself and ended.said.of_nan(in_training=logged):
+        evidence = Evidence(
+            rule=rule,
+            last_good_step=last_step if logged else None,
+            detection_step=last_step if logged else None,
+            detail={**detail, "log_tail": list(ended.log_tail)},
+        )
+        return Verdict(name="numerical_instability", evidence=(evidence,))
     if not logged and not ended.disk_full and not ended.was_killed and not may_pass(tail):
         rule = START
         cause = SILENT if ended.code == 0 else cause_of(ended.code, tail)

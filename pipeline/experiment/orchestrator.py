@@ -276,6 +276,7 @@ class Orchestrator:
     def _sign_of_life(self, *, once: bool = True) -> None:
         """Writes the time, and how long the experiment has taken, to the parent run, at most every half minute."""
         if once and time.monotonic() - self._last_sign < LIFE_SIGN_SECONDS:
+            self.store.check_active(self.parent, once=True)
             return
         signs = {
             tags.ALIVE: life_sign(),

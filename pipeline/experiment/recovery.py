@@ -44,6 +44,11 @@ def reconcile(store: Store, launcher: Launcher, tell: Callable[[str], None]) -> 
 
     A study's own run is ended, too. Its trials' runs are not: they say what Optuna says, and `ladder tune` ends them
     when it goes on.
+
+    What cannot be ended is told in a line, and the others are.
+
+    Raises:
+        InfrastructureFailure: the store is out of reach.
     """
     for parent in store.left_running():
         if not isinstance(parent, ParentRun) or (isinstance(parent, StudyRun) and not parent.is_open):
@@ -59,8 +64,10 @@ def reconcile(store: Store, launcher: Launcher, tell: Callable[[str], None]) -> 
                     continue
                 _end(store, launcher, now, owner)
                 tell(f"an earlier night: run {now.run_id} was left RUNNING by {owner}; ended as interrupted")
-            except InfrastructureFailure as error:  # tonight's experiment need not suffer from it
-                tell(f"an earlier night: run {parent.run_id} cannot be ended now: {error}")
+            except Exception as error:  # what its folder or its tags say may be anything, and the store may be away
+                why = " ".join(str(error).split())[:200]
+                kind = "" if isinstance(error, InfrastructureFailure) else f"{type(error).__name__}: "
+                tell(f"an earlier night: run {parent.run_id} cannot be ended now: {kind}{why}")
             finally:
                 lock.release()
 

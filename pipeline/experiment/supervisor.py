@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.attempt.file import ATTEMPT_VARIABLE, EXIT_INTERRUPTED, RUN_VARIABLE, URI_VARIABLE, AttemptFile
-from pipeline.attempt.folder import AttemptFolder, served_log
+from pipeline.attempt.folder import AttemptFolder, remove_scratch, served_log
 from pipeline.attempt.spool import Spool
 from pipeline.config import BudgetSection
 from pipeline.errors import InfrastructureFailure, StoreAway
@@ -59,15 +59,15 @@ class Supervisor:
             InfrastructureFailure: the trainer cannot be started.
         """
         command = file.command or OWN_TRAINER
-        scratch = file.where.scratch
+        path = file.write()
+        scratch = file.where.make_scratch()
         environment = {
             URI_VARIABLE: self._uri_for(command),
             RUN_VARIABLE: file.run_id,
-            ATTEMPT_VARIABLE: str(file.write()),
+            ATTEMPT_VARIABLE: str(path),
             "TMPDIR": str(scratch),
             **redirected(file.config, their_environment()),
         }
-        scratch.mkdir(exist_ok=True)
         files = ScriptFiles.of(file, Path.cwd(), self._store.root)
         try:
             job = self._launcher.launch(command, environment, Path(file.folder))
@@ -75,6 +75,7 @@ class Supervisor:
             file.where.remove_leftovers()
             return never_started(f"trainer.command: {error}")
         except (OSError, ValueError) as error:
+            file.where.remove_leftovers()
             raise InfrastructureFailure(f"trainer.command: {command[0]!r} cannot be started: {error}") from error
         try:
             return self._watch(job, file, files)
@@ -84,6 +85,7 @@ class Supervisor:
             files.finish(in_order=ended is not None and ended.code in _IN_ORDER)
             self._tell_news(files)
             file.where.remove_leftovers()
+            remove_scratch(scratch)  # also where the attempt's folder is gone, and its note with it
 
     def _uri_for(self, command: Sequence[str]) -> str:
         """Where the trainer finds the store: through a server, if its MLflow cannot open the SQLite file."""
@@ -117,7 +119,7 @@ class Supervisor:
                 files.read_metrics(to_the_end=True)
                 try:
                     # What the metrics say comes before how the process ended.
-                    self._store.deliver(file.run_id, spool)
+                    self._store.deliver(file.run_id, spool, ended=True)
                     verdict, _ = watchdog.final(ended=ended.code == 0)
                     self._tell_news(watchdog)
                     if file.command is not None and not watchdog.has_logged:
@@ -125,7 +127,9 @@ class Supervisor:
                 except InfrastructureFailure as error:
                     return interrupted(str(error))
                 scratch = file.warm_start is None and file.resume_from is None
-                return verdict or verdict_at_exit(ended, logged=watchdog.has_logged, scratch=scratch)
+                return verdict or verdict_at_exit(
+                    ended, logged=watchdog.has_logged, scratch=scratch, last_step=max(0, watchdog.last_step)
+                )
             watchdog.silence()  # a look at its folder
             if time.monotonic() - polled < self._poll_seconds:
                 continue

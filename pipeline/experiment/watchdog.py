@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pipeline.attempt.folder import AttemptFolder
 from pipeline.attempt.spool import Spool
@@ -16,6 +16,7 @@ from pipeline.health.readings import doubt
 from pipeline.health.rule import Rule
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.tracking.patience import Stopwatch
+from pipeline.tracking.runs import LadderRun
 from pipeline.tracking.store import Store
 
 SYSTEM = "system/"
@@ -27,6 +28,14 @@ REPORTS_UNTIL_JUDGED = 20
 _GAP_SECONDS = 2.0
 """Longest gap between two looks that counts as silence. The supervisor looks twice a second; a longer gap means that it
 was stopped itself."""
+_THOROUGH_SECONDS, _THOROUGH_SECONDS_WITH_NEWS = 10.0, 60.0
+"""Between two looks at complete histories, while polls find nothing new and while they do. Each look without a finding
+in a silence doubles the first."""
+_THOROUGH_SHARE = 20
+"""A look at complete histories that took a second is not repeated for so many."""
+_NESTED = ""
+_Words = dict[str, tuple[object, int]]
+"""What a training has said in all: of each metric, and of the runs nested in its own, how much, and its newest time."""
 
 
 class Watchdog:
@@ -35,6 +44,10 @@ class Watchdog:
     A poll is one call whose cost does not grow with the run. What it sees is judged by the rules; a rule that stirs
     gets the complete histories of its own metrics, and only those decide. The verdict is then that of all rules on the
     complete histories: the same that a finished run would get, whichever steps the polls have happened to see.
+
+    The newest value of a metric is, to MLflow, the one with the highest step. A trainer whose steps start over, or
+    whose first one was huge, says nothing that is newer, nor does one that logs into runs nested in its own. So the
+    complete histories are looked at now and then too, and always before a hang is told.
     """
 
     def __init__(
@@ -51,7 +64,9 @@ class Watchdog:
         self.last_step = -1
         self._last_seen: dict[str, tuple[int, int]] = {}
         self._own_words: dict[str, tuple[int, int]] = {}
-        self._newest_time = 0
+        self._words: _Words | None = None
+        self._children_spoke = False
+        self._looked, self._wait, self._cost = time.monotonic(), _THOROUGH_SECONDS, 0.0
         self._quiet = Stopwatch(_GAP_SECONDS)
         self._spooled = self._sign_on_disk()
         self.latest: dict[str, float] = {}
@@ -70,10 +85,10 @@ class Watchdog:
             InfrastructureFailure: it is away for good.
         """
         try:
-            if self.spool is not None:
-                self._store.deliver(self.run_id, self.spool, once=True)
-            if not self._look(once=True):
-                return None
+            late = self._deliver()
+            if not self._look(once=True) and not late:
+                return self._look_thoroughly(_THOROUGH_SECONDS)
+            self._newest |= late
             verdict, stirred = None, stirring(self._newest, self._judged, self.rules)
             began = time.monotonic()
             due = [rule for rule in stirred if not rule.patient or began >= self._rested]
@@ -83,17 +98,71 @@ class Watchdog:
             if any(rule.patient for rule in due):
                 self._rested = time.monotonic() + _REST * (time.monotonic() - began)
             if len(due) == len(stirred):
-                self._judged = self._newest
+                self._judged = dict(self._newest)
             self._reports += self.has_logged
             if self._reports == REPORTS_UNTIL_JUDGED:
                 found = self.never_judged(once=True)
                 self._news += [f"rule {name} has not been judged so far: {why}" for name, why in found.items()]
-            return verdict
+            return verdict or self._look_thoroughly(_THOROUGH_SECONDS_WITH_NEWS)
         except StoreAway:
             self._last_seen = {}  # what was seen has not been judged
             if self.spool is None or not self.spool.path.exists():  # nothing is known of it now, so silence is none
                 self._quiet.restart()
             raise
+
+    def _deliver(self) -> dict[str, float]:
+        """Delivers what is in the spool. Returns the newest values that stand at lower steps than others before."""
+        if self.spool is None:
+            return {}
+        delivered = self._store.deliver(self.run_id, self.spool, once=True)
+        return {
+            name: value
+            for name, (step, value) in delivered.items()
+            if value == value and name in self._last_seen and step < self._last_seen[name][0]
+        }
+
+    def _look_thoroughly(self, seconds: float) -> Verdict | None:
+        """Looks at the complete histories of the rules' metrics, unless the last such look is not `seconds` ago.
+
+        Returns a verdict if a failing rule has fired.
+        """
+        if time.monotonic() - self._looked < max(seconds, self._wait, _THOROUGH_SHARE * self._cost):
+            return None
+        began = time.monotonic()
+        judged = [rule for rule in self.rules if rule.action == "fail" and set(rule.metrics) <= self._own_words.keys()]
+        last = max(self._own_words, key=lambda name: self._own_words[name][1], default=None)
+        names = {*(name for rule in judged for name in rule.metrics), *([] if last is None else [last])}
+        said = self._in_all(names)
+        spoken = self._words is not None and _differ(self._words, said)
+        verdict = judge(self.history(judged, once=True), judged) if judged else None
+        self._looked = time.monotonic()
+        self._cost = self._looked - began
+        self._wait = _THOROUGH_SECONDS if spoken or self._words is None else 2 * self._wait
+        self._words = (self._words or {}) | said
+        if spoken:
+            self._quiet.restart()
+        return verdict
+
+    def _in_all(self, names: Iterable[str]) -> _Words:
+        """What the training has said in all, of some metrics."""
+        points = self._store.points(self.run_id, names, once=True)
+        children = self._store.children(self.run_id, once=True)
+        self._hear(children)
+        nested = frozenset((child.run_id, child.status, child.said_last) for child in children)
+        newest = max((time for child in children for _, _, time in child.said_last), default=0)
+        counted = {name: (len(found), max(time for _, time, _ in found)) for name, found in points.items()}
+        return {**counted, _NESTED: (nested, newest)}
+
+    def _hear(self, children: Sequence[LadderRun]) -> None:
+        """Takes note of whether runs that are nested in the training's own have metrics."""
+        spoke = [child.name for child in children if child.logged]
+        if spoke and not self._children_spoke:
+            self._children_spoke = True
+            more = f" and {len(spoke) - 1} more" if len(spoke) > 1 else ""
+            self._news.append(
+                f"the trainer logs to a nested run ({spoke[0]}{more}): a sign of life; rules judge only the run that "
+                "MLFLOW_RUN_ID names"
+            )
 
     def silence(self) -> float:
         """Seconds since the run last said something new, in the store or in its folder, as far as it was looked at."""
@@ -106,19 +175,22 @@ class Watchdog:
     def has_spoken_unseen(self) -> bool:
         """Whether the training has said something since it last fell silent that no poll has seen.
 
-        The newest value of a metric is the one with the highest step. A trainer whose steps fall, or whose first one
-        was huge, says nothing that is newer. This looks at complete histories, so it is asked before a hang is told.
+        It looks at complete histories, so it is asked before a hang is told. Where nothing was counted before, the
+        times of the points tell.
         """
         try:
-            points = self._store.points(self.run_id, self._own_words, once=True)
+            said = self._in_all(self._own_words)
         except StoreAway:
             return True
-        newest = max((time for found in points.values() for _, time, _ in found), default=0)
-        if newest <= max(self._newest_time, *(time for _, time in self._own_words.values()), 0):
-            return False
-        self._newest_time = newest
-        self._quiet.restart()
-        return True
+        before, self._words = self._words, said
+        if before is None:
+            seen = max((time for _, time in self._own_words.values()), default=0)
+            spoken = max(time for _, time in said.values()) > seen
+        else:
+            spoken = _differ(before, said)
+        if spoken:
+            self._quiet.restart()
+        return spoken
 
     def final(self, *, ended: bool = False) -> tuple[Verdict | None, list[Evidence]]:
         """Returns the verdict on the complete histories, and the warnings. Waits for a store that is away.
@@ -138,6 +210,8 @@ class Watchdog:
     def refresh(self) -> None:
         """Looks at the latest values. Waits for a store that is away."""
         self._look(once=False)
+        if not self._own_words:
+            self._hear(self._store.children(self.run_id))
 
     def _look(self, *, once: bool) -> bool:
         """Returns whether there is anything new."""
@@ -148,6 +222,7 @@ class Watchdog:
         if own != self._own_words:
             self._own_words = own
             self._quiet.restart()
+            self._words, self._wait = None, _THOROUGH_SECONDS
             self.last_step = max(step for step, _ in own.values())
         if seen == self._last_seen:
             return False
@@ -168,8 +243,8 @@ class Watchdog:
 
     @property
     def has_logged(self) -> bool:
-        """Whether the training has logged any metric itself."""
-        return bool(self._own_words)
+        """Whether the training has logged any metric itself, to its run or to one that is nested in it."""
+        return bool(self._own_words) or self._children_spoke
 
     def _sign_on_disk(self) -> tuple[int, int] | None:
         """A mark that changes whenever the trainer writes to its spool, whatever the clocks say.
@@ -190,3 +265,8 @@ class Watchdog:
         """The complete histories of the metrics of some rules, and the phases."""
         names = dict.fromkeys(["phase", *(name for rule in rules for name in rule.reads(self._newest))])
         return self._store.history(self.run_id, names, once=once)
+
+
+def _differ(before: _Words, now: _Words) -> bool:
+    """Whether there is more now than before, of what was counted both times."""
+    return any(before[name][0] != now[name][0] for name in before.keys() & now.keys())

@@ -54,7 +54,7 @@ class Collector:
         where = places(folder.path, working, source.pattern, "", ())
         inside = [place for place in where if place.folder == folder.path]
         self._finders = [
-            Finder(inside, [folder.kept, folder.scratch], folders=True),
+            Finder(inside, [folder.kept], folders=True),
             Finder([place for place in where if place not in inside], [root], folders=True),
         ]
         self._seen: dict[Path, _State] = {}

@@ -43,7 +43,7 @@ class Follower:
         self._source, self._folder = source, folder
         everything, usual = _USUAL[source.kind]
         where = places(folder.path, working, source.path, everything, usual)
-        ignored = [folder.metrics, folder.scratch, folder.checkpoints]
+        ignored = [folder.metrics, folder.checkpoints]
         outside = [place for place in where if place.folder != folder.path]
         self._finders = [
             Finder([Place(each.folder, each.patterns) for each in where if each not in outside], ignored),

@@ -10,14 +10,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.health.history import History
 from pipeline.health.phase import Phase
 from pipeline.health.verdict import Evidence, RuleVerdict
+
+NAME = r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$"
+Name = Annotated[str, Field(pattern=NAME, max_length=100)]
+"""What becomes a file's name, or a part of a metric's."""
 
 
 class Data(BaseModel):
@@ -66,7 +70,7 @@ class Rule(Data, ABC):
     findings.
     """
 
-    name: str
+    name: Name
     verdict: RuleVerdict
     phases: tuple[int, ...] | None = None
     """The numbers of the phases in which the rule judges; None: all."""

@@ -21,7 +21,7 @@ _STORED_FIRST, _STORED_LAST = ("name", "verdict", "conditions", "phases"), ("act
 class Condition(Data):
     """Bounds on one metric. A value crosses the condition when it crosses all of them; NaN crosses no bound."""
 
-    metric: str
+    metric: str = Field(min_length=1)
     above: float | None = None
     below: float | None = None
     outside: tuple[float, float] | None = None

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.attempt.file import EXIT_DISK_FULL, EXIT_KILLED, EXIT_OUT_OF_MEMORY
+from pipeline.launchers.last_words import LastWords
 from pipeline.processes.streams import plain
 from pipeline.secrets import without_passwords
 
 LOG_LIMIT = 2**20
 """The bytes of a trainer's log that the store keeps. The attempt's folder keeps more: see `pipeline.launchers.log`."""
+_LINES, _BYTES = 400, 2**17
+"""Of the end of a log, in which the cause of an exit is looked for."""
 _DISK_FULL = ("No space left on device", "Disk quota exceeded")
 _NO_ROOM = 2**16
 """The free bytes below which a disk counts as full."""
@@ -26,8 +29,8 @@ class Exit:
 
     code: int
     """The exit code; negative: killed by that signal."""
-    log_tail: tuple[str, ...] = ()
-    """The last lines of the log."""
+    said: LastWords = LastWords(())
+    """The end of its log."""
     killed_for_memory: bool = False
     """Whether the kernel has killed it because memory ran out."""
     disk_full: bool = False
@@ -40,19 +43,23 @@ class Exit:
         Args:
             kernel_kills: by how much :func:`kernel_kills` has risen while it ran.
         """
-        tail = tuple(tail_of(log))
+        said = LastWords(tuple(tail_of(log, _LINES, _BYTES)))
         return cls(
             code=code,
-            log_tail=tail,
+            said=said,
             killed_for_memory=code in (-signal.SIGKILL, EXIT_KILLED) and kernel_kills > 0,
-            disk_full=_ran_into_full_disk(code, log, tail),
+            disk_full=_ran_into_full_disk(code, log, said),
         )
 
     @property
     def out_of_memory(self) -> bool:
         """Whether it ran out of memory, by its exit code, its last words, or the kernel's counter."""
-        said = any("MemoryError" in line for line in self.log_tail[-3:])
-        return self.killed_for_memory or self.code == EXIT_OUT_OF_MEMORY or said
+        return self.killed_for_memory or self.code == EXIT_OUT_OF_MEMORY or (self.code != 0 and self.said.of_memory)
+
+    @property
+    def log_tail(self) -> tuple[str, ...]:
+        """The last lines of the log, up to the error's where there is one."""
+        return self.said.tail()
 
     @property
     def was_killed(self) -> bool:
@@ -71,10 +78,10 @@ class Exit:
         return how
 
 
-def _ran_into_full_disk(code: int, log: Path, tail: tuple[str, ...]) -> bool:
+def _ran_into_full_disk(code: int, log: Path, said: LastWords) -> bool:
     """Returns whether the exit code (errno's ENOSPC) or the last words say so, or the disk has no room for words."""
-    said = any(words in line for line in tail[-3:] for words in _DISK_FULL)
-    if code in (0, EXIT_DISK_FULL) or said:
+    told = any(words in line for line in said.essential[-3:] for words in _DISK_FULL)
+    if code in (0, EXIT_DISK_FULL) or told:
         return code != 0
     with contextlib.suppress(OSError):  # its folder has been removed
         return shutil.disk_usage(log.parent).free < _NO_ROOM

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
@@ -28,15 +30,24 @@ from pipeline.tracking.environment import prepare_mlflow
 
 _CONNECT_SECONDS, _ANSWER_SECONDS = 5, 30
 """For the first connection to a store, and for its first answer. A wrong address is told within seconds."""
+_COPY = "mlflow.db"
 _WITH_CONNECT_TIMEOUT = ("psycopg2", "psycopg", "mysqldb", "pymysql")
 
 
 def tracking_root(config: ExperimentConfig) -> Path:
     """The folder of everything that an experiment writes, absolute, with `~` for the home folder. Raises BadInput."""
     try:
-        return Path(config.tracking.root).expanduser().resolve()
-    except RuntimeError as error:  # `~name` of a user that does not exist
+        root = Path(config.tracking.root).expanduser().resolve()
+        there = next((each for each in (root, *root.parents) if each.exists()), root)
+    except (RuntimeError, ValueError) as error:  # `~name` of a user that does not exist; a NUL
         raise BadInput(f"tracking.root: {config.tracking.root!r}: {error}") from error
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
+            return root
+        raise BadInput(f"tracking.root: {config.tracking.root[:100]!r}: {error.strerror}") from error
+    if there.exists() and not there.is_dir():
+        raise BadInput(f"tracking.root: {there} is a file; it must be a folder, or one that can be made")
+    return root
 
 
 def tracking_uri(config: ExperimentConfig) -> str:
@@ -66,6 +77,21 @@ def has_store(config: ExperimentConfig) -> bool:
     """Whether the store can have anything in it. It is not asked, as that would make an SQLite store."""
     file = sqlite_file(tracking_uri(config))
     return file is None or file.exists()
+
+
+def snapshot(uri: str, folder: Path) -> str:
+    """The address of a copy of an SQLite store, in this folder, where this user may only read the original.
+
+    SQLite needs to write beside a file that it reads. What has not been moved into the file yet (`-wal`) is copied too.
+    """
+    file = sqlite_file(uri)
+    if file is None or not file.exists() or all(os.access(each, os.W_OK) for each in (file, file.parent)):
+        return uri
+    with reachable(uri):
+        for suffix in ("", "-wal"):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(f"{file}{suffix}", folder / f"{_COPY}{suffix}")
+    return f"sqlite:///{folder / _COPY}"
 
 
 @contextlib.contextmanager

@@ -48,6 +48,9 @@ _LASTING_WORDS = re.compile(
 )
 """What a database says, also through a server, where it gives no code."""
 _SCHEMA = re.compile(r"found version (?P<found>\w+)|revision identified by '(?P<unknown>\w+)'")
+_DELETED = re.compile(
+    r"[Tt]he (?P<kind>run|experiment) (?P<id>\w+) must be in (?:the )?'?active'? .*deleted", re.DOTALL
+)
 _STATUS = re.compile(r"failed with error code (\d{3})|too many (\d{3}) error responses|(\d{3}) (?:Client|Server) Error")
 _BY_STATUS = {
     401: "it asks for a user (401): MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
@@ -77,7 +80,7 @@ def understood(error: BaseException, uri: str) -> Answer:
     if isinstance(error, ImportError):
         return Answer(InfrastructureFailure, f"its driver is not installed: {error}")
     chain = list(_chain(error))
-    for reader in (_full, _http, _address, _connection, _schema, _database, _file, _value, _code):
+    for reader in (_full, _http, _address, _connection, _schema, _deleted, _database, _file, _value, _code):
         for each in chain:
             if (answer := reader(each, uri)) is not None:
                 return answer
@@ -193,6 +196,18 @@ def _file(error: BaseException, uri: str) -> Answer | None:
     if urlsplit(uri).scheme in _WEB:
         text += " on this machine (artifacts through the server itself: mlflow server --artifacts-destination)"
     return Answer(InfrastructureFailure, text)
+
+
+def _deleted(error: BaseException, _uri: str) -> Answer | None:
+    """A run or an experiment that a person has deleted in the meantime."""
+    if isinstance(error, MlflowException) and (found := _DELETED.search(str(error))):
+        return Answer(InfrastructureFailure, deleted(f"{found['kind']} {found['id']}"))
+    return None
+
+
+def deleted(what: str) -> str:
+    """What is told of a run or an experiment that is deleted while it is needed."""
+    return f"{what} was deleted in MLflow; whoever restores it there can go on with it"
 
 
 def _value(error: BaseException, _uri: str) -> Answer | None:

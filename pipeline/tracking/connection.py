@@ -47,7 +47,8 @@ class Connection:
         learn(uri)
         prepare_mlflow()
         # Matplotlib would write its cache of fonts to the home folder, in this process and in those that it starts.
-        os.environ.setdefault("MPLCONFIGDIR", str(matplotlib_cache(root)))
+        if os.access(root, os.W_OK) or not root.exists():
+            os.environ.setdefault("MPLCONFIGDIR", str(matplotlib_cache(root)))
         self.patience: Patience | None = None
         self._artifacts: str | None = None
         self._known_names: dict[str, Names] = {}
@@ -97,22 +98,24 @@ class Connection:
             return asked()
         return self.patience.once(asked) if once else self.patience.insist(asked)
 
-    def _all_experiments(self) -> list[Experiment]:
+    def _all_experiments(self, *, once: bool = False) -> list[Experiment]:
         """MLflow's experiments, without the deleted ones."""
         found: list[Experiment] = []
         token: str | None = None
         while True:
             ask = partial(self.client.search_experiments, max_results=_AT_ONCE, page_token=token)
-            page = self._ask(ask)
+            page = self._ask(ask, once=once)
             found += page
             if not (token := page.token):
                 return found
 
-    def _experiments(self) -> list[str]:
+    def _experiments(self, *, once: bool = False) -> list[str]:
         """Ids of MLflow's experiments."""
-        return [each.experiment_id for each in self._all_experiments()]
+        return [each.experiment_id for each in self._all_experiments(once=once)]
 
-    def _pages(self, experiments: list[str], filter_string: str, at_once: int | None = None) -> Iterator[LadderRun]:
+    def _pages(
+        self, experiments: list[str], filter_string: str, at_once: int | None = None, *, once: bool = False
+    ) -> Iterator[LadderRun]:
         """Runs, newest first. The next page is asked for when it is needed.
 
         Each run comes once, also if new ones have moved it to another page meanwhile.
@@ -124,7 +127,7 @@ class Connection:
                 self.client.search_runs, experiments, filter_string,
                 order_by=["attributes.start_time DESC"], max_results=at_once or _AT_ONCE, page_token=token,
             )  # fmt: skip
-            page = self._ask(ask)
+            page = self._ask(ask, once=once)
             for run in map(typed, page):
                 if run.run_id not in seen:
                     seen.add(run.run_id)
@@ -132,9 +135,9 @@ class Connection:
             if not (token := page.token):
                 return
 
-    def _search(self, experiments: list[str], filter_string: str) -> list[LadderRun]:
+    def _search(self, experiments: list[str], filter_string: str, *, once: bool = False) -> list[LadderRun]:
         """All runs, newest first."""
-        return list(self._pages(experiments, filter_string))
+        return list(self._pages(experiments, filter_string, once=once))
 
     def _transfer(self, run: Run, call: Callable[[], Answer], *, reads: bool = False, size: int = 0) -> Answer:
         """Makes a call that writes or reads an artifact of a run. Raises NotHad where it could not be done."""
@@ -142,13 +145,13 @@ class Connection:
             self._artifact_presence.check()
         except InfrastructureFailure:  # no attempt ends for it
             folder = mlflow_artifacts(self.root)
-            self._say(f"{folder} has been removed while it was in use; what comes is written to a new one")
+            self.tell(f"{folder} has been removed while it was in use; what comes is written to a new one")
             self._artifact_presence = Presence([folder])
         place = run.info.artifact_uri.rpartition(run.info.run_id)[0] + (" (reading)" if reads else "")
         wait = partial(self._ask, partial(self.client.get_run, run.info.run_id))
         return self._artifact_store.attempt(place, call, self.patience, wait, size)
 
-    def _say(self, text: str) -> None:
+    def tell(self, text: str) -> None:
         """Tells the user."""
         if self.patience is not None:
             self.patience.tell(text)

@@ -10,13 +10,14 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mlflow.entities import Experiment
+from mlflow.entities import Experiment, LifecycleStage
 from mlflow.exceptions import MlflowException
 
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, InfrastructureFailure
 from pipeline.foreign.names import Names
 from pipeline.health.history import History
 from pipeline.tracking import tags
+from pipeline.tracking.answers import deleted
 from pipeline.tracking.artifact_store import NotHad
 from pipeline.tracking.connection import Connection
 from pipeline.tracking.runs import AttemptRun, ExperimentRun, LadderRun, ParentRun, attempts_of, typed
@@ -94,10 +95,31 @@ class Reader(Connection):
 
         return self._ask(ask)
 
+    def check_active(self, run_id: str, *, once: bool = False) -> None:
+        """Raises: InfrastructureFailure: the run has been deleted."""
+        run = self._ask(partial(self.client.get_run, run_id), once=once)
+        if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
+            raise InfrastructureFailure(f"tracking store {self.uri}: {deleted(f'run {run_id}')}")
+
     def attempts(self, parent: LadderRun) -> list[AttemptRun]:
         """The attempts that are nested in a run, by number."""
         filter_string = f"tags.`{tags.PARENT}` = '{parent.run_id}' and tags.`{tags.KIND}` = 'attempt'"
         return attempts_of(parent, self._search([parent.experiment_id], filter_string))
+
+    def children(self, run_id: str, *, once: bool = False) -> list[LadderRun]:
+        """The runs that a trainer has nested in its own, such as one a fold, and those in the RUNNING ones of them.
+
+        MLflow makes them in the experiment that the trainer has set, or in its default one.
+        """
+        experiments = self._experiments(once=once)
+        found: dict[str, LadderRun] = {}
+        todo = [run_id]
+        while todo:
+            nested = self._search(experiments, f"tags.`{tags.PARENT}` = '{todo.pop()}'", once=once)
+            new = [each for each in nested if each.kind is None and each.run_id not in found]
+            found |= {each.run_id: each for each in new}
+            todo += [each.run_id for each in new if each.is_running]
+        return list(found.values())
 
     def find(self, word: str) -> LadderRun:
         """The run with this id, or the only one whose id begins so (four letters at least). Raises BadInput."""

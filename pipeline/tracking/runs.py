@@ -93,6 +93,11 @@ class LadderRun:
         return Names.read(self._tag(tags.NAMES))
 
     @property
+    def said_last(self) -> tuple[tuple[str, int, int], ...]:
+        """The name, step and time of each metric's newest value."""
+        return tuple(sorted((each.key, each.step, each.timestamp) for each in self.entity.data._metric_objs))
+
+    @property
     def params(self) -> Mapping[str, str]:
         """The configuration: dotted key → value as text."""
         return self.entity.data.params
@@ -100,8 +105,9 @@ class LadderRun:
     @property
     def seed(self) -> int | None:
         """`training.seed`; None: the run was cut off before its configuration was written."""
-        seed = self.params.get("training.seed")
-        return int(seed) if seed is not None else None
+        with contextlib.suppress(ValueError):
+            return int(self.params.get("training.seed", ""))
+        return None
 
     @property
     def kind(self) -> str | None:
@@ -158,7 +164,9 @@ class ParentRun(LadderRun):
     @property
     def seconds(self) -> float:
         """Seconds that it has taken, as of the last sign of life."""
-        return float(self._tag(tags.SECONDS) or 0.0)
+        with contextlib.suppress(ValueError):
+            return float(self._tag(tags.SECONDS) or 0.0)
+        return 0.0
 
 
 class ExperimentRun(ParentRun):
@@ -236,18 +244,21 @@ class AttemptRun(LadderRun):
     @property
     def reason(self) -> str:
         """Why the ladder chose this rung."""
-        return self._own(tags.REASON)
+        return self._tag(tags.REASON) or ""
 
     @property
     def diff(self) -> dict[str, list[Any]]:
         """What the rung changed: dotted key → [value of the experiment, value of this attempt]."""
-        return dict(json.loads(self._tag(tags.DIFF) or "{}"))
+        found = self._json(tags.DIFF)
+        return found if isinstance(found, dict) else {}
 
     @property
     def warm_start(self) -> Source | None:
         """None: from scratch."""
-        text = self._tag(tags.WARM_START) or FROM_SCRATCH
-        return None if text == FROM_SCRATCH else Source(**json.loads(text))
+        found = self._json(tags.WARM_START)
+        with contextlib.suppress(TypeError):
+            return Source(**found)
+        return None
 
     @property
     def is_open(self) -> bool:
@@ -275,7 +286,10 @@ class AttemptRun(LadderRun):
     @property
     def warnings(self) -> tuple[Evidence, ...]:
         """The rules that warned, without the values that they saw."""
-        return tuple(Evidence.model_validate(each) for each in json.loads(self._tag(tags.WARNINGS) or "[]"))
+        found = self._json(tags.WARNINGS)
+        with contextlib.suppress(ValueError, TypeError):
+            return tuple(Evidence.model_validate(each) for each in found)
+        return ()
 
     @property
     def policy(self) -> str | None:
@@ -287,8 +301,14 @@ class AttemptRun(LadderRun):
         """URI for `mlflow.pytorch.load_model`."""
         return self._tag(tags.MODEL)
 
+    def _json(self, name: str) -> Any:
+        """What a tag says as JSON; None: it is not there, or is no JSON."""
+        with contextlib.suppress(ValueError, RecursionError):
+            return json.loads(self._tag(name) or "")
+        return None
+
     def _own(self, name: str) -> str:
-        """A tag that every attempt has from its first moment."""
+        """A tag that every attempt has from its first moment, see :func:`typed`."""
         return str(self.entity.data.tags[name])
 
 
@@ -302,8 +322,12 @@ _KINDS: dict[str | None, type[LadderRun]] = {
 
 
 def typed(entity: Run) -> LadderRun:
-    """The view of a run that its kind asks for."""
-    return _KINDS.get(entity.data.tags.get(tags.KIND), LadderRun)(entity)
+    """The view of a run that its kind asks for. A run that only claims to be an attempt is one of another program's."""
+    said = entity.data.tags
+    kind = _KINDS.get(said.get(tags.KIND), LadderRun)
+    if kind is AttemptRun and not (said.get(tags.NUMBER, "").isdecimal() and said.get(tags.RUNG)):
+        return LadderRun(entity)
+    return kind(entity)
 
 
 def attempts_of(parent: LadderRun, runs: Iterable[LadderRun]) -> list[AttemptRun]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
+import weakref
 from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 
 from mlflow.entities import RunStatus
 
 from pipeline.config import ExperimentConfig
 from pipeline.errors import BadInput
 from pipeline.tracking import tags
-from pipeline.tracking.access import has_store, tracking_root, tracking_uri
+from pipeline.tracking.access import has_store, snapshot, tracking_root, tracking_uri
 from pipeline.tracking.artifacts import CONFIGURATION
 from pipeline.tracking.reader import Reader
+from pipeline.tracking.serialise import status_of
 from pipeline.tracking.writer import Writer
 
 _SAID_AT_THE_END = {tags.VERDICT, tags.EVIDENCE, tags.OUTCOME, tags.NOTE, tags.NOT_STORED}
@@ -39,10 +44,27 @@ class Store(Reader, Writer):
         if self.read_text(run_id, CONFIGURATION) is None:  # it was cut off before it was described, or could not be had
             self.describe(run_id, config)
 
+    def end_children(self, run_id: str, verdict: str) -> list[str]:
+        """Ends the runs that a trainer has nested in its own and left RUNNING. Returns their names."""
+        left = [run for run in self.children(run_id) if run.is_running]
+        for run in left:
+            self._ask(partial(self.client.set_terminated, run.run_id, status_of(verdict)))
+        return [run.name for run in left]
+
 
 def open_store(config: ExperimentConfig) -> Store:
-    """The store of a configuration, for reading. Raises BadInput where it would be a new one, which is not made."""
+    """The store of a configuration, for reading. Raises BadInput where it would be a new one, which is not made.
+
+    A store that this user may only read is read from a copy, as it is now.
+    """
     root = tracking_root(config)
     if not has_store(config):
         raise BadInput(f"no experiments yet under {root}")
-    return Store(tracking_uri(config), root)
+    folder = tempfile.TemporaryDirectory(prefix="ladder-")
+    uri = tracking_uri(config)
+    if (copied := snapshot(uri, Path(folder.name))) == uri:
+        folder.cleanup()
+        return Store(uri, root)
+    store = Store(copied, root)
+    weakref.finalize(store, folder.cleanup)
+    return store

@@ -153,17 +153,31 @@ class Writer(Connection):
         """Sets tags, by the names in :mod:`pipeline.tracking.tags`."""
         given = [RunTag(name, cut(text)) for name, text in said.items()]
         for name, why in self._ask(partial(set_tags, self.client, run_id, given), once=once).items():
-            self._say(f"tag {name}: not taken: {why}")
+            self.tell(f"tag {name}: not taken: {why}")
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0, at: int | None = None) -> None:
         """Logs one batch; `at`: milliseconds since 1970, now by default."""
         self._log_reports(run_id, [Report(int(time.time() * 1000) if at is None else at, step, finite(metrics))])
 
-    def deliver(self, run_id: str, spool: Spool, *, once: bool = False) -> None:
-        """Logs what a trainer has reported and the store does not have, in order. A second call changes nothing."""
-        while (pending := spool.pending())[0]:
-            self._log_reports(run_id, pending[0], once=once)
-            spool.mark(pending[1])
+    def deliver(
+        self, run_id: str, spool: Spool, *, once: bool = False, ended: bool = False
+    ) -> dict[str, tuple[int, float]]:
+        """Logs what a trainer has reported and the store does not have, in order. A second call changes nothing.
+
+        Returns the last step and value of each metric in it. `ended`: nothing more will be written.
+        """
+        last: dict[str, tuple[int, float]] = {}
+        while True:
+            reports, position = spool.pending(ended=ended)
+            if reports:
+                self._log_reports(run_id, reports, once=once)
+            for report in reports:
+                last |= {name: (report.step, value) for name, value in report.metrics.items()}
+            for sentence in spool.news():
+                self.tell(f"run {run_id}: {sentence}")
+            if position == spool.delivered:
+                return last
+            spool.mark(position)
 
     def _log_reports(self, run_id: str, reports: Sequence[Report], *, once: bool = False) -> None:
         apart = self._refused_metrics
@@ -192,7 +206,7 @@ class Writer(Connection):
         except NotHad as problem:
             if str(problem) not in self._said:  # once, however many files it keeps out
                 self._said.add(str(problem))
-                self._say(f"{name} is not uploaded: {problem}; the run goes on without (tag {tags.NOT_STORED})")
+                self.tell(f"{name} is not uploaded: {problem}; the run goes on without (tag {tags.NOT_STORED})")
             self._note(run, {name: str(problem)})
             return False
         self._note(run, {name: None})
@@ -206,7 +220,7 @@ class Writer(Connection):
         self._said.update(new)
         more = f", and {len(new) - 1} more" if len(new) > 1 else ""
         what, why = next(iter(new.items()))
-        self._say(f"{what} is left out{more}: {why} (tag {tags.NOT_STORED})")
+        self.tell(f"{what} is left out{more}: {why} (tag {tags.NOT_STORED})")
         self._note(self._ask(partial(self.client.get_run, run_id)), new)
 
     def _note(self, run: Run, changed: Mapping[str, str | None]) -> None:

@@ -26,7 +26,8 @@ from optuna.pruners import (
     SuccessiveHalvingPruner,
 )
 from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from fallbacks.ladder import Ladder
 from pipeline.config import ExperimentConfig, Positive, PositiveInt, Section, difference, flatten
@@ -56,6 +57,14 @@ class Dimension(Section):
     """The values, at least two different ones."""
     log: bool = False
     """Whether values are drawn uniformly in the logarithm."""
+
+    @field_validator("choices", mode="before")
+    @classmethod
+    def _single_values(cls, given: Any) -> Any:
+        for each in given if isinstance(given, list | tuple) else ():
+            if not isinstance(each, bool | int | float | str):
+                raise PydanticCustomError("choices", "Each must be a number, a text, true or false")
+        return given
 
     @model_validator(mode="after")
     def _not_empty(self) -> Dimension:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.attempt import spool as spool_module
 from pipeline.attempt.spool import Report, Spool, SpoolWriter
 
 
@@ -94,3 +95,76 @@ def test_late_metrics_neither_wait_for_their_step_nor_hide_others(tmp_path: Path
     assert not continued.write({"x": 3.0}, 192) and continued.write({"x": 4.0}, 256)
     continued.write_late({"random/score": 3.0}, 0)  # which the first one has reported
     assert steps(spool.read(0)[0]) == [64, 128, 0, 192, 256]
+
+
+def line(step: object, value: str = "1.0", time: str = "1") -> bytes:
+    return f'{{"time": {time}, "step": {step}, "metrics": {{"x": {value}}}}}\n'.encode()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        line(3.5),
+        line("null"),
+        line('"a"'),
+        line(2**63),
+        line(-(2**63) - 1),
+        line("1e999"),
+        line("NaN"),
+        line(4, '"much"'),
+        line(4, "[1.0]"),
+        line(4, time="-1"),
+        line(4, time="1e20"),
+        line(4)[:-3] + b"\n",
+        line(4)[:20] + line(4),
+        b"\xff\xfe{}\n",
+        b"[" * 100_000 + b"\n",
+        b"\0" * 512 + b"\n",
+        b"42\n",
+        b"{}\n",
+        b"a line of a log\n",
+        b'{"x": "' + b"a" * 300_000 + b'"}\n',
+    ],
+    ids=lambda bad: repr(bad[:40]),
+)
+def test_a_bad_line_is_passed_over_and_told_of_once(
+    bad: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "LONGEST_LINE", 200_000)
+    spool = Spool(tmp_path)
+    spool.path.write_bytes(line(1) + b"\n \n" + bad + line(2) + line(3.0))
+    reports, position = spool.pending()
+    assert steps(reports) == [1, 2, 3] and position == spool.path.stat().st_size
+    (told,) = spool.news()
+    assert told.startswith("metrics.jsonl: passed over: line 4: ") and "\n" not in told and len(told) < 200
+    spool.mark(position)
+    assert spool.pending() == ([], position) and spool.news() == []
+
+
+def test_of_many_bad_lines_a_few_are_told(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.path.write_bytes(b"no\n" * 1000 + line(1))
+    assert steps(spool.pending()[0]) == [1]
+    told = spool.news()
+    assert len(told) == 4 and told[-1].endswith("997 more lines")
+
+
+def test_a_last_line_without_its_end_is_read_when_nothing_follows(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.path.write_bytes(line(1) + line(2)[:-1])
+    assert steps(spool.pending()[0]) == [1]
+    spool.mark(spool.pending()[1])
+    reports, position = spool.pending(ended=True)
+    assert steps(reports) == [2] and position == spool.delivered
+    with spool.path.open("ab") as file:
+        file.write(b"\n" + line(3))
+    assert steps(spool.pending()[0]) == [2, 3] and spool.news() == []
+
+
+def test_what_cannot_be_read_at_all_is_told_once(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.path.mkdir()
+    assert spool.pending() == ([], 0)
+    assert spool.news() == ["metrics.jsonl: cannot be read: Is a directory"]
+    assert spool.pending() == ([], 0) and spool.news() == []
+    spool.remove()

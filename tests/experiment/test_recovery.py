@@ -13,6 +13,7 @@ from pipeline.experiment.recovery import reconcile, take_up
 from pipeline.health.verdict import Verdict
 from pipeline.processes.owner import Lock, Owner
 from pipeline.tracking import tags
+from pipeline.tracking.runs import AttemptRun, LadderRun
 from pipeline.tracking.store import Store
 from tests.conftest import small_config
 from tests.end_to_end.here import HereLauncher
@@ -172,3 +173,22 @@ def test_a_lock_that_is_free_needs_no_waiting(empty_store: Store, monkeypatch: p
     lock.release(keep=True)  # as the kernel does when it is killed
     reconcile(empty_store, HereLauncher(), told.append)
     assert len(told) == 1 and empty_store.client.get_run(attempt).info.status == "KILLED"
+
+
+def test_what_cannot_be_ended_is_one_line_and_the_others_are(
+    empty_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, told = left(empty_store), left(empty_store), []
+    attempts = empty_store.attempts
+
+    def fail_for_one(parent: LadderRun) -> list[AttemptRun]:
+        if parent.run_id == second:
+            raise OverflowError("cannot convert float\ninfinity to integer")
+        return attempts(parent)
+
+    monkeypatch.setattr(empty_store, "attempts", fail_for_one)
+    reconcile(empty_store, HereLauncher(), told.append)
+    assert len(told) == 2 and any(second in each and "cannot be ended" in each for each in told)
+    assert not any("\n" in each for each in told)
+    ended, stays = empty_store.run(first), empty_store.run(second)
+    assert ended is not None and ended.status == "KILLED" and stays is not None and stays.status == "RUNNING"

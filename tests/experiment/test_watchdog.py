@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pipeline.attempt.ending import Ending
 from pipeline.attempt.folder import AttemptFolder
 from pipeline.attempt.spool import Spool
+from pipeline.experiment.conclude import conclude
 from pipeline.experiment.watchdog import Watchdog
 from pipeline.health.monitor import judge
 from pipeline.health.rule_sets import RULE_SETS
+from pipeline.health.threshold import Condition, ThresholdRule
 from pipeline.health.verdict import Verdict
 from pipeline.tracking import patience, tags
 from pipeline.tracking.store import Store
@@ -120,6 +125,8 @@ def test_steps_that_fall_are_no_silence(empty_store: Store) -> None:
     assert watch.has_spoken_unseen() and not watch.has_spoken_unseen()
     empty_store.client.log_metric(run_id, "loss", 1.0, timestamp=3000, step=0)
     assert watch.has_spoken_unseen() and not watch.has_spoken_unseen()
+    empty_store.client.log_metric(run_id, "loss", 1.0, timestamp=500, step=2)  # the clock was set back
+    assert watch.has_spoken_unseen() and not watch.has_spoken_unseen()
 
 
 def test_nan_from_a_trainer_s_file_is_a_verdict(empty_store: Store, tmp_path: Path) -> None:
@@ -144,3 +151,93 @@ def test_what_is_certain_only_at_the_end(empty_store: Store) -> None:
     assert watch.poll() is None and watch.final() == (None, [])
     verdict, _ = watch.final(ended=True)
     assert verdict is not None and verdict.name == "unfinished" and verdict.is_infrastructure_failure
+
+
+EXPLODES = ThresholdRule(
+    name="explodes",
+    verdict="gradient_explosion",
+    conditions=(Condition(metric="loss", above=1e6),),
+    window=2,
+    patience=2,
+)
+
+
+def test_a_rule_is_judged_live_where_the_steps_of_a_spool_start_over(empty_store: Store) -> None:
+    run_id = empty_store.start_run(small_config(), "a trainer", {})
+    spool = Spool(empty_store.root / "attempt")
+    spool.path.parent.mkdir()
+    watch = Watchdog(empty_store, run_id, (EXPLODES,), spool)
+    found = []
+    for step, loss in ((1000, 0.5), (1001, 0.5), (1, 1e9), (2, 1e9)):
+        with spool.path.open("a") as file:
+            file.write(f'{{"time": {1000 + step}, "step": {step}, "metrics": {{"loss": {loss}}}}}\n')
+        found.append(watch.poll())
+    assert found[:3] == [None] * 3 and found[3] is not None and found[3].name == "gradient_explosion"
+
+
+@pytest.mark.parametrize("others", [False, True], ids=["alone", "beside a metric whose steps rise"])
+def test_a_rule_is_judged_live_where_the_steps_of_a_run_start_over(
+    others: bool, empty_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Complete histories are looked at now and then: seldom, and more seldom the longer nothing is found."""
+    now = 0.0
+    monkeypatch.setattr(patience.time, "monotonic", lambda: now)
+    run_id = empty_store.start_run(small_config(), "a trainer", {})
+    watch, looks = Watchdog(empty_store, run_id, (EXPLODES,)), 0
+    points = empty_store.points
+
+    def counted(*given: Any, **more: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return points(*given, **more)
+
+    monkeypatch.setattr(empty_store, "points", counted)
+    empty_store.client.log_metric(run_id, "loss", 0.5, timestamp=1000, step=1000)
+    for second in range(1, 200):
+        now = float(second)
+        assert watch.poll() is None
+        if others:
+            empty_store.client.log_metric(run_id, "x", 0.5, timestamp=1000 + second, step=second)
+    assert looks <= 5
+    for step in (1, 2):
+        empty_store.client.log_metric(run_id, "loss", 1e9, timestamp=2000 + step, step=step)
+    found = None
+    for second in range(200, 400):
+        now = float(second)
+        found = found or watch.poll()
+    assert found is not None and found.name == "gradient_explosion"
+
+
+def test_runs_nested_in_the_attempts_are_signs_of_life_and_end_with_it(empty_store: Store) -> None:
+    client, told = empty_store.client, []
+    empty_store.patience = patience.Patience(60, threading.Event(), told.append)
+    run_id = empty_store.start_attempt(
+        empty_store.start_parent(small_config()),
+        small_config(),
+        rung="v3",
+        number=0,
+        diff={},
+        warm_start=None,
+        reason="",
+    )
+    experiment = "0"  # MLflow's default one: there a trainer makes them that sets none
+
+    def nested(parent: str, name: str) -> str:
+        return str(client.create_run(experiment, run_name=name, tags={"mlflow.parentRunId": parent}).info.run_id)
+
+    watch = Watchdog(empty_store, run_id, ())
+    watch.poll()
+    assert not watch.has_spoken_unseen() and not watch.has_logged
+    fold = nested(run_id, "fold 1")
+    assert watch.has_spoken_unseen() and not watch.has_spoken_unseen()
+    inner = nested(fold, "inner")
+    client.log_metric(inner, "loss", 1.0, step=1)
+    assert watch.has_spoken_unseen() and not watch.has_spoken_unseen() and watch.has_logged
+    client.log_metric(inner, "loss", 1.0, step=2)
+    assert watch.has_spoken_unseen() and not watch.has_spoken_unseen()
+    (sentence,) = watch.news()
+    assert "inner" in sentence
+    client.set_terminated(nested(run_id, "fold 0"))
+    conclude(empty_store, run_id, Ending.now(Verdict(name="crash"), 1.0), (), ())
+    assert [client.get_run(each).info.status for each in (fold, inner)] == ["FAILED", "FAILED"]
+    assert len(told) == 1 and "fold 1, inner" in told[0]

@@ -58,3 +58,17 @@ def test_a_database_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").touch()
     create_database(tmp_path / "mlflow.db", "file:///x")
     assert [each.name for each in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+@pytest.mark.parametrize("below", ["", "x", "x/y"])
+def test_a_root_that_is_a_file_is_refused(below: str, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(BadInput, match=f"^tracking.root: {file} is a file; it must be a folder"):
+        tracking_root(ExperimentConfig().with_values({"tracking.root": str(file / below)}))
+
+
+@pytest.mark.parametrize("root", ["a" * 300, "a\0b"])
+def test_a_root_that_cannot_be_a_path_is_refused(root: str) -> None:
+    with pytest.raises(BadInput, match=r"^tracking.root: '"):
+        tracking_root(ExperimentConfig().with_values({"tracking.root": root}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,10 @@ import requests
 
 from pipeline.attempt.ending import Ending
 from pipeline.attempt.spool import Report, Spool, SpoolWriter
-from pipeline.experiment.conclude import conclude
+from pipeline.experiment.conclude import conclude, pictures
+from pipeline.experiment.watchdog import Watchdog
+from pipeline.health.rule import Rule
+from pipeline.health.threshold import Condition, ThresholdRule
 from pipeline.health.verdict import Verdict
 from pipeline.tracking import artifact_store, tags
 from pipeline.tracking.patience import Patience
@@ -170,3 +174,27 @@ def test_all_pages(empty_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [run.run_id for run in empty_store.attempts(first)] == attempts
     assert all(empty_store.find(run_id[:12]).run_id == run_id for run_id in (*ids, *attempts))
     assert empty_store.begin_so("abc") == empty_store.begin_so("%%%%%") == empty_store.begin_so("x' or '1") == []
+
+
+def test_a_picture_delays_no_ending(empty_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that takes for ever is left out, and so are those after it."""
+    run_id = empty_store.start_parent(small_config())
+    empty_store.log_metrics(run_id, {"loss": 2e6}, step=1)
+    rules = tuple(
+        ThresholdRule(name=name, verdict="gradient_explosion", conditions=(Condition(metric="loss", above=1e6),))
+        for name in ("a", "b")
+    )
+    drawn: list[str] = []
+
+    def draw(_history: object, rule: Rule, _evidence: object) -> None:
+        drawn.append(rule.name)
+        threading.Event().wait(60)
+
+    monkeypatch.setattr("pipeline.experiment.conclude._PICTURES_SECONDS", 0.3)
+    monkeypatch.setattr("pipeline.experiment.conclude._picture", draw)
+    watch = Watchdog(empty_store, run_id, rules)
+    verdict, _ = watch.final()
+    assert verdict is not None
+    began = time.monotonic()
+    found = (*verdict.evidence, *(each.model_copy(update={"rule": "b"}) for each in verdict.evidence))
+    assert list(pictures(watch, found)) == [] and time.monotonic() - began < 5 and drawn[0] == "a"

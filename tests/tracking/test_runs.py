@@ -7,6 +7,7 @@ import json
 import pytest
 
 from pipeline.attempt.file import WarmStart
+from pipeline.errors import InfrastructureFailure
 from pipeline.experiment.series import Series
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.processes.owner import Owner, life_sign
@@ -87,3 +88,38 @@ def test_studies_trials_and_other_programs_runs(empty_store: Store) -> None:
     assert type(other) is LadderRun and other.kind is None and other.name == "foreign"
     assert [run.run_id for run in empty_store.left_running()] == [study]
     assert empty_store.parents() == [] and empty_store.run("0" * 32) is None
+
+
+def test_runs_that_only_claim_to_be_attempts_are_those_of_other_programs(empty_store: Store) -> None:
+    parent = empty_store.start_parent(small_config())
+    experiment = empty_store.find(parent)
+    own = {tags.KIND: "attempt", tags.PARENT: parent}
+    for more in ({}, {tags.NUMBER: "0"}, {tags.RUNG: "v3"}, {tags.NUMBER: "one", tags.RUNG: "v3"}):
+        empty_store.client.create_run(experiment.experiment_id, tags={**own, **more})
+    assert empty_store.attempts(experiment) == []
+    made = empty_store.client.create_run(
+        experiment.experiment_id,
+        tags={**own, tags.NUMBER: "0", tags.RUNG: "v3", tags.DIFF: "[", tags.WARM_START: "[1]", tags.WARNINGS: "{}"},
+    )
+    (run,) = empty_store.attempts(experiment)
+    assert run.run_id == made.info.run_id and (run.diff, run.warm_start, run.warnings, run.reason) == ({}, None, (), "")
+    for name, text in ((tags.SECONDS, "long"), (tags.ALIVE, "now"), (tags.OWNER, "me")):
+        empty_store.client.set_tag(parent, name, text)
+    found = empty_store.find(parent)
+    assert isinstance(found, ExperimentRun) and (found.seconds, found.last_sign, found.owner) == (0.0, None, None)
+
+
+@pytest.mark.parametrize("what", ["run", "experiment"])
+def test_what_was_deleted_is_told_as_that(what: str, empty_store: Store) -> None:
+    run_id = empty_store.start_parent(small_config())
+    empty_store.check_active(run_id)
+    experiment = empty_store.find(run_id).experiment_id
+    if what == "run":
+        empty_store.client.delete_run(run_id)
+    else:
+        empty_store.client.delete_experiment(experiment)
+    with pytest.raises(InfrastructureFailure, match=f"run {run_id} was deleted in MLflow"):
+        empty_store.check_active(run_id)
+    empty_store.set_tags(run_id, {"x": "1"})  # what is said of a run restores it: no verdict is lost
+    restored = empty_store.run(run_id)
+    assert restored is not None and not restored.is_deleted

@@ -36,6 +36,16 @@ BAD = {
     "range upside down": ({}, [f"{RATE}.float=[0.2,0.1]"], ["empty range", "[0.2, 0.1]"]),
     "log from zero": ({}, [f"{RATE}.float=[0,0.1]"], [f"{RATE}.float", "above 0"]),
     "one choice": ({}, ["study.space.training.alpha_entropy_of.choices=[load]"], ["choices", "two different"]),
+    "null": (
+        {},
+        ["study.space.trainer.parameters.a.choices=[null,1]"],
+        ["a.choices: each must be a number, a text", "None"],
+    ),
+    "lists": (
+        {},
+        ["study.space.trainer.parameters.a.choices=[[1,2],[3]]"],
+        ["a.choices: each must be a number, a text"],
+    ),
     "two kinds at once": ({}, [f"{RATE}.int=[1,2]"], [RATE, "exactly one of float, int and choices"]),
     "no range": ({"study.space": {"training.gamma": None}}, [], ["study.space.training.gamma"]),
     "range of words": ({}, [f"{RATE}.float=[a,b]"], [f"{RATE}.float", "number", "'a'"]),
