@@ -11,12 +11,14 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 from mlflow import MlflowClient
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
-from sqlalchemy import Engine, NullPool, create_engine, event
+from sqlalchemy import Dialect, Engine, NullPool, create_engine, event
 from sqlalchemy.engine import make_url
 
 from pipeline.attempt.file import URI_VARIABLE
@@ -146,6 +148,25 @@ def create_database(database: Path, artifacts: str) -> None:
         with unfinished.open("rb") as file:
             os.fsync(file.fileno())
         unfinished.replace(database)
+
+
+def make_none_in_its_place(database: Path) -> None:
+    """From now on, a connection to this SQLite file fails where the file is missing; SQLite would make an empty one."""
+    _OPENED.add(str(database))
+    if not event.contains(Engine, "do_connect", _connect_to_what_exists):
+        event.listen(Engine, "do_connect", _connect_to_what_exists)
+
+
+_OPENED: set[str] = set()
+
+
+def _connect_to_what_exists(
+    dialect: Dialect, _record: object, words: list[Any], options: dict[str, Any]
+) -> sqlite3.Connection | None:
+    if dialect.name != "sqlite" or not words or words[0] not in _OPENED:
+        return None
+    connection: sqlite3.Connection = sqlite3.connect(f"file:{quote(words[0])}?mode=rw", uri=True, **options)
+    return connection
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from pipeline.attempt.folder import matplotlib_cache, mlflow_artifacts
 from pipeline.errors import InfrastructureFailure
 from pipeline.foreign.names import Names
 from pipeline.secrets import learn
-from pipeline.tracking.access import create_database, reachable, try_connection
+from pipeline.tracking.access import create_database, make_none_in_its_place, reachable, try_connection
 from pipeline.tracking.address import sqlite_file
 from pipeline.tracking.artifact_store import ArtifactStore
 from pipeline.tracking.environment import prepare_mlflow
@@ -58,6 +58,7 @@ class Connection:
             if (file := sqlite_file(uri)) is not None:
                 self._artifacts = mlflow_artifacts(root).as_uri()
                 create_database(file, self._artifacts)
+                make_none_in_its_place(file)
                 follow(file, root)
                 stands_on += [file]
             try_connection(uri)

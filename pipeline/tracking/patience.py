@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import queue
 import sys
@@ -20,6 +19,8 @@ STORE_THREAD = "store"
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.5, 5.0
 _HURRY_SECONDS = 3.0
 """Time that a store has to answer once the user has asked for an end. After it, the store is not asked any more."""
+_LONGEST_ANSWER_SECONDS = 300.0
+"""After it the store counts as away, and is asked anew. MLflow's own time limits are far below."""
 _GAP_SECONDS = 60.0
 """Longest time between two looks of which all counts."""
 
@@ -144,7 +145,7 @@ class Patience:
                 asked.restart()
             return "the tracking store does not answer" if asked.look() > hurry else None
 
-        return answer_of(call, math.inf, overdue)
+        return answer_of(call, _LONGEST_ANSWER_SECONDS, overdue)
 
 
 def answer_of(call: Callable[[], Answer], seconds: float, overdue: Callable[[], str | None] = lambda: None) -> Answer:
