@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -589,6 +589,18 @@ def flatten(config: ExperimentConfig) -> dict[str, Any]:
 
 
 def difference(before: ExperimentConfig, after: ExperimentConfig) -> dict[str, tuple[Any, Any]]:
-    """Dotted keys whose values differ, with (before, after)."""
+    """Dotted keys whose values differ, with (before, after); of a mapping, the keys inside. None: it is not there."""
     old, new = flatten(before), flatten(after)
-    return {key: (old[key], new[key]) for key in new if old[key] != new[key]}
+    return changed_keys({key: (old[key], new[key]) for key in new})
+
+
+def changed_keys(values: Mapping[str, Sequence[Any]]) -> dict[str, tuple[Any, Any]]:
+    """The keys whose two values differ; in place of a mapping, the keys inside it."""
+    changed: dict[str, tuple[Any, Any]] = {}
+    for key, (old, new) in values.items():
+        if isinstance(old, dict) and isinstance(new, dict):
+            inside = dict.fromkeys((*old, *new))
+            changed |= changed_keys({f"{key}.{name}": (old.get(name), new.get(name)) for name in inside})
+        elif old != new:
+            changed[key] = (old, new)
+    return changed

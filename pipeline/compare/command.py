@@ -14,7 +14,8 @@ from rich.table import Table
 
 from pipeline.compare.frames import Comparison
 from pipeline.compare.from_store import read
-from pipeline.compare.page import plain_interval, render, verdict_on_score
+from pipeline.compare.page import render
+from pipeline.compare.scores import plain_interval, verdict_on_score
 from pipeline.compare.timeline import tone, words
 from pipeline.tracking.artifacts import ATTENTION, BEST_EPISODE
 from pipeline.tracking.store import Store
