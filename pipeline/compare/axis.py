@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 _SQUEEZED = 50.0
 """Largest size over that of the lower quarter, from which on most values would lie together on a linear axis."""
+_FARTHEST = 1e100
+"""Largest size over the smallest for which a logarithmic axis has room."""
 _MARGIN = 0.07
 _NEAR_ZERO = 0.35
 """Smallest over largest value, below which a linear axis begins at 0."""
@@ -38,10 +41,13 @@ def axis_of(values: np.ndarray) -> Axis:
     typical = float(np.quantile(sizes, 0.25)) if len(sizes) else 0.0
     low, high = float(values.min()), float(values.max())
     if typical > 0 and sizes.max() / _SQUEEZED > typical:
+        smallest = float(sizes.max()) / _FARTHEST
         if low > 0:
-            return Axis(low * (low / high) ** (_MARGIN / 2), high * (high / low) ** _MARGIN, log=True)
-        far = 1 + 2 * _MARGIN
-        return Axis(min(0.0, low * far), max(0.0, high * far), log=True, linear=typical)
+            low = max(low, smallest)
+            powers = math.log10(high / low)
+            return Axis(low * 10 ** (-powers * _MARGIN / 2), high * 10 ** (powers * _MARGIN), log=True)
+        linear = max(typical, smallest)
+        return Axis(min(0.0, 2 * low), max(0.0, 2 * high), log=True, linear=linear)
     if low == high:
         room = abs(low) / 2 or 1.0
         return Axis(low - room, high + room)

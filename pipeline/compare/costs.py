@@ -25,8 +25,8 @@ def costs(night: Comparison, attempts: pd.DataFrame, *, script: bool) -> str:
         _Column("steps/s", [_known(each, ",.0f") for each in attempts.steps_per_second]),
         _Column("memory", [_known(each / 1024, ".2f", " GB") for each in attempts.memory_mb]),
         _Column("score at the end",
-                [plain_interval(*each) for each in attempts[SCORE].itertuples(index=False)]),
-        _Column("best score", [plain_interval(each, np.nan, np.nan) for each in attempts.best_score],
+                [plain_interval(*each, fine=script) for each in attempts[SCORE].itertuples(index=False)]),
+        _Column("best score", [plain_interval(each, np.nan, np.nan, fine=True) for each in attempts.best_score],
                 known=script and bool(np.isfinite(attempts.best_score).any())),
     ]  # fmt: skip
     if script:

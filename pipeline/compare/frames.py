@@ -141,6 +141,8 @@ class Shown:
     """Metric → what `trainer.names` calls it."""
     others: tuple[str, ...]
     """The names of the rest."""
+    bands: bool = False
+    """Whether it is judged by the rules of this project's trainer, so that their bands are meant."""
 
 
 @dataclass(frozen=True)

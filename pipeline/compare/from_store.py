@@ -78,7 +78,7 @@ def read(store: Store, parents: Sequence[str] = (), metrics: Iterable[str] = ())
         rows = []
         more = [*metrics]
         if parent.is_of_a_script:
-            shown[parent.run_id] = _shown(nested)
+            shown[parent.run_id] = _shown(parent, nested)
             more += shown[parent.run_id].metrics
         for run in nested:
             found = _history(store, run, parent, more)
@@ -105,7 +105,7 @@ def read(store: Store, parents: Sequence[str] = (), metrics: Iterable[str] = ())
     )
 
 
-def _shown(nested: Sequence[AttemptRun]) -> Shown:
+def _shown(parent: ExperimentRun, nested: Sequence[AttemptRun]) -> Shown:
     """The metrics of a script's attempts that are shown: the same ones of all attempts."""
     logged = dict.fromkeys(name for run in nested for name in sorted(run.newest))
     names = {
@@ -122,7 +122,8 @@ def _shown(nested: Sequence[AttemptRun]) -> Shown:
     ]
     chosen = main_metrics(logged, [metric for metric, name in names.items() if is_shown(name)], found)
     others = [name for name in logged if is_shown(name) and name not in chosen]
-    return Shown(tuple(chosen), {metric: names[metric] for metric in chosen if metric in names}, tuple(others))
+    called = {metric: names[metric] for metric in chosen if metric in names}
+    return Shown(tuple(chosen), called, tuple(others), bands=parent.params.get("health.rules") != "generic")
 
 
 def siblings(parent: ExperimentRun, others: Iterable[ExperimentRun]) -> list[ExperimentRun]:

@@ -18,6 +18,7 @@ from pipeline.compare.costs import costs
 from pipeline.compare.frames import Comparison
 from pipeline.compare.scores import plain_interval, verdict_on_score
 from pipeline.compare.style import STYLE
+from pipeline.compare.svg import number
 from pipeline.compare.timeline import legend, timeline, tone, words
 from pipeline.health.readings import written
 
@@ -69,7 +70,7 @@ def _experiment(
         "which the next attempt went on.</p></section>"
     )
     if row.script:
-        rest = _metrics(night, row.parent, attempts, colours) + _script_cards(night, attempts)
+        rest = _metrics(night, row.parent, attempts, colours) + _script_cards(night, row.parent, attempts)
     else:
         rest = _score(night, attempts, colours) + moments.get(str(row.settled_run), "") + _cards(night, attempts)
     return f"{ladder}{rest}{costs(night, attempts, script=row.script)}"
@@ -124,8 +125,8 @@ def _cards(night: Comparison, attempts: pd.DataFrame) -> str:
     )
 
 
-def _script_cards(night: Comparison, attempts: pd.DataFrame) -> str:
-    cards = attempt_cards(night, attempts, ())
+def _script_cards(night: Comparison, parent: str, attempts: pd.DataFrame) -> str:
+    cards = attempt_cards(night, attempts, charts.MONITORED if night.shown[parent].bands else ())
     note = (
         '<p class="note">Red strip: the window that gave the verdict. Dashed red: the threshold.</p>'
         if 'class="failing"' in cards
@@ -155,8 +156,10 @@ def _facts(row: Any, attempts: pd.DataFrame) -> str:
     facts = [
         ("outcome", f'<span class="{tone(row.outcome)}">{escape(words(row.outcome))}</span>',
          f"on {escape(str(row.settled_rung))}" if row.outcome == "healthy" else ""),
-        ("score", plain_interval(row.score, np.nan, np.nan), _bracket(row.score_low, row.score_high)),
-        ("random policy", plain_interval(row.random, np.nan, np.nan), _bracket(row.random_low, row.random_high)),
+        ("score", plain_interval(row.score, np.nan, np.nan, fine=row.script),
+         _bracket(row.score_low, row.score_high, fine=row.script)),
+        ("random policy", plain_interval(row.random, np.nan, np.nan),
+         _bracket(row.random_low, row.random_high, fine=False)),
         ("cost", f"{row.minutes:.1f} min", f"{failed:.1f} min of it in attempts that failed"),
     ]  # fmt: skip
     if row.script:
@@ -180,5 +183,6 @@ def _reached(attempts: pd.DataFrame) -> list[tuple[str, str, str]]:
     return [("steps trained", f"{steps:,}", f"the last attempt to step {attempts.steps.iloc[-1]:,}")] if steps else []
 
 
-def _bracket(low: float, high: float) -> str:
-    return f"95 % interval {written(low)} – {written(high)}" if np.isfinite(low) else ""
+def _bracket(low: float, high: float, *, fine: bool) -> str:
+    said = number if fine else written
+    return f"95 % interval {said(low)} – {said(high)}" if np.isfinite(low) else ""

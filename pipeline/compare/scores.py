@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.compare.svg import number
 from pipeline.health.readings import written
 
 SCORE = ["score", "score_low", "score_high"]
@@ -28,8 +29,9 @@ def verdict_on_score(row: Any) -> tuple[str, str]:
     return "Its policy is not clearly better than random play", "wait"
 
 
-def plain_interval(value: float, low: float, high: float) -> str:
-    """A value with its interval in words: `10.1 [5.7, 16.6]`."""
+def plain_interval(value: float, low: float, high: float, *, fine: bool = False) -> str:
+    """A value with its interval in words: `10.1 [5.7, 16.6]`. `fine`: with three digits, as an accuracy needs them."""
     if not np.isfinite(value):
         return "–"
-    return written(value) + (f" [{written(low)}, {written(high)}]" if np.isfinite(low) else "")
+    said = number if fine else written
+    return said(value) + (f" [{said(low)}, {said(high)}]" if np.isfinite(low) else "")

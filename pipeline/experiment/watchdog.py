@@ -7,6 +7,8 @@ import math
 import time
 from collections.abc import Sequence
 
+import numpy as np
+
 from pipeline.attempt.folder import AttemptFolder
 from pipeline.attempt.spool import Spool
 from pipeline.errors import StoreAway
@@ -20,6 +22,7 @@ from pipeline.tracking.store import Store
 
 SYSTEM = "system/"
 """Metrics that a thread of MLflow's logs, also while the training hangs: they are no sign of life."""
+_BEST = "best/score_window"
 _REST = 20.0
 """After a look at the histories of patient rules, they rest so many times as long as it took."""
 REPORTS_UNTIL_JUDGED = 20
@@ -136,8 +139,11 @@ class Watchdog:
         return never_judged(self.history(self._chosen, once=once), self._own_words, self._chosen)
 
     def refresh(self) -> None:
-        """Looks at the latest values. Waits for a store that is away."""
+        """Looks at the latest values, and at the best score. Waits for a store that is away."""
         self._look(once=False)
+        if "score_window" in self.latest and _BEST not in self.latest:  # a script has logged no best one
+            _, values = self._store.history(self.run_id, ["score_window"]).series("score_window")
+            self.latest[_BEST] = float(values[np.abs(values) < np.inf].max())
 
     def _look(self, *, once: bool) -> bool:
         """Returns whether there is anything new."""
