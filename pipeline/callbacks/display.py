@@ -142,7 +142,7 @@ class Display(Callback):
             facts.append(("score", self._score(latest)))
         if "steps_per_second" in latest:
             facts.append(("speed", f"{latest['steps_per_second']:.0f} steps/s"))
-        return [*facts, *((name, value) for name, value in self._script.values(latest) if name != "score")]
+        return [*facts, *self._script.values(latest)]
 
     def _score(self, latest: Mapping[str, float]) -> str:
         if random := interval(latest, "random/score"):

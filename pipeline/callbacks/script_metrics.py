@@ -18,19 +18,15 @@ class ScriptMetrics:
 
     def __init__(self, config: ExperimentConfig) -> None:
         sources = Names.of(config).sources
-        self._named = [each.metric for each in sources.values() if each.metric is not None and not each.weak]
+        named = {name: each.metric for name, each in sources.items() if each.metric is not None and not each.weak}
+        self._named = [metric for metric in named.values() if is_shown(metric)]
+        self._told = {"score", "score_window", named.get("score"), named.get("score_window")}  # as the score
         self._derived = {name for name, each in sources.items() if not each.weak}
-        self._same = {name: each.metric for name, each in sources.items() if each.weak}
         self._seen: dict[str, None] = {}
 
     def values(self, latest: Mapping[str, float]) -> list[tuple[str, str]]:
         """Name and value of each, as text. `latest`: the newest values that can be used, by all of their names."""
-        own = [name for name in latest if name not in self._derived and not self._is_another(name, latest)]
+        own = [name for name in latest if name not in self._derived]
         self._seen |= dict.fromkeys(filter(is_shown, own))
-        named = [name for name in self._named if is_shown(name)]
-        chosen = main_metrics(self._seen, named, most=_MOST)
-        return [(name, number(latest[name]) if name in latest else "not finite") for name in chosen]
-
-    def _is_another(self, name: str, latest: Mapping[str, float]) -> bool:
-        """Whether a name is another one's for the same metric."""
-        return name == "score_window" and self._same.get(name) in latest
+        chosen = [name for name in main_metrics(self._seen, self._named, most=_MOST + 1) if name not in self._told]
+        return [(name, number(latest[name]) if name in latest else "not finite") for name in chosen[:_MOST]]

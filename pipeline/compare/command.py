@@ -136,9 +136,8 @@ def _show_across(night: Comparison, console: Console) -> None:
     for policy, row in settled.iterrows():
         score = plain_interval(row.score, row.score_low, row.score_high, fine=script)
         if not script or np.isfinite(row.score):
-            table.add_row(
-                f"{policy} {'runs' if script else 'policies'}", f"{row.experiments:.0f}", "", "", escape(score)
-            )
+            of = "runs" if script else "policies"
+            table.add_row(f"{policy} {of}", f"{row.experiments:.0f}", "", "", escape(score))
     console.print(f"[bold]over {len(night.experiments)} experiments[/]")
     console.print(table)
     better = night.improvement()

@@ -19,7 +19,7 @@ from pipeline.compare.selection import is_shown, main_metrics
 from pipeline.compare.statistics import recent_mean
 from pipeline.config import ExperimentConfig, changed_keys
 from pipeline.errors import BadInput
-from pipeline.health.history import is_finite
+from pipeline.health.history import as_meant, is_finite
 from pipeline.health.readings import doubt
 from pipeline.health.rule_sets import BANDS
 from pipeline.health.verdict import Evidence, Verdict
@@ -101,7 +101,7 @@ def read(store: Store, parents: Sequence[str] = (), metrics: Iterable[str] = ())
         verdicts=verdicts,
         warnings=warnings,
         shown=shown,
-        not_finite=points((run, name, step, minutes, _as_meant(value)) for run, name, step, minutes, value in odd),
+        not_finite=points((run, name, step, minutes, as_meant(value)) for run, name, step, minutes, value in odd),
     )
 
 
@@ -281,11 +281,6 @@ def _history(store: Store, run: AttemptRun, parent: ExperimentRun, more: Iterabl
 def _used(values: Iterable[_Point]) -> pd.DataFrame:
     """The frame of the values that can be used."""
     return points(each for each in values if doubt(each[1], each[-1]) is None)
-
-
-def _as_meant(value: float) -> float:
-    """What a store has made of ±∞, as ±∞ again."""
-    return value if value != value else np.copysign(np.inf, value)
 
 
 def _time(milliseconds: int) -> datetime:

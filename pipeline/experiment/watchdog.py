@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.attempt.folder import AttemptFolder
 from pipeline.attempt.spool import Spool
 from pipeline.errors import StoreAway
-from pipeline.health.history import History
+from pipeline.health.history import History, as_meant
 from pipeline.health.monitor import judge, never_judged, stirring, warnings
 from pipeline.health.readings import doubt
 from pipeline.health.rule import Rule
@@ -164,7 +164,7 @@ class Watchdog:
         for name, (step, value, _) in latest.items():
             if (why := doubts[name]) is not None and name not in self._doubted:
                 self._doubted.add(name)
-                self._news.append(f"metric {name} is {value:g} at step {step}; {why}")
+                self._news.append(f"metric {name} is {as_meant(value):g} at step {step}; {why}")
         return True
 
     def news(self) -> list[str]:
