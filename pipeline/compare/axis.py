@@ -38,7 +38,7 @@ def axis_of(values: np.ndarray) -> Axis:
     At least one value.
     """
     sizes = np.abs(values[values != 0])
-    typical = float(np.quantile(sizes, 0.25)) if len(sizes) else 0.0
+    typical = float(np.quantile(sizes, 0.25, method="lower")) if len(sizes) else 0.0
     low, high = float(values.min()), float(values.max())
     if typical > 0 and sizes.max() / _SQUEEZED > typical:
         smallest = float(sizes.max()) / _FARTHEST

@@ -266,7 +266,7 @@ def _history(store: Store, run: AttemptRun, parent: ExperimentRun, more: Iterabl
 
     Minutes are counted from the parent's start. Where a metric has no steps, the step is its running number.
     """
-    names = [*SHOWN, *more, *(name for name in run.logged if name.startswith(_FAMILIES))]
+    names = [*SHOWN, *more, *(name for name in sorted(run.logged) if name.startswith(_FAMILIES))]
     names += [each.metric for each in run.verdict.evidence if each.metric] if run.verdict else []
     told = store.points(run.run_id, [each for each in dict.fromkeys(names) if each in run.logged])
     began = parent.start_time

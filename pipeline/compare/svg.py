@@ -41,9 +41,10 @@ def number(value: float) -> str:
         for size, letter in ((1e6, "M"), (1e3, "k")):
             if abs(value) >= size:
                 return f"{value / size:.3g}{letter}"
-    form = ".2e" if 0 < abs(value) < 1e-3 else ".3g"
-    digits, e, exponent = f"{value:{form}}".partition("e")
-    digits = digits.rstrip("0").rstrip(".") if e else digits
+    digits, e, exponent = f"{value:.3g}".partition("e")
+    if not e and 0 < abs(value) < 0.01 and len(digits.lstrip("-")) > len("0.001"):
+        digits, e, exponent = f"{value:.2e}".partition("e")
+        digits = digits.rstrip("0").rstrip(".")
     return f"{digits}e{int(exponent)}" if e else digits
 
 
@@ -233,7 +234,12 @@ class Chart:
         step = max(1, -(-(last - first + 1) * sides // (_MOST_POWERS - 2)))
         sizes = [10.0**power for power in range(last, first - 1, -step)]
         found = [-size for size in sizes] + [0.0] + sizes[::-1]
-        return [each for each in found if self.y[0] <= self._scaled(each) <= self.y[1]]
+        zero = self.py(0.0)
+        return [
+            each
+            for each in found
+            if self.y[0] <= self._scaled(each) <= self.y[1] and (not each or abs(self.py(each) - zero) >= FONT)
+        ]
 
 
 def _range(low: float, high: float) -> tuple[float, float]:
