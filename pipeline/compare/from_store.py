@@ -187,6 +187,8 @@ def _attempt(store: Store, run: AttemptRun, parent: ExperimentRun, found: Sequen
     start, verdict, history = run.warm_start, run.verdict, _used(found)
     series = {str(name): group.sort_values("step") for name, group in history.groupby("metric")}
     steps = series["update"].step.to_numpy() if "update" in series else history.step.to_numpy()
+    if run.is_of_a_script:
+        steps = np.array([step for _, _, step, _, _ in found], dtype=np.int64)
     scores, episodes = _side_by_side(series, "score", "episodes")
     if "episodes" not in series and "score" in series:  # a trainer that does not count them: each update is one
         (scores,) = _side_by_side(series, "score")
@@ -208,7 +210,7 @@ def _attempt(store: Store, run: AttemptRun, parent: ExperimentRun, found: Sequen
         begins=(run.start_time - parent.start_time) / _MILLISECONDS_A_MINUTE,
         minutes=_minutes(run),
         episodes=int(run.metrics.get("episodes", 0.0)),
-        steps=int(steps.max(initial=0)),
+        steps=max(int(steps.max(initial=0)), run.last_step if run.is_of_a_script else 0),
         trained_steps=_trained(steps),
         score=score.value,
         score_low=score.low,

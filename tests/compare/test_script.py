@@ -33,10 +33,13 @@ HEALTHY: Ended = ("healthy", ())
 def script(store: Store, *attempts: tuple[Values, Ended], outcome: str = "healthy", **trainer: Any) -> str:
     """An experiment of a script; each attempt has the values of its metrics, and how it ended. Returns the parent."""
     rungs = ["v3", *({"name": f"r{number}", "set": {"trainer.parameters.a": number}} for number in range(1, 20))]
-    base = ExperimentConfig().with_values(
-        {"experiment.name": "mine", "trainer": {"command": ["python", "t.py"], "parameters": {"a": 0, "b": 1}, **trainer},
-         "ladder.rungs": rungs[: max(1, len(attempts))]}
-    )  # fmt: skip
+    base = ExperimentConfig.model_validate(
+        {
+            "experiment": {"name": "mine"},
+            "trainer": {"command": ["python", "t.py"], "parameters": {"a": 0, "b": 1}, **trainer},
+            "ladder": {"rungs": rungs[: max(1, len(attempts))]},
+        }
+    )
     parent = store.start_parent(base)
     for number, (values, (verdict, evidence)) in enumerate(attempts):
         config = base.with_values({"trainer.parameters.a": number})
@@ -135,9 +138,8 @@ def test_any_values_have_an_axis(page: Callable[..., str], values: list[float], 
 
 
 def test_twelve_attempts_can_be_told_apart(page: Callable[..., str]) -> None:
-    text = page(
-        *[({"loss": [1.0, 2.0 + number]}, ("runaway", ())) for number in range(11)], ({"loss": [1.0, 0.5]}, HEALTHY)
-    )
+    failed = [({"loss": [1.0, 2.0 + number]}, ("runaway", ())) for number in range(11)]
+    text = page(*failed, ({"loss": [1.0, 0.5]}, HEALTHY))
     lines = re.findall(r'<polyline class="(line [^"]*)"', text)
     assert len({*lines}) == 12 and "line c0 again" in lines and text.count('class="swatch again"') == 4
 
