@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_SQUEEZED = 50.0
+SQUEEZED = 50.0
 """Largest size over that of the lower quarter, from which on most values would lie together on a linear axis."""
 _FARTHEST = 1e100
 """Largest size over the smallest for which a logarithmic axis has room."""
@@ -32,15 +32,15 @@ class Axis:
         return "" if not self.log else "symlog" if self.linear else "log"
 
 
-def axis_of(values: np.ndarray) -> Axis:
-    """The axis for finite values (n,): linear, logarithmic if most would lie together, symlog if not all are positive.
+def axis_of(values: np.ndarray, squeezed: float = SQUEEZED) -> Axis:
+    """The axis for finite values (n,), one at least.
 
-    At least one value.
+    It is linear; or logarithmic if most values would lie together; then symlog if not all of them are positive.
     """
     sizes = np.abs(values[values != 0])
     typical = float(np.quantile(sizes, 0.25, method="lower")) if len(sizes) else 0.0
     low, high = float(values.min()), float(values.max())
-    if typical > 0 and sizes.max() / _SQUEEZED > typical:
+    if typical > 0 and sizes.max() / squeezed > typical:
         smallest = float(sizes.max()) / _FARTHEST
         if low > 0:
             low = max(low, smallest)

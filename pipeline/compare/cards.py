@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -66,7 +67,7 @@ def _card(
         f"<h3>{row.attempt} {escape(row.rung)} · "
         f'<span class="{tone(row.verdict)}">{escape(words(row.verdict))}</span></h3>'
         f'<span class="soft">run <code>{row.run_id}</code></span></div>'
-        f'<p class="soft">{escape(meaning[0].upper() + meaning[1:])}.</p>{says}{_changed(row.changed)}'
+        f'<p class="soft">{_with_code(meaning[0].upper() + meaning[1:])}.</p>{says}{_changed(row.changed)}'
         f'<div class="three">{"".join(figures)}</div></article>'
     )
 
@@ -92,6 +93,11 @@ def _warnings(night: Comparison, row: Any) -> str:
     told += [f"NaN or infinite: {'; '.join(counts)}"] if counts else []
     told += [f"not in the store: {escape(line)}" for line in row.not_stored]
     return "".join(f'<p class="evidence"><b class="wait">Warning</b> {each}</p>' for each in told)
+
+
+def _with_code(text: str) -> str:
+    """HTML of a sentence in which names stand between backticks."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def _names(names: Sequence[str]) -> str:

@@ -8,11 +8,12 @@ from collections.abc import Collection, Mapping
 import numpy as np
 import pandas as pd
 
-from pipeline.compare.axis import axis_of
+from pipeline.compare.axis import SQUEEZED, axis_of
 from pipeline.compare.frames import Comparison, points
 from pipeline.compare.style import COLOURS, EXPERT_COLOURS
 from pipeline.compare.svg import Chart, number
 from pipeline.environments.names import SITUATIONS
+from pipeline.health.names import SCORES, has_word
 from pipeline.health.phase import Phase
 from pipeline.health.rule_sets import BANDS, Band
 from pipeline.health.verdict import Evidence
@@ -20,6 +21,8 @@ from pipeline.health.verdict import Evidence
 Colours = Mapping[str, int]
 """Rung → index of its colour."""
 _FIRST_EPISODES = 10
+_SQUEEZED_SCORES = 1000.0
+"""Scores grow by orders of magnitude while all is well, and are compared as they are."""
 MONITORED = tuple(band for band in BANDS if band.metric != "expert_usage_min")
 """The bands that :func:`monitored` draws; the load of the experts has a chart of its own."""
 _DRAWN = tuple(band.metric for band in MONITORED)
@@ -143,11 +146,11 @@ def metric_curves(night: Comparison, attempts: pd.DataFrame, metric: str, name: 
     finite = everything.value[np.isfinite(everything.value)].to_numpy()
     if not len(finite):
         return None
-    axis = axis_of(finite)
+    axis = axis_of(finite, _SQUEEZED_SCORES if has_word(metric, SCORES) else SQUEEZED)
     first, last = float(everything.step.min()), float(everything.step.max())
     title = " · ".join(word for word in (metric, name, axis.word) if word and (word is metric or word != metric))
     chart = Chart(
-        title, (min(0.0, first) if first < 0.5 * last else first, last), (axis.low, axis.high), size=(480, 220),
+        title, (min(0.0, first) if first < 0.5 * last else first, last), (axis.low, axis.high), size=(440, 205),
         x_label="steps", log=axis.log, linear=axis.linear,
     )  # fmt: skip
     several = attempts.parent.nunique() > 1

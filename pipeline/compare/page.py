@@ -107,7 +107,7 @@ def _metrics(night: Comparison, parent: str, attempts: pd.DataFrame, colours: di
         )
     if not figures and not told:
         return ""
-    drawn = f'{legend(night, attempts)}<div class="two">{"".join(figures)}</div>' if figures else ""
+    drawn = f'{legend(night, attempts)}<div class="two some">{"".join(figures)}</div>' if figures else ""
     return f"<section><h2>Metrics</h2>{note}{drawn}{told}</section>"
 
 

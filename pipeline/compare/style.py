@@ -56,6 +56,7 @@ tr.total td { font-weight: 600; border-bottom: 0; }
   list-style: none; }
 .two, .three { display: grid; gap: 18px 28px; }
 .two { grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); }
+.two.some { grid-template-columns: repeat(auto-fill, minmax(min(100%, 400px), 1fr)); }
 .three { grid-template-columns: repeat(auto-fill, minmax(min(100%, 290px), 1fr)); }
 figure { margin: 0; min-width: 0; overflow-x: auto; } figure.failing { overflow: visible; }
  figcaption { margin-top: 2px; }
