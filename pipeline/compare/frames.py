@@ -52,6 +52,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -161,15 +162,24 @@ class Comparison:
     not_finite: pd.DataFrame = field(default_factory=lambda: points(()))
     """The values that are NaN or infinite, with the columns of `metrics`."""
 
+    @cached_property
+    def _finite(self) -> dict[Any, pd.DataFrame]:
+        """(Run id, metric) → its rows. To look for them in the whole frame each time takes minutes for a long run."""
+        return dict(iter(self.metrics.groupby(["run_id", "metric"], sort=False)))
+
+    @cached_property
+    def _not_finite(self) -> dict[Any, pd.DataFrame]:
+        return dict(iter(self.not_finite.groupby(["run_id", "metric"], sort=False)))
+
     def history(self, run_id: str, metric: str) -> pd.DataFrame:
         """One metric of one attempt: step, minutes and value, by step. A step has its newest value."""
-        rows = self.metrics[(self.metrics.run_id == run_id) & (self.metrics.metric == metric)]
+        rows = self._finite.get((run_id, metric), self.metrics.iloc[:0])
         return rows.drop_duplicates("step", keep="last").sort_values("step")[["step", "minutes", "value"]]
 
     def whole_history(self, run_id: str, metric: str) -> pd.DataFrame:
         """The same, with the values that are NaN or infinite."""
-        rows = [each[(each.run_id == run_id) & (each.metric == metric)] for each in (self.metrics, self.not_finite)]
-        joined = pd.concat([each for each in rows if len(each)] or rows[:1]).sort_values(["step", "minutes"])
+        rows = [each[run_id, metric] for each in (self._finite, self._not_finite) if (run_id, metric) in each]
+        joined = pd.concat(rows or [self.metrics.iloc[:0]]).sort_values(["step", "minutes"])
         return joined.drop_duplicates("step", keep="last")[["step", "minutes", "value"]]
 
     def rungs(self) -> pd.DataFrame:
