@@ -197,8 +197,9 @@ class Display(Callback):
             parts.append(f"episode {latest.get('episodes', 0):.0f}{end}")
         elif (progress := self._progress(latest)) is not None:
             parts.append(f"{progress:.0%}")
-        eta = self._eta(latest)
-        return ", ".join(parts if eta == "–" and self._script is not None else [*parts, f"ETA {eta}"])
+        if self._script is None or self._progress(latest) is not None:
+            parts.append(f"ETA {self._eta(latest)}")
+        return ", ".join(parts)
 
     def _has_bands(self) -> bool:
         """Whether the metrics are meant by the bands of the brief."""

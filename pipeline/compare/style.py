@@ -137,6 +137,5 @@ COLOURS = 8
 EXPERT_COLOURS = 6
 
 STYLE += "".join(
-    f".line.c{k}, .line.c{k}.point {{ stroke: var(--c{k}); }} .dot.c{k} {{ fill: var(--c{k}); }}\n"
-    for k in range(COLOURS)
+    f".line.c{k} {{ stroke: var(--c{k}); }} .dot.c{k} {{ fill: var(--c{k}); }}\n" for k in range(COLOURS)
 ) + "".join(f".fill.e{k} {{ fill: var(--e{k}); fill-opacity: .85; }}\n" for k in range(EXPERT_COLOURS))

@@ -131,7 +131,7 @@ class Chart:
 
     def _unbroken(self, x: np.ndarray, y: np.ndarray, kind: str, title: str) -> None:
         if len(x) == 1:
-            self._add(f'<circle class="{kind} point" cx="{self.px(x[0])}" cy="{self.py(y[0])}" r="2"', "circle", title)
+            self._add(f'<circle class="dot {kind}" cx="{self.px(x[0])}" cy="{self.py(y[0])}" r="2"', "circle", title)
         else:
             points = " ".join(f"{self.px(a)},{self.py(b)}" for a, b in zip(x, y, strict=True))
             self._add(f'<polyline class="line {kind}" points="{points}"', "polyline", title)

@@ -23,6 +23,7 @@ from pipeline.health.verdict import Evidence, Verdict
 from pipeline.tracking import tags
 from pipeline.tracking.serialise import warnings_tag
 from pipeline.tracking.store import Store
+from tests.compare.test_comparison_page import look, needs_chromium
 
 OF_THE_GAME = ("NetHack", "routing", "expert", "game", "random", "episode", "policy", "memory")
 Values = dict[str, Sequence[float]]
@@ -186,3 +187,16 @@ def test_several_seeds_of_a_script(empty_store: Store, tmp_path: Path) -> None:
     parents = [script(empty_store, ({"loss": [1.0, 0.5]}, HEALTHY)) for _ in range(2)]
     text = write_page(read(empty_store, parents), empty_store, tmp_path).read_text()
     assert "2 of 2" in text and titles(text)[0] == "loss" and "random" not in body(text) and ">score<" not in text
+
+
+@needs_chromium
+@pytest.mark.parametrize("flags", [(), ("--blink-settings=preferredColorScheme=0",)], ids=["light", "dark"])
+def test_page_is_legible(empty_store: Store, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    """On a narrow screen: no word is pale, tiny or beyond the edge, and no chart is empty."""
+    long = f"train/{'very_long_name' * 6}/loss"
+    found = Evidence(rule="big", metric="loss", values=(math.nan,), threshold="> 1", onset_step=20, detection_step=30)
+    failed = {"loss": [2.0, math.nan, 1e9], long: [1.0, -1e9, math.inf], "score": [math.nan] * 3}
+    parent = script(empty_store, (failed, ("runaway", (found,))), ({"loss": [1.0, 0.5]}, HEALTHY))
+    seen = look(write_page(read(empty_store, [parent]), empty_store, tmp_path), tmp_path, 500, *flags)
+    assert seen["low"] == [] and seen["over"] == [] and seen["scroll"] <= seen["width"]
+    assert seen["charts"] == 3 and seen["blank"] == 0 and seen["smallest"] >= 9
