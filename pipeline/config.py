@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -606,18 +606,18 @@ def flatten(config: ExperimentConfig) -> dict[str, Any]:
 
 
 def difference(before: ExperimentConfig, after: ExperimentConfig) -> dict[str, tuple[Any, Any]]:
-    """Dotted keys whose values differ, with (before, after); None: it is not there. Of a mapping the keys in it."""
+    """Dotted keys whose values differ, with (before, after); of a mapping, the keys inside. None: it is not there."""
     old, new = flatten(before), flatten(after)
-    found: dict[str, tuple[Any, Any]] = {}
-    for key in new:
-        found |= _changes(key, old[key], new[key])
-    return found
+    return changed_keys({key: (old[key], new[key]) for key in new})
 
 
-def _changes(key: str, old: Any, new: Any) -> dict[str, tuple[Any, Any]]:
-    if not isinstance(old, dict) or not isinstance(new, dict):
-        return {} if old == new else {key: (old, new)}
-    found: dict[str, tuple[Any, Any]] = {}
-    for name in (*new, *(each for each in old if each not in new)):
-        found |= _changes(f"{key}.{name}", old.get(name), new.get(name))
-    return found
+def changed_keys(values: Mapping[str, Sequence[Any]]) -> dict[str, tuple[Any, Any]]:
+    """The keys whose two values differ; in place of a mapping, the keys inside it."""
+    changed: dict[str, tuple[Any, Any]] = {}
+    for key, (old, new) in values.items():
+        if isinstance(old, dict) and isinstance(new, dict):
+            inside = dict.fromkeys((*old, *new))
+            changed |= changed_keys({f"{key}.{name}": (old.get(name), new.get(name)) for name in inside})
+        elif old != new:
+            changed[key] = (old, new)
+    return changed

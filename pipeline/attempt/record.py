@@ -71,7 +71,8 @@ class AttemptSummary:
     def sentence(self) -> str:
         """The numbers in a line."""
         scores = [f"{name} {value}" for name, value in self.scores.items() if value is not None]
-        parts = [*scores, f"{self.episodes} episodes", f"{self.steps:,} steps", f"{self.minutes} min"]
+        counted = [(self.episodes, "episodes"), (self.steps, "steps")]
+        parts = [*scores, *(f"{count:,} {of}" for count, of in counted if count), f"{self.minutes} min"]
         return ", ".join([*parts, f"from {self.start}"])
 
     @property

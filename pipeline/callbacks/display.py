@@ -17,7 +17,10 @@ from fallbacks.ladder import Ladder, Plan
 from pipeline.attempt.folder import experiment_log
 from pipeline.attempt.record import Attempt, AttemptSummary
 from pipeline.callbacks.callback import Callback, ExperimentEnded, ExperimentStarted
+from pipeline.callbacks.notes import known_columns
+from pipeline.callbacks.script_metrics import ScriptMetrics
 from pipeline.callbacks.terminal import Terminal
+from pipeline.compare.svg import number
 from pipeline.config import TrainingSection, difference
 from pipeline.health.phase import Phase
 from pipeline.health.readings import interval, written
@@ -36,6 +39,7 @@ class Display(Callback):
         self.terminal = terminal or Terminal()
         self._random = ""
         self._first: tuple[float, float] | None = None  # progress and time at the attempt's first news
+        self._script: ScriptMetrics | None = None  # of the present attempt; None: its trainer is this project's
 
     # The story
 
@@ -56,20 +60,21 @@ class Display(Callback):
                     say(f"[yellow]not as in the brief:[/] {item.name}: {escape(item.configured)}")
 
     def attempt_started(self, plan: Plan, number: int, run_id: str) -> None:
-        self._plan, self._number, self._first = plan, number, None
+        self._plan, self._number, self._first, self._random = plan, number, None, ""
+        self._script = ScriptMetrics(plan.config) if plan.config.trainer.command is not None else None
         start, say = plan.warm_start, self.terminal.say
         counts = plan.config.trainer.counts
         source = f"from {counts} {start.episode} of run {start.run_id[:8]}" if start else "from scratch"
         say(f"[bold]attempt {number}: {plan.rung.name}[/] ({escape(plan.reason)}), {source}, run {run_id}")
         for key, (_, after) in difference(self._config, plan.config).items():
-            say(f"  {key} = {escape(str(after))}")
+            say(f"  {key} = {'not set' if after is None else escape(str(after))}")
         self.terminal.open_panel(self._panel({}))
 
     def progress(self, latest: Mapping[str, float]) -> None:
         if self.terminal.is_live:
             self.terminal.update_panel(self._panel(latest))
         known = {"progress", "episodes", "score_window"} & latest.keys()
-        if known and self.terminal.line_is_due():
+        if (known or (self._script and self._script.values(latest))) and self.terminal.line_is_due():
             self.terminal.say(escape(self._line(latest)), only_plain=True)
 
     def attempt_ended(self, attempt: Attempt, summary: AttemptSummary) -> None:
@@ -78,15 +83,19 @@ class Display(Callback):
         colour = "green" if verdict.name == "healthy" else "yellow" if verdict.name == "interrupted" else "red"
         interrupted = verdict.name == "interrupted" and bool(verdict.evidence)
         meaning = verdict.sentence if interrupted else meaning_of(verdict.name)
+        where = f"episode {summary.episodes}, " if self._counts_episodes(summary.episodes) else ""
+        if summary.steps or self._script is None:
+            where += f"step {summary.steps}, "
         say(
             f"attempt {attempt.number}: [bold {colour}]{verdict.name}[/] – {escape(meaning)}; "
-            f"{f'episode {summary.episodes}, ' if self._counts_episodes(summary.episodes) else ''}"
-            f"step {summary.steps}, {summary.minutes} min"
+            f"{where}{summary.minutes} min"
         )
         if verdict.evidence and not interrupted:
             say(f"  evidence: {escape(verdict.sentence)}")
         for line in verdict.evidence[0].detail.get("log_tail", [])[-5:] if verdict.evidence else []:
             say(f"  | {escape(line)}")
+        if self._script is not None and verdict.name == "healthy" and attempt.checkpoints:
+            say(f"  newest checkpoint: {escape(attempt.checkpoints[-1].path)}")
 
     def warning(self, evidence: Evidence) -> None:
         self.terminal.say(f"  [yellow]warning[/] {evidence.rule}: {escape(evidence.sentence())}")
@@ -117,6 +126,8 @@ class Display(Callback):
         rows = [each.row for each in attempts]
         table = Table(box=None, pad_edge=False)
         columns = [column for column in rows[0] if column not in ("run_id", "evidence")]
+        if self._config.trainer.command is not None:
+            columns = known_columns(rows, columns)
         for column in columns:
             table.add_column(column, justify="left" if isinstance(rows[0][column], str) else "right")
         for row in rows:
@@ -124,10 +135,22 @@ class Display(Callback):
             self.terminal.log(", ".join(f"{column} {row[column]}" for column in columns))
         self.terminal.print(table)
 
+    def _facts(self, latest: Mapping[str, float]) -> list[tuple[str, str]]:
+        """What is known of a script: score, speed and its main metrics."""
+        assert self._script is not None
+        facts = []
+        if "score_window" in latest:
+            facts.append(("score", self._score(latest)))
+        if "steps_per_second" in latest:
+            facts.append(("speed", f"{latest['steps_per_second']:.0f} steps/s"))
+        return [*facts, *self._script.values(latest)]
+
     def _score(self, latest: Mapping[str, float]) -> str:
         if random := interval(latest, "random/score"):
             self._random = f" (random {random})"
         score = latest.get("score_window")
+        if self._script is not None and score is not None:
+            return number(score) + self._random
         return ("–" if score is None else written(score)) + self._random
 
     def _eta(self, latest: Mapping[str, float]) -> str:
@@ -155,6 +178,11 @@ class Display(Callback):
         return config.trainer.command is None or config.training.episodes != TrainingSection().episodes
 
     def _line(self, latest: Mapping[str, float]) -> str:
+        if not self._has_bands():
+            facts = [f"{name} {value}" for name, value in self._facts(latest)]
+            where = self._where(latest)
+            begin = f"attempt {self._number} {self._plan.rung.name}"
+            return ", ".join([begin, _phase(latest), *([where] if where else []), *facts])
         bands = ", ".join(_judged(band, latest) for band in BANDS if band.metric in latest)
         speed = f"{latest['steps_per_second']:.0f} steps/s, " if "steps_per_second" in latest else ""
         return (
@@ -170,7 +198,13 @@ class Display(Callback):
             parts.append(f"episode {latest.get('episodes', 0):.0f}{end}")
         elif (progress := self._progress(latest)) is not None:
             parts.append(f"{progress:.0%}")
-        return ", ".join([*parts, f"ETA {self._eta(latest)}"])
+        if self._script is None or self._progress(latest) is not None:
+            parts.append(f"ETA {self._eta(latest)}")
+        return ", ".join(parts)
+
+    def _has_bands(self) -> bool:
+        """Whether the metrics are meant by the bands of the brief."""
+        return self._script is None or self._plan.config.health.rules != "generic"
 
     def _counts_episodes(self, episodes: float | None) -> bool:
         return bool(episodes) or self._plan.config.trainer.command is None
@@ -184,9 +218,13 @@ class Display(Callback):
             rest=self._where(latest),
         )
         facts = Table.grid(padding=(0, 2))
-        facts.add_row("score", self._score(latest))
-        facts.add_row("speed", f"{latest.get('steps_per_second', 0):.0f} steps/s")
-        for band in BANDS:
+        if self._script is not None:
+            for name, value in self._facts(latest):
+                facts.add_row(escape(name), escape(value))
+        else:
+            facts.add_row("score", self._score(latest))
+            facts.add_row("speed", f"{latest.get('steps_per_second', 0):.0f} steps/s")
+        for band in BANDS if self._has_bands() else ():
             if band.metric in latest:
                 colour = _COLOURS[band.judge(latest)]
                 facts.add_row(band.label, f"[{colour}]{latest[band.metric]:.3f}[/] [dim]{band.describe(latest)}[/]")

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.config import TrackingSection
 from pipeline.secrets import without_passwords
 
+_MAY_BE_UNKNOWN = ("episodes", "steps", "score", "best score")
+
 
 def markdown_table(rows: list[dict[str, Any]]) -> str:
     """The attempts table of a parent's note."""
-    columns = [column for column in rows[0] if column != "run_id"]
+    columns = known_columns(rows, [column for column in rows[0] if column != "run_id"])
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     for row in rows:
         cells = ["" if row[column] is None else str(row[column]).replace("|", "/") for column in columns]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def known_columns(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> list[str]:
+    """The columns without those that say nothing of any attempt: episodes or steps that are not counted, no score."""
+    return [
+        column
+        for column in columns
+        if column not in _MAY_BE_UNKNOWN or any(row[column] is not None and row[column] != 0 for row in rows)
+    ]
 
 
 def resume_command(parent: str, tracking: TrackingSection) -> str:

@@ -12,6 +12,8 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.compare.selection import main_metrics
+from pipeline.compare.svg import number
 from pipeline.health.readings import written
 from pipeline.tracking.runs import FROM_SCRATCH, AttemptRun, ParentRun, Source
 from pipeline.tracking.store import Store
@@ -90,7 +92,10 @@ def _narrow(console: Console) -> bool:
 def _table(parents: list[_Experiment], *, narrow: bool) -> Table:
     """`narrow`: without the last columns, and with the first letters of the runs' ids, which all commands take."""
     table = Table(box=None, pad_edge=False)
-    columns = ("experiment / attempt", "status", "verdict", "episodes", "done", "score", "run", "steps/s", "from")
+    runs = [run for _, parent, nested in parents for run in (parent, *nested)]
+    scripts = any(run.is_of_a_script for run in runs)
+    at = "at" if scripts else "episodes"
+    columns = ("experiment / attempt", "status", "verdict", at, "done", "score", "run", "steps/s", "from")
     for column in columns[:-2] if narrow else columns:
         table.add_column(column, overflow="fold")
     letters = 8 if narrow else None
@@ -103,9 +108,9 @@ def _table(parents: list[_Experiment], *, narrow: bool) -> Table:
                 f"  {each.number} {escape(each.rung)}",
                 each.status,
                 each.verdict_name or "–",
-                f"{metrics.get('episodes', 0):.0f}",
+                _position(each) if scripts else f"{metrics.get('episodes', 0):.0f}",
                 f"{metrics['progress']:.0%}" if running and "progress" in metrics else "",
-                _score(metrics),
+                _script_score(each) if each.is_of_a_script else _score(metrics),
                 each.run_id[:letters],
                 f"{metrics['steps_per_second']:.0f}" if running and "steps_per_second" in metrics else "",
                 _words(each.warm_start, each.counts),
@@ -120,6 +125,23 @@ def _score(metrics: Mapping[str, float]) -> str:
     if score is None:
         return "–"
     return written(score) + (f" (random {written(random)})" if random is not None else "")
+
+
+def _position(run: AttemptRun) -> str:
+    """How far an attempt has come, in what it counts."""
+    if episodes := run.metrics.get("episodes", 0):
+        return f"episode {episodes:.0f}"
+    return f"step {run.last_step:,}" if run.last_step else "–"
+
+
+def _script_score(run: AttemptRun) -> str:
+    """A script's score; without one, the first of its main metrics by name."""
+    metrics = run.metrics
+    if "score_window" in metrics:
+        return number(metrics["score_window"])
+    main = main_metrics(run.newest.keys())
+    value = metrics.get(main[0]) if main else None
+    return "–" if not main else f"{main[0]} {'not finite' if value is None else number(value)}"
 
 
 def _words(start: Source | None, counts: str) -> str:

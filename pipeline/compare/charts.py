@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
 
-from pipeline.compare.frames import Comparison
-from pipeline.compare.style import EXPERT_COLOURS
+from pipeline.compare.axis import SQUEEZED, axis_of
+from pipeline.compare.frames import Comparison, points
+from pipeline.compare.style import COLOURS, EXPERT_COLOURS
 from pipeline.compare.svg import Chart, number
 from pipeline.environments.names import SITUATIONS
+from pipeline.health.names import SCORES, has_word
 from pipeline.health.phase import Phase
 from pipeline.health.rule_sets import BANDS, Band
 from pipeline.health.verdict import Evidence
@@ -19,8 +21,11 @@ from pipeline.health.verdict import Evidence
 Colours = Mapping[str, int]
 """Rung → index of its colour."""
 _FIRST_EPISODES = 10
+_SQUEEZED_SCORES = 1000.0
+"""Scores grow by orders of magnitude while all is well, and are compared as they are."""
 MONITORED = tuple(band for band in BANDS if band.metric != "expert_usage_min")
 """The bands that :func:`monitored` draws; the load of the experts has a chart of its own."""
+_DRAWN = tuple(band.metric for band in MONITORED)
 
 
 def score_curves(night: Comparison, attempts: pd.DataFrame, colours: Colours, over: str) -> str | None:
@@ -107,25 +112,69 @@ def _normal(
     chart.area(list(curve.step), lows, highs, "normal", "normal here")
 
 
-def other_evidence(night: Comparison, run: str, evidence: Evidence) -> str | None:
-    """Chart of the metric of a verdict's evidence; None if :func:`monitored` draws it already."""
-    if evidence.metric is None or evidence.metric in {band.metric for band in MONITORED}:
+def other_evidence(night: Comparison, run: str, evidence: Evidence, drawn: Collection[str] = _DRAWN) -> str | None:
+    """Chart of the metric of an evidence; None if it is among those that are `drawn`, or has no finite value."""
+    if evidence.metric is None or evidence.metric in drawn:
         return None
-    curve = night.history(run, evidence.metric)
-    if curve.empty:
+    curve = night.whole_history(run, evidence.metric)
+    values = curve.value[np.isfinite(curve.value)].to_numpy()
+    if not len(values):
         return None
-    values = curve.value.to_numpy()
-    log = values.min() > 0 and values.max() / values.min() > 1000
     limit = re.match(r"[<>] (-?[0-9.]+(?:e[+-]?[0-9]+)?)", evidence.threshold)
-    bounds = [float(limit[1])] if limit and (not log or float(limit[1]) > 0) else []
-    low, high = min([*values, *bounds]), max([*values, *bounds])
-    span = (low, high) if log else (min(0.0, low), high + 0.08 * (high - min(0.0, low)))
+    bounds = [float(limit[1])] if limit else []
+    axis = axis_of(np.array([*values, *bounds]))
     last = max(int(curve.step.max()), evidence.detection_step or 0)  # values that are not finite have no place here
-    chart = Chart(evidence.metric, (curve.step.min(), last), span, x_label="steps", log=bool(log))
+    chart = Chart(
+        evidence.metric, (curve.step.min(), last), (axis.low, axis.high), x_label="steps", log=axis.log,
+        linear=axis.linear,
+    )  # fmt: skip
     for bound in bounds:
         chart.level(bound, "limit", evidence.threshold)
     _failure(chart, night, run, evidence.metric, curve)
+    _not_finite(chart, curve, evidence.metric)
     return chart.render()
+
+
+def metric_curves(night: Comparison, attempts: pd.DataFrame, metric: str, name: str | None = None) -> str | None:
+    """Chart of one metric of all attempts over the steps; None if no attempt has a finite value of it.
+
+    `name`: what the ladder calls it.
+    """
+    curves = {run: night.whole_history(run, metric) for run in attempts.run_id}
+    curves = {run: curve for run, curve in curves.items() if len(curve)}
+    everything = pd.concat(curves.values()) if curves else points(())
+    finite = everything.value[np.isfinite(everything.value)].to_numpy()
+    if not len(finite):
+        return None
+    axis = axis_of(finite, _SQUEEZED_SCORES if has_word(metric, SCORES) else SQUEEZED)
+    first, last = float(everything.step.min()), float(everything.step.max())
+    title = " · ".join(word for word in (metric, name, axis.word) if word and (word is metric or word != metric))
+    chart = Chart(
+        title, (min(0.0, first) if first < 0.5 * last else first, last), (axis.low, axis.high), size=(440, 205),
+        x_label="steps", log=axis.log, linear=axis.linear,
+    )  # fmt: skip
+    several = attempts.parent.nunique() > 1
+    for row in attempts[attempts.run_id.isin(curves)].itertuples():
+        curve, whose = curves[row.run_id], f"{f'seed {row.seed}, ' if several else ''}attempt {row.attempt} {row.rung}"
+        known = curve[np.isfinite(curve.value)]
+        if len(known):
+            says = f"{whose}: {row.verdict}, last {known.value.iloc[-1]:.4g}"
+            chart.line(curve.step.to_numpy(), curve.value.to_numpy(), line_kind(night, row.run_id), says)
+            end = float(known.step.iloc[-1]), float(known.value.iloc[-1])
+            if row.verdict in ("healthy", "running", "interrupted"):
+                chart.dot(*end, f"c{chart_colour(night, row.run_id)}", says)
+            else:
+                chart.cross(*end, says)
+        _not_finite(chart, curve, f"{whose}: {metric}")
+    return chart.render()
+
+
+def _not_finite(chart: Chart, curve: pd.DataFrame, what: str) -> None:
+    """Marks the steps at which a metric is NaN or infinite."""
+    for word, there in (("NaN", curve.value.isna()), ("∞", curve.value == np.inf), ("−∞", curve.value == -np.inf)):
+        steps = curve.step[there].tolist()
+        says = f"{what} is {word} at {len(steps)} step{'s' * (len(steps) != 1)}, first at {steps[0]:,}" if steps else ""
+        chart.edge(steps, "bottom" if word == "−∞" else "top", "odd", says)
 
 
 def _failure(chart: Chart, night: Comparison, run: str, metric: str, curve: pd.DataFrame) -> None:
@@ -137,11 +186,18 @@ def _failure(chart: Chart, night: Comparison, run: str, metric: str, curve: pd.D
         if each.onset_step is not None and each.detection_step is not None:
             says = f"{each.rule}: {each.threshold}, from step {each.onset_step:,} to {each.detection_step:,}"
             chart.span(each.onset_step, each.detection_step, "failure", says)
-    chart.line(
-        curve.step.to_numpy(), curve.value.to_numpy(), f"c{colour}", f"{metric}: last {curve.value.iloc[-1]:.3g}"
-    )
+    known = curve[np.isfinite(curve.value)]
+    says = f"{metric}: last {known.value.iloc[-1]:.3g}"
+    chart.line(curve.step.to_numpy(), curve.value.to_numpy(), f"c{colour}", says)
     if found:
-        chart.cross(float(curve.step.iloc[-1]), float(curve.value.iloc[-1]), f"detected: {found[0].sentence()}")
+        chart.cross(float(known.step.iloc[-1]), float(known.value.iloc[-1]), f"detected: {found[0].sentence()}")
+
+
+def line_kind(night: Comparison, run: str) -> str:
+    """CSS classes of an attempt's line. Where there are more rungs than colours, the same ones again are dashed."""
+    rungs = list(dict.fromkeys(night.attempts.rung))
+    again = rungs.index(night.attempts.set_index("run_id").rung[run]) >= COLOURS
+    return f"c{chart_colour(night, run)}{' again' if again else ''}"
 
 
 def chart_colour(night: Comparison, run: str) -> int:
@@ -152,7 +208,7 @@ def chart_colour(night: Comparison, run: str) -> int:
 
 def colours_of(night: Comparison) -> dict[str, int]:
     """Rung → index of its colour, in the order in which rungs appear."""
-    return {rung: index % 8 for index, rung in enumerate(dict.fromkeys(night.attempts.rung))}
+    return {rung: index % COLOURS for index, rung in enumerate(dict.fromkeys(night.attempts.rung))}
 
 
 def experts_of(night: Comparison, run: str) -> list[str]:

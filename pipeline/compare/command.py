@@ -15,7 +15,8 @@ from rich.table import Table
 
 from pipeline.compare.frames import Comparison
 from pipeline.compare.from_store import read
-from pipeline.compare.page import plain_interval, render, verdict_on_score
+from pipeline.compare.page import render
+from pipeline.compare.scores import plain_interval, verdict_on_score
 from pipeline.compare.timeline import tone, words
 from pipeline.tracking.artifacts import ATTENTION, BEST_EPISODE
 from pipeline.tracking.store import Store
@@ -85,6 +86,8 @@ def show(night: Comparison, console: Console) -> None:
             f"{row.minutes:.1f} min, parent run {row.parent}",
             soft_wrap=True,
         )
+        if row.reason and row.outcome not in ("healthy", "running"):
+            console.print(row.reason, soft_wrap=True, markup=False)
         console.print(_attempts(night, row.parent))
         if np.isfinite(row.random):
             quality, kind = verdict_on_score(row)
@@ -98,36 +101,46 @@ def show(night: Comparison, console: Console) -> None:
 
 
 def _attempts(night: Comparison, parent: str) -> Table:
-    """The attempts of one experiment."""
-    table = _table("attempt", "verdict", "from", "to episode", "minutes", "score", "evidence", right=(3, 4, 5))
+    """The attempts of one experiment; those of a script, with the columns that it has logged anything for."""
     attempts = night.attempts[night.attempts.parent == parent]
+    script = bool(night.experiments.set_index("parent").script[parent])
+    episodes = bool(attempts.episodes.any()) or not script
+    steps = script and bool(attempts.steps.any())
+    scores = bool(np.isfinite(attempts.score).any()) or not script
+    left, right = ["attempt", "verdict", "from"], [*["to episode"] * episodes, *["to step"] * steps, "minutes"]
+    right += ["score"] * scores
+    table = _table(*left, *right, "evidence", right=tuple(range(len(left), len(left) + len(right))))
     numbers = attempts.set_index("run_id").attempt
     for row in attempts.itertuples():
         start = "scratch"
         if isinstance(row.source, str):
             of = f"attempt {numbers[row.source]}" if row.source in numbers else row.source[:8]
-            start = f"episode {row.source_episode} of {of}"
-        verdict = f"[{_COLOURS[tone(row.verdict)]}]{words(row.verdict)}[/]"
-        score = escape(plain_interval(row.score, row.score_low, row.score_high))
-        table.add_row(
-            f"{row.attempt} {escape(row.rung)}", verdict, start, str(row.episodes), f"{row.minutes:.1f}", score,
-            escape(row.evidence),
-        )  # fmt: skip
+            start = f"{row.counts} {row.source_episode} of {of}"
+        cells = [f"{row.attempt} {escape(row.rung)}", f"[{_COLOURS[tone(row.verdict)]}]{words(row.verdict)}[/]", start]
+        cells += [str(row.episodes)] * episodes + [f"{row.steps:,}"] * steps + [f"{row.minutes:.1f}"]
+        cells += [escape(plain_interval(row.score, row.score_low, row.score_high, fine=script))] * scores
+        table.add_row(*cells, escape(row.evidence))
     return table
 
 
 def _show_across(night: Comparison, console: Console) -> None:
     """Prints the statistics over experiments, whose unit is the run."""
-    table = _table("rung", "attempts", "healthy", "minutes", "score (IQM over attempts)", right=(1, 2, 3, 4))
+    script = bool(night.experiments.script.all())
+    scored = not script or bool(np.isfinite(night.attempts.score).any())
+    heading = ["score (IQM over attempts)"] * scored
+    table = _table("rung", "attempts", "healthy", "minutes", *heading, right=(1, 2, 3, 4))
     for rung, row in night.rungs().iterrows():
-        score = plain_interval(row.score, row.score_low, row.score_high)
+        score = plain_interval(row.score, row.score_low, row.score_high, fine=script)
         table.add_row(
-            escape(str(rung)), f"{row.attempts:.0f}", f"{row.healthy:.0f}", f"{row.minutes:.1f}", escape(score)
-        )
+            escape(str(rung)), f"{row.attempts:.0f}", f"{row.healthy:.0f}", f"{row.minutes:.1f}",
+            *[escape(score)] * scored,
+        )  # fmt: skip
     settled = night.settled()
     for policy, row in settled.iterrows():
-        score = plain_interval(row.score, row.score_low, row.score_high)
-        table.add_row(f"{policy} policies", f"{row.experiments:.0f}", "", "", escape(score))
+        score = plain_interval(row.score, row.score_low, row.score_high, fine=script)
+        if not script or np.isfinite(row.score):
+            of = "runs" if script else "policies"
+            table.add_row(f"{policy} {of}", f"{row.experiments:.0f}", "", "", escape(score))
     console.print(f"[bold]over {len(night.experiments)} experiments[/]")
     console.print(table)
     better = night.improvement()

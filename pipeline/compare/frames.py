@@ -1,4 +1,4 @@
-"""A comparison as pandas frames, for a notebook and for the page. Times are UTC; scores are the game's own.
+"""A comparison as pandas frames, for a notebook and for the page. Times are UTC; scores are as they were logged.
 
 The tables name the columns in the order of the frames. The fields of :class:`ExperimentRow` and :class:`AttemptRow` are
 the same columns.
@@ -9,7 +9,8 @@ the same columns.
 |---|---|---|
 | parent | str | run id |
 | experiment, seed | str, Int64 | name of the MLflow experiment; `training.seed` |
-| outcome | str | healthy, exhausted, interrupted, error, or running |
+| script | bool | whether its trainer is a command of the user's own |
+| outcome, reason | str | healthy, exhausted, interrupted, error, or running; why it ended so |
 | settled_rung, settled_run | str or None | where the ladder ended healthy, and the run id of that attempt |
 | model | str or None | URI of its policy for `mlflow.pytorch.load_model` |
 | started | datetime | when it began |
@@ -26,26 +27,32 @@ the same columns.
 | attempt, rung | int, str | number from 0; name of the rung |
 | verdict | str | healthy, expert_collapse …, or running |
 | evidence | str | the verdict's evidence in a line; empty where there is none |
-| source, source_episode | str or None, Int64 | run id and episode of the checkpoint it started from, or from scratch |
+| source, source_episode | str or None, Int64 | run id and number of the checkpoint it started from, or from scratch |
+| counts | str | what the number of a checkpoint counts: episode, or a script's step |
 | started | datetime | when it began |
 | begins, minutes | float | minutes from the parent's start; duration |
-| episodes, steps | int | position in the training's schedule, so with what was carried over |
-| trained_steps | int | environment steps of this attempt alone |
+| episodes, steps | int | position in the training's schedule, so with what was carried over; 0 where none are counted |
+| trained_steps | int | steps of this attempt alone |
 | score, score_low, score_high | float | mean of the last `training.score_window` episodes or updates, 95 % interval |
 | best_score | float | highest windowed score |
 | steps_per_second, memory_mb | float | median, maximum |
 | changed | dict | dotted key → [value of the experiment, value of this attempt] |
+| command | str or None | the command of a trainer of the user's own |
+| checkpoint | str or None | path of the newest checkpoint, where it is on this machine |
+| not_stored | list of str | what the store has not taken, and why |
 
-`metrics`, one row for each logged value: run_id, metric (str), step (int, environment steps), minutes (float, from the
-parent's start), value (float). Where a metric was logged without steps (all 0), the step is its running number. Values
-that are not used (:mod:`pipeline.health.readings`) are not in it. Where no episodes are counted, an update is one.
+`metrics`, one row for each logged value: run_id, metric (str), step (int, of the environment, or as the script counts),
+minutes (float, from the parent's start), value (float). Where a metric was logged without steps (all 0), the step is
+its running number. Values that are not used (:mod:`pipeline.health.readings`) are not in it; those that are NaN or
+infinite are in `not_finite`, which has the same columns. Where no episodes are counted, an update is one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -62,7 +69,9 @@ class ExperimentRow:
     parent: str
     experiment: str
     seed: int | None
+    script: bool
     outcome: str
+    reason: str
     settled_rung: str | None
     settled_run: str | None
     model: str | None
@@ -91,6 +100,7 @@ class AttemptRow:
     evidence: str
     source: str | None
     source_episode: int | None
+    counts: str
     started: datetime
     begins: float
     minutes: float
@@ -104,6 +114,9 @@ class AttemptRow:
     steps_per_second: float
     memory_mb: float
     changed: dict[str, Any]
+    command: str | None
+    checkpoint: str | None
+    not_stored: list[str]
 
 
 def frame(kind: type[ExperimentRow | AttemptRow], rows: Sequence[ExperimentRow | AttemptRow]) -> pd.DataFrame:
@@ -111,6 +124,26 @@ def frame(kind: type[ExperimentRow | AttemptRow], rows: Sequence[ExperimentRow |
     types = get_type_hints(kind)
     made = pd.DataFrame([asdict(row) for row in rows], columns=list(types))
     return made.astype({name: "Int64" for name, type_ in types.items() if type_ == int | None})
+
+
+def points(rows: Iterable[tuple[str, str, int, float, float]]) -> pd.DataFrame:
+    """The frame `metrics` of (run id, metric, step, minutes, value)."""
+    found = pd.DataFrame(rows, columns=["run_id", "metric", "step", "minutes", "value"])
+    return found.astype({"step": "int64", "minutes": "float64", "value": "float64"})
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Which metrics of a script's experiment are shown."""
+
+    metrics: tuple[str, ...]
+    """The main ones, in their order."""
+    names: dict[str, str]
+    """Metric → what `trainer.names` calls it."""
+    others: tuple[str, ...]
+    """The names of the rest."""
+    bands: bool = False
+    """Whether it is judged by the rules of this project's trainer, so that their bands are meant."""
 
 
 @dataclass(frozen=True)
@@ -124,11 +157,30 @@ class Comparison:
     """Run id of an attempt → its verdict with the whole evidence."""
     warnings: dict[str, tuple[Evidence, ...]] = field(default_factory=dict)
     """Run id of an attempt → the rules that warned, or that were never judged."""
+    shown: dict[str, Shown] = field(default_factory=dict)
+    """Run id of the parent → its metrics, for experiments of a script."""
+    not_finite: pd.DataFrame = field(default_factory=lambda: points(()))
+    """The values that are NaN or infinite, with the columns of `metrics`."""
+
+    @cached_property
+    def _finite(self) -> dict[Any, pd.DataFrame]:
+        """(Run id, metric) → its rows. To look for them in the whole frame each time takes minutes for a long run."""
+        return dict(iter(self.metrics.groupby(["run_id", "metric"], sort=False)))
+
+    @cached_property
+    def _not_finite(self) -> dict[Any, pd.DataFrame]:
+        return dict(iter(self.not_finite.groupby(["run_id", "metric"], sort=False)))
 
     def history(self, run_id: str, metric: str) -> pd.DataFrame:
         """One metric of one attempt: step, minutes and value, by step. A step has its newest value."""
-        rows = self.metrics[(self.metrics.run_id == run_id) & (self.metrics.metric == metric)]
+        rows = self._finite.get((run_id, metric), self.metrics.iloc[:0])
         return rows.drop_duplicates("step", keep="last").sort_values("step")[["step", "minutes", "value"]]
+
+    def whole_history(self, run_id: str, metric: str) -> pd.DataFrame:
+        """The same, with the values that are NaN or infinite."""
+        rows = [each[run_id, metric] for each in (self._finite, self._not_finite) if (run_id, metric) in each]
+        joined = pd.concat(rows or [self.metrics.iloc[:0]]).sort_values(["step", "minutes"])
+        return joined.drop_duplicates("step", keep="last")[["step", "minutes", "value"]]
 
     def rungs(self) -> pd.DataFrame:
         """One row a rung, in the ladder's order: attempts, healthy ones, minutes, and IQM of the scores with interval.

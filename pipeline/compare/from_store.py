@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.compare.frames import AttemptRow, Comparison, ExperimentRow, frame
+from pipeline.attempt.folder import AttemptFolder
+from pipeline.compare.frames import AttemptRow, Comparison, ExperimentRow, Shown, frame, points
+from pipeline.compare.selection import is_shown, main_metrics
 from pipeline.compare.statistics import recent_mean
-from pipeline.config import ExperimentConfig
+from pipeline.config import ExperimentConfig, changed_keys
 from pipeline.errors import BadInput
+from pipeline.health.history import as_meant, is_finite
 from pipeline.health.readings import doubt
 from pipeline.health.rule_sets import BANDS
 from pipeline.health.verdict import Evidence, Verdict
@@ -64,16 +68,23 @@ def read(store: Store, parents: Sequence[str] = (), metrics: Iterable[str] = ())
     chosen = [_parent(store.find(word), store) for word in parents] if parents else _newest(store)
     experiments: list[ExperimentRow] = []
     attempts: list[AttemptRow] = []
-    values: list[pd.DataFrame] = []
+    values: list[_Point] = []
+    odd: list[_Point] = []
+    shown: dict[str, Shown] = {}
     verdicts: dict[str, Verdict] = {}
     warnings: dict[str, tuple[Evidence, ...]] = {}
     for parent in {run.run_id: run for run in chosen}.values():
         nested = store.attempts(parent)
         rows = []
+        more = [*metrics]
+        if parent.is_of_a_script:
+            shown[parent.run_id] = _shown(parent, nested)
+            more += shown[parent.run_id].metrics
         for run in nested:
-            history = _history(store, run, parent, metrics)
-            rows.append(_attempt(run, parent, history))
-            values.append(history)
+            found = _history(store, run, parent, more)
+            rows.append(_attempt(store, run, parent, found))
+            values += found
+            odd += [each for each in found if not is_finite(each[-1]) and each[1] in run.newest]
             with contextlib.suppress(ValueError):  # a tag that cannot be understood
                 if (verdict := run.verdict) is not None:
                     verdicts[run.run_id] = verdict
@@ -87,10 +98,33 @@ def read(store: Store, parents: Sequence[str] = (), metrics: Iterable[str] = ())
     return Comparison(
         experiments=frame(ExperimentRow, experiments),
         attempts=frame(AttemptRow, attempts),
-        metrics=pd.concat(values, ignore_index=True) if values else _frame_of_points("", {}, 0),
+        metrics=_used(values),
         verdicts=verdicts,
         warnings=warnings,
+        shown=shown,
+        not_finite=points((run, name, step, minutes, as_meant(value)) for run, name, step, minutes, value in odd),
     )
+
+
+def _shown(parent: ExperimentRun, nested: Sequence[AttemptRun]) -> Shown:
+    """The metrics of a script's attempts that are shown: the same ones of all attempts."""
+    logged = dict.fromkeys(name for run in nested for name in sorted(run.newest))
+    names = {
+        source.metric: name
+        for run in nested
+        for name, source in run.names.sources.items()
+        if source.metric is not None and not source.weak
+    }
+    found = [
+        each.metric
+        for run in nested
+        for each in (*(run.verdict.evidence if run.verdict else ()), *run.warnings)
+        if each.metric is not None and is_shown(each.metric)
+    ]
+    chosen = main_metrics(logged, [metric for metric, name in names.items() if is_shown(name)], found)
+    others = [name for name in logged if is_shown(name) and name not in chosen]
+    called = {metric: names[metric] for metric in chosen if metric in names}
+    return Shown(tuple(chosen), called, tuple(others), bands=parent.params.get("health.rules") != "generic")
 
 
 def siblings(parent: ExperimentRun, others: Iterable[ExperimentRun]) -> list[ExperimentRun]:
@@ -132,7 +166,9 @@ def _experiment(parent: ExperimentRun, nested: Sequence[AttemptRun], rows: Seque
         parent=parent.run_id,
         experiment=parent.experiment_name,
         seed=parent.seed,
+        script=parent.is_of_a_script,
         outcome=outcome,
+        reason=parent.reason,
         settled_rung=parent.settled_rung,
         settled_run=settled.run_id if settled else None,
         model=nested[-1].model if healthy else None,
@@ -148,10 +184,12 @@ def _experiment(parent: ExperimentRun, nested: Sequence[AttemptRun], rows: Seque
     )
 
 
-def _attempt(run: AttemptRun, parent: ExperimentRun, history: pd.DataFrame) -> AttemptRow:
-    start, verdict = run.warm_start, run.verdict
+def _attempt(store: Store, run: AttemptRun, parent: ExperimentRun, found: Sequence[_Point]) -> AttemptRow:
+    start, verdict, history = run.warm_start, run.verdict, _used(found)
     series = {str(name): group.sort_values("step") for name, group in history.groupby("metric")}
     steps = series["update"].step.to_numpy() if "update" in series else history.step.to_numpy()
+    if run.is_of_a_script:
+        steps = np.array([step for _, _, step, _, _ in found], dtype=np.int64)
     scores, episodes = _side_by_side(series, "score", "episodes")
     if "episodes" not in series and "score" in series:  # a trainer that does not count them: each update is one
         (scores,) = _side_by_side(series, "score")
@@ -168,11 +206,12 @@ def _attempt(run: AttemptRun, parent: ExperimentRun, history: pd.DataFrame) -> A
         evidence=verdict.sentence if verdict else "",
         source=start.run_id if start else None,
         source_episode=start.episode if start else None,
+        counts=run.counts,
         started=_time(run.start_time),
         begins=(run.start_time - parent.start_time) / _MILLISECONDS_A_MINUTE,
         minutes=_minutes(run),
         episodes=int(run.metrics.get("episodes", 0.0)),
-        steps=int(steps.max(initial=0)),
+        steps=max(int(steps.max(initial=0)), run.last_step if run.is_of_a_script else 0),
         trained_steps=_trained(steps),
         score=score.value,
         score_low=score.low,
@@ -180,8 +219,23 @@ def _attempt(run: AttemptRun, parent: ExperimentRun, history: pd.DataFrame) -> A
         best_score=run.metrics.get("best/score_window", _of(series, "score_window", np.max)),
         steps_per_second=_of(series, "steps_per_second", np.median),
         memory_mb=_of(series, "memory_mb", np.max),
-        changed=run.diff,
+        changed={key: list(values) for key, values in changed_keys(run.diff).items()},
+        command=run.command,
+        checkpoint=_checkpoint(store, run),
+        not_stored=list(run.not_stored),
     )
+
+
+def _checkpoint(store: Store, run: AttemptRun) -> str | None:
+    """The newest checkpoint of an attempt, where its files are on this machine."""
+    folder = AttemptFolder.of(store.root, run.run_id)
+    described = [*folder.checkpoints.glob("*.json"), *folder.kept.glob("*.json")]
+    newest = max(described, key=lambda path: path.name, default=None)
+    if newest is None:
+        return run.policy
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return str(newest.parent / json.loads(newest.read_text(encoding="utf-8"))["file"])
+    return str(newest.with_suffix(".pt"))
 
 
 def _trained(steps: np.ndarray) -> int:
@@ -206,24 +260,30 @@ def _of(series: dict[str, pd.DataFrame], name: str, function: Any) -> float:
     return float(function(series[name].value)) if name in series else np.nan
 
 
-def _history(store: Store, run: AttemptRun, parent: ExperimentRun, more: Iterable[str]) -> pd.DataFrame:
-    """The metrics of an attempt that are shown, and all that its evidence names."""
-    names = [*SHOWN, *more, *(name for name in run.logged if name.startswith(_FAMILIES))]
+_Point = tuple[str, str, int, float, float]
+"""Run id, metric, step, minutes, value: a row of `metrics`, whatever the value is."""
+
+
+def _history(store: Store, run: AttemptRun, parent: ExperimentRun, more: Iterable[str]) -> list[_Point]:
+    """The metrics of an attempt that are shown, and all that its evidence names.
+
+    Minutes are counted from the parent's start. Where a metric has no steps, the step is its running number.
+    """
+    names = [*SHOWN, *more, *(name for name in sorted(run.logged) if name.startswith(_FAMILIES))]
     names += [each.metric for each in run.verdict.evidence if each.metric] if run.verdict else []
-    points = store.points(run.run_id, [each for each in dict.fromkeys(names) if each in run.logged])
-    return _frame_of_points(run.run_id, points, parent.start_time)
-
-
-def _frame_of_points(run_id: str, points: Mapping[str, Sequence[tuple[int, int, float]]], began: int) -> pd.DataFrame:
-    """The rows of `metrics`. Minutes are counted from `began`, in milliseconds since 1970."""
-    rows = [
-        (run_id, name, step if any(one[0] for one in found) else number, (time - began) / _MILLISECONDS_A_MINUTE, value)
-        for name, found in points.items()
+    told = store.points(run.run_id, [each for each in dict.fromkeys(names) if each in run.logged])
+    began = parent.start_time
+    return [
+        (run.run_id, name, step if any(one[0] for one in found) else number, (time - began) / _MILLISECONDS_A_MINUTE,
+         value)
+        for name, found in told.items()
         for number, (step, time, value) in enumerate(found)
-        if doubt(name, value) is None
-    ]
-    found = pd.DataFrame(rows, columns=["run_id", "metric", "step", "minutes", "value"])
-    return found.astype({"step": "int64", "minutes": "float64", "value": "float64"})
+    ]  # fmt: skip
+
+
+def _used(values: Iterable[_Point]) -> pd.DataFrame:
+    """The frame of the values that can be used."""
+    return points(each for each in values if doubt(each[1], each[-1]) is None)
 
 
 def _time(milliseconds: int) -> datetime:

@@ -56,6 +56,7 @@ tr.total td { font-weight: 600; border-bottom: 0; }
   list-style: none; }
 .two, .three { display: grid; gap: 18px 28px; }
 .two { grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); }
+.two.some { grid-template-columns: repeat(auto-fill, minmax(min(100%, 400px), 1fr)); }
 .three { grid-template-columns: repeat(auto-fill, minmax(min(100%, 290px), 1fr)); }
 figure { margin: 0; min-width: 0; overflow-x: auto; } figure.failing { overflow: visible; }
  figcaption { margin-top: 2px; }
@@ -77,6 +78,11 @@ svg.chart text.word { fill: var(--ink); }
 .random-line { stroke: var(--soft); stroke-dasharray: 2 3; fill: none; }
 .phase { fill: var(--ink); fill-opacity: .45; width: 1px; }
 .whisker { stroke: var(--ink); stroke-width: 2; fill: none; stroke-linecap: round; }
+.line.again { stroke-dasharray: 6 3; } .odd { fill: var(--bad); }
+.swatch.again { background: repeating-linear-gradient(90deg, var(--of) 0 4px, transparent 4px 6px) !important; }
+pre.command { white-space: pre-wrap; overflow-wrap: anywhere; font: 13px/1.45 ui-monospace, Menlo, Consolas, monospace;
+  background: var(--paper); border: 1px solid var(--rule); border-radius: 6px; padding: 6px 10px; margin: 0 0 12px;
+  max-height: 9.5em; overflow-y: auto; }
 .dot.settled { fill: var(--good); } a { color: inherit; text-underline-offset: 3px; }
 .dot { stroke: var(--card); stroke-width: 1.5; }
 .timeline { position: relative; margin: 14px 0 4px; }
@@ -131,6 +137,5 @@ COLOURS = 8
 EXPERT_COLOURS = 6
 
 STYLE += "".join(
-    f".line.c{k}, .line.c{k}.point {{ stroke: var(--c{k}); }} .dot.c{k} {{ fill: var(--c{k}); }}\n"
-    for k in range(COLOURS)
+    f".line.c{k} {{ stroke: var(--c{k}); }} .dot.c{k} {{ fill: var(--c{k}); }}\n" for k in range(COLOURS)
 ) + "".join(f".fill.e{k} {{ fill: var(--e{k}); fill-opacity: .85; }}\n" for k in range(EXPERT_COLOURS))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from html import escape
+from typing import Literal
 
 import numpy as np
 
@@ -15,6 +16,12 @@ FONT = 12
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 12.0, 26.0, 26.0
 _MOST_POINTS = 400
 """Number of points to which a line is thinned: more cannot be seen, and would make the page large."""
+_LETTER = 7.4
+"""Widest mean width of a letter of the title, in pixels."""
+_MOST_POWERS = 8
+"""Powers of ten that a logarithmic axis names."""
+_NEAREST_MARKS = 4.0
+"""Pixels between two marks on the edge, from which on they are one."""
 
 
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
@@ -25,15 +32,29 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
     power = 10 ** math.floor(math.log10(rough))
     step = min((factor * power for factor in (1, 2, 5, 10)), key=lambda each: abs(math.log(each / rough)))
     first = math.ceil(low / step - 1e-9)
-    return [round(index * step, 12) for index in range(first, math.floor(high / step + 1e-9) + 1)]
+    return [float(f"{index * step:.12g}") for index in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
 def number(value: float) -> str:
-    """A number in few characters: 12k, 1.2M, 0.05, 7."""
-    for size, letter in ((1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:.3g}{letter}"
-    return f"{value:.3g}"
+    """A number in few characters: 12k, 1.2M, 0.05, 7, 1e12, 3e-4."""
+    if abs(value) < 1e9:
+        for size, letter in ((1e6, "M"), (1e3, "k")):
+            if abs(value) >= size:
+                return f"{value / size:.3g}{letter}"
+    digits, e, exponent = f"{value:.3g}".partition("e")
+    if not e and 0 < abs(value) < 0.01 and len(digits.lstrip("-")) > len("0.001"):
+        digits, e, exponent = f"{value:.2e}".partition("e")
+        digits = digits.rstrip("0").rstrip(".")
+    return f"{digits}e{int(exponent)}" if e else digits
+
+
+def shortened(words: str, width: float) -> str:
+    """Words that fit into so many pixels: of a long name the middle is left out, as its end may tell it apart."""
+    most = max(8, int(width / _LETTER))
+    if len(words) <= most:
+        return words
+    head = most // 3
+    return f"{words[:head]}…{words[len(words) - (most - head - 1) :]}"
 
 
 class Chart:
@@ -46,6 +67,8 @@ class Chart:
         size: width and height in pixels.
         x_label: unit, shown at the end of the horizontal axis.
         log: whether the vertical axis is logarithmic.
+        linear: with `log`, the size of values up to which the axis is nearly linear, so that it has room for 0 and
+            for negative values; 0: it has none.
         rows: whether the vertical axis only counts rows and is not drawn.
     """
 
@@ -58,11 +81,13 @@ class Chart:
         size: tuple[int, int] = (330, 170),
         x_label: str = "",
         log: bool = False,
+        linear: float = 0.0,
         rows: bool = False,
     ) -> None:
         self.title, self.size, self.log, self.x_label, self._rows = title, size, log, x_label, rows
+        self._linear = linear
         self.x = _range(*x)
-        self.y = _range(*((math.log10(y[0]), math.log10(y[1])) if log else y))
+        self.y = _range(self._scaled(y[0]), self._scaled(y[1]))
         self._parts: list[str] = []
 
     # Coordinates
@@ -74,11 +99,17 @@ class Chart:
 
     def py(self, value: float) -> float:
         """Vertical position of a value, in pixels; values outside of the axis end just beyond it."""
-        if self.log:
-            value = math.log10(max(value, 1e-12))
         height = self.size[1] - _TOP - _BOTTOM
-        share = (value - self.y[0]) / (self.y[1] - self.y[0])
+        share = (self._scaled(value) - self.y[0]) / (self.y[1] - self.y[0])
         return round(self.size[1] - _BOTTOM - height * min(1.02, max(-0.02, share)), 1)
+
+    def _scaled(self, value: float) -> float:
+        """A value on the scale of the vertical axis."""
+        if not self.log:
+            return value
+        if self._linear:
+            return math.copysign(math.log10(1 + abs(value) / self._linear), value)
+        return math.log10(max(value, 1e-300))
 
     # Marks: `kind` is a CSS class, `title` the text that is shown on hovering
 
@@ -90,18 +121,37 @@ class Chart:
             self._add(f'<polygon class="{kind}" points="{" ".join([*there, *reversed(back)])}"', "polygon", title)
 
     def line(self, x: np.ndarray, y: np.ndarray, kind: str, title: str = "") -> None:
-        """Draws a line through the finite values; a single value is a point."""
+        """Draws a line through the values, with a gap where one is not finite; a single value is a point."""
         finite = np.isfinite(y)
-        x, y = _thinned(np.asarray(x)[finite], np.asarray(y)[finite])
+        ends = np.flatnonzero(np.diff(np.concatenate([[False], finite, [False]]).astype(int)))
+        parts = [(int(start), int(end)) for start, end in ends.reshape(-1, 2)]
+        for start, end in parts:
+            share = -(-_MOST_POINTS * (end - start) // max(1, int(finite.sum())))
+            self._unbroken(*_thinned(np.asarray(x)[start:end], np.asarray(y)[start:end], share), kind, title)
+
+    def _unbroken(self, x: np.ndarray, y: np.ndarray, kind: str, title: str) -> None:
         if len(x) == 1:
-            self._add(f'<circle class="{kind} point" cx="{self.px(x[0])}" cy="{self.py(y[0])}" r="2"', "circle", title)
-        elif len(x):
+            self._add(f'<circle class="dot {kind}" cx="{self.px(x[0])}" cy="{self.py(y[0])}" r="2"', "circle", title)
+        else:
             points = " ".join(f"{self.px(a)},{self.py(b)}" for a, b in zip(x, y, strict=True))
             self._add(f'<polyline class="line {kind}" points="{points}"', "polyline", title)
 
+    def edge(self, x: Sequence[float], at: Literal["top", "bottom"], kind: str, title: str = "") -> None:
+        """Marks places of the horizontal axis on an edge of the plot; those that lie together are one mark."""
+        places = sorted({self.px(each) for each in x})
+        y = _TOP if at == "top" else self.size[1] - _BOTTOM - 6
+        while places:
+            count = 1
+            while count < len(places) and places[count] - places[count - 1] <= _NEAREST_MARKS:
+                count += 1
+            width = max(4.0, places[count - 1] - places[0])
+            box = f'x="{places[0] - 2:.1f}" y="{y}" width="{width:.1f}" height="6" rx="1"'
+            self._add(f'<rect class="{kind}" {box}', "rect", title)
+            places = places[count:]
+
     def level(self, y: float, kind: str, title: str = "") -> None:
         """Draws a horizontal line across the plot if it lies within the axis."""
-        share = ((math.log10(y) if self.log else y) - self.y[0]) / (self.y[1] - self.y[0])
+        share = (self._scaled(y) - self.y[0]) / (self.y[1] - self.y[0])
         if 0 <= share <= 1:
             at = self.py(y)
             ends = f'x1="{_LEFT}" x2="{self.size[0] - _RIGHT}" y1="{at}" y2="{at}"'
@@ -137,7 +187,7 @@ class Chart:
         floor = height - _BOTTOM
         parts = [
             f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(self.title)}">',
-            f'<text class="title" x="0" y="13">{escape(self.title)}</text>',
+            f'<text class="title" x="0" y="13">{escape(shortened(self.title, width))}</text>',
         ]
         for value in self._y_ticks():
             at = self.py(value)
@@ -163,15 +213,32 @@ class Chart:
             return []
         if not self.log:
             return ticks(*self.y, count=4)
+        if self._linear:
+            return self._ticks_around_zero()
         powers = range(math.ceil(self.y[0] - 1e-9), math.floor(self.y[1] + 1e-9) + 1)
         if len(powers) >= 2:
-            return [10.0**power for power in powers]
+            return [10.0**power for power in powers[:: -(-len(powers) // _MOST_POWERS)]]
         low, high = 10 ** self.y[0], 10 ** self.y[1]
         return [
             factor * 10.0**power
-            for power in range(-6, 9)
+            for power in range(math.floor(self.y[0]), math.ceil(self.y[1]) + 1)
             for factor in (1, 2, 5)
             if low <= factor * 10.0**power <= high
+        ]
+
+    def _ticks_around_zero(self) -> list[float]:
+        """0, and powers of ten on both sides of it, as many as there is room for."""
+        largest = self._linear * (10 ** min(300.0, max(abs(end) for end in self.y)) - 1)
+        first, last = math.ceil(math.log10(self._linear)), math.floor(math.log10(max(largest, self._linear)) + 1e-9)
+        sides = 2 if self.y[0] < 0 < self.y[1] else 1
+        step = max(1, -(-(last - first + 1) * sides // (_MOST_POWERS - 2)))
+        sizes = [10.0**power for power in range(last, first - 1, -step)]
+        found = [-size for size in sizes] + [0.0] + sizes[::-1]
+        zero = self.py(0.0)
+        return [
+            each
+            for each in found
+            if self.y[0] <= self._scaled(each) <= self.y[1] and (not each or abs(self.py(each) - zero) >= FONT)
         ]
 
 
@@ -181,12 +248,12 @@ def _range(low: float, high: float) -> tuple[float, float]:
     return low, high if high - low > 1e-12 * max(abs(low), 1e-200) else low + max(1.0, 1e-9 * abs(low))
 
 
-def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _thinned(x: np.ndarray, y: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     """The smallest and the largest value of each stretch of a line, so that no spike is lost."""
-    if len(x) <= _MOST_POINTS:
+    if len(x) <= most:
         return x, y
     keep = {0, len(x) - 1}
-    for part in np.array_split(np.arange(len(x)), _MOST_POINTS // 2):
+    for part in np.array_split(np.arange(len(x)), max(1, most // 2)):
         keep |= {int(part[y[part].argmin()]), int(part[y[part].argmax()])}
     index = np.array(sorted(keep))
     return x[index], y[index]

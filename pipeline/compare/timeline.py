@@ -6,6 +6,7 @@ from html import escape
 
 import pandas as pd
 
+from pipeline.compare.charts import line_kind
 from pipeline.compare.frames import Comparison
 from pipeline.compare.svg import number, ticks
 
@@ -33,9 +34,9 @@ def timeline(night: Comparison, attempts: pd.DataFrame, colours: dict[str, int])
         place = f"left:{left}%" if left < 30 else f"left:0;text-align:right;right:{max(0.0, 100 - left - width):.2f}%"
         if row.source is not None and not pd.isna(row.source):
             from_attempt = f"attempt {_number(attempts, row.source)}" if row.source in order else "another experiment"
-            said += f", from episode {row.source_episode} of {from_attempt}"
+            said += f", from {row.counts} {row.source_episode:,} of {from_attempt}"
             if row.source in order:
-                at = percent(_when(night, row.source, int(row.source_episode)))
+                at = percent(_when(night, row.source, int(row.source_episode), row.counts))
                 top, bottom = order[row.source] * _LANE + 29, index * _LANE + 13
                 links.append(f'<path d="M{at},{top}V{bottom - 6}L{left + 0.25},{bottom}"/>')
         else:
@@ -58,6 +59,18 @@ def timeline(night: Comparison, attempts: pd.DataFrame, colours: dict[str, int])
     return f'<div class="timeline">{"".join(lanes)}{overlay}{scale}</div>'
 
 
+def legend(night: Comparison, attempts: pd.DataFrame) -> str:
+    """HTML of the rungs' colours."""
+    items = ""
+    for row in attempts.drop_duplicates("rung").itertuples():
+        colour, *again = line_kind(night, row.run_id).split()
+        items += (
+            f'<li><span class="{" ".join(["swatch", *again])}" style="--of:var(--{colour});background:var(--{colour})">'
+            f"</span>{escape(row.rung)}</li>"
+        )
+    return f'<ul class="legend">{items}</ul>'
+
+
 def words(name: str) -> str:
     """A verdict or outcome as words."""
     return name.replace("_", " ")
@@ -72,10 +85,14 @@ def _number(attempts: pd.DataFrame, run: str) -> int:
     return int(attempts.set_index("run_id").attempt[run])
 
 
-def _when(night: Comparison, run: str, episode: int) -> float:
-    """Minutes from the parent's start until an attempt had finished `episode` episodes."""
-    curve = night.history(run, "episodes")
-    reached = curve[curve.value >= episode]
+def _when(night: Comparison, run: str, number: int, counts: str) -> float:
+    """Minutes from the parent's start until an attempt had finished so many episodes or steps."""
+    if counts == "episode":
+        curve = night.history(run, "episodes")
+        reached = curve[curve.value >= number]
+    else:
+        curve = night.metrics[night.metrics.run_id == run].sort_values("step")
+        reached = curve[curve.step >= number]
     return float((reached if len(reached) else curve.tail(1)).minutes.min()) if len(curve) else 0.0
 
 

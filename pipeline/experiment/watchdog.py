@@ -7,10 +7,12 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from pipeline.attempt.folder import AttemptFolder
 from pipeline.attempt.spool import Spool
 from pipeline.errors import StoreAway
-from pipeline.health.history import History
+from pipeline.health.history import History, as_meant
 from pipeline.health.monitor import judge, never_judged, stirring, warnings
 from pipeline.health.readings import doubt
 from pipeline.health.rule import Rule
@@ -21,6 +23,7 @@ from pipeline.tracking.store import Store
 
 SYSTEM = "system/"
 """Metrics that a thread of MLflow's logs, also while the training hangs: they are no sign of life."""
+_BEST = "best/score_window"
 _REST = 20.0
 """After a look at the histories of patient rules, they rest so many times as long as it took."""
 REPORTS_UNTIL_JUDGED = 20
@@ -208,10 +211,13 @@ class Watchdog:
         return never_judged(self.history(self._chosen, once=once), self._own_words, self._chosen)
 
     def refresh(self) -> None:
-        """Looks at the latest values. Waits for a store that is away."""
+        """Looks at the latest values, and at the best score. Waits for a store that is away."""
         self._look(once=False)
         if not self._own_words:
             self._hear(self._store.children(self.run_id))
+        if "score_window" in self.latest and _BEST not in self.latest:  # a script has logged no best one
+            _, values = self._store.history(self.run_id, ["score_window"]).series("score_window")
+            self.latest[_BEST] = float(values[np.abs(values) < np.inf].max())
 
     def _look(self, *, once: bool) -> bool:
         """Returns whether there is anything new."""
@@ -233,7 +239,7 @@ class Watchdog:
         for name, (step, value, _) in latest.items():
             if (why := doubts[name]) is not None and name not in self._doubted:
                 self._doubted.add(name)
-                self._news.append(f"metric {name} is {value:g} at step {step}; {why}")
+                self._news.append(f"metric {name} is {as_meant(value):g} at step {step}; {why}")
         return True
 
     def news(self) -> list[str]:

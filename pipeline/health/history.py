@@ -20,7 +20,7 @@ def is_finite(value: float) -> bool:
     return abs(value) < _LARGEST  # false for NaN
 
 
-def _as_meant(value: float) -> float:
+def as_meant(value: float) -> float:
     """The value without what a store has made of ±∞; every NaN is the same object, so that equal findings are equal."""
     if is_finite(value):
         return value
@@ -69,7 +69,7 @@ class History:
         )
 
     def add(self, metric: str, step: int, value: float) -> None:
-        self._series.setdefault(metric, {})[step] = _as_meant(value)
+        self._series.setdefault(metric, {})[step] = as_meant(value)
 
     def __contains__(self, metric: str) -> bool:
         return metric in self._series

@@ -11,6 +11,9 @@ from pipeline.health.persistence import incidents
 from pipeline.health.rule import between
 from pipeline.health.verdict import Evidence, RuleVerdict
 
+NOT_FINITE = "NaN or infinite"
+"""The threshold of their evidence."""
+
 
 class NonFiniteRule(OfEach):
     """Fires when a metric is NaN or infinite in `patience` of its last `window` reports, or as training ends.
@@ -68,7 +71,7 @@ class NonFiniteRule(OfEach):
             rule=self.name,
             metric=metric,
             values=tuple(values[start : end + 1].tolist()),
-            threshold="NaN or infinite",
+            threshold=NOT_FINITE,
             onset_step=int(steps[onset]),
             last_good_step=int(steps[onset - 1]) if onset else None,
             detection_step=int(steps[end]),

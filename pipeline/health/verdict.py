@@ -30,7 +30,7 @@ MEANINGS: dict[str, str] = {
     "router_indecision": "the router stays near uniform and never decides",
     "gat_oversmoothing": "the graph encoder makes all nodes alike",
     "gradient_explosion": "gradients stay far above the run's own level, or have damaged the policy",
-    "numerical_instability": "NaN or Inf came back more often than rollback may mend",
+    "numerical_instability": "NaN or Inf that stay, or come back more often than rollback may mend",
     "reward_plateau": "the score has stopped rising, or cannot rise",
     "performance_collapse": "the score has lost most of what it had gained, for long",
     "crash": "the trainer process died",

@@ -12,6 +12,7 @@ from typing import Any
 from mlflow.entities import Run
 
 from pipeline.foreign.names import Names
+from pipeline.health.names import is_of_training
 from pipeline.health.readings import used
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.processes.owner import Owner
@@ -88,6 +89,17 @@ class LadderRun:
         return {name: value for name, (_, value, _) in self.names.latest(found).items()}
 
     @property
+    def newest(self) -> Mapping[str, float]:
+        """Newest value of each metric under the name that it was logged by, whatever the value is."""
+        return dict(self.entity.data.metrics)
+
+    @property
+    def last_step(self) -> int:
+        """The highest step of the training's own metrics; 0 where there is none."""
+        own = [each.step for each in self.entity.data._metric_objs if is_of_training(each.key)]
+        return max([0, *own])
+
+    @property
     def names(self) -> Names:
         """What a script's metrics are called here."""
         return Names.read(self._tag(tags.NAMES))
@@ -101,6 +113,11 @@ class LadderRun:
     def params(self) -> Mapping[str, str]:
         """The configuration: dotted key → value as text."""
         return self.entity.data.params
+
+    @property
+    def is_of_a_script(self) -> bool:
+        """Whether its trainer is a command of the user's own."""
+        return self.params.get("trainer.command", "None") != "None"
 
     @property
     def seed(self) -> int | None:
@@ -175,6 +192,11 @@ class ExperimentRun(ParentRun):
     @property
     def experiment_name(self) -> str:
         return self.params.get("experiment.name", self.experiment_id)
+
+    @property
+    def reason(self) -> str:
+        """Why it ended so, as the first line of its note says; empty: it does not."""
+        return self.note.partition("\n")[0].partition("** – ")[2]
 
     @property
     def settled_rung(self) -> str | None:
@@ -290,6 +312,16 @@ class AttemptRun(LadderRun):
         with contextlib.suppress(ValueError, TypeError):
             return tuple(Evidence.model_validate(each) for each in found)
         return ()
+
+    @property
+    def command(self) -> str | None:
+        """The command of a trainer of the user's own, as one would type it."""
+        return self._tag(tags.COMMAND)
+
+    @property
+    def not_stored(self) -> tuple[str, ...]:
+        """A line for each thing that the store has not taken: its name, and why."""
+        return tuple((self._tag(tags.NOT_STORED) or "").splitlines())
 
     @property
     def policy(self) -> str | None:

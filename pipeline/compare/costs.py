@@ -1,0 +1,86 @@
+"""The table of costs: what each attempt has taken, and what it came to."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from pipeline.compare.frames import Comparison
+from pipeline.compare.scores import SCORE, plain_interval
+
+_SPENT = (("time/collect", "playing", "c0"), ("time/update", "learning", "c2"), ("time/report", "logging", "c6"))
+
+
+def costs(night: Comparison, attempts: pd.DataFrame, *, script: bool) -> str:
+    """HTML of what each attempt has cost and come to; of a script, with the columns that it has logged anything for."""
+    columns = [
+        _Column("time", [f"{each:.1f} min" for each in attempts.minutes], f"{attempts.minutes.sum():.1f} min"),
+        _Column("to episode", [f"{each:,}" for each in attempts.episodes], known=bool(attempts.episodes.any())),
+        _Column("to step", [f"{each:,}" for each in attempts.steps], known=script and bool(attempts.steps.any())),
+        _Column("steps trained", [f"{each:,}" for each in attempts.trained_steps],
+                f"{attempts.trained_steps.sum():,}", known=bool(attempts.trained_steps.any())),
+        _Column("steps/s", [_known(each, ",.0f") for each in attempts.steps_per_second]),
+        _Column("memory", [_known(each / 1024, ".2f", " GB") for each in attempts.memory_mb]),
+        _Column("score at the end",
+                [plain_interval(*each, fine=script) for each in attempts[SCORE].itertuples(index=False)]),
+        _Column("best score", [plain_interval(each, np.nan, np.nan, fine=True) for each in attempts.best_score],
+                known=script and bool(np.isfinite(attempts.best_score).any())),
+    ]  # fmt: skip
+    if script:
+        columns = [each for each in columns if each.known and set(each.cells) != {"–"}]
+    else:
+        columns = [each for each in columns if each.name not in ("to step", "best score")]
+    spent = any((night.metrics.metric == name).any() for name, _, _ in _SPENT)
+    rows = []
+    for index, row in enumerate(attempts.itertuples()):
+        cells = "".join(f"<td class='n'>{each.cells[index]}</td>" for each in columns)
+        bar = f"<td>{_spent(night, row)}</td>" if spent or not script else ""
+        rows.append(f"<tr><td>{row.attempt} {escape(row.rung)}</td>{cells}{bar}</tr>")
+    last, heading, legend = "", "", ""
+    if spent or not script:
+        last, heading = "<td></td>", "<th>time spent</th>"
+        parts = "".join(
+            f'<li><span class="swatch" style="background:var(--{colour})"></span>{name}</li>'
+            for _, name, colour in _SPENT
+        )
+        legend = (
+            f'<ul class="legend soft">{parts}<li><span class="swatch" style="background:var(--rule)"></span>'
+            "starting, watching, the random baseline</li></ul>"
+        )
+    sums = "".join(f"<td class='n'>{each.sum}</td>" if each.sum else "<td></td>" for each in columns)
+    total = f"<tr class='total'><td>together</td>{sums}{last}</tr>"
+    headings = "".join(f"<th class='n'>{each.name}</th>" for each in columns)
+    return (
+        f"<section><h2>Costs</h2><div class='scroll'><table><tr><th>attempt</th>{headings}{heading}</tr>"
+        f"{''.join(rows)}{total}</table></div>{legend}</section>"
+    )
+
+
+class _Column(NamedTuple):
+    """A column of the costs."""
+
+    name: str
+    cells: list[str]
+    sum: str = ""
+    known: bool = True
+    """Whether a script has said anything of it."""
+
+
+def _known(value: float, form: str, unit: str = "") -> str:
+    return f"{value:{form}}{unit}" if np.isfinite(value) else "–"
+
+
+def _spent(night: Comparison, row: Any) -> str:
+    """HTML of a bar: for what an attempt has taken its time."""
+    seconds = [night.history(row.run_id, name).value.sum() / 60 for name, _, _ in _SPENT]
+    other = max(0.0, row.minutes - sum(seconds))
+    whole = max(1e-9, sum(seconds) + other)
+    parts = "".join(
+        f'<span style="width:{100 * each / whole:.1f}%;background:var(--{colour})" '
+        f'title="{name}: {each:.2f} min"></span>'
+        for each, (_, name, colour) in zip(seconds, _SPENT, strict=True)
+    )
+    return f'<div class="parts" style="background:var(--rule)">{parts}</div>'
