@@ -61,10 +61,15 @@ def _resume(words: Sequence[str]) -> int:
         return resume(named[0] if named else None, here, overrides, launcher)
 
 
-def _check(path: str, overrides: Sequence[str]) -> int:
+def _check(path: str, overrides: Sequence[str], seconds: float) -> int:
+    config = load_experiments(path, overrides)[0]
+    if config.trainer.command is not None:
+        from pipeline.commands.rehearse import rehearse
+
+        return rehearse(config, seconds)
     from pipeline.commands.check import check
 
-    return check(load_experiments(path, overrides)[0])
+    return check(config)
 
 
 def _compare(words: Sequence[str], out: str | None) -> int:
@@ -119,12 +124,12 @@ def _tune(path: str, overrides: Sequence[str], validate_on: int | None) -> int:
     return tune(path, overrides, validate_on)
 
 
-def _seconds(word: str) -> float:
+def _seconds(word: str, least: float = 0, most: float = 60) -> float:
     """Argument: a number of seconds."""
     with contextlib.suppress(ValueError):
-        if 0 <= (value := float(word)) <= 60:
+        if least <= (value := float(word)) <= most:
             return value
-    raise argparse.ArgumentTypeError(f"{word!r}: must be seconds between 0 and 60")
+    raise argparse.ArgumentTypeError(f"{word!r}: must be seconds between {least:g} and {most:g}")
 
 
 def _seed(word: str) -> int:
@@ -147,11 +152,17 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
         ("run", "run an experiment down its ladder"),
-        ("check", "go through the pre-flight checklist for an experiment"),
+        (
+            "check",
+            "the pre-flight checklist of an experiment; a trainer of your own is tried, each rung for some seconds",
+        ),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("experiment", help="a YAML file, such as experiments/quickstart.yaml")
         command.add_argument("overrides", nargs="*", metavar="key.sub=value", help="replace values of the file")
+        if name == "check":
+            what = "how long each rung of a trainer of your own is tried (default 20)"
+            command.add_argument("--seconds", type=partial(_seconds, least=1, most=3600), default=20.0, help=what)
     command = commands.add_parser("diagnose", help="when each health rule would have fired on a run, and why")
     command.add_argument("target", help="the id of a run, or a CSV file with a column `step`")
     command.add_argument("overrides", nargs="*", metavar="key.sub=value", help="such as health.rules=seed")
@@ -204,7 +215,7 @@ def _command(arguments: Sequence[str] | None) -> int:
         case "run":
             return _run(parsed.experiment, parsed.overrides)
         case "check":
-            return _check(parsed.experiment, parsed.overrides)
+            return _check(parsed.experiment, parsed.overrides, parsed.seconds)
         case "resume":
             return _resume(parsed.words)
         case "compare":
