@@ -72,6 +72,13 @@ def _check(path: str, overrides: Sequence[str], seconds: float) -> int:
     return check(config)
 
 
+def _init(parsed: argparse.Namespace) -> int:
+    from pipeline.commands.init import init, own_options
+
+    out, force, words = own_options(parsed.words)
+    return init(parsed.script, words, out or parsed.out, replace=force or parsed.force)
+
+
 def _compare(words: Sequence[str], out: str | None) -> int:
     """Run ids, and overrides such as tracking.root=DIR, in any order."""
     config = with_overrides([word for word in words if "=" in word])
@@ -163,6 +170,13 @@ def _parser() -> argparse.ArgumentParser:
         if name == "check":
             what = "how long each rung of a trainer of your own is tried (default 20)"
             command.add_argument("--seconds", type=partial(_seconds, least=1, most=3600), default=20.0, help=what)
+    text = "propose the experiment of a training script: YAML of ten lines"
+    command = commands.add_parser("init", help=text, description=text)
+    command.add_argument("--out", metavar="FILE.yaml", help="write it to a file, instead of standard output")
+    command.add_argument("--force", action="store_true", help="replace the file if it exists")
+    command.add_argument("script", metavar="SCRIPT", help="the training script")
+    what = "what it is given; --out and --force may stand here too, and all behind a -- is the script's"
+    command.add_argument("words", nargs=argparse.REMAINDER, metavar="word", help=what)
     command = commands.add_parser("diagnose", help="when each health rule would have fired on a run, and why")
     command.add_argument("target", help="the id of a run, or a CSV file with a column `step`")
     command.add_argument("overrides", nargs="*", metavar="key.sub=value", help="such as health.rules=seed")
@@ -205,7 +219,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parsed, rest = parser.parse_known_args(arguments)
     if unknown := [word for word in rest if word.startswith("-")]:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    (parsed.words if parsed.command in ("compare", "resume") else parsed.overrides).extend(rest)
+    if parsed.command != "init":
+        (parsed.words if parsed.command in ("compare", "resume") else parsed.overrides).extend(rest)
     return parsed
 
 
@@ -218,6 +233,8 @@ def _command(arguments: Sequence[str] | None) -> int:
             return _check(parsed.experiment, parsed.overrides, parsed.seconds)
         case "resume":
             return _resume(parsed.words)
+        case "init":
+            return _init(parsed)
         case "compare":
             return _compare(parsed.words, parsed.out)
         case "watch":

@@ -145,7 +145,7 @@ def sentences(done: Sequence[Rehearsed], seconds: float) -> Iterable[str]:
     if started and not any(each.start.checkpoints for each in started):
         yield "without a checkpoint, each attempt begins from scratch"
     elif any(each.goes_on is False for each in started):
-        yield "a restart whose steps begin anew: either it does not load its checkpoint, or it does not count on from it"
+        yield "a restart whose steps begin anew does not load its checkpoint, or does not count on from it"
 
 
 def _unjudged(done: Sequence[Rehearsed]) -> dict[str, list[str]]:

@@ -89,7 +89,7 @@ def command_of(config: ExperimentConfig, folder: str, start: WarmStart | None) -
 
 
 def takes_checkpoint(config: ExperimentConfig) -> bool:
-    """Whether a trainer can be told of a checkpoint: in its command, or in its attempt's file if it describes its own."""
+    """Whether a trainer is told of a checkpoint: by its command, or by its attempt's file if it describes its own."""
     command = config.trainer.command
     if command is None or config.trainer.checkpoints is None:
         return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -59,7 +58,7 @@ def check(
         (tmp_path / "x.yaml").write_text(YAML.replace("NAME", name).replace("VALUE", value))
         code = main(["check", "x.yaml", "--seconds", seconds, *words])
         said = capsys.readouterr().out
-        assert os.listdir(tmp_path / "scratch") == [] and not (tmp_path / "mlruns").exists()
+        assert not any((tmp_path / "scratch").iterdir()) and not (tmp_path / "mlruns").exists()
         assert max(map(len, said.splitlines())) <= 80, said
         return code, " ".join(said.split())
 
