@@ -273,7 +273,8 @@ def _names(facts: Facts, framework: str, metrics: Any, steps: Flag | None) -> di
         names["score"] = best
     if steps is not None and steps.plain in _COUNT_STEPS and metrics is not None:
         of = {"of": f"{{parameters.{steps.key}}}"}
-        names["progress"] = {"metric": "time/total_timesteps", **of} if framework == "Stable-Baselines3" else of
+        own = framework == "Stable-Baselines3" and metrics != "tensorboard"  # there it is the step, and no metric
+        names["progress"] = {"metric": "time/total_timesteps", **of} if own else of
     return names
 
 

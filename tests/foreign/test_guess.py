@@ -155,10 +155,11 @@ def test_frameworks(tmp_path: Path) -> None:
     made = proposed(facts(tmp_path, sb3), help_text=text)
     assert made["metrics"] == "tensorboard" and made["checkpoints"] == "sb3"
     assert made["command"][2:] == ["{flags}", "--out={folder}", "--resume={checkpoint}"]
-    assert made["names"] == {
-        "score": "rollout/ep_rew_mean",
-        "progress": {"metric": "time/total_timesteps", "of": "{parameters.total-timesteps}"},
-    }
+    of = "{parameters.total-timesteps}"
+    assert made["names"] == {"score": "rollout/ep_rew_mean", "progress": {"of": of}}
+    sb3 = "from stable_baselines3 import PPO\nlogger = configure(out, ['csv'])\n"
+    made = proposed(facts(tmp_path, sb3), help_text=text)
+    assert made["metrics"] == "csv" and made["names"]["progress"] == {"metric": "time/total_timesteps", "of": of}
     lightning = "import lightning as L\nL.Trainer()\nself.log('val_loss', x)\nself.log('val_acc', x)\n"
     made = proposed(facts(tmp_path, lightning))
     assert (made["metrics"], made["checkpoints"], made["names"]) == ("csv", "lightning", {"score": "val_acc"})
