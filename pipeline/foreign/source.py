@@ -110,6 +110,12 @@ class _Reader(ast.NodeVisitor):
             return  # a file that is named in here is read
         self.generic_visit(node)
 
+    def visit_Dict(self, node: ast.Dict) -> None:
+        for key, value in zip(node.keys, node.values, strict=True):
+            if isinstance(named := _literal(key), str):  # it may be given as `**settings`
+                self._facts.keywords.setdefault(named, _literal(value))
+        self.generic_visit(node)
+
     def visit_Constant(self, node: ast.Constant) -> None:
         if isinstance(node.value, str) and re.fullmatch(r"[\w./\- ]*\w\.(csv|jsonl)", node.value):
             self._facts.tables.append(node.value.rpartition("/")[2])

@@ -157,6 +157,8 @@ def test_frameworks(tmp_path: Path) -> None:
     assert made["command"][2:] == ["{flags}", "--out={folder}", "--resume={checkpoint}"]
     of = "{parameters.total-timesteps}"
     assert made["names"] == {"score": "rollout/ep_rew_mean", "progress": {"of": of}}
+    sb3 = "from stable_baselines3 import PPO\nsettings = {'tensorboard_log': out}\nPPO('MlpPolicy', env, **settings)\n"
+    assert proposed(facts(tmp_path, sb3))["metrics"] == "tensorboard"
     sb3 = "from stable_baselines3 import PPO\nlogger = configure(out, ['csv'])\n"
     made = proposed(facts(tmp_path, sb3), help_text=text)
     assert made["metrics"] == "csv" and made["names"]["progress"] == {"metric": "time/total_timesteps", "of": of}
