@@ -62,10 +62,22 @@ def _resume(words: Sequence[str]) -> int:
         return resume(named[0] if named else None, here, overrides, launcher)
 
 
-def _check(path: str, overrides: Sequence[str]) -> int:
+def _check(path: str, overrides: Sequence[str], seconds: float) -> int:
+    config = load_experiments(path, overrides)[0]
+    if config.trainer.command is not None:
+        from pipeline.commands.rehearse import rehearse
+
+        return rehearse(config, seconds)
     from pipeline.commands.check import check
 
-    return check(load_experiments(path, overrides)[0])
+    return check(config)
+
+
+def _init(parsed: argparse.Namespace) -> int:
+    from pipeline.commands.init import init, own_options
+
+    out, force, words = own_options(parsed.words)
+    return init(parsed.script, words, out or parsed.out, replace=force or parsed.force)
 
 
 def _compare(words: Sequence[str], out: str | None) -> int:
@@ -120,12 +132,12 @@ def _tune(path: str, overrides: Sequence[str], validate_on: int | None) -> int:
     return tune(path, overrides, validate_on)
 
 
-def _seconds(word: str) -> float:
+def _seconds(word: str, least: float = 0, most: float = 60) -> float:
     """Argument: a number of seconds."""
     with contextlib.suppress(ValueError):
-        if 0 <= (value := float(word)) <= 60:
+        if least <= (value := float(word)) <= most:
             return value
-    raise argparse.ArgumentTypeError(f"{word!r}: must be seconds between 0 and 60")
+    raise argparse.ArgumentTypeError(f"{word!r}: must be seconds between {least:g} and {most:g}")
 
 
 def _seed(word: str) -> int:
@@ -148,11 +160,24 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
         ("run", "run an experiment down its ladder"),
-        ("check", "go through the pre-flight checklist for an experiment"),
+        (
+            "check",
+            "the pre-flight checklist of an experiment; a trainer of your own is tried, each rung for some seconds",
+        ),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("experiment", help="a YAML file, such as experiments/quickstart.yaml")
         command.add_argument("overrides", nargs="*", metavar="key.sub=value", help="replace values of the file")
+        if name == "check":
+            what = "how long each rung of a trainer of your own is tried (default 20)"
+            command.add_argument("--seconds", type=partial(_seconds, least=1, most=3600), default=20.0, help=what)
+    text = "propose the experiment of a training script: YAML of ten lines"
+    command = commands.add_parser("init", help=text, description=text)
+    command.add_argument("--out", metavar="FILE.yaml", help="write it to a file, instead of standard output")
+    command.add_argument("--force", action="store_true", help="replace the file if it exists")
+    command.add_argument("script", metavar="SCRIPT", help="the training script")
+    what = "what it is given; --out and --force may stand here too, and all behind a -- is the script's"
+    command.add_argument("words", nargs=argparse.REMAINDER, metavar="word", help=what)
     command = commands.add_parser("diagnose", help="when each health rule would have fired on a run, and why")
     command.add_argument("target", help="the id of a run, or a CSV file with a column `step`")
     command.add_argument("overrides", nargs="*", metavar="key.sub=value", help="such as health.rules=seed")
@@ -195,7 +220,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parsed, rest = parser.parse_known_args(arguments)
     if unknown := [word for word in rest if word.startswith("-")]:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    (parsed.words if parsed.command in ("compare", "resume") else parsed.overrides).extend(rest)
+    if parsed.command != "init":
+        (parsed.words if parsed.command in ("compare", "resume") else parsed.overrides).extend(rest)
     return parsed
 
 
@@ -216,9 +242,11 @@ def _command(arguments: Sequence[str] | None) -> int:
         case "run":
             return _run(parsed.experiment, parsed.overrides)
         case "check":
-            return _check(parsed.experiment, parsed.overrides)
+            return _check(parsed.experiment, parsed.overrides, parsed.seconds)
         case "resume":
             return _resume(parsed.words)
+        case "init":
+            return _init(parsed)
         case "compare":
             return _shown(partial(_compare, parsed.words, parsed.out))
         case "watch":

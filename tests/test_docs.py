@@ -100,10 +100,11 @@ def fast(words: list[str], made: Experiment) -> list[str]:
     names = {"PARENT_RUN_ID": made.parent.info.run_id, "RUN_ID": made.attempts[0].info.run_id}
     root = made.folder / "docs" if words[0] == "run" else made.root
     words = [f"tracking.root={root}" if word.startswith("tracking.root=") else names.get(word, word) for word in words]
-    if not any(word.startswith("tracking.root=") for word in words):
+    if words[0] != "init" and not any(word.startswith("tracking.root=") for word in words):
         words.append(f"tracking.root={root}" if words[0] != "check" else "training.seed=1")
     if words[0] == "run":
         words += [f"trainer.command=[{','.join(LIGHT)}]", "trainer.parameters.updates=1", "budget.hours=0.05"]
+        words.append("trainer.parameters.steps=64")  # that many the light trainer says, and a progress may count them
         shorter = {"notify.command": "[cat]", "training.seed": "[1,2]"}  # two seeds stand for many
         parts = [word.partition("=") for word in words]
         words = [f"{key}={shorter.get(key, value)}" if equals else key for key, equals, value in parts]

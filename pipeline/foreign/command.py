@@ -88,6 +88,14 @@ def command_of(config: ExperimentConfig, folder: str, start: WarmStart | None) -
     return fill(config.trainer.command, Filling(config, folder, start.checkpoint if start else None))
 
 
+def takes_checkpoint(config: ExperimentConfig) -> bool:
+    """Whether a trainer is told of a checkpoint: by its command, or by its attempt's file if it describes its own."""
+    command = config.trainer.command
+    if command is None or config.trainer.checkpoints is None:
+        return True
+    return any(CHECKPOINT in _names(word) for word in command)
+
+
 def check(config: ExperimentConfig) -> None:
     """Raises ValueError where the command of a configuration cannot be filled; the message begins with the key."""
     if config.trainer.command is None:

@@ -63,7 +63,9 @@ def never_judged(history: History, logged: Iterable[str], rules: Iterable[Rule])
             near = [match for name in missing for match in get_close_matches(name, names, 1, _NEAR)]
             nearest = f"; nearest: {near[0]}" if near else ""
             more = f"{LOGGED_WERE}{_listed(names)}" if names else "; nothing was logged"
-            found[rule.name] = f"metric {', '.join(missing)} was never logged{nearest}{more}"
+            named = ", ".join(missing)
+            metric = named if named.startswith("any ") else f"metric {named}"
+            found[rule.name] = f"{metric} was never logged{nearest}{more}"
         elif rule.metrics and not len(history.aligned(rule.metrics)[0]) and not rule.firings(history):
             empty = [name for name in rule.metrics if not len(history.aligned([name])[0])]
             together = " and ".join(rule.metrics)
