@@ -23,3 +23,7 @@ class DiskFull(InfrastructureFailure):
 
 class StoreAway(InfrastructureFailure):
     """The store does not answer, or not now; it may come back."""
+
+
+class StoreRestarts(StoreAway):
+    """A web server answers in place of the store (502, 503, 504): what stands behind it is about to come back."""

@@ -20,10 +20,10 @@ from pipeline.experiment_file import require_games, with_overrides
 from pipeline.launchers.base import Launcher
 from pipeline.launchers.gpu import require_device
 from pipeline.secrets import lacks_password
-from pipeline.tracking.access import has_store, tracking_root, tracking_uri
+from pipeline.tracking.access import has_store, tracking_root
 from pipeline.tracking.patience import leave
 from pipeline.tracking.runs import ExperimentRun
-from pipeline.tracking.store import Store
+from pipeline.tracking.store import open_to_write
 
 
 class Resumption:
@@ -39,7 +39,7 @@ class Resumption:
         if not has_store(here):
             raise BadInput(f"tracking.root: nothing to resume, there are no experiments under {tracking_root(here)}")
         private_files()
-        self._store = Store(tracking_uri(here), tracking_root(here))
+        self._store = open_to_write(here, Terminal().say)
 
     def run(self, named: str | None) -> int:
         """Goes on with the experiment of this parent run, or with the newest unfinished one; the exit code."""

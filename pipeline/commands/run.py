@@ -18,9 +18,8 @@ from pipeline.experiment.recovery import reconcile
 from pipeline.experiment.series import Series
 from pipeline.launchers.base import Launcher
 from pipeline.processes.streams import complain
-from pipeline.tracking.access import tracking_root, tracking_uri
 from pipeline.tracking.patience import leave
-from pipeline.tracking.store import Store
+from pipeline.tracking.store import Store, open_to_write
 
 
 def run(configs: Sequence[ExperimentConfig], launcher: Launcher) -> int:
@@ -29,7 +28,7 @@ def run(configs: Sequence[ExperimentConfig], launcher: Launcher) -> int:
     Each has its own budget, so that what becomes of a seed does not depend on those before it. Only a person ends all.
     """
     private_files()
-    store = Store(tracking_uri(configs[0]), tracking_root(configs[0]))
+    store = open_to_write(configs[0], Terminal().say)
     reconcile(store, launcher, Terminal().say)
     series = Series.of([config.training.seed for config in configs])
     return leave(one_after_another(configs, series, store, launcher))

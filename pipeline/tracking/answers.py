@@ -23,7 +23,7 @@ from mlflow.exceptions import InvalidUrlException, MlflowException, RestExceptio
 from mlflow.version import VERSION
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from pipeline.errors import DiskFull, InfrastructureFailure, StoreAway
+from pipeline.errors import DiskFull, InfrastructureFailure, StoreAway, StoreRestarts
 from pipeline.secrets import without_passwords
 
 ANSWERS = (MlflowException, SQLAlchemyError, OSError, sqlite3.Error, ImportError, CommandError, json.JSONDecodeError)
@@ -60,6 +60,7 @@ _BY_STATUS = {
     413: "a web server before it takes no request of this size (413; nginx: client_max_body_size)",
     429: "it is busy (429)",
 }
+_RESTARTING_STATUSES = (502, 503, 504)
 _LASTING_STATUSES = (400, 401, 403, 405, 407, 411, 413, 414, 415, 422, 431, 501, 505)
 
 
@@ -118,8 +119,9 @@ def _http(error: BaseException, uri: str) -> Answer | None:
     else:
         return None
     text = _BY_STATUS.get(status, f"it answers {status}")
-    lasting = status in _LASTING_STATUSES
-    return Answer(InfrastructureFailure if lasting else StoreAway, text + through_proxy(uri), size=status == 413)
+    passing = StoreRestarts if status in _RESTARTING_STATUSES else StoreAway
+    failure = InfrastructureFailure if status in _LASTING_STATUSES else passing
+    return Answer(failure, text + through_proxy(uri), size=status == 413)
 
 
 def _address(error: BaseException, uri: str) -> Answer | None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import tempfile
+import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 from mlflow.entities import RunStatus
 
 from pipeline.config import ExperimentConfig
-from pipeline.errors import BadInput
+from pipeline.errors import BadInput, StoreRestarts
 from pipeline.tracking import tags
 from pipeline.tracking.access import has_store, snapshot, tracking_root, tracking_uri
 from pipeline.tracking.artifacts import CONFIGURATION
@@ -19,6 +20,7 @@ from pipeline.tracking.reader import Reader
 from pipeline.tracking.serialise import status_of
 from pipeline.tracking.writer import Writer
 
+_RESTART_SECONDS, _EVERY_SECONDS = 120.0, 2.0
 _SAID_AT_THE_END = {tags.VERDICT, tags.EVIDENCE, tags.OUTCOME, tags.NOTE, tags.NOT_STORED}
 
 
@@ -68,3 +70,26 @@ def open_store(config: ExperimentConfig) -> Store:
     store = Store(copied, root)
     weakref.finalize(store, folder.cleanup)
     return store
+
+
+def open_to_write(config: ExperimentConfig, tell: Callable[[str], None]) -> Store:
+    """The store of a configuration, for an experiment that begins or goes on.
+
+    One whose web server says that it restarts is waited for, at most `budget.store_away_seconds` and two minutes.
+
+    Raises:
+        InfrastructureFailure: it cannot be reached.
+    """
+    uri, root, began = tracking_uri(config), tracking_root(config), time.monotonic()
+    longest = min(_RESTART_SECONDS, config.budget.store_away_seconds)
+    told = False
+    while True:
+        try:
+            return Store(uri, root)
+        except StoreRestarts as error:
+            if time.monotonic() - began > longest:
+                raise
+            if not told:
+                tell(f"{error}; waiting for it, at most {longest:g} s")
+                told = True
+        time.sleep(_EVERY_SECONDS)

@@ -20,7 +20,8 @@ from mlflow.exceptions import MlflowException, RestException
 from sqlalchemy.exc import OperationalError
 
 from pipeline.config import ExperimentConfig
-from pipeline.errors import BadInput, DiskFull, InfrastructureFailure, StoreAway
+from pipeline.errors import BadInput, DiskFull, InfrastructureFailure, StoreAway, StoreRestarts
+from pipeline.tracking import store as store_module
 from pipeline.tracking.access import reachable, tracking_uri
 from pipeline.tracking.answers import understood
 from pipeline.tracking.store import Store
@@ -100,7 +101,8 @@ def test_what_it_means(error: Exception, failure: type[Exception], words: str, m
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     answer = understood(error, URI)
-    assert answer.failure is failure and words in answer.text and "\n" not in answer.text
+    kind = StoreAway if issubclass(answer.failure, StoreAway) else answer.failure
+    assert kind is failure and words in answer.text and "\n" not in answer.text
     assert answer.size is (getattr(getattr(error, "response", None), "status_code", 0) == 413)
 
 
@@ -206,3 +208,23 @@ def test_an_address_without_a_meaning_is_refused(uri: str, problem: str, monkeyp
 def test_an_address_that_can_be_used(uri: str, meant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     assert tracking_uri(ExperimentConfig()) == meant
+
+
+def test_a_store_that_restarts_is_waited_for_at_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A web server answers in its place. One that is not there at all is told at once."""
+    answers: list[Exception | None] = [StoreRestarts("it answers 503"), StoreRestarts("it answers 503"), None]
+    told: list[str] = []
+
+    def opened(uri: str, root: Path) -> str:
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+        return uri
+
+    monkeypatch.setattr(store_module, "Store", opened)
+    monkeypatch.setattr(store_module, "_EVERY_SECONDS", 0.0)
+    config = ExperimentConfig().with_values({"tracking.root": str(tmp_path), "tracking.uri": "http://127.0.0.1:9"})
+    assert store_module.open_to_write(config, told.append) == "http://127.0.0.1:9"
+    assert len(told) == 1 and "waiting for it" in told[0]
+    answers[:] = [StoreAway("no connection")]
+    with pytest.raises(StoreAway, match="no connection"):
+        store_module.open_to_write(config, told.append)
