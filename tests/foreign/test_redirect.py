@@ -125,7 +125,8 @@ def test_outside_of_an_attempt_nothing_is_changed(missing: str, say: object) -> 
 
 def test_a_sitecustomize_of_the_users_own_is_executed_and_no_trace_is_left(tmp_path: Path, say: object) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys; print('theirs'); sys.theirs = 1\n")
-    code = "import sys, sitecustomize; print(sys.theirs, sitecustomize.__file__, any('foreign' in each for each in sys.path))"
+    traces = "any('foreign' in each for each in sys.path)"
+    code = f"import sys, sitecustomize; print(sys.theirs, sitecustomize.__file__, {traces})"
     printed, _ = say(code)  # type: ignore[operator]
     assert printed == ["theirs", f"1 {tmp_path / 'sitecustomize.py'} False"]
 
