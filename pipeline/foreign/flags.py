@@ -22,7 +22,7 @@ def words_of(parameters: Mapping[str, Any], style: Style) -> list[str]:
     | `{layers: [64, 32]}` | `--layers 64 32` | `--layers 64 32` | `layers=[64,32]` |
     """
     words: list[str] = []
-    for key, value in _leaves(parameters):
+    for key, value in leaves(parameters):
         words += [f"{key}={text(value)}"] if style == "hydra" else _flag(key, value, style)
     return words
 
@@ -39,10 +39,11 @@ def _flag(key: str, value: Any, style: Style) -> list[str]:
     return [f"--{key}={text(value)}"]
 
 
-def _leaves(parameters: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in parameters.items():
+def leaves(values: Mapping[str, Any], joint: str = ".", prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested mappings, with their keys joined into one."""
+    for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from leaves(value, joint, f"{prefix}{key}{joint}")
         else:
             yield f"{prefix}{key}", value
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.foreign.flags import leaves
 from pipeline.foreign.row import Row
 
 STEPS = (
@@ -111,7 +112,7 @@ class JsonTail:
                 continue
             if isinstance(given, dict):
                 self._rows += 1
-                values = dict(_leaves(given))
+                values = dict(leaves(given, "/"))
                 if self._step is not None and self._step not in values:
                     self.problem = f"no key {self._step!r} in {self.path}; it has {', '.join(list(values)[:20])}"
                 if row := row_of(values, self._step, self._rows):
@@ -137,11 +138,3 @@ def _number(cell: Any) -> float | None:
         return float(cell)
     except (ValueError, OverflowError):
         return None
-
-
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{name}/")
-        else:
-            yield f"{prefix}{name}", value
