@@ -76,7 +76,8 @@ OURS: Mapping[str, str | None] = {
     "SSLKEYLOGFILE": None,
 }
 """Name → what this program's own processes have instead; None: not set."""
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+_excluded: set[str] = set()
 
 
 def take_over(ours: Mapping[str, str | None] = OURS) -> None:
@@ -109,7 +110,14 @@ def reach_this_machine() -> None:
     if any(name.lower() in ("http_proxy", "https_proxy", "all_proxy") for name in os.environ):
         hosts = [each for each in (os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")).split(",") if each]
         if "*" not in hosts:
-            os.environ["no_proxy"] = ",".join([*hosts, *(each for each in _LOOPBACK if each not in hosts)])
+            added = [each for each in _THIS_MACHINE if each not in hosts]
+            os.environ["no_proxy"] = ",".join([*hosts, *added])
+            _excluded.update(added)
+
+
+def is_excluded(host: str) -> bool:
+    """Whether it is this process that has excluded a host from the proxies, and not the user."""
+    return host in _excluded
 
 
 def their_environment() -> dict[str, str]:

@@ -16,6 +16,7 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import requests
 from alembic.util import CommandError
@@ -24,6 +25,7 @@ from mlflow.version import VERSION
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from pipeline.errors import DiskFull, InfrastructureFailure, StoreAway, StoreRestarts
+from pipeline.processes.environment import is_excluded
 from pipeline.secrets import without_passwords
 
 ANSWERS = (MlflowException, SQLAlchemyError, OSError, sqlite3.Error, ImportError, CommandError, json.JSONDecodeError)
@@ -239,10 +241,20 @@ def through_proxy(uri: str) -> str:
     if urlsplit(uri).scheme not in _WEB:
         return ""
     proxy = requests.utils.select_proxy(uri, requests.utils.get_environ_proxies(uri))
-    if not proxy:
+    return f"; asked through {_named(proxy, uri)}; NO_PROXY={urlsplit(uri).hostname} goes without it" if proxy else ""
+
+
+def past_proxy(uri: str) -> str:
+    """The proxy that this program passes over, as the address is on this machine; empty: it passes over none."""
+    where = urlsplit(uri)
+    if where.scheme not in _WEB or not is_excluded(where.hostname or ""):
         return ""
+    proxy = requests.utils.select_proxy(uri, getproxies())
+    return f"{without_passwords(uri)} is on this machine: asked without {_named(proxy, uri)}" if proxy else ""
+
+
+def _named(proxy: str, uri: str) -> str:
     scheme = urlsplit(uri).scheme
     names = (f"{scheme}_proxy", f"{scheme}_proxy".upper(), "all_proxy", "ALL_PROXY")
     variable = next((name for name in names if os.environ.get(name) == proxy), "system settings")
-    host, shown = urlsplit(uri).hostname, without_passwords(proxy)
-    return f"; asked through the proxy {shown} ({variable}); NO_PROXY={host} goes without it"
+    return f"the proxy {without_passwords(proxy)} ({variable})"

@@ -20,6 +20,7 @@ from pipeline.foreign.names import Names
 from pipeline.secrets import learn
 from pipeline.tracking.access import create_database, make_none_in_its_place, reachable, try_connection
 from pipeline.tracking.address import sqlite_file
+from pipeline.tracking.answers import past_proxy
 from pipeline.tracking.artifact_store import ArtifactStore
 from pipeline.tracking.environment import prepare_mlflow
 from pipeline.tracking.moved import follow, is_own
@@ -53,6 +54,8 @@ class Connection:
         self._artifacts: str | None = None
         self._known_names: dict[str, Names] = {}
         self._artifact_store = ArtifactStore(uri)
+        if passed_over := past_proxy(uri):
+            _log.warning("%s", passed_over)
         stands_on = [root]
         with reachable(uri):
             if (file := sqlite_file(uri)) is not None:

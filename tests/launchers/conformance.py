@@ -60,7 +60,7 @@ def answer(number, frame):
     print("heard", signal.Signals(number).name, flush=True)
     {then}
 signal.signal(signal.SIGTERM, answer)
-print("ready", flush=True)
+print("ready\\n", end="", flush=True)  # in one piece: no signal comes before the end of the line
 while True:
     signal.pause()
 """

@@ -21,9 +21,10 @@ from sqlalchemy.exc import OperationalError
 
 from pipeline.config import ExperimentConfig
 from pipeline.errors import BadInput, DiskFull, InfrastructureFailure, StoreAway, StoreRestarts
+from pipeline.processes import environment
 from pipeline.tracking import store as store_module
 from pipeline.tracking.access import reachable, tracking_uri
-from pipeline.tracking.answers import understood
+from pipeline.tracking.answers import past_proxy, understood
 from pipeline.tracking.store import Store
 
 URI = "http://127.0.0.1:5000"
@@ -161,6 +162,21 @@ def test_a_proxy_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     said = str(away.value)
     assert "the proxy http://me:***@127.0.0.1:9 (http_proxy); NO_PROXY=tracking.example" in said
     assert "secret" not in said
+
+
+def test_a_proxy_that_is_passed_over_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "_excluded", set())
+    for name in ("no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://me:secret@127.0.0.1:9")
+    environment.reach_this_machine()
+    said = past_proxy("http://127.0.0.1:5000")
+    assert (
+        said
+        == "http://127.0.0.1:5000 is on this machine: asked without the proxy http://me:***@127.0.0.1:9 (http_proxy)"
+    )
+    assert not past_proxy("http://tracking.example:5000") and not past_proxy("sqlite:////tmp/x.db")
+    assert not past_proxy("https://127.0.0.1:5000")  # for which no proxy is set
 
 
 @pytest.mark.parametrize(
