@@ -61,6 +61,11 @@ class AttemptFolder:
         return self.path / "ending.json"
 
     @property
+    def remarks(self) -> Path:
+        """What is to be known beside verdict and rules: :mod:`pipeline.attempt.remarks`."""
+        return self.path / "remarks.json"
+
+    @property
     def metrics(self) -> Path:
         """The metrics that the trainer has reported: :class:`pipeline.attempt.spool.Spool`."""
         return self.path / "metrics.jsonl"

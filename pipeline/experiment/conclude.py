@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from pipeline.attempt.checkpoint_files import Checkpoint, newest
 from pipeline.attempt.ending import Ending
 from pipeline.attempt.folder import AttemptFolder
+from pipeline.attempt.remarks import remarks
 from pipeline.attempt.spool import Spool
 from pipeline.attempt.start import START, failed_start
 from pipeline.experiment.watchdog import Watchdog
@@ -68,6 +69,7 @@ def conclude(
         unjudged = watch.never_judged()
     warnings = [
         *(Evidence(rule=name, detail={"reason": f"was never judged: {why}"}) for name, why in unjudged.items()),
+        *remarks(folder),
         *fired,
     ]
     if warnings:

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.attempt.folder import AttemptFolder
+from pipeline.attempt.remarks import remark
 from pipeline.config import ExperimentConfig, MetricsSource
 from pipeline.foreign.event_files import EventTail
 from pipeline.foreign.files import Finder, Mark, Place, mark_of, places
 from pipeline.foreign.row import Row, Tail, metric_name
 from pipeline.foreign.tables import CsvTail, JsonTail
+from pipeline.foreign.unread import Kind
 from pipeline.foreign.whose import belongs_to_another
 
 _USUAL = {
@@ -25,6 +27,8 @@ _USUAL = {
     "jsonl": ("**/*.jsonl", ["**/metrics.jsonl", "**/log.jsonl", "**/logs.jsonl", "**/progress.json"]),
 }
 """Kind → the files of an attempt's folder, and those with the usual names of the folder in which a script runs."""
+SUBJECT = "trainer.metrics"
+"""What the sentences about the files are about."""
 _SHARE_OF_LOOKING = 0.05
 """How much of the time may go into looking for new files."""
 
@@ -55,6 +59,8 @@ class Follower:
         self._refused: set[Path] = set()
         self._look_again = 0.0
         self._problems: dict[str, bool] = {}
+        self._told: set[tuple[Path, Kind]] = set()
+        self._last = 0
         self._unwritten: list[bytes] = []
 
     @staticmethod
@@ -73,16 +79,32 @@ class Follower:
             if mark is None or (mark == seen and not to_the_end):
                 continue
             before = len(self._unwritten)
+            # The rows of one look have one time, and those of two files never the same: it tells their order.
+            self._last = now = max(int(time.time() * 1000), self._last + 1)
             try:
-                self._unwritten += (self._line(tail, row) for row in tail.read(to_the_end=to_the_end))
+                self._unwritten += (self._line(tail, row, now) for row in tail.read(to_the_end=to_the_end))
             except OSError as error:
                 self._problems.setdefault(f"{path}: {error}", False)
                 continue
             if tail.problem is not None:
-                self._problems.setdefault(f"trainer.metrics.step: {tail.problem}", False)
+                self._problems.setdefault(tail.problem, False)
+            self._note_unread(tail)
             # A look takes so much at most. What it may have left is read at the next one, even if nothing is added.
             self._tails[path] = tail, mark if len(self._unwritten) == before else None
         self._write()
+        if to_the_end:
+            self._remark()
+
+    def _note_unread(self, tail: Tail) -> None:
+        """Takes note of what could not be read in a file, of each kind once: how much it was is told at the end."""
+        for kind, sentence in tail.unread.told().items():
+            if kind is not Kind.EMPTY and (tail.path, kind) not in self._told:
+                self._told.add((tail.path, kind))
+                self._problems.setdefault(f"{SUBJECT}: {sentence}", False)
+                self._remark()
+
+    def _remark(self) -> None:
+        remark(self._folder, SUBJECT, [sentence for tail, _ in self._tails.values() for sentence in tail.remarks()])
 
     def _write(self) -> None:
         """Adds the lines to the spool, all or none: on a full disk, at a later poll."""
@@ -135,11 +157,11 @@ class Follower:
         begin = before.size if before is not None and grown else 0
         return (CsvTail if self._source.kind == "csv" else JsonTail)(path, begin, self._source.step)
 
-    def _line(self, tail: Tail, row: Row) -> bytes:
-        """The row as a line of the spool."""
+    def _line(self, tail: Tail, row: Row, now: int) -> bytes:
+        """The row as a line of the spool. `now`: its time in milliseconds, where it says none."""
         metrics = {metric_name(self._name(tail, name)): value for name, value in row.metrics.items()}
-        at = time.time() if row.time is None else row.time
-        return json.dumps({"time": int(at * 1000), "step": row.step, "metrics": metrics}).encode() + b"\n"
+        at = now if row.time is None else int(row.time * 1000)
+        return json.dumps({"time": at, "step": row.step, "metrics": metrics}).encode() + b"\n"
 
     def _name(self, tail: Tail, name: str) -> str:
         """The metric's own name for the first file that has it; another file's has the file's, or its folder's, before.

@@ -9,6 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
+from pipeline.foreign.unread import Unread
+
 _NOT_IN_NAMES = re.compile(r"[^/\w.\- :]")
 _LONGEST_NAME = 250
 
@@ -29,9 +31,13 @@ class Tail(Protocol):
     path: Path
     problem: str | None
     """What is wrong with the file, in a sentence."""
+    unread: Unread
 
     def read(self, *, to_the_end: bool = False) -> Iterator[Row]:
         """The new rows; `to_the_end`: all of them, as nothing more will be written. Raises OSError."""
+
+    def remarks(self) -> list[str]:
+        """What the user should know once the file has ended, a sentence each."""
 
 
 @lru_cache(maxsize=10_000)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from pipeline.attempt.folder import AttemptFolder
+from pipeline.attempt.remarks import remarks
 from pipeline.attempt.spool import Spool
 from pipeline.config import ExperimentConfig, MetricsSource
 from pipeline.errors import BadInput
@@ -363,3 +364,26 @@ def test_the_writer_of_a_file_is_known_by_its_environment(tmp_path: Path) -> Non
         assert process.stdout is not None and process.stdout.readline()
         assert belongs_to_another(path, ours) and not belongs_to_another(path, theirs)
         process.communicate(b"\n")
+
+
+@needs_tensorboard
+def test_a_damaged_event_file_is_told_of_and_one_that_was_cut_off_is_not(
+    scene: Scene, writer: Callable[[Path], Any]
+) -> None:
+    scene.follow("tensorboard")
+    runs = writer(scene.working / "runs")
+    for step in range(3):
+        runs.add("x", 1.0, step)
+    (path,) = (scene.working / "runs").iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[:10])
+    scene.poll(to_the_end=True)
+    assert remarks(scene.folder) == []
+    size = int.from_bytes(whole[:8], "little") + 16
+    for number, at in enumerate((size + 20, size + 2)):  # the content of the second record, and its length
+        damaged = scene.working / f"other{number}" / path.name
+        damaged.parent.mkdir()
+        damaged.write_bytes(whole[:at] + b"\xff" + whole[at + 1 :])
+    scene.poll(to_the_end=True)
+    (warning,) = remarks(scene.folder)
+    assert warning.sentence().count("is damaged: what follows its first 1 events cannot be read") == 2
