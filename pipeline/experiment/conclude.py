@@ -64,11 +64,12 @@ def conclude(
     watch = Watchdog(store, run_id, rules, chosen=chosen)
     _, fired = watch.final(ended=ending.verdict.name == "healthy")
     store.log_metrics(run_id, {"cost/seconds": ending.seconds}, step=max(0, watch.last_step), at=ending.at)
-    unjudged = {}
+    unjudged, unmet = {}, {}
     if ending.verdict.name == "healthy" or ending.verdict.is_training_failure:
-        unjudged = watch.never_judged()
+        unjudged, unmet = watch.never_judged(), watch.never_met()
     warnings = [
         *(Evidence(rule=name, detail={"reason": f"was never judged: {why}"}) for name, why in unjudged.items()),
+        *(Evidence(rule=key, detail={"reason": why}) for key, why in unmet.items()),
         *remarks(folder),
         *fired,
     ]

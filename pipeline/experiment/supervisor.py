@@ -13,6 +13,7 @@ from pipeline.attempt.spool import Spool
 from pipeline.config import BudgetSection
 from pipeline.errors import InfrastructureFailure, StoreAway
 from pipeline.experiment.conclude import interrupted, never_started, verdict_at_exit
+from pipeline.experiment.first_metric import FirstMetric
 from pipeline.experiment.watchdog import Watchdog
 from pipeline.foreign.redirect import redirected
 from pipeline.foreign.script_files import ScriptFiles
@@ -108,6 +109,7 @@ class Supervisor:
     def _watch(self, job: Job, file: AttemptFile, files: ScriptFiles) -> Verdict:
         spool = Spool(Path(file.folder))
         watchdog = Watchdog(self._store, file.run_id, file.config.health.build(), spool, file.config.rules_to_be_judged)
+        first = FirstMetric(file, files, Path.cwd(), self._store.root)
         polled, began, grace = time.monotonic(), time.time(), file.config.trainer.grace_seconds
         while True:
             ended = job.wait(min(self._poll_seconds, 0.5))
@@ -147,6 +149,8 @@ class Supervisor:
             files.keep_checkpoints(watchdog.last_step)
             self._tell_news(watchdog)
             self._tell_news(files)
+            if (waiting := first.news(has_logged=watchdog.has_logged)) is not None:
+                self._tell(waiting)
             if verdict is not None:
                 return verdict
             self._progress(watchdog.latest)

@@ -13,7 +13,7 @@ from pipeline.attempt.folder import AttemptFolder
 from pipeline.attempt.spool import Spool
 from pipeline.errors import StoreAway
 from pipeline.health.history import History, as_meant
-from pipeline.health.monitor import judge, never_judged, stirring, warnings
+from pipeline.health.monitor import judge, never_judged, never_logged, stirring, warnings
 from pipeline.health.readings import doubt
 from pipeline.health.rule import Rule
 from pipeline.health.verdict import Evidence, Verdict
@@ -106,6 +106,7 @@ class Watchdog:
             if self._reports == REPORTS_UNTIL_JUDGED:
                 found = self.never_judged(once=True)
                 self._news += [f"rule {name} has not been judged so far: {why}" for name, why in found.items()]
+                self._news += [f"{key}: so far, {why}" for key, why in self.never_met(once=True).items()]
             return verdict or self._look_thoroughly(_THOROUGH_SECONDS_WITH_NEWS)
         except StoreAway:
             self._last_seen = {}  # what was seen has not been judged
@@ -209,6 +210,11 @@ class Watchdog:
         if not self._chosen:
             return {}
         return never_judged(self.history(self._chosen, once=once), self._own_words, self._chosen)
+
+    def never_met(self, *, once: bool = False) -> dict[str, str]:
+        """Key of `trainer.names` → why it names nothing, for those whose metric has not been logged."""
+        unmet, logged = self._store.unmet_names(self.run_id, once=once)
+        return {f"trainer.names.{name}": never_logged((metric,), logged) for name, metric in unmet.items()}
 
     def refresh(self) -> None:
         """Looks at the latest values, and at the best score. Waits for a store that is away."""

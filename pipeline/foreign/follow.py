@@ -33,6 +33,21 @@ _SHARE_OF_LOOKING = 0.05
 """How much of the time may go into looking for new files."""
 
 
+def others(kind: str, folder: AttemptFolder, working: Path, root: Path, since: float) -> dict[str, Path]:
+    """Kind → a file of that kind which has been written since then, of the kinds that are not followed.
+
+    Only files with the usual names count.
+    """
+    found = {}
+    for other, (_, usual) in _USUAL.items():
+        where = places(folder.path, working, None, usual[0], usual)
+        marks = Finder(where, [root, folder.metrics]).before
+        written = [path for path, mark in marks.items() if mark.modified >= since * 1e9]
+        if other != kind and written:
+            found[other] = written[0]
+    return found
+
+
 class Follower:
     """Reads what is new in a script's files at each poll. It is made before the script is started.
 
@@ -124,6 +139,11 @@ class Follower:
             self._problems.setdefault(f"{self._folder.metrics}: {error}", False)
             return
         self._unwritten.clear()
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that are followed so far."""
+        return list(self._tails)
 
     def news(self) -> Iterator[str]:
         """What the user should know of the files, a sentence each, once."""

@@ -7,12 +7,13 @@ terminal, page, rules and studies see the same.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from pipeline.config import ExperimentConfig, NamedMetric
 from pipeline.foreign.command import Filling, fill
+from pipeline.foreign.row import metric_name
 
 Point = TypeVar("Point", bound=tuple[float, ...])
 _SCORES = ("score", "score_window")
@@ -47,6 +48,11 @@ class Names:
         if config.trainer.command is None:
             return Names({})
         sources = {name: _source(config, name, given) for name, given in config.trainer.names.items()}
+        if config.trainer.metrics.kind != "mlflow":  # a file's metrics are logged by names that MLflow takes
+            sources = {
+                name: source._replace(metric=source.metric and metric_name(source.metric))
+                for name, source in sources.items()
+            }
         same = {
             name: sources.get(other, Source(other))._replace(weak=True)
             for name, other in (_SCORES, _SCORES[::-1])
@@ -104,6 +110,14 @@ class Names:
             else:
                 series[name] = [_with(point, point[-1] / source.of) for point in found.get(source.metric, ())]
         return series
+
+    def unmet(self, logged: Collection[str]) -> dict[str, str]:
+        """Name → the script's metric for it, for those that the user gave and that are not among the logged ones."""
+        return {
+            name: source.metric
+            for name, source in self.sources.items()
+            if not source.weak and source.metric is not None and source.metric not in logged
+        }
 
 
 def _with(point: Point, value: float) -> Point:

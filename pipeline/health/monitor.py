@@ -60,12 +60,7 @@ def never_judged(history: History, logged: Iterable[str], rules: Iterable[Rule])
     found = {}
     for rule in rules:
         if missing := rule.absent(names):
-            near = [match for name in missing for match in get_close_matches(name, names, 1, _NEAR)]
-            nearest = f"; nearest: {near[0]}" if near else ""
-            more = f"{LOGGED_WERE}{_listed(names)}" if names else "; nothing was logged"
-            named = ", ".join(missing)
-            metric = named if named.startswith("any ") else f"metric {named}"
-            found[rule.name] = f"{metric} was never logged{nearest}{more}"
+            found[rule.name] = never_logged(missing, names)
         elif rule.metrics and not len(history.aligned(rule.metrics)[0]) and not rule.firings(history):
             empty = [name for name in rule.metrics if not len(history.aligned([name])[0])]
             together = " and ".join(rule.metrics)
@@ -75,6 +70,16 @@ def never_judged(history: History, logged: Iterable[str], rules: Iterable[Rule])
                 else f"its metrics {together} were never logged at the same step"
             )
     return found
+
+
+def never_logged(missing: Sequence[str], logged: Sequence[str]) -> str:
+    """A sentence on metrics that a run lacks, with those that it has: the nearest spelling first."""
+    near = [match for name in missing for match in get_close_matches(name, logged, 3, _NEAR)]
+    nearest = f"; nearest: {near[0]}" if near else ""
+    more = f"{LOGGED_WERE}{_listed(list(dict.fromkeys([*near, *logged])))}"
+    named = ", ".join(missing)
+    metric = named if named.startswith("any ") else f"metric {named}"
+    return f"{metric} was never logged{nearest}{more if logged else '; nothing was logged'}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -24,6 +24,8 @@ from pipeline.tracking.runs import AttemptRun, ExperimentRun, LadderRun, ParentR
 
 _FEWEST_LETTERS = 4
 _FEW_AT_ONCE = 20
+_NOT_THE_SCRIPTS = ("system/", "cost/")
+"""Metrics that MLflow and this program log."""
 """Runs of a page of which the first ones may be enough."""
 
 
@@ -154,6 +156,12 @@ class Reader(Connection):
         run = self._ask(partial(self.client.get_run, run_id), once=once)
         found = {metric.key: (metric.step, metric.value, metric.timestamp) for metric in run.data._metric_objs}
         return typed(run).names.latest(found)
+
+    def unmet_names(self, run_id: str, *, once: bool = False) -> tuple[dict[str, str], list[str]]:
+        """The names that were given to metrics which are not logged, with these, and all metrics of the script's."""
+        run = self._ask(partial(self.client.get_run, run_id), once=once)
+        logged = sorted(each for each in run.data.metrics if not each.startswith(_NOT_THE_SCRIPTS))
+        return typed(run).names.unmet(logged), logged
 
     def history(self, run_id: str, metrics: Iterable[str], *, once: bool = False) -> History:
         """Complete histories of some metrics. One that was logged without steps has its times (ms) for steps."""

@@ -6,14 +6,18 @@ from typing import Any
 
 import pytest
 
+from pipeline.attempt.ending import Ending
 from pipeline.callbacks.display import Display
 from pipeline.callbacks.terminal import Terminal
 from pipeline.compare.from_store import read
 from pipeline.config import ExperimentConfig
 from pipeline.errors import BadInput
+from pipeline.experiment import watchdog
+from pipeline.experiment.conclude import conclude
 from pipeline.experiment.watchdog import Watchdog
 from pipeline.experiment_file import merge, validate
 from pipeline.foreign.names import Names, Source
+from pipeline.health.verdict import Verdict
 from pipeline.tracking.runs import AttemptRun
 from pipeline.tracking.store import Store
 
@@ -128,3 +132,43 @@ def test_a_line_of_progress_from_whatever_is_known(
     display.progress(latest)
     said = capsys.readouterr().out
     assert expected in said if expected else said == ""
+
+
+def test_a_name_whose_metric_is_never_logged_is_told_with_those_that_were(empty_store: Store) -> None:
+    points = {"rollout/ep_rew_meen": [(1, 1.0)], "loss": [(1, 1.0)], "system/cpu": [(1, 1.0)]}
+    run_id = attempt_with(empty_store, NAMES, points)
+    watch = Watchdog(empty_store, run_id, ())
+    expected = {
+        "trainer.names.score": "metric rollout/ep_rew_mean was never logged; nearest: rollout/ep_rew_meen; logged were "
+        "rollout/ep_rew_meen, loss",
+        "trainer.names.progress": "metric time/total_timesteps was never logged; logged were loss, rollout/ep_rew_meen",
+    }
+    assert watch.never_met() == expected
+    ending = Ending.now(Verdict(name="healthy"), 1.0)
+    _, warnings = conclude(empty_store, run_id, ending, (), ())
+    assert {each.rule: each.sentence() for each in warnings} == expected
+    run = empty_store.run(run_id)
+    assert isinstance(run, AttemptRun) and {each.rule for each in run.warnings} == set(expected)
+    _, warnings = conclude(empty_store, run_id, Ending.now(Verdict(name="crash"), 1.0), (), ())
+    assert warnings == []
+
+
+def test_a_name_is_told_of_after_some_reports_and_not_once_its_metric_is_there(
+    empty_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "REPORTS_UNTIL_JUDGED", 3)
+    run_id = attempt_with(empty_store, {"score": "reward", "episodes": {"of": 4}}, {})
+    watch = Watchdog(empty_store, run_id, ())
+    told = []
+    for step in range(5):
+        empty_store.log_metrics(run_id, {"loss": 1.0}, step=step)
+        watch.poll()
+        told += watch.news()
+    assert told == ["trainer.names.score: so far, metric reward was never logged; logged were loss"]
+    empty_store.log_metrics(run_id, {"reward": 1.0}, step=9)
+    assert watch.never_met() == {}
+
+
+def test_a_name_is_given_as_the_script_spells_it() -> None:
+    data = merge({"trainer": {"command": ["x"], "metrics": "csv", "names": {"score": "acc@1 (%)"}}}, [], "x")
+    assert Names.of(validate(data, "x")).sources["score"].metric == "acc_1 ___"
