@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipeline.health.ceased import CeasedRule
 from pipeline.health.collapse import CollapseRule
 from pipeline.health.explosion import ExplosionRule
 from pipeline.health.frozen import FrozenRule
@@ -19,6 +20,9 @@ _PARTS = ("d", "g", "disc", "discriminator", "gen", "generator", "adv", "actor",
           "pg", "q", "td", "entropy", "kl", "aux")  # fmt: skip
 """Words of losses that need not fall: of opponents, and of the parts of reinforcement learning."""
 _NOT_THE_OBJECTIVE = (*NO_LEVELS, *_EVALUATION, *_PARTS)
+_FIRST_STAGES = ("warmup", "warm", "pretrain", "pretraining", "pre", "init", "initial", "bc", "imitation", "demo",
+                 "curriculum", "best", "final")  # fmt: skip
+"""Words of what ends before the training does."""
 
 GENERIC: tuple[Rule, ...] = (
     NonFiniteRule(
@@ -110,6 +114,14 @@ GENERIC: tuple[Rule, ...] = (
         action="warn",
         meaning="The score was the same from the start to the end. At its maximum that is success, else nothing was "
         "learnt.",
+    ),
+    CeasedRule(
+        name="no_longer_logged",
+        words=(*LOSSES, *GRADIENTS, *SCORES),
+        without=_FIRST_STAGES,
+        action="warn",
+        meaning="A loss, a gradient or a score was logged again and again, and then no more, while other metrics went "
+        "on. A script that leaves out what is not a number looks so, and so does one that takes another branch.",
     ),
     UnfinishedRule(
         name="unfinished",

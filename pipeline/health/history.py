@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 _LARGEST = 1e300
+Point = tuple[int, float] | tuple[int, int, float]
 
 
 _NOT_LOGGED = ("", "NA", "N/A", "None", "null", "<NA>")
@@ -32,13 +33,16 @@ class History:
 
     NaN and ±∞ are values. NaN counts as not logged wherever several metrics are looked at together, unless it is asked
     for. ±∞ is larger, or smaller, than any bound, and is what a store has written for it.
+
+    Points are (step, value), or (step, time in ms, value). Without times the steps tell the order.
     """
 
-    def __init__(self, series: Mapping[str, Iterable[tuple[int, float]]] | None = None) -> None:
+    def __init__(self, series: Mapping[str, Iterable[Point]] | None = None) -> None:
         self._series: dict[str, dict[int, float]] = {}
+        self._times: dict[str, dict[int, int]] = {}
         for metric, points in (series or {}).items():
-            for step, value in points:
-                self.add(metric, step, value)
+            for step, *time, value in points:
+                self.add(metric, int(step), value, *map(int, time))
 
     @classmethod
     def read_csv(cls, path: str | Path) -> History:
@@ -68,8 +72,10 @@ class History:
             }
         )
 
-    def add(self, metric: str, step: int, value: float) -> None:
+    def add(self, metric: str, step: int, value: float, time: int | None = None) -> None:
         self._series.setdefault(metric, {})[step] = as_meant(value)
+        if time is not None:
+            self._times.setdefault(metric, {})[step] = time
 
     def __contains__(self, metric: str) -> bool:
         return metric in self._series
@@ -90,6 +96,18 @@ class History:
         return np.array([step for step, _ in points], dtype=np.int64), np.array(
             [value for _, value in points], dtype=float
         )
+
+    def orders(self, metrics: Iterable[str]) -> dict[str, np.ndarray]:
+        """When each of the metrics was logged: places (n,) ascending in the order of all that was logged of them."""
+        moments = {
+            name: sorted((self._times.get(name, {}).get(step, step), step) for step in points)
+            for name in metrics
+            if (points := self._series.get(name))
+        }
+        places = {
+            moment: place for place, moment in enumerate(sorted({each for all_ in moments.values() for each in all_}))
+        }
+        return {name: np.array([places[each] for each in found]) for name, found in moments.items()}
 
     def aligned(self, metrics: Iterable[str], nan_of: Collection[str] = ()) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The steps (n,) at which every one of the metrics has a value that is not NaN, and those values (n,).

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Tag
 
+from pipeline.health.ceased import CeasedRule
 from pipeline.health.collapse import CollapseRule
 from pipeline.health.explosion import ExplosionRule
 from pipeline.health.frozen import FrozenRule
@@ -24,6 +25,7 @@ KINDS: dict[str, type[Rule]] = {
     "kind:nonfinite": NonFiniteRule,
     "kind:frozen": FrozenRule,
     "kind:unfinished": UnfinishedRule,
+    "kind:ceased": CeasedRule,
 }
 """By their tags; the first of those that know most of the fields is meant."""
 
@@ -52,6 +54,7 @@ AnyRule = Annotated[
     | Annotated[CollapseRule, Tag("kind:collapse")]
     | Annotated[NonFiniteRule, Tag("kind:nonfinite")]
     | Annotated[FrozenRule, Tag("kind:frozen")]
-    | Annotated[UnfinishedRule, Tag("kind:unfinished")],
+    | Annotated[UnfinishedRule, Tag("kind:unfinished")]
+    | Annotated[CeasedRule, Tag("kind:ceased")],
     Discriminator(tag_of),
 ]

@@ -168,8 +168,9 @@ class Reader(Connection):
         ask, metrics, names = partial(self._ask, once=once), list(metrics), self._names(run_id, once=once)
         points = {name: ask(partial(self.client.get_metric_history, run_id, name)) for name in names.needed(metrics)}
         series = {
-            name: [(each.step if any(one.step for one in found) else each.timestamp, each.value) for each in found]
+            name: [(each.step if stepped else each.timestamp, each.timestamp, each.value) for each in found]
             for name, found in points.items()
+            for stepped in [any(each.step for each in found)]
         }
         return History(names.series(metrics, series))
 

@@ -20,6 +20,7 @@ from pipeline.health.kinds import KINDS
         ("metric: x, never: 3", "nonfinite"),
         ("metric: x, reports: 9", "frozen"),
         ("least: 0.5", "unfinished"),
+        ("metric: loss, silent_reports: 30", "ceased"),
     ],
 )
 def test_the_fields_say_which_kind_is_meant(text: str, kind: str) -> None:
