@@ -11,6 +11,8 @@ from pipeline.attempt.file import WarmStart
 from pipeline.config import ExperimentConfig
 from pipeline.health.verdict import Verdict
 
+UNKNOWN_QUALITY = "unknown"
+
 
 @dataclass(frozen=True)
 class Attempt:
@@ -41,16 +43,26 @@ class AttemptSummary:
     minutes: float
     score: float | None
     best_score: float | None
+    quality: str
+    """Whether the policy is better than random play: a value of the tag `ladder.quality`."""
     run_id: str
 
     @classmethod
-    def of(cls, attempt: Attempt, latest: Mapping[str, float], last_step: int, seconds: float) -> AttemptSummary:
+    def of(
+        cls,
+        attempt: Attempt,
+        latest: Mapping[str, float],
+        last_step: int,
+        seconds: float,
+        quality: str = UNKNOWN_QUALITY,
+    ) -> AttemptSummary:
         """The summary of an attempt.
 
         Args:
             latest: newest value of each metric.
             last_step: the step of the newest metric; -1 where none was logged.
             seconds: wall clock of the attempt, all of its parts if it was interrupted.
+            quality: as the field.
         """
         start = attempt.warm_start
         return cls(
@@ -64,6 +76,7 @@ class AttemptSummary:
             minutes=round(seconds / 60, 1),
             score=_rounded(latest.get("score_window")),
             best_score=_rounded(latest.get("best/score_window")),
+            quality=quality,
             run_id=attempt.run_id,
         )
 
@@ -83,7 +96,8 @@ class AttemptSummary:
     def row(self) -> dict[str, Any]:
         """By the names that people read, in the order of the table's columns."""
         names = {"start": "from", "best_score": "best score"}
-        return {names.get(name, name): value for name, value in asdict(self).items()}
+        row = {names.get(name, name): value for name, value in asdict(self).items()}
+        return row | {"quality": None if self.quality == UNKNOWN_QUALITY else self.quality.replace("_", " ")}
 
 
 def _rounded(value: float | None) -> float | None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fallbacks.ladder import Plan
-from pipeline.attempt.record import Attempt, AttemptSummary
+from pipeline.attempt.record import UNKNOWN_QUALITY, Attempt, AttemptSummary
 from pipeline.config import ExperimentConfig
 from pipeline.errors import InfrastructureFailure
 from pipeline.health.verdict import Evidence
@@ -63,6 +63,8 @@ class ExperimentEnded:
     """The user has asked for the end, and wants it soon."""
     resume: str | None
     """The command that continues it, where it was interrupted."""
+    quality: str = UNKNOWN_QUALITY
+    """Whether the settled policy is better than random play: a value of the tag `ladder.quality`."""
 
 
 class Callback:

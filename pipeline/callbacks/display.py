@@ -29,6 +29,12 @@ from pipeline.health.verdict import Evidence, meaning_of
 from pipeline.preflight import preflight
 
 _LONGEST_ETA_SECONDS = 366 * 24 * 3600.0
+_QUALITIES = {
+    "above_random": "; its policy is [green]better than random play[/]",
+    "as_random": "; its policy is [yellow]not clearly better than random play[/]",
+    "below_random": "; its policy is [red]worse than random play[/]",
+}
+"""What is added to a good end."""
 _COLOURS = {"normal": "green", "between": "yellow", "abnormal": "red"}
 
 
@@ -103,7 +109,7 @@ class Display(Callback):
     def experiment_ended(self, event: ExperimentEnded) -> None:
         self.terminal.close_panel()
         say = self.terminal.say
-        say(f"[bold]{event.outcome}[/]: {escape(event.reason)}")
+        say(f"[bold]{event.outcome}[/]: {escape(event.reason)}{_QUALITIES.get(event.quality, '')}")
         if event.attempts:
             self._table(event.attempts)
         if random := interval(event.random_score or {}, "random/score"):

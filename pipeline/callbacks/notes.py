@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.config import TrackingSection
 from pipeline.secrets import without_passwords
 
-_MAY_BE_UNKNOWN = ("episodes", "steps", "score", "best score")
+_MAY_BE_UNKNOWN = ("episodes", "steps", "score", "best score", "quality")
 
 
 def markdown_table(rows: list[dict[str, Any]]) -> str:

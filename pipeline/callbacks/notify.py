@@ -42,6 +42,7 @@ class Notifier(Callback):
     def experiment_ended(self, event: ExperimentEnded) -> None:
         if not self._nested:
             end = {"outcome": event.outcome, "reason": event.reason, "settled_rung": event.settled_rung}
+            end["quality"] = event.quality
             rows = {"attempts": [each.row for each in event.attempts]}
             self.notify("end", self._about | end | dict(event.metrics) | rows)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.live import Live
@@ -110,7 +110,7 @@ def _table(parents: list[_Experiment], *, narrow: bool) -> Table:
                 each.verdict_name or "–",
                 _position(each) if scripts else f"{metrics.get('episodes', 0):.0f}",
                 f"{metrics['progress']:.0%}" if running and "progress" in metrics else "",
-                _script_score(each) if each.is_of_a_script else _score(metrics),
+                _script_score(each) if each.is_of_a_script else _score(each),
                 each.run_id[:letters],
                 f"{metrics['steps_per_second']:.0f}" if running and "steps_per_second" in metrics else "",
                 _words(each.warm_start, each.counts),
@@ -119,12 +119,13 @@ def _table(parents: list[_Experiment], *, narrow: bool) -> Table:
     return table
 
 
-def _score(metrics: Mapping[str, float]) -> str:
-    """The windowed score, beside that of random play."""
-    score, random = metrics.get("score_window"), metrics.get("random/score")
+def _score(run: AttemptRun) -> str:
+    """The windowed score, beside that of random play, and whether they are apart."""
+    score, random = run.metrics.get("score_window"), run.metrics.get("random/score")
     if score is None:
         return "–"
-    return written(score) + (f" (random {written(random)})" if random is not None else "")
+    apart = {"above_random": ", above", "below_random": ", below"}.get(run.quality, "")
+    return written(score) + (f" (random {written(random)}{apart})" if random is not None else "")
 
 
 def _position(run: AttemptRun) -> str:

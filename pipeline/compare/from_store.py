@@ -15,8 +15,8 @@ import pandas as pd
 
 from pipeline.attempt.folder import AttemptFolder
 from pipeline.compare.frames import AttemptRow, Comparison, ExperimentRow, Shown, frame, points
+from pipeline.compare.scores import random_score, recent_score
 from pipeline.compare.selection import is_shown, main_metrics
-from pipeline.compare.statistics import recent_mean
 from pipeline.config import ExperimentConfig, changed_keys
 from pipeline.errors import BadInput
 from pipeline.health.history import as_meant, is_finite
@@ -162,6 +162,7 @@ def _experiment(parent: ExperimentRun, nested: Sequence[AttemptRun], rows: Seque
     outcome = parent.outcome or "running"
     healthy = outcome == "healthy" and bool(rows)
     settled = rows[-1] if healthy else None
+    random = random_score(parent.metrics)
     return ExperimentRow(
         parent=parent.run_id,
         experiment=parent.experiment_name,
@@ -178,9 +179,9 @@ def _experiment(parent: ExperimentRun, nested: Sequence[AttemptRun], rows: Seque
         score=settled.score if settled else np.nan,
         score_low=settled.score_low if settled else np.nan,
         score_high=settled.score_high if settled else np.nan,
-        random=parent.metrics.get("random/score", np.nan),
-        random_low=parent.metrics.get("random/score_low", np.nan),
-        random_high=parent.metrics.get("random/score_high", np.nan),
+        random=random.value,
+        random_low=random.low,
+        random_high=random.high,
     )
 
 
@@ -190,11 +191,7 @@ def _attempt(store: Store, run: AttemptRun, parent: ExperimentRun, found: Sequen
     steps = series["update"].step.to_numpy() if "update" in series else history.step.to_numpy()
     if run.is_of_a_script:
         steps = np.array([step for _, _, step, _, _ in found], dtype=np.int64)
-    scores, episodes = _side_by_side(series, "score", "episodes")
-    if "episodes" not in series and "score" in series:  # a trainer that does not count them: each update is one
-        (scores,) = _side_by_side(series, "score")
-        episodes = np.arange(1.0, len(scores) + 1)
-    score = recent_mean(scores, episodes, window=int(float(run.params.get("training.score_window", "100"))))
+    score = recent_score(series, run)
     return AttemptRow(
         run_id=run.run_id,
         parent=parent.run_id,
@@ -244,15 +241,6 @@ def _trained(steps: np.ndarray) -> int:
     if len(taken) < 2:
         return 0
     return taken[-1] - taken[0] + min(after - before for before, after in itertools.pairwise(taken))
-
-
-def _side_by_side(series: dict[str, pd.DataFrame], *names: str) -> list[np.ndarray]:
-    """The values of some metrics, each (n,), at the steps at which all of them have one."""
-    if any(name not in series for name in names):
-        return [np.array([]) for _ in names]
-    columns = [series[name].drop_duplicates("step", keep="last").set_index("step").value for name in names]
-    joined = pd.concat(columns, axis=1, join="inner")
-    return [joined.iloc[:, index].to_numpy() for index in range(len(names))]
 
 
 def _of(series: dict[str, pd.DataFrame], name: str, function: Any) -> float:

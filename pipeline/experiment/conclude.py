@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.attempt.checkpoint_files import Checkpoint, newest
 from pipeline.attempt.ending import Ending
@@ -19,6 +19,7 @@ from pipeline.attempt.folder import AttemptFolder
 from pipeline.attempt.remarks import remarks
 from pipeline.attempt.spool import Spool
 from pipeline.attempt.start import START, failed_start
+from pipeline.compare.scores import NO_QUALITY, Quality, quality_of
 from pipeline.experiment.watchdog import Watchdog
 from pipeline.health.history import History
 from pipeline.health.rule import Rule
@@ -27,6 +28,7 @@ from pipeline.launchers.cause import SILENT, cause_of, may_pass
 from pipeline.launchers.exit import Exit, end_of
 from pipeline.tracking import tags
 from pipeline.tracking.patience import answer_of
+from pipeline.tracking.runs import AttemptRun
 from pipeline.tracking.serialise import warnings_tag
 from pipeline.tracking.store import Store
 
@@ -40,23 +42,30 @@ _NAMED = 5
 """Nested runs that a sentence names."""
 
 
+class Concluded(NamedTuple):
+    """What an attempt came to."""
+
+    watch: Watchdog
+    """With the run's latest metrics."""
+    warnings: tuple[Evidence, ...]
+    quality: Quality
+
+
 def conclude(
     store: Store,
     run_id: str,
     ending: Ending,
     rules: tuple[Rule, ...],
     checkpoints: tuple[Checkpoint, ...],
-    describe: Callable[[Watchdog], str] = lambda _: "",
+    describe: Callable[[Watchdog, Quality], str] = lambda *_: "",
     chosen: tuple[Rule, ...] = (),
-) -> tuple[Watchdog, list[Evidence]]:
+) -> Concluded:
     """Tells the store of an ending, and all that it does not have yet; the same once more changes nothing.
 
     Files decide over nothing: one that cannot be uploaded is said, and the verdict stands.
 
     `describe` says in a line what the attempt came to, for the run's note. `chosen`: the rules of which the user is
     warned if they were never judged, where the attempt has run long enough to tell.
-
-    Returns the run's latest metrics, and the warnings.
     """
     folder = AttemptFolder.of(store.root, run_id)
     spool = Spool(folder.path)
@@ -75,6 +84,9 @@ def conclude(
     ]
     if warnings:
         store.set_tags(run_id, {tags.WARNINGS: warnings_tag(warnings)})
+    run = store.run(run_id)
+    quality = quality_of(store, run) if isinstance(run, AttemptRun) else NO_QUALITY
+    store.set_tags(run_id, {tags.QUALITY: quality.name, **({tags.SCORE: said} if (said := quality.sentence) else {})})
     if checkpoints and ending.verdict.name == "healthy":
         policy = newest(checkpoints).path
         store.log_file(run_id, Path(policy), "policy")
@@ -85,10 +97,10 @@ def conclude(
         store.log_text(run_id, log, "trainer.log")
     if left := store.end_children(run_id, ending.verdict.name):
         store.tell(f"run {run_id}: {_nested(left)} left RUNNING by the trainer, ended with it as {ending.verdict.name}")
-    store.end_attempt(run_id, ending.verdict, describe(watch))
+    store.end_attempt(run_id, ending.verdict, describe(watch, quality))
     if ending.verdict.name != "interrupted":  # that one may go on, and must know what it has reported
         spool.remove()
-    return watch, warnings
+    return Concluded(watch, tuple(warnings), quality)
 
 
 def _nested(names: Sequence[str]) -> str:

@@ -30,6 +30,7 @@ from pipeline.attempt.record import Attempt, AttemptSummary
 from pipeline.callbacks.callback import Callback, CallbackList, ExperimentEnded, ExperimentStarted
 from pipeline.callbacks.notes import markdown_table, resume_command
 from pipeline.compare.command import PAGE
+from pipeline.compare.scores import Quality
 from pipeline.config import ExperimentConfig, difference
 from pipeline.errors import InfrastructureFailure
 from pipeline.experiment.conclude import conclude
@@ -37,6 +38,7 @@ from pipeline.experiment.past import Past
 from pipeline.experiment.place import Place
 from pipeline.experiment.series import Series
 from pipeline.experiment.supervisor import Supervisor, gone
+from pipeline.experiment.watchdog import Watchdog
 from pipeline.foreign.command import command_of
 from pipeline.health.readings import used
 from pipeline.health.verdict import Evidence, Verdict
@@ -317,22 +319,22 @@ class Orchestrator:
             warm_start=file.warm_start,
         )
 
-        def summary(latest: Mapping[str, float], last_step: int) -> AttemptSummary:
-            return AttemptSummary.of(attempt, latest, last_step, ending.seconds)
+        def summary(seen: Watchdog, quality: Quality) -> AttemptSummary:
+            return AttemptSummary.of(attempt, seen.latest, seen.last_step, ending.seconds, quality.name)
 
-        watchdog, warnings = conclude(
+        done = conclude(
             self.store,
             attempt.run_id,
             ending,
             file.config.health.build(),
             checkpoints,
-            lambda seen: summary(seen.latest, seen.last_step).sentence,
+            lambda seen, quality: summary(seen, quality).sentence,
             file.config.rules_to_be_judged,
         )
-        self._remember_random_score(watchdog.latest)
-        self._summaries.append(summary(watchdog.latest, watchdog.last_step))
+        self._remember_random_score(done.watch.latest)
+        self._summaries.append(summary(done.watch, done.quality))
         self._told.attempt_ended(attempt, self._summaries[-1])
-        for evidence in warnings:
+        for evidence in done.warnings:
             self._told.warning(evidence)
         return attempt
 
@@ -349,14 +351,16 @@ class Orchestrator:
             metrics["best/score_window"] = max(scores)
         if settled_rung is not None and (score := summaries[-1].score) is not None:
             metrics["settled/score_window"] = score
+        quality = summaries[-1].quality if settled_rung is not None else "unknown"
         own = self._foreign_parent is None
         if own:
-            self._end_parent(outcome, reason, settled_rung, metrics)
+            self._end_parent(outcome, reason, settled_rung, quality, metrics)
         resumable = resumable and own and outcome in ("interrupted", "error")
         ended = ExperimentEnded(
             outcome=outcome,
             reason=reason,
             settled_rung=settled_rung,
+            quality=quality,
             attempts=tuple(summaries),
             metrics=metrics,
             random_score=self._random_score,
@@ -365,7 +369,9 @@ class Orchestrator:
         )
         self._told.experiment_ended(ended)
 
-    def _end_parent(self, outcome: str, reason: str, settled_rung: str | None, metrics: dict[str, float]) -> None:
+    def _end_parent(
+        self, outcome: str, reason: str, settled_rung: str | None, quality: str, metrics: dict[str, float]
+    ) -> None:
         summaries = self._summaries
         self.store.log_metrics(self.parent, metrics)
         title = f"**{outcome}** – {reason}"
@@ -375,6 +381,7 @@ class Orchestrator:
         note = f"{title}\n\n{markdown_table(rows)}" if rows else title
         if settled_rung is not None:
             self.store.set_tags(self.parent, {tags.SETTLED_RUN: summaries[-1].run_id})
+        self.store.set_tags(self.parent, {tags.QUALITY: quality})
         self.store.end_parent(self.parent, outcome, settled_rung, pd.DataFrame(rows), note)
 
 

@@ -110,7 +110,7 @@ def read_past(store: Store, parent: ExperimentRun, config: ExperimentConfig, loc
         seen.refresh()
         attempts.append(attempt)
         seconds = seen.latest.get("cost/seconds", 0.0)
-        summaries.append(AttemptSummary.of(attempt, seen.latest, seen.last_step, seconds))
+        summaries.append(AttemptSummary.of(attempt, seen.latest, seen.last_step, seconds, run.quality))
         problems += [f"passed over: checkpoint {each}" for each in bad]
         random_score |= {name: value for name, value in seen.latest.items() if name.startswith("random/")}
     return Past(

@@ -314,6 +314,11 @@ class AttemptRun(LadderRun):
         return ()
 
     @property
+    def quality(self) -> str:
+        """Whether its policy is better than random play: a value of the tag `ladder.quality`."""
+        return self._tag(tags.QUALITY) or "unknown"
+
+    @property
     def command(self) -> str | None:
         """The command of a trainer of the user's own, as one would type it."""
         return self._tag(tags.COMMAND)

@@ -32,6 +32,10 @@ PLACE = "ladder.place"
 """JSON: the working folder in which the experiment began, and the files of it that its commands name."""
 SERIES = "ladder.series"
 """JSON: key and seeds of the series that the experiment belongs to."""
+QUALITY = "ladder.quality"
+"""`above_random`, `as_random`, `below_random` or `unknown`: its score beside random play's. Attempts have it too."""
+SCORE = "ladder.score"
+"""Both scores with their 95 % intervals, in words; of attempts."""
 SETTLED_RUNG, SETTLED_RUN = "ladder.settled_rung", "ladder.settled_run"
 
 # Attempts

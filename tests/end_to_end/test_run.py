@@ -45,6 +45,7 @@ def test_each_rung_ends_healthy(rung: str, experiment: Any) -> None:
     assert parent.info.status == attempt.info.status == "FINISHED"
     assert parent.data.tags["ladder.outcome"] == "healthy" and parent.data.tags["ladder.settled_rung"] == rung
     tags = attempt.data.tags
+    assert parent.data.tags["ladder.quality"] == tags["ladder.quality"] != "" and "random" in tags["ladder.score"]
     assert tags["mlflow.parentRunId"] == parent.info.run_id
     assert (tags["ladder.rung"], tags["ladder.verdict"], tags["ladder.attempt"]) == (rung, "healthy", "0")
     assert tags["ladder.warm_start"] == "scratch" and json.loads(tags["ladder.evidence"]) == []
