@@ -38,7 +38,8 @@ class FailedStart:
         detail = verdict.evidence[0].detail
         code, signal = detail.get("exit code"), detail.get("signal")
         said = str(detail.get("last line", detail.get("cause", "")))
-        words = detail.get("cause") or said or f"exit code {code}, and it said nothing"
+        silent = f"signal {signal}" if signal is not None else f"exit code {code}, no exception was printed"
+        words = detail.get("cause") or said or silent
         by_signal = signal is not None or (isinstance(code, int) and code > _BY_SIGNAL)
         return cls(str(words), bool(detail.get("certain")), by_signal, (str(signal or code), masked(said)))
 

@@ -98,7 +98,7 @@ class Display(Callback):
         )
         if verdict.evidence and not interrupted:
             say(f"  evidence: {escape(verdict.sentence)}")
-        for line in verdict.evidence[0].detail.get("log_tail", [])[-5:] if verdict.evidence else []:
+        for line in [line for each in verdict.evidence for line in each.detail.get("log_tail", [])[-5:]]:
             say(f"  | {escape(line)}")
         if self._script is not None and verdict.name == "healthy" and attempt.checkpoints:
             say(f"  newest checkpoint: {escape(attempt.checkpoints[-1].path)}")

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.attempt.checkpoint_files import Checkpoint, newest
 from pipeline.attempt.ending import Ending
@@ -133,37 +133,55 @@ def _picture(history: History, rule: Rule, finding: Evidence) -> Figure:
     return figure
 
 
-def verdict_at_exit(ended: Exit, *, logged: bool, scratch: bool = True, last_step: int | None = None) -> Verdict:
+def verdict_at_exit(
+    ended: Exit, *, logged: bool, scratch: bool = True, last_step: int | None = None, broken: Evidence | None = None
+) -> Verdict:
     """The verdict of a process that has ended by itself and broken no rule.
 
     Args:
         logged: whether it has logged any metric at all.
         scratch: whether it started from scratch; a checkpoint may be the cause of its end.
         last_step: the step of its newest metrics.
+        broken: the metric that was no number any more when it died.
     """
     if ended.code == 0 and logged:
         return Verdict(name="healthy")
-    detail = ended.detail
-    if ended.said.line is not None:
-        detail["last line"] = ended.said.line
+    if ended.by_itself and (broken is not None or ended.said.of_nan(in_training=logged)):
+        said = _exit(ended, last_step if logged else None)
+        return Verdict(name="numerical_instability", evidence=(said,) if broken is None else (broken, said))
     tail = ended.said.essential
-    rule = "exit"
-    by_itself = ended.code != 0 and not ended.disk_full and not ended.was_killed and not ended.out_of_memory
-    if by_itself and ended.said.of_nan(in_training=logged):
-        evidence = Evidence(
-            rule=rule,
-            last_good_step=last_step if logged else None,
-            detection_step=last_step if logged else None,
-            detail={**detail, "log_tail": list(ended.log_tail)},
-        )
-        return Verdict(name="numerical_instability", evidence=(evidence,))
+    rule, cause = "exit", None
     if not logged and not ended.disk_full and not ended.was_killed and not may_pass(tail):
         rule = START
         cause = SILENT if ended.code == 0 else cause_of(ended.code, tail)
-        if cause is not None:
-            detail = {"cause": cause.words, "certain": cause.certain and (scratch or ended.code != 0), **detail}
+    detail = _details(ended) if cause is None else ended.detail | _last_line(ended)
+    if cause is not None:
+        detail = {"cause": cause.words, "certain": cause.certain and (scratch or ended.code != 0), **detail}
     evidence = Evidence(rule=rule, detail={**detail, "log_tail": list(ended.log_tail)})
     return Verdict(name="out_of_memory" if ended.out_of_memory else "crash", evidence=(evidence,))
+
+
+def with_exit(verdict: Verdict, ended: Exit, last_step: int) -> Verdict:
+    """The verdict of a rule, with how the process ended beside its evidence, if it has died of an error."""
+    if not verdict.is_training_failure or not ended.by_itself:
+        return verdict
+    return verdict.model_copy(update={"evidence": (*verdict.evidence, _exit(ended, last_step))})
+
+
+def _exit(ended: Exit, last_step: int | None) -> Evidence:
+    """The end of a training that its numbers have ended: what was saved before its newest metrics may be good."""
+    detail = {**_details(ended), "log_tail": list(ended.log_tail)}
+    return Evidence(rule="exit", last_good_step=last_step, detection_step=last_step, detail=detail)
+
+
+def _details(ended: Exit) -> dict[str, Any]:
+    """How a process has ended, and the line that says why; if it has died of an error and printed none, that."""
+    silent = {"reason": "no exception was printed"} if ended.by_itself and not ended.said.names_error else {}
+    return ended.detail | silent | _last_line(ended)
+
+
+def _last_line(ended: Exit) -> dict[str, Any]:
+    return {} if ended.said.line is None else {"last line": ended.said.line}
 
 
 def never_started(cause: str) -> Verdict:

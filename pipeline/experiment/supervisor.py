@@ -12,7 +12,7 @@ from pipeline.attempt.folder import AttemptFolder, remove_scratch, served_log
 from pipeline.attempt.spool import Spool
 from pipeline.config import BudgetSection
 from pipeline.errors import InfrastructureFailure, StoreAway
-from pipeline.experiment.conclude import interrupted, never_started, verdict_at_exit
+from pipeline.experiment.conclude import interrupted, never_started, verdict_at_exit, with_exit
 from pipeline.experiment.first_metric import FirstMetric
 from pipeline.experiment.watchdog import Watchdog
 from pipeline.foreign.redirect import redirected
@@ -123,15 +123,18 @@ class Supervisor:
                     # What the metrics say comes before how the process ended.
                     self._store.deliver(file.run_id, spool, ended=True)
                     verdict, _ = watchdog.final(ended=ended.code == 0)
+                    broken = watchdog.broken_at_death(of_names=ended.said.of_names) if ended.by_itself else None
                     self._tell_news(watchdog)
                     if file.command is not None and not watchdog.has_logged:
                         self._tell_where_it_logged(began)
                 except InfrastructureFailure as error:
                     return interrupted(str(error))
                 scratch = file.warm_start is None and file.resume_from is None
-                return verdict or verdict_at_exit(
-                    ended, logged=watchdog.has_logged, scratch=scratch, last_step=max(0, watchdog.last_step)
-                )
+                last = max(0, watchdog.last_step)
+                if verdict is not None:
+                    return with_exit(verdict, ended, last)
+                logged = watchdog.has_logged
+                return verdict_at_exit(ended, logged=logged, scratch=scratch, last_step=last, broken=broken)
             watchdog.silence()  # a look at its folder
             if time.monotonic() - polled < self._poll_seconds:
                 continue

@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.attempt.folder import AttemptFolder
 from pipeline.attempt.spool import Spool
 from pipeline.errors import StoreAway
+from pipeline.health.at_death import broken_at_death, rules_at_death
 from pipeline.health.history import History, as_meant
 from pipeline.health.monitor import judge, never_judged, never_logged, stirring, warnings
 from pipeline.health.readings import doubt
@@ -204,6 +205,14 @@ class Watchdog:
         self.refresh()
         history = self.history(self.rules)
         return judge(history, self.rules, ended=ended), warnings(history, self.rules, ended=ended)
+
+    def broken_at_death(self, *, of_names: bool) -> Evidence | None:
+        """The metric that was no number any more when the training died. Waits for a store that is away.
+
+        `of_names`: as in :func:`pipeline.health.at_death.broken_at_death`.
+        """
+        rules = rules_at_death(self.rules)
+        return broken_at_death(self.history(rules), rules, of_names=of_names)
 
     def never_judged(self, *, once: bool = False) -> dict[str, str]:
         """Chosen rule → why it has never been judged, for those that have not."""

@@ -68,6 +68,11 @@ class Exit:
         return number in (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM)
 
     @property
+    def by_itself(self) -> bool:
+        """Whether an error of the program has ended it: neither a person, nor the want of memory or of a disk."""
+        return self.code != 0 and not self.disk_full and not self.was_killed and not self.out_of_memory
+
+    @property
     def detail(self) -> dict[str, Any]:
         """The evidence, by name."""
         how: dict[str, Any] = {"signal": signal_name(-self.code)} if self.code < 0 else {"exit code": self.code}

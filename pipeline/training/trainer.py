@@ -206,7 +206,7 @@ class Trainer:
         metrics |= {
             "rollbacks": float(self.rollbacks),
             "episodes": float(self.finished),
-            "progress": self.progress,
+            "progress": min(1.0, self.progress),  # more games may end than were asked for
             "memory_mb": self._memory(),
             "update": float(self.updates),
             "time/collect": seconds["collect"],

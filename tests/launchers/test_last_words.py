@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
-from pipeline.experiment.conclude import verdict_at_exit
-from pipeline.health.verdict import Verdict
+from pipeline.attempt.file import EXIT_OUT_OF_MEMORY
+from pipeline.attempt.start import FailedStart
+from pipeline.experiment.conclude import verdict_at_exit, with_exit
+from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.exit import Exit
 from pipeline.launchers.last_words import LastWords
 
@@ -48,7 +51,17 @@ def test_the_error_is_named_whatever_comes_after_it(error: str, farewell: str, t
     [
         ("last words\n", "last words"),
         ("cannot go on\n" + FAREWELLS["wandb"], "cannot go on"),
-        (FAREWELLS["a progress bar"], "7%|▋         | 7/100 [00:01<00:13,  6.9it/s]"),
+        ("cannot go on\n" + FAREWELLS["the lines of other tools"], "cannot go on"),
+        ("ERROR:train:no disk\nbye\n", "ERROR:train:no disk"),
+        ("E1127 06:00:00.123 train.cc:7] no disk\nbye\n", "E1127 06:00:00.123 train.cc:7] no disk"),
+        ("  0%|          | 0/10 [00:00<?, ?it/s]Traceback (most recent call last):\n  f()\nOdd: d\n", "Odd: d"),
+        ("╭──── Traceback (most recent call last) ────╮\n│ f()  │\n╰───────────╯\nOdd: e\n", "Odd: e"),
+        ((f"{HEAD}ValueError: f\n{HEAD}torch.distributed.elastic.multiprocessing.errors.ChildFailedError: \n"
+         "====\ntrain.py FAILED\n"), "ValueError: f"),
+        ((f"{HEAD}ValueError: g\n{HEAD}subprocess.CalledProcessError: Command '['python', 't.py']' returned non-zero "
+         "exit status 1.\n"), "ValueError: g"),
+        (("ValueError: Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+         "  f()\nValueError: h\n"), "ValueError: h"),
         (f"{HEAD}OSError: handled\n" + "more work\n" * 40 + "bad option --x\n", "bad option --x"),
         (f"{HEAD}KeyError: 'a'\n\nDuring handling of it, another one:\n\n{HEAD}ValueError: b",
          "ValueError: b"),
@@ -61,6 +74,30 @@ def test_the_error_is_named_whatever_comes_after_it(error: str, farewell: str, t
 )  # fmt: skip
 def test_the_line_that_says_most(log: str, line: str, tmp_path: Path) -> None:
     assert last_line(end(log, tmp_path)) == line
+
+
+@pytest.mark.parametrize(
+    "log",
+    ["", *(FAREWELLS[name] for name in ("a progress bar", "warnings", "mlflow", "the lines of other tools")),
+     "epoch 1 of 3\n" * 3 + "t.py:9: UserWarning: odd\n  x = f(y)\n", f"{HEAD}KeyError: 1\n" + "epoch\n" * 40,
+     "UserWarning: a rate of 0 learns nothing\n"],
+)  # fmt: skip
+def test_where_no_exception_was_printed_nothing_is_called_the_cause(log: str, tmp_path: Path) -> None:
+    found = end(log, tmp_path, 3)
+    assert found.name == "crash" and found.sentence.startswith("exit code 3, no exception was printed")
+    for word in ("Warning", "ladder:", "View run", "it/s", "KeyError", "INFO"):
+        assert word not in found.sentence
+    assert list(found.evidence[0].detail["log_tail"]) == log.splitlines()[-20:]
+    started = FailedStart.of(end(log, tmp_path, 3, logged=False))
+    assert started is not None and (
+        started.words == "exit code 3, no exception was printed" or "epoch" in started.words
+    )
+
+
+def test_a_trainer_that_was_killed_owes_no_exception(tmp_path: Path) -> None:
+    assert "exception" not in end("epoch 1\n", tmp_path, -15).sentence
+    assert "exception" not in end("epoch 1\n", tmp_path, 137).sentence
+    assert "no exception was printed" in end("epoch 1\n", tmp_path, -11).sentence
 
 
 MEMORY = (Path(__file__).parent / "words_of_memory.txt").read_text(encoding="utf-8").strip().split("\n\n")
@@ -117,6 +154,20 @@ def test_nan_is_a_failure_of_the_training(error: str, farewell: str, tmp_path: P
     assert found.trusts(63) and not found.trusts(64)  # what was saved before the newest metrics may be good
 
 
+@pytest.mark.parametrize(
+    "log",
+    [(f"{HEAD}ValueError: loss is nan\n\nThe above exception was the direct cause of the following exception:\n\n"
+     f"{HEAD}RuntimeError: step 3 failed\n"),
+     (f"{HEAD}ValueError: loss is nan\n\nDuring handling of the above exception, another exception occurred:\n\n"
+     f"{HEAD}RuntimeError: the pool is closed\n"),
+     f"{HEAD}RuntimeError: loss is nan\n{HEAD}torch.distributed.elastic.multiprocessing.errors.ChildFailedError: \n",
+     "Loss is nan, stopping training\n{'loss_box': tensor(nan)}\nbye\n", "loss is not finite\n",
+     "2026-11-27 06:00:00 ERROR train: loss is nan, aborting\n"],
+)  # fmt: skip
+def test_nan_behind_another_error_or_in_the_last_lines(log: str, tmp_path: Path) -> None:
+    assert end(log, tmp_path).name == end(log, tmp_path, logged=False).name == "numerical_instability"
+
+
 def test_an_assertion_of_finite_numbers_needs_no_words(tmp_path: Path) -> None:
     log = 'Traceback (most recent call last):\n  File "t.py", line 3\n    assert not torch.isnan(loss)\n'
     assert end(f"{log}AssertionError\n", tmp_path).name == "numerical_instability"
@@ -127,10 +178,33 @@ def test_an_assertion_of_finite_numbers_needs_no_words(tmp_path: Path) -> None:
     "error",
     ["KeyError: 'nan'", "ValueError: invalid literal for int() with base 10: 'nan'", "TypeError: 'nan' is no string",
      "ValueError: unknown option nan_policy", "AssertionError: No inf checks were recorded for this optimizer.",
-     "ValueError: information is missing", "AssertionError"],
+     "ValueError: information is missing", "AssertionError", "BananaError: ripe", "ValueError: model exploded view"],
 )  # fmt: skip
 def test_the_word_alone_is_none(error: str, tmp_path: Path) -> None:
     assert end(f"loss nan\n{HEAD}{error}\n", tmp_path).name == "crash"
+
+
+@pytest.mark.parametrize("last", ["step 3: loss is nan, skipped\nbad option --x\n", "retrying, loss is nan\n", "nan\n"])
+def test_nan_that_was_passed_by_is_none_of_it(last: str, tmp_path: Path) -> None:
+    assert end(last, tmp_path).name == "crash"
+
+
+BROKEN = Evidence(rule="nan_loss", metric="loss", values=(math.nan,), threshold="NaN or infinite", onset_step=40,
+                  last_good_step=30, detection_step=40)  # fmt: skip
+
+
+def test_a_metric_that_was_no_number_comes_first_and_the_exception_beside_it(tmp_path: Path) -> None:
+    log = tmp_path / "trainer.log"
+    log.write_text(f"{HEAD}IndexError: index 9 is out of bounds\n", encoding="utf-8")
+    found = verdict_at_exit(Exit.of(1, log, 0), logged=True, last_step=40, broken=BROKEN)
+    assert found.name == "numerical_instability" and found.evidence[0] == BROKEN
+    assert "loss nan" in found.sentence.split(";")[0] and "IndexError: index 9" in found.sentence.split(";")[1]
+    assert found.trusts(29) and not found.trusts(30) and not found.failed_from_the_start
+    by_rule = with_exit(Verdict(name="numerical_instability", evidence=(BROKEN,)), Exit.of(1, log, 0), 40)
+    assert by_rule == found
+    assert with_exit(by_rule, Exit.of(0, log, 0), 40) is by_rule
+    for code in (-9, -15, EXIT_OUT_OF_MEMORY):  # what others have ended has not died of its numbers
+        assert verdict_at_exit(Exit.of(code, log, 0), logged=True, broken=BROKEN).name != "numerical_instability"
 
 
 def test_before_the_first_metric_nan_may_be_in_the_data(tmp_path: Path) -> None:
