@@ -17,6 +17,7 @@ from pipeline.experiment.first_metric import FirstMetric
 from pipeline.experiment.watchdog import Watchdog
 from pipeline.foreign.redirect import redirected
 from pipeline.foreign.script_files import ScriptFiles
+from pipeline.foreign.speaks import may_speak_to_mlflow
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.base import OWN_TRAINER, CannotStart, Job, Launcher
 from pipeline.launchers.exit import tail_of
@@ -63,7 +64,7 @@ class Supervisor:
         path = file.write()
         scratch = file.where.make_scratch()
         environment = {
-            URI_VARIABLE: self._uri_for(command),
+            URI_VARIABLE: self._uri_for(command, file),
             RUN_VARIABLE: file.run_id,
             ATTEMPT_VARIABLE: str(path),
             "TMPDIR": str(scratch),
@@ -88,10 +89,15 @@ class Supervisor:
             file.where.remove_leftovers()
             remove_scratch(scratch)  # also where the attempt's folder is gone, and its note with it
 
-    def _uri_for(self, command: Sequence[str]) -> str:
-        """Where the trainer finds the store: through a server, if its MLflow cannot open the SQLite file."""
-        uri = self._store.uri
-        if command == OWN_TRAINER or not uri.startswith("sqlite:") or (theirs := other_version(command)) is None:
+    def _uri_for(self, command: Sequence[str], file: AttemptFile) -> str:
+        """Where the trainer finds the store: through a server, if its MLflow cannot open the SQLite file.
+
+        A script whose metrics are read from its files needs none, unless it may speak to MLflow beside that.
+        """
+        uri, files_only = self._store.uri, file.config.trainer.metrics.kind != "mlflow"
+        if command == OWN_TRAINER or not uri.startswith("sqlite:"):
+            return uri
+        if (files_only and not may_speak_to_mlflow(command, Path.cwd())) or (theirs := other_version(command)) is None:
             return uri
         if self._served is None:
             self._served = ServedStore(uri, served_log(self._store.root))

@@ -34,6 +34,8 @@ class Facts:
     """The metrics whose names are written out."""
     tables: list[str] = field(default_factory=list)
     """Names of CSV and JSON Lines files that are not read."""
+    files: list[Path] = field(default_factory=list)
+    """The script, and the modules beside it."""
     checkpoint: tuple[str, str | None] | None = None
     """Pattern of the files in which it saves, and the expression of the step; None: their names have no step."""
 
@@ -55,6 +57,7 @@ def read(script: Path) -> Facts:
             if path == script:
                 raise
             continue
+        facts.files.append(path)
         imported = sorted(_imports(tree))
         facts.modules |= {*imported, *(name.split(".")[0] for name in imported)}
         todo += [beside for name in imported if (beside := _beside(script.parent, name)) is not None]
