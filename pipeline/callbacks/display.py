@@ -88,7 +88,7 @@ class Display(Callback):
         verdict, say = attempt.verdict, self.terminal.say
         colour = "green" if verdict.name == "healthy" else "yellow" if verdict.name == "interrupted" else "red"
         interrupted = verdict.name == "interrupted" and bool(verdict.evidence)
-        meaning = verdict.sentence if interrupted else meaning_of(verdict.name)
+        meaning = verdict.sentence if interrupted else meaning_of(verdict.name, script=self._script is not None)
         where = f"episode {summary.episodes}, " if self._counts_episodes(summary.episodes) else ""
         if summary.steps or self._script is None:
             where += f"step {summary.steps}, "
@@ -204,7 +204,7 @@ class Display(Callback):
             parts.append(f"episode {latest.get('episodes', 0):.0f}{end}")
         elif (progress := self._progress(latest)) is not None:
             parts.append(f"{progress:.0%}")
-        if self._script is None or self._progress(latest) is not None:
+        if self._script is None or (self._progress(latest) is not None and self._eta(latest) != "–"):
             parts.append(f"ETA {self._eta(latest)}")
         return ", ".join(parts)
 

@@ -12,6 +12,9 @@ from pipeline.tracking.store import Store
 class PageWriter(Callback):
     """Writes the page, unless the user has asked for the end and would have to wait for it.
 
+    After an error of this program's own there is none: the store, or the disk, may be what fails. That a trainer
+    cannot start is no such error, and the page has its cause.
+
     Args:
         complain: called with one line where the page could not be made.
     """
@@ -23,5 +26,6 @@ class PageWriter(Callback):
         self._parent = None if event.nested else event.parent
 
     def experiment_ended(self, event: ExperimentEnded) -> None:
-        if self._parent and event.attempts and event.outcome != "error" and not event.stopped:
+        failed = event.outcome == "error" and event.resume is None
+        if self._parent and event.attempts and not failed and not event.stopped:
             log_page(self._store, self._parent, self._complain)

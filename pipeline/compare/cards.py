@@ -42,6 +42,7 @@ def _card(
     tops: dict[str, float],
     experts: list[str],
 ) -> str:
+    script = bool(night.experiments.set_index("parent").script[row.parent])
     verdict = night.verdicts.get(row.run_id)
     evidence = verdict.evidence if verdict else ()
     failing = {each.metric for each in evidence}
@@ -61,7 +62,7 @@ def _card(
     colour = charts.chart_colour(night, row.run_id)
     says = "".join(f'<p class="evidence">{_evidence(each)}</p>' for each in evidence)
     says += _warnings(night, row) + _ran(row)
-    meaning = "it has not ended yet" if verdict is None else meaning_of(row.verdict)
+    meaning = "it has not ended yet" if verdict is None else meaning_of(row.verdict, script=script)
     return (
         f'<article class="card" style="--edge:var(--c{colour})" id="{row.run_id}"><div class="head">'
         f"<h3>{row.attempt} {escape(row.rung)} · "

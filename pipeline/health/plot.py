@@ -54,7 +54,7 @@ def _values(axis: Axes, curves: Curves) -> None:
     steps, values = steps[finite], values[finite]
     if len(values) >= width:
         smooth = np.convolve(values, np.ones(width) / width, mode="valid")
-        axis.plot(steps[width - 1 :], smooth, color=_INK, linewidth=1.4, label=f"mean of {width} updates")
+        axis.plot(steps[width - 1 :], smooth, color=_INK, linewidth=1.4, label=f"mean of {width} reports")
 
 
 def _finite(values: np.ndarray) -> np.ndarray:

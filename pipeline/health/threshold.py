@@ -136,7 +136,7 @@ class ThresholdRule(Rule):
     @model_validator(mode="after")
     def _can_fire(self) -> ThresholdRule:
         if self.patience > self.window:
-            raise ValueError(f"patience={self.patience} can never be reached in a window of {self.window} updates")
+            raise ValueError(f"patience={self.patience} can never be reached in a window of {self.window} reports")
         return self
 
     @model_serializer(mode="wrap")
@@ -159,7 +159,7 @@ class ThresholdRule(Rule):
         return " and ".join(f"`{each.metric}` {each.threshold()}" for each in self.conditions)
 
     def persistence(self) -> str:
-        return f"{self.patience} of {self.window} updates" + (f", not the first {self.grace}" if self.grace else "")
+        return f"{self.patience} of {self.window} reports" + (f", not the first {self.grace}" if self.grace else "")
 
     def title(self, evidence: Evidence) -> str:
         return " and ".join(f"{each.metric} {each.threshold()}" for each in self.conditions)
@@ -212,7 +212,7 @@ class ThresholdRule(Rule):
             rule=self.name,
             metric=first.metric,
             values=tuple(float(value) for value in values[first.metric][start : end + 1]),
-            threshold=f"{first.threshold()}, {self.patience} of {self.window} updates",
+            threshold=f"{first.threshold()}, {self.patience} of {self.window} reports",
             onset_step=int(steps[onset]),
             last_good_step=int(steps[onset - 1]) if onset else None,
             detection_step=int(steps[end]),
@@ -225,11 +225,11 @@ class ThresholdRule(Rule):
     def explain(self, history: History) -> str:
         closest = self.closest(history)
         if closest is None:
-            return f"the history ends in the grace period of {self.grace} updates"
+            return f"the history ends in the grace period of {self.grace} reports"
         first = self.conditions[0]
         values = history.series(first.metric)[1]
         extremes = between(values)
-        reached = f"at most {closest[0]} of {self.window} updates, fires at {self.patience}"
+        reached = f"at most {closest[0]} of {self.window} reports, fires at {self.patience}"
         return f"{first.metric} {extremes}, {first.threshold()} counts; {reached}"
 
     def curves(self, history: History, evidence: Evidence) -> tuple[Curves, ...]:

@@ -24,6 +24,7 @@ VerdictName = Literal["healthy", "interrupted"] | TrainingVerdict | Infrastructu
 
 TRAINING_FAILURES: tuple[str, ...] = get_args(TrainingVerdict)
 INFRASTRUCTURE_FAILURES: tuple[str, ...] = get_args(InfrastructureVerdict)
+_OWN_RULE = "a rule of this experiment's own fired"
 MEANINGS: dict[str, str] = {
     "healthy": "trained to the end; no rule fired",
     "expert_collapse": "one expert takes nearly all samples, or one is never chosen",
@@ -39,13 +40,30 @@ MEANINGS: dict[str, str] = {
     "unfinished": "the trainer process ended as if it were done, long before its `progress` was complete",
     "interrupted": "a person, or the budget, ended it",
 }
+_OF_SCRIPTS = {
+    "gradient_explosion": "a loss, a gradient or another metric stays far above the level that is healthy for it",
+    "numerical_instability": "a loss, a gradient or another metric is NaN or infinite",
+    "reward_plateau": "the score has stopped rising",
+    "expert_collapse": _OWN_RULE,
+    "router_indecision": _OWN_RULE,
+    "gat_oversmoothing": _OWN_RULE,
+    "crash": "the script died",
+    "hang": "the script fell silent",
+    "out_of_memory": "the script ran out of memory",
+    "unfinished": "the script ended as if it were done, long before its `progress` was complete",
+}
+"""The same of a trainer of the user's own, of which nothing is known but its metrics."""
 _NO_VERDICTS = ("healthy", "interrupted", "crash", "hang", "out_of_memory", "running", "error", "exhausted")
 """What a rule cannot find, and outcomes of other things."""
 
 
-def meaning_of(verdict: str) -> str:
-    """What a verdict means, in words; also of one that a rule of the experiment's own has."""
-    return MEANINGS.get(verdict, "a rule of this experiment's own fired")
+def meaning_of(verdict: str, *, script: bool = False) -> str:
+    """What a verdict means, in words; also of one that a rule of the experiment's own has.
+
+    `script`: of a trainer of the user's own.
+    """
+    known = MEANINGS | _OF_SCRIPTS if script else MEANINGS
+    return known.get(verdict, _OWN_RULE)
 
 
 def _for_a_rule(name: str) -> str:

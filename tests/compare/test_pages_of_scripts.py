@@ -126,7 +126,7 @@ def test_what_is_not_finite_is_a_gap_and_a_mark(page: Callable[..., str]) -> Non
     ids=str,
 )
 def test_any_values_have_an_axis(page: Callable[..., str], values: list[float], scale: str) -> None:
-    found = Evidence(rule="big", metric="loss", values=(1.0,), threshold="> 1e+06, 2 of 3 updates", onset_step=30,
+    found = Evidence(rule="big", metric="loss", values=(1.0,), threshold="> 1e+06, 2 of 3 reports", onset_step=30,
                      detection_step=40)  # fmt: skip
     text = page(({"loss": values}, ("gradient_explosion", (found,))), outcome="exhausted")
     assert titles(text)[0] == (f"loss · {scale}" if scale else "loss")
