@@ -111,10 +111,10 @@ def test_a_metric_that_has_the_name_stays_unless_another_is_named(empty_store: S
 @pytest.mark.parametrize(
     ("latest", "expected"),
     [
-        ({"progress": 0.25}, "training, 25%, ETA –\n"),
-        ({"progress": 0.25, "score_window": 3.0}, "25%, ETA –, score 3\n"),
+        ({"progress": 0.25}, "training, 25%\n"),
+        ({"progress": 0.25, "score_window": 3.0}, "25%, score 3\n"),
         ({"score_window": 3.0}, "training, score 3\n"),
-        ({"episodes": 7.0, "progress": 0.25}, "episode 7, ETA –\n"),
+        ({"episodes": 7.0, "progress": 0.25}, "episode 7\n"),
         ({"episodes": 7.0}, "episode 7\n"),
         ({"loss": 7.0, "other": 0.25}, "training, loss 7, other 0.25\n"),
         ({"system/cpu": 7.0}, None),
