@@ -50,6 +50,9 @@ from pipeline.tracking.patience import Patience
 from pipeline.tracking.serialise import in_parts
 from pipeline.tracking.store import Store
 
+_CHECK_SECONDS = 10.0
+"""Between two looks at whether the parent run has been deleted."""
+
 
 class Orchestrator:
     """Runs one experiment down its ladder."""
@@ -72,7 +75,7 @@ class Orchestrator:
         self.parent = ""
         self._summaries: list[AttemptSummary] = []
         self._random_score: dict[str, float] | None = None
-        self._last_sign = -math.inf
+        self._last_sign = self._last_check = -math.inf
         self._asked_to_stop = threading.Event()
         self._supervisor = Supervisor(
             store,
@@ -277,8 +280,11 @@ class Orchestrator:
 
     def _sign_of_life(self, *, once: bool = True) -> None:
         """Writes the time, and how long the experiment has taken, to the parent run, at most every half minute."""
-        if once and time.monotonic() - self._last_sign < LIFE_SIGN_SECONDS:
-            self.store.check_active(self.parent, once=True)
+        now = time.monotonic()
+        if once and now - self._last_sign < LIFE_SIGN_SECONDS:
+            if now - self._last_check >= _CHECK_SECONDS:
+                self.store.check_active(self.parent, once=True)
+                self._last_check = now
             return
         signs = {
             tags.ALIVE: life_sign(),

@@ -37,6 +37,8 @@ _THOROUGH_SECONDS, _THOROUGH_SECONDS_WITH_NEWS = 10.0, 60.0
 in a silence doubles the first."""
 _THOROUGH_SHARE = 20
 """A look at complete histories that took a second is not repeated for so many."""
+_UNASKED_SECONDS = 10.0
+"""Longest time for which a store is not asked because its file has not changed."""
 _NESTED = ""
 _Words = dict[str, tuple[object, int]]
 """What a training has said in all: of each metric, and of the runs nested in its own, how much, and its newest time."""
@@ -73,6 +75,8 @@ class Watchdog:
         self._looked, self._wait, self._cost = time.monotonic(), _THOROUGH_SECONDS, 0.0
         self._quiet = Stopwatch(_GAP_SECONDS)
         self._spooled = self._sign_on_disk()
+        self._marked: object = None
+        self._asked = -math.inf
         self.latest: dict[str, float] = {}
         """Newest value of each metric, if that can be used: see :mod:`pipeline.health.readings`."""
         self._newest: dict[str, float] = {}
@@ -110,7 +114,7 @@ class Watchdog:
                 self._news += [f"{key}: so far, {why}" for key, why in self.never_met(once=True).items()]
             return verdict or self._look_thoroughly(_THOROUGH_SECONDS_WITH_NEWS)
         except StoreAway:
-            self._last_seen = {}  # what was seen has not been judged
+            self._last_seen, self._marked = {}, None  # what was seen has not been judged
             if self.spool is None or not self.spool.path.exists():  # nothing is known of it now, so silence is none
                 self._quiet.restart()
             raise
@@ -235,8 +239,16 @@ class Watchdog:
             self.latest[_BEST] = float(values[np.abs(values) < np.inf].max())
 
     def _look(self, *, once: bool) -> bool:
-        """Returns whether there is anything new."""
+        """Returns whether there is anything new.
+
+        `once`: the store is not asked while its file is as it was at the last answer, for some seconds at most.
+        """
+        mark, now = self._store.mark(), time.monotonic()
+        if once and mark is not None and mark == self._marked and now - self._asked < _UNASKED_SECONDS:
+            return False
+        self._marked = None
         latest = self._store.latest(self.run_id, once=once)
+        self._marked, self._asked = mark, now
         # By step and time, not by value: NaN differs from itself.
         seen = {name: (step, time) for name, (step, _, time) in latest.items()}
         own = {name: mark for name, mark in seen.items() if not name.startswith(SYSTEM)}

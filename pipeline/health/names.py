@@ -36,6 +36,11 @@ def words(metric: str) -> tuple[str, ...]:
 
 def has_word(metric: str, patterns: Iterable[str]) -> bool:
     """Whether a word of the name matches a pattern, such as `*loss`."""
+    return _has_word(metric, tuple(patterns))
+
+
+@lru_cache(maxsize=16384)
+def _has_word(metric: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(word, pattern) for word in words(metric) for pattern in patterns)
 
 

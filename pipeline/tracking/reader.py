@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import re
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,12 +18,14 @@ from pipeline.errors import BadInput, InfrastructureFailure
 from pipeline.foreign.names import Names
 from pipeline.health.history import History
 from pipeline.tracking import tags
+from pipeline.tracking.address import sqlite_file
 from pipeline.tracking.answers import deleted
 from pipeline.tracking.artifact_store import NotHad
 from pipeline.tracking.connection import Connection
 from pipeline.tracking.runs import AttemptRun, ExperimentRun, LadderRun, ParentRun, attempts_of, typed
 
 _FEWEST_LETTERS = 4
+_SETTLED_NANOSECONDS = 1_000_000_000
 _FEW_AT_ONCE = 20
 _NOT_THE_SCRIPTS = ("system/", "cost/")
 """Metrics that MLflow and this program log."""
@@ -150,6 +153,27 @@ class Reader(Connection):
         return [run for run in found if run.kind is None]
 
     # Metrics
+
+    def mark(self) -> tuple[tuple[int, int], ...] | None:
+        """What changes whenever anything is written to an SQLite file; None: only a question tells what is new.
+
+        The clock of a file system is coarse, so a file that was written to within the last second has no mark.
+        """
+        file = sqlite_file(self.uri)
+        if file is None:
+            return None
+        marks, now = [], time.time_ns()
+        for each in (file, Path(f"{file}-wal"), Path(f"{file}-journal")):
+            try:
+                status = each.stat()
+            except FileNotFoundError:
+                continue
+            except OSError:
+                return None
+            if now - status.st_mtime_ns < _SETTLED_NANOSECONDS:
+                return None
+            marks.append((status.st_size, status.st_mtime_ns))
+        return tuple(marks) or None
 
     def latest(self, run_id: str, *, once: bool = False) -> dict[str, tuple[int, float, int]]:
         """Newest (step, value, time) of every metric, in one call whose cost does not grow with the run."""
