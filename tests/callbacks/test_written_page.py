@@ -12,7 +12,7 @@ from pipeline.callbacks import page
 from pipeline.callbacks.callback import ExperimentEnded, ExperimentStarted
 from pipeline.config import ExperimentConfig
 
-ATTEMPT = AttemptSummary(0, "v3", "crash", "exit code 1", "scratch", 0, 0, 0.0, None, None, "run")
+ATTEMPT = AttemptSummary(0, "v3", "crash", "exit code 1", "scratch", 0, 0, 0.0, None, None, "unknown", "run")
 
 
 @pytest.mark.parametrize(
