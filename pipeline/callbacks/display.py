@@ -25,7 +25,7 @@ from pipeline.config import TrainingSection, difference
 from pipeline.health.phase import Phase
 from pipeline.health.readings import interval, written
 from pipeline.health.rule_sets import BANDS, Band
-from pipeline.health.verdict import Evidence, meaning_of
+from pipeline.health.verdict import Evidence
 from pipeline.preflight import preflight
 
 _LONGEST_ETA_SECONDS = 366 * 24 * 3600.0
@@ -88,7 +88,7 @@ class Display(Callback):
         verdict, say = attempt.verdict, self.terminal.say
         colour = "green" if verdict.name == "healthy" else "yellow" if verdict.name == "interrupted" else "red"
         interrupted = verdict.name == "interrupted" and bool(verdict.evidence)
-        meaning = verdict.sentence if interrupted else meaning_of(verdict.name, script=self._script is not None)
+        meaning = verdict.sentence if interrupted else verdict.meaning(script=self._script is not None)
         where = f"episode {summary.episodes}, " if self._counts_episodes(summary.episodes) else ""
         if summary.steps or self._script is None:
             where += f"step {summary.steps}, "

@@ -15,7 +15,7 @@ from pipeline.compare.style import EXPERT_COLOURS
 from pipeline.compare.timeline import tone, words
 from pipeline.health.nonfinite import NOT_FINITE
 from pipeline.health.rule_sets import Band
-from pipeline.health.verdict import Evidence, meaning_of
+from pipeline.health.verdict import Evidence
 
 _MOST_NAMES = 8
 """Names of metrics in one sentence."""
@@ -62,7 +62,7 @@ def _card(
     colour = charts.chart_colour(night, row.run_id)
     says = "".join(f'<p class="evidence">{_evidence(each)}</p>' for each in evidence)
     says += _warnings(night, row) + _ran(row)
-    meaning = "it has not ended yet" if verdict is None else meaning_of(row.verdict, script=script)
+    meaning = "it has not ended yet" if verdict is None else verdict.meaning(script=script)
     return (
         f'<article class="card" style="--edge:var(--c{colour})" id="{row.run_id}"><div class="head">'
         f"<h3>{row.attempt} {escape(row.rung)} · "

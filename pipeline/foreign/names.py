@@ -97,6 +97,14 @@ class Names:
                 needed[source.metric] = None
         return list(needed)
 
+    def aliases(self, found: Mapping[str, Sequence[Point]]) -> dict[str, str]:
+        """The names that are only others for one of the metrics found, and the script's own name of each."""
+        return {
+            name: source.metric
+            for name, source in self.sources.items()
+            if source.metric is not None and source.metric != name and not (source.weak and found.get(name))
+        }
+
     def series(self, metrics: Iterable[str], found: Mapping[str, Sequence[Point]]) -> dict[str, Sequence[Point]]:
         """The points of these names, from those of the metrics that were `needed`. Points are (step, …, value)."""
         series = {}

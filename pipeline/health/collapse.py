@@ -116,7 +116,7 @@ class CollapseRule(OfEach):
 
     def explain(self, history: History) -> str:
         told = []
-        for metric in self.among(history.metrics)[:3]:
+        for metric in self.meant(history)[:3]:
             values = self.judged(history, metric)[1]
             level, _, in_a_row = self._measured(metric, values[np.isfinite(values)])
             what = f"lost its gain for {in_a_row.max()} reports at most" if len(level) else "too few reports"

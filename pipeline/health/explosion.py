@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import insort
+from collections.abc import Iterable
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -11,10 +12,13 @@ from pydantic import Field, model_validator
 from pipeline.health.history import History
 from pipeline.health.of_each import OfEach
 from pipeline.health.persistence import incidents
+from pipeline.health.returns import explained, scores_among
 from pipeline.health.rule import Curves
 from pipeline.health.verdict import Evidence, RuleVerdict
 
 _MOST = 0.84
+_GROWTH = 10.0
+"""A score explains a loss that rises where it is so many times larger than most of the run's past."""
 
 
 class ExplosionRule(OfEach):
@@ -22,7 +26,8 @@ class ExplosionRule(OfEach):
 
     The bound is `factor` times the size below which 84 % of all earlier values lie: a σ above the median, whatever
     their spread. It is `above` at least. Zeros and the sign say nothing of the level. Only positive values explode: a
-    loss that falls far below 0 is a good one.
+    loss that falls far below 0 is a good one. Where a score grows too, as when the first reward is found, what its
+    square explains is no explosion.
     """
 
     verdict: RuleVerdict = "gradient_explosion"
@@ -68,8 +73,23 @@ class ExplosionRule(OfEach):
             found[index] = max(self.above, self.factor * math.exp(min(level, 600.0)))
         return found
 
+    def reads(self, names: Iterable[str]) -> tuple[str, ...]:
+        listed = tuple(names)
+        return tuple(dict.fromkeys((*super().reads(listed), *scores_among(listed))))
+
     def find(self, metric: str, steps: np.ndarray, values: np.ndarray) -> list[Evidence]:
-        bounds = self.bounds(values)
+        return self._above(metric, steps, values, np.zeros(len(steps)))
+
+    def firings(self, history: History) -> list[Evidence]:
+        found = []
+        for metric in self.meant(history):
+            steps, values = self.judged(history, metric)
+            sizes, _ = explained(history, steps, growth=_GROWTH, lag=self.window)
+            found += self._above(metric, steps, values, np.nan_to_num(sizes))
+        return sorted(found, key=lambda evidence: evidence.detection_step or 0)
+
+    def _above(self, metric: str, steps: np.ndarray, values: np.ndarray, by_scores: np.ndarray) -> list[Evidence]:
+        bounds = np.maximum(self.bounds(values), by_scores)  # NaN stays NaN
         with np.errstate(invalid="ignore"):
             hit = values > bounds
         return [
@@ -87,7 +107,7 @@ class ExplosionRule(OfEach):
 
     def explain(self, history: History) -> str:
         told = []
-        for metric in self.among(history.metrics)[:3]:
+        for metric in self.meant(history)[:3]:
             values = self.judged(history, metric)[1]
             sizes = np.abs(values[np.isfinite(values) & (values != 0)])
             level = f"median {np.median(sizes):.3g}, largest {sizes.max():.3g}" if len(sizes) else "no level"

@@ -43,7 +43,7 @@ class FrozenRule(OfEach):
         return []
 
     def _columns(self, history: History) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        return {metric: self.judged(history, metric) for metric in self.among(history.metrics)}
+        return {metric: self.judged(history, metric) for metric in self.meant(history)}
 
     def firings(self, history: History) -> list[Evidence]:
         if self.reports is None:

@@ -7,19 +7,19 @@ from pipeline.health.collapse import CollapseRule
 from pipeline.health.explosion import ExplosionRule
 from pipeline.health.frozen import FrozenRule
 from pipeline.health.names import GRADIENTS, LOSSES, NO_LEVELS, SCORES
+from pipeline.health.no_gain import NoGainRule
 from pipeline.health.nonfinite import NonFiniteRule
+from pipeline.health.outset import PARTS, OutsetRule
 from pipeline.health.plateau import PlateauRule
 from pipeline.health.rule import Rule
 from pipeline.health.unfinished import UnfinishedRule
+from pipeline.health.zero_rate import ZeroRateRule
 
 _HELD_OUT = ("val", "valid", "validation", "test", "dev", "holdout")
 """Words of data that were kept from training: what falls there while training goes on has overfitted."""
 _EVALUATION = (*_HELD_OUT, "eval", "evaluation")
 _OBJECTIVES = ("loss", "losses", "*loss", "nll", "perplexity", "ppl")
-_PARTS = ("d", "g", "disc", "discriminator", "gen", "generator", "adv", "actor", "critic", "policy", "value", "vf",
-          "pg", "q", "td", "entropy", "kl", "aux")  # fmt: skip
-"""Words of losses that need not fall: of opponents, and of the parts of reinforcement learning."""
-_NOT_THE_OBJECTIVE = (*NO_LEVELS, *_EVALUATION, *_PARTS)
+_NOT_THE_OBJECTIVE = (*NO_LEVELS, *_EVALUATION, *PARTS)
 _FIRST_STAGES = ("warmup", "warm", "pretrain", "pretraining", "pre", "init", "initial", "bc", "imitation", "demo",
                  "curriculum", "best", "final")  # fmt: skip
 """Words of what ends before the training does."""
@@ -59,6 +59,31 @@ GENERIC: tuple[Rule, ...] = (
         meaning="A loss or a gradient norm stays a thousand times above nearly all that the run has been like. A "
         "single spike is harmless, and a loss that grows slowly with the reward is too.",
     ),
+    OutsetRule(
+        name="early_explosion",
+        words=_OBJECTIVES,
+        without=_NOT_THE_OBJECTIVE,
+        meaning="A loss jumps far above its first reports and stays there: it exploded before the run had a past of "
+        "its own. A smaller learning rate, warm-up, clipping.",
+    ),
+    OutsetRule(
+        name="early_gradients",
+        words=GRADIENTS,
+        without=("scale", "lr", "weight", "best", "param", "params", "parameter", "parameters", "clip", "clipped"),
+        stays=1000.0,
+        after_peak=1000.0,
+        meaning="The norm of the gradient jumps a thousand times above its first reports and stays there.",
+    ),
+    OutsetRule(
+        name="far_above_start",
+        words=_OBJECTIVES,
+        without=(*NO_LEVELS, *_EVALUATION, "kl", "entropy", "aux"),
+        stays=10.0,
+        certain=False,
+        action="warn",
+        meaning="A loss ends ten times above its first reports, and no score explains it. In reinforcement and "
+        "adversarial learning that may be healthy: a warning.",
+    ),
     FrozenRule(
         name="frozen_loss",
         words=("loss", "losses", "*loss", "nll", "perplexity", "ppl"),
@@ -93,17 +118,22 @@ GENERIC: tuple[Rule, ...] = (
         meaning="With 95 % confidence the score has gained less than a fiftieth of its mean in 200 reports (or "
         "episodes, where the run counts them). Many trainings converge so: a warning.",
     ),
-    PlateauRule(
+    NoGainRule(
         name="nothing_learnt",
-        metric=None,
         words=_OBJECTIVES,
         without=_NOT_THE_OBJECTIVE,
-        window_episodes=50,
-        relative_gain=0.01,
-        whole=True,
+        certainly_below=0.01,
+        proof=SCORES,
         action="warn",
-        meaning="With 95 % confidence the loss has not fallen by a hundredth of its mean from the start to the end. In "
-        "reinforcement and adversarial learning losses say little, and are left out where the name tells.",
+        meaning="No gain can be seen in the loss from the first third of the run to the last, or certainly less than a "
+        "hundredth of its mean; nor in a score. A learning rate of 0, frozen weights, or a few more reports.",
+    ),
+    NoGainRule(
+        name="no_gain",
+        words=SCORES,
+        without=(*NO_LEVELS, "intrinsic", "bonus", "curiosity", "penalty"),
+        action="warn",
+        meaning="No gain can be seen in any score from the first third of the run to the last.",
     ),
     FrozenRule(
         name="constant_score",
@@ -122,6 +152,17 @@ GENERIC: tuple[Rule, ...] = (
         action="warn",
         meaning="A loss, a gradient or a score was logged again and again, and then no more, while other metrics went "
         "on. A script that leaves out what is not a number looks so, and so does one that takes another branch.",
+    ),
+    ZeroRateRule(
+        name="zero_rate",
+        no_gain=True,
+        meaning="The learning rate was logged, and was 0 from the start to the end; no loss and no score has gained.",
+    ),
+    ZeroRateRule(
+        name="rate_logged_as_zero",
+        action="warn",
+        meaning="The learning rate was logged as exactly 0 from the start to the end. If something is learnt all the "
+        "same, the script rounds what it logs.",
     ),
     UnfinishedRule(
         name="unfinished",

@@ -37,9 +37,13 @@ class History:
     Points are (step, value), or (step, time in ms, value). Without times the steps tell the order.
     """
 
-    def __init__(self, series: Mapping[str, Iterable[Point]] | None = None) -> None:
+    def __init__(
+        self, series: Mapping[str, Iterable[Point]] | None = None, aliases: Mapping[str, str] | None = None
+    ) -> None:
+        """`aliases`: names that are only others for a metric that was logged, and the name it was logged by."""
         self._series: dict[str, dict[int, float]] = {}
         self._times: dict[str, dict[int, int]] = {}
+        self._aliases = dict(aliases or {})
         for metric, points in (series or {}).items():
             for step, *time, value in points:
                 self.add(metric, int(step), value, *map(int, time))
@@ -85,10 +89,20 @@ class History:
         """The names of all metrics that were logged."""
         return tuple(self._series)
 
+    def distinct(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The names, one of each metric: the one that it was logged by, if that is among them."""
+        given = tuple(names)
+        own = {name: self._aliases.get(name, name) for name in given}
+        chosen: dict[str, str] = {}
+        for name in given:
+            if own[name] not in chosen or name == own[name]:
+                chosen[own[name]] = name
+        return tuple(name for name in given if chosen[own[name]] == name)
+
     def not_finite(self) -> dict[str, int]:
         """How many values are not finite, of each metric that has such values."""
         counts = {name: sum(not is_finite(value) for value in points.values()) for name, points in self._series.items()}
-        return {name: count for name, count in counts.items() if count}
+        return {name: counts[name] for name in self.distinct(counts) if counts[name]}
 
     def series(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
         """Steps (n,) ascending and values (n,); empty if there are none."""

@@ -11,11 +11,14 @@ from pipeline.health.ceased import CeasedRule
 from pipeline.health.collapse import CollapseRule
 from pipeline.health.explosion import ExplosionRule
 from pipeline.health.frozen import FrozenRule
+from pipeline.health.no_gain import NoGainRule
 from pipeline.health.nonfinite import NonFiniteRule
+from pipeline.health.outset import OutsetRule
 from pipeline.health.plateau import PlateauRule
 from pipeline.health.rule import Rule
 from pipeline.health.threshold import Condition, ThresholdRule
 from pipeline.health.unfinished import UnfinishedRule
+from pipeline.health.zero_rate import ZeroRateRule
 
 KINDS: dict[str, type[Rule]] = {
     "kind:threshold": ThresholdRule,
@@ -26,6 +29,9 @@ KINDS: dict[str, type[Rule]] = {
     "kind:frozen": FrozenRule,
     "kind:unfinished": UnfinishedRule,
     "kind:ceased": CeasedRule,
+    "kind:outset": OutsetRule,
+    "kind:nogain": NoGainRule,
+    "kind:zerorate": ZeroRateRule,
 }
 """By their tags; the first of those that know most of the fields is meant."""
 
@@ -55,6 +61,9 @@ AnyRule = Annotated[
     | Annotated[NonFiniteRule, Tag("kind:nonfinite")]
     | Annotated[FrozenRule, Tag("kind:frozen")]
     | Annotated[UnfinishedRule, Tag("kind:unfinished")]
-    | Annotated[CeasedRule, Tag("kind:ceased")],
+    | Annotated[CeasedRule, Tag("kind:ceased")]
+    | Annotated[OutsetRule, Tag("kind:outset")]
+    | Annotated[NoGainRule, Tag("kind:nogain")]
+    | Annotated[ZeroRateRule, Tag("kind:zerorate")],
     Discriminator(tag_of),
 ]

@@ -8,9 +8,11 @@ from difflib import get_close_matches
 
 from pipeline.health.history import History
 from pipeline.health.rule import Rule
-from pipeline.health.verdict import Evidence, Verdict
+from pipeline.health.verdict import MEANING, MEANINGS, Evidence, Verdict
 
 LOGGED_WERE = "; logged were "
+_LONGEST = 300
+"""Characters of a rule's meaning that go with its evidence."""
 _NAMED, _NEAR = 12, 0.5
 """Names that a sentence lists, and how alike two names must be for one to be meant by the other."""
 
@@ -40,8 +42,16 @@ def judge(history: History, rules: Sequence[Rule], *, ended: bool = False) -> Ve
     """The verdict of the failing rule that fired first, or None while nothing has failed."""
     for finding in findings(history, rules, ended=ended):
         if finding.rule.action == "fail":
-            return Verdict(name=finding.rule.verdict, evidence=(finding.evidence,))
+            return Verdict(name=finding.rule.verdict, evidence=(_with_meaning(finding),))
     return None
+
+
+def _with_meaning(finding: Finding) -> Evidence:
+    """The evidence; where the verdict is one of the experiment's own, with what the rule says that it means."""
+    meaning = " ".join(finding.rule.meaning.split())[:_LONGEST].rstrip(". ")
+    if finding.rule.verdict in MEANINGS or not meaning:
+        return finding.evidence
+    return finding.evidence.model_copy(update={"detail": {**finding.evidence.detail, MEANING: meaning}})
 
 
 def warnings(history: History, rules: Sequence[Rule], *, ended: bool = False) -> list[Evidence]:

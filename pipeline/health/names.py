@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from itertools import pairwise
 
 LOSSES = (
     "loss", "losses", "*loss", "nll", "elbo", "perplexity", "ppl", "likelihood", "objective",
@@ -24,6 +25,8 @@ _FALLING = ("loss", "losses", "*loss", "nll", "perplexity", "ppl", "mse", "rmse"
 NO_LEVELS = ("std", "var", "variance", "min", "max", "low", "high", "scale", "coef", "weight", "lr", "rate", "time",
              "count", "num", "n", "length", "len", "best", "random", "target")  # fmt: skip
 """Words that say that a metric is not the level of what its other words name."""
+_NO_RATES = ("scale", "factor", "decay", "multiplier", "mult", "ratio", "min", "max", "final", "best", "target", "time")
+"""Words that say that a metric is not the learning rate itself."""
 _NOT_OF_TRAINING = ("system/", "random/", "best/", "cost/", "time/", "settled/")
 
 
@@ -52,3 +55,15 @@ def is_of_training(metric: str) -> bool:
 def should_fall(metric: str) -> bool:
     """Whether the name is that of something to be minimised."""
     return has_word(metric, _FALLING)
+
+
+def should_rise(metric: str) -> bool:
+    """Whether the name is that of a score."""
+    return has_word(metric, SCORES) and not should_fall(metric)
+
+
+def is_learning_rate(metric: str) -> bool:
+    """Whether the name is that of a learning rate: `lr`, `lr-Adam/pg1`, `actor_lr`, `train/learning_rate`."""
+    told = words(metric)
+    paired = any(pair == ("learning", "rate") for pair in pairwise(told))
+    return (paired or has_word(metric, ("lr", "lrs", "learningrate"))) and not has_word(metric, _NO_RATES)

@@ -83,6 +83,6 @@ class NonFiniteRule(OfEach):
 
 def _each(rule: OfEach, history: History) -> str:
     """The extremes of the metrics that a rule judges."""
-    names = rule.among(history.metrics)
+    names = rule.meant(history)
     told = [f"{name} {between(history.series(name)[1])}" for name in names[:3]]
     return ", ".join(told) + (f", and {len(names) - 3} more" if len(names) > 3 else "")

@@ -70,6 +70,11 @@ class OfEach(Rule):
         ]
         return tuple(sorted(meant, key=lambda name: (len(words_of(name)), name))[:_MOST])
 
+    def meant(self, history: History) -> tuple[str, ...]:
+        """Those of a history's metrics that are meant; a metric that has several names there once."""
+        found = self.among(history.metrics)
+        return found if self._is_exact else history.distinct(found)
+
     def reads(self, names: Iterable[str]) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.metrics, *self.among(names))))
 
@@ -100,16 +105,14 @@ class OfEach(Rule):
 
     def firings(self, history: History) -> list[Evidence]:
         found = [
-            evidence
-            for metric in self.among(history.metrics)
-            for evidence in self.find(metric, *self.judged(history, metric))
+            evidence for metric in self.meant(history) for evidence in self.find(metric, *self.judged(history, metric))
         ]
         return sorted(found, key=lambda evidence: evidence.detection_step or 0)
 
     def at_exit(self, history: History) -> list[Evidence]:
         return [
             evidence
-            for metric in self.among(history.metrics)
+            for metric in self.meant(history)
             for evidence in self.find_at_exit(metric, *self.judged(history, metric))
         ]
 

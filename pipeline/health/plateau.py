@@ -154,7 +154,7 @@ class PlateauRule(OfEach):
         The onset is the first step of the window. A plateau breaks no weights, so every checkpoint up to the detection
         is good to start from.
         """
-        names = () if self.whole else self.among(history.metrics)
+        names = () if self.whole else self.meant(history)
         found = [each for metric in names for each in self._of(metric, history)]
         return sorted(found, key=lambda evidence: evidence.detection_step or 0)
 
@@ -214,7 +214,7 @@ class PlateauRule(OfEach):
         return found
 
     def explain(self, history: History) -> str:
-        reports = [len(self._columns(metric, history)[0]) for metric in self.among(history.metrics)]
+        reports = [len(self._columns(metric, history)[0]) for metric in self.meant(history)]
         if reports and max(reports) < 10:
             return f"{max(reports)} reports are too few to tell"
         return "never certain that the gain is small"

@@ -53,6 +53,8 @@ _OF_SCRIPTS = {
     "unfinished": "the script ended as if it were done, long before its `progress` was complete",
 }
 """The same of a trainer of the user's own, of which nothing is known but its metrics."""
+MEANING = "meaning"
+"""The detail of an evidence that says what a verdict of the experiment's own means."""
 _NO_VERDICTS = ("healthy", "interrupted", "crash", "hang", "out_of_memory", "running", "error", "exhausted")
 """What a rule cannot find, and outcomes of other things."""
 
@@ -119,7 +121,7 @@ class Evidence(BaseModel):
     def sentence(self) -> str:
         """One line for a terminal or a note."""
         if self.metric is None:
-            told = {key: value for key, value in self.detail.items() if key not in ("log_tail", "certain")}
+            told = {key: value for key, value in self.detail.items() if key not in ("log_tail", "certain", MEANING)}
             return ", ".join(
                 str(value) if key in ("reason", "cause") else f"{key} {value}" for key, value in told.items()
             )
@@ -172,6 +174,14 @@ class Verdict(BaseModel):
     @property
     def is_infrastructure_failure(self) -> bool:
         return self.name in INFRASTRUCTURE_FAILURES
+
+    def meaning(self, *, script: bool = False) -> str:
+        """What the verdict means, in words; of one of the experiment's own, the `meaning` of the rule that has it.
+
+        `script`: of a trainer of the user's own.
+        """
+        told = (each.detail.get(MEANING) for each in self.evidence if self.name not in MEANINGS)
+        return next((str(each) for each in told if each), meaning_of(self.name, script=script))
 
     @property
     def sentence(self) -> str:

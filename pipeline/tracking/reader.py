@@ -196,7 +196,7 @@ class Reader(Connection):
             for name, found in points.items()
             for stepped in [any(each.step for each in found)]
         }
-        return History(names.series(metrics, series))
+        return History(names.series(metrics, series), names.aliases(series))
 
     def points(
         self, run_id: str, metrics: Iterable[str], *, once: bool = False
@@ -206,6 +206,11 @@ class Reader(Connection):
         found = {name: ask(partial(self.client.get_metric_history, run_id, name)) for name in names.needed(metrics)}
         series = {name: [(each.step, each.timestamp, each.value) for each in found[name]] for name in found}
         return {name: list(points) for name, points in names.series(metrics, series).items() if points}
+
+    def own_name(self, run_id: str, metric: str) -> str:
+        """The name by which the script logs a metric that `trainer.names` calls so; else the name itself."""
+        source = self._names(run_id).sources.get(metric)
+        return metric if source is None or source.metric is None else source.metric
 
     def _names(self, run_id: str, *, once: bool = False) -> Names:
         """What a script's metrics are called. A run has the tag from its first moment, so it is asked for once."""

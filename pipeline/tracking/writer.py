@@ -21,7 +21,7 @@ from pipeline.attempt.spool import Report, Spool, finite
 from pipeline.config import ExperimentConfig, flatten
 from pipeline.errors import InfrastructureFailure
 from pipeline.foreign.names import Names
-from pipeline.health.verdict import Verdict, meaning_of
+from pipeline.health.verdict import Verdict
 from pipeline.secrets import hidden_in, without_passwords
 from pipeline.tracking import tags
 from pipeline.tracking.artifact_store import NotHad
@@ -247,7 +247,7 @@ class Writer(Connection):
         The run's note has two lines: the verdict with its evidence or meaning, and the summary.
         """
         evidence = [each.model_dump(mode="json") for each in verdict.evidence]
-        why = verdict.sentence or meaning_of(verdict.name)
+        why = verdict.sentence or verdict.meaning()
         said = {
             tags.VERDICT: verdict.name,
             tags.EVIDENCE: evidence_tag(evidence),

@@ -1,0 +1,111 @@
+"""A rule on trainings that have ended, and of which no gain can be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from pipeline.health.gain import LEAST, Gain, gain
+from pipeline.health.history import History
+from pipeline.health.names import has_word, is_of_training, should_fall
+from pipeline.health.of_each import OfEach
+from pipeline.health.rule import Curves
+from pipeline.health.verdict import Evidence, RuleVerdict
+
+
+class NoGainRule(OfEach):
+    """Fires at the end of a training none of whose metrics that are meant is better than at the start.
+
+    It judges all of its metrics together: one that has gained is proof that something is learnt. No gain that can be
+    seen is no proof that there is none, so it is a rule for a warning. It says nothing of metrics that never change
+    (`frozen` does), and of those with fewer than 30 reports.
+    """
+
+    verdict: RuleVerdict = "reward_plateau"
+    direction: Literal["max", "min"] | None = None
+    """What is better; default: by the name (a loss or an error should fall)."""
+    certainly_below: float = Field(default=0.0, ge=0)
+    """A gain that certainly (95 %) is below this share of the mean is none either."""
+    proof: tuple[str, ...] = ()
+    """Words of other metrics whose gain is proof too: a loss may rise with the score."""
+
+    def condition(self) -> str:
+        return f"no gain can be seen in {self.shown}: the last third of the reports is no better than the first"
+
+    def persistence(self) -> str:
+        return f"from the start to the end, {LEAST} reports and more"
+
+    def stirs(self, latest: object, before: object) -> bool:
+        return False
+
+    def find(self, metric: str, steps: np.ndarray, values: np.ndarray) -> list[Evidence]:
+        return []
+
+    def firings(self, history: History) -> list[Evidence]:
+        return []
+
+    def _sign(self, metric: str) -> float:
+        return -1.0 if (self.direction or ("min" if should_fall(metric) else "max")) == "min" else 1.0
+
+    def _gains(self, history: History) -> dict[str, Gain]:
+        """The gain of each metric that is meant and has enough reports, and that changes at all."""
+        found = {}
+        for metric in self.meant(history):
+            values = self.judged(history, metric)[1]
+            measured = gain(self._sign(metric) * values)
+            if measured is not None and (values != values[0]).any():
+                found[metric] = measured
+        return found
+
+    def _is_seen(self, found: Gain) -> bool:
+        certain = found.upper >= self.certainly_below * abs(found.first + found.last) / 2
+        return found.seen and (not self.certainly_below or certain)
+
+    def reads(self, names: Iterable[str]) -> tuple[str, ...]:
+        listed = tuple(names)
+        return tuple(dict.fromkeys((*super().reads(listed), *self._proofs(listed))))
+
+    def _proofs(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(
+            name
+            for name in names
+            if self.proof and is_of_training(name) and has_word(name, self.proof) and not has_word(name, self.without)
+        )
+
+    def at_exit(self, history: History) -> list[Evidence]:
+        gains = self._gains(history)
+        if not gains or any(self._is_seen(each) for each in gains.values()):
+            return []
+        others = [gain(history.series(name)[1]) for name in self._proofs(history.metrics)]
+        if any(each is not None and each.seen for each in others):
+            return []
+        metric, *more = gains
+        steps, values = self.judged(history, metric)
+        sign, found = self._sign(metric), gains[metric]
+        also = f"; nor in {', '.join(more[:2])}{f' and {len(more) - 2} more' if len(more) > 2 else ''}" if more else ""
+        return [
+            Evidence(
+                rule=self.name,
+                metric=metric,
+                values=tuple(values[-10:].tolist()),
+                threshold=f"no gain can be seen in {metric} over {len(values)} reports: mean {sign * found.first:.4g} "
+                f"in the first third, {sign * found.last:.4g} in the last{also}",
+                onset_step=int(steps[0]),
+                last_good_step=int(steps[-1]),
+                detection_step=int(steps[-1]),
+            )
+        ]
+
+    def explain(self, history: History) -> str:
+        gains = self._gains(history)
+        told = [f"{name} has gained {each.sigmas:.1f} σ" for name, each in gains.items() if self._is_seen(each)]
+        if told:
+            return ", ".join(told[:3])
+        return "another metric has gained" if gains else f"nothing that changes has {LEAST} reports"
+
+    def curves(self, history: History, evidence: Evidence) -> tuple[Curves, ...]:
+        assert evidence.metric is not None
+        return (Curves(evidence.metric, *history.series(evidence.metric), noisy=True),)
