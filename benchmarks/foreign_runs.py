@@ -392,7 +392,9 @@ FAULTS: dict[str, Fault] = {
     "rate_1e3": Fault(rate=1e3),
     "rate_1e4": Fault(rate=1e4),
     "rate_1e6": Fault(rate=1e6),
+    "rate_1e3_from_start": Fault(rate=1e3, from_start=True),
     "rate_1e4_from_start": Fault(rate=1e4, from_start=True),
+    "rate_1e6_from_start": Fault(rate=1e6, from_start=True),
     "lost_weights": Fault(reset=True),
     "frozen_from_start": Fault(frozen=True, from_start=True),
 }

@@ -86,10 +86,12 @@ The rules were calibrated on other seeds.
 - *Struck*: runs that the fault has harmed: NaN, or less than half of what the healthy twin gained.
 - *Delay*: from the fault to the verdict, in reports. What is certain only at the end has none.
 - *Or warned*: a verdict, or at least a warning that the healthy twin does not have.
+- *Silent*: runs that end without a verdict and without any warning.
 
-Three things are not certain, and at most a warning. A run that is broken from its first report has no past to compare
-with. Where minibatches differ, noise hides that a loss stands still. And weights that are lost show for certain only in
-a score that had risen by more than twice its own noise; a loss may rise in healthy reinforcement learning.
+Three things are not certain, and at most a warning. A run whose very first report is broken has no past to compare
+with. Where minibatches differ, noise hides that a loss stands still: no gain can be seen, and none may be missing. And
+weights that are lost show for certain only in a score that had risen by more than twice its own noise; a loss may rise
+in healthy reinforcement learning. A score that is better at the end than at the start hides that it could be far higher.
 """
 _COST = """
 ## Cost
@@ -182,13 +184,15 @@ def generic(found: dict[str, Any]) -> list[str]:
     kinds = sum(count > 0 for count in found["kinds"].values())
     lines = [
         _GENERIC.format(**{**found, "kinds": kinds, "alarms": alarms, "warned": warned}),
-        "| fault | struck | seen | delay, reports | or warned | by | missed |",
-        "|---|---|---|---|---|---|---|",
+        "| fault | struck | seen | delay, reports | or warned | silent | by | missed |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, row in found["faults"].items():
         counts = [", ".join(f"{key} {count}" for key, count in row[part].items()) or "–" for part in ("by", "missed")]
         cells = [str(row["struck"]), percent(row["seen"]), measured(row["delay_reports"])]
-        lines.append(f"| {name} | " + " | ".join([*cells, percent(row["seen_or_warned"]), *counts]) + " |")
+        lines.append(
+            f"| {name} | " + " | ".join([*cells, percent(row["seen_or_warned"]), str(row["silent"]), *counts]) + " |"
+        )
     if found["alarms"]:
         lines.append(f"\nFalse alarms: {json.dumps(found['alarms'])}.")
     return lines

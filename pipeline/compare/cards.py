@@ -15,7 +15,7 @@ from pipeline.compare.style import EXPERT_COLOURS
 from pipeline.compare.timeline import tone, words
 from pipeline.health.nonfinite import NOT_FINITE
 from pipeline.health.rule_sets import Band
-from pipeline.health.verdict import Evidence
+from pipeline.health.verdict import MEANING, Evidence
 
 _MOST_NAMES = 8
 """Names of metrics in one sentence."""
@@ -123,7 +123,9 @@ def _evidence(evidence: Evidence) -> str:
         return f"<b>Evidence</b> {escape(evidence.sentence())}{log}"
     values = " ".join(f"{value:.3g}" for value in evidence.values[-12:])
     others = "".join(
-        f"; {escape(name)}: {escape(_short(value))}" for name, value in evidence.detail.items() if name != "log_tail"
+        f"; {escape(name)}: {escape(_short(value))}"
+        for name, value in evidence.detail.items()
+        if name not in ("log_tail", MEANING)
     )
     window = ""
     if evidence.onset_step is not None and evidence.detection_step is not None:

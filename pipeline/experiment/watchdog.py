@@ -266,8 +266,8 @@ class Watchdog:
         for name, (step, value, _) in latest.items():
             if (why := doubts[name]) is not None and name not in self._doubted:
                 self._doubted.add(name)
-                own = self._store.own_name(self.run_id, name)
-                if own != name and doubts.get(own) is not None and latest[own][::2] == latest[name][::2]:
+                its_own = self._store.own_name(self.run_id, name)
+                if its_own != name and doubts.get(its_own) and latest[its_own][::2] == latest[name][::2]:
                     continue  # the same value, of which the user is told by the script's own name
                 self._news.append(f"metric {name} is {as_meant(value):g} at step {step}; {why}")
         return True

@@ -6,7 +6,7 @@ from pipeline.health.ceased import CeasedRule
 from pipeline.health.collapse import CollapseRule
 from pipeline.health.explosion import ExplosionRule
 from pipeline.health.frozen import FrozenRule
-from pipeline.health.names import GRADIENTS, LOSSES, NO_LEVELS, SCORES
+from pipeline.health.names import GRADIENTS, LOSSES, NO_LEVELS, NO_RATES, RATES, SCORES
 from pipeline.health.no_gain import NoGainRule
 from pipeline.health.nonfinite import NonFiniteRule
 from pipeline.health.outset import PARTS, OutsetRule
@@ -155,11 +155,15 @@ GENERIC: tuple[Rule, ...] = (
     ),
     ZeroRateRule(
         name="zero_rate",
+        words=RATES,
+        without=NO_RATES,
         no_gain=True,
         meaning="The learning rate was logged, and was 0 from the start to the end; no loss and no score has gained.",
     ),
     ZeroRateRule(
         name="rate_logged_as_zero",
+        words=RATES,
+        without=NO_RATES,
         action="warn",
         meaning="The learning rate was logged as exactly 0 from the start to the end. If something is learnt all the "
         "same, the script rounds what it logs.",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from pipeline.health.history import History
-from pipeline.health.rule import Rule
+from pipeline.health.rule import ANY, Rule
 from pipeline.health.verdict import MEANING, MEANINGS, Evidence, Verdict
 
 LOGGED_WERE = "; logged were "
@@ -70,26 +70,36 @@ def never_judged(history: History, logged: Iterable[str], rules: Iterable[Rule])
     found = {}
     for rule in rules:
         if missing := rule.absent(names):
-            found[rule.name] = never_logged(missing, names)
+            if taken := rule.taken_out(names):
+                found[rule.name] = f"its `without` takes out every metric that its words name: {_listed(taken)}"
+            else:
+                found[rule.name] = never_logged(missing, names)
         elif rule.metrics and not len(history.aligned(rule.metrics)[0]) and not rule.firings(history):
             empty = [name for name in rule.metrics if not len(history.aligned([name])[0])]
             together = " and ".join(rule.metrics)
             found[rule.name] = (
                 f"metric {', '.join(empty)} was never anything but NaN"
                 if empty
-                else f"its metrics {together} were never logged at the same step"
+                else f"metrics {together} were never logged at the same step, and it compares values of one step"
             )
     return found
 
 
 def never_logged(missing: Sequence[str], logged: Sequence[str]) -> str:
-    """A sentence on metrics that a run lacks, with those that it has: the nearest spelling first."""
-    near = [match for name in missing for match in get_close_matches(name, logged, 3, _NEAR)]
-    nearest = f"; nearest: {near[0]}" if near else ""
-    more = f"{LOGGED_WERE}{_listed(list(dict.fromkeys([*near, *logged])))}"
-    named = ", ".join(missing)
-    metric = named if named.startswith("any ") else f"metric {named}"
-    return f"{metric} was never logged{nearest}{more if logged else '; nothing was logged'}"
+    """A sentence on metrics that a run lacks, with those that it has: the nearest spellings first."""
+    near = list(dict.fromkeys(each for name in missing for each in get_close_matches(name, logged, 3, _NEAR)))
+    best = dict.fromkeys(each for name in missing for each in get_close_matches(name, logged, 1, _NEAR))
+    nearest = f"; nearest: {', '.join(best)}" if best else ""
+    more = f"{LOGGED_WERE}{_listed(list(dict.fromkeys([*near, *logged])))}" if logged else "; nothing was logged"
+    return f"{_never_logged(missing)}{nearest}{more}"
+
+
+def _never_logged(missing: Sequence[str]) -> str:
+    """That these metrics were never logged, in words."""
+    first, *more = missing
+    if first.startswith(ANY):
+        return f"no {first.removeprefix(ANY)} was ever logged" + (f"; nor {', '.join(more)}" if more else "")
+    return f"metric{'s' if more else ''} {', '.join(missing)} {'were' if more else 'was'} never logged"
 
 
 def _listed(names: Sequence[str]) -> str:

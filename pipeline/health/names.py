@@ -25,8 +25,9 @@ _FALLING = ("loss", "losses", "*loss", "nll", "perplexity", "ppl", "mse", "rmse"
 NO_LEVELS = ("std", "var", "variance", "min", "max", "low", "high", "scale", "coef", "weight", "lr", "rate", "time",
              "count", "num", "n", "length", "len", "best", "random", "target")  # fmt: skip
 """Words that say that a metric is not the level of what its other words name."""
-_NO_RATES = ("scale", "factor", "decay", "multiplier", "mult", "ratio", "min", "max", "final", "best", "target", "time")
-"""Words that say that a metric is not the learning rate itself."""
+RATES = ("lr", "lrs", "learningrate", "learning_rate")
+NO_RATES = ("scale", "factor", "decay", "multiplier", "mult", "ratio", "min", "max", "final", "best", "target", "time")
+"""Words that say that a metric is not a learning rate itself."""
 _NOT_OF_TRAINING = ("system/", "random/", "best/", "cost/", "time/", "settled/")
 
 
@@ -38,13 +39,19 @@ def words(metric: str) -> tuple[str, ...]:
 
 
 def has_word(metric: str, patterns: Iterable[str]) -> bool:
-    """Whether a word of the name matches a pattern, such as `*loss`."""
+    """Whether a word of the name matches a pattern, such as `*loss`, or two neighbours one such as `learning_rate`."""
     return _has_word(metric, tuple(patterns))
 
 
 @lru_cache(maxsize=16384)
 def _has_word(metric: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(word, pattern) for word in words(metric) for pattern in patterns)
+    return any(_matches(metric, pattern) for pattern in patterns)
+
+
+def _matches(metric: str, pattern: str) -> bool:
+    told = words(metric)
+    found = map("_".join, pairwise(told)) if "_" in pattern else iter(told)
+    return any(fnmatchcase(each, pattern) for each in found)
 
 
 def is_of_training(metric: str) -> bool:
@@ -60,10 +67,3 @@ def should_fall(metric: str) -> bool:
 def should_rise(metric: str) -> bool:
     """Whether the name is that of a score."""
     return has_word(metric, SCORES) and not should_fall(metric)
-
-
-def is_learning_rate(metric: str) -> bool:
-    """Whether the name is that of a learning rate: `lr`, `lr-Adam/pg1`, `actor_lr`, `train/learning_rate`."""
-    told = words(metric)
-    paired = any(pair == ("learning", "rate") for pair in pairwise(told))
-    return (paired or has_word(metric, ("lr", "lrs", "learningrate"))) and not has_word(metric, _NO_RATES)

@@ -13,7 +13,7 @@ from pydantic import model_validator
 from pipeline.health.history import History
 from pipeline.health.names import has_word, is_of_training
 from pipeline.health.names import words as words_of
-from pipeline.health.rule import Curves, Rule
+from pipeline.health.rule import ANY, Curves, Rule
 from pipeline.health.verdict import Evidence
 
 _MOST = 50
@@ -82,13 +82,18 @@ class OfEach(Rule):
         of_these = () if self.among(names) or self._is_exact else (self.subject,)
         return (*of_these, *super().absent(names))
 
+    def taken_out(self, names: Collection[str]) -> tuple[str, ...]:
+        if self.metric is not None or self.among(names):
+            return ()
+        return tuple(name for name in names if is_of_training(name) and has_word(name, self.words))
+
     @property
     def subject(self) -> str:
         """The metrics that are meant, in words."""
         if self.metric is not None:
-            return self.metric if self._is_exact else f"any {self.metric}"
+            return self.metric if self._is_exact else f"{ANY}metric like {self.metric}"
         named = [word for word in self.words if "*" not in word]
-        return f"any metric with {', '.join(named[:3])}{' …' if len(named) > 3 else ''} in its name"
+        return f"{ANY}metric with {', '.join(named[:3])}{' …' if len(named) > 3 else ''} in its name"
 
     @property
     def shown(self) -> str:

@@ -20,6 +20,8 @@ from pipeline.health.phase import Phase
 from pipeline.health.verdict import Evidence, RuleVerdict
 
 NAME = r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$"
+ANY = "any "
+"""How a rule begins to name the metrics that it judges by a pattern or by words."""
 Name = Annotated[str, Field(pattern=NAME, max_length=100)]
 """What becomes a file's name, or a part of a metric's."""
 
@@ -153,6 +155,10 @@ class Rule(Data, ABC):
     def absent(self, names: Collection[str]) -> tuple[str, ...]:
         """The metrics that a judgement needs, of a run that has logged metrics of these names alone."""
         return tuple(metric for metric in self.metrics if metric not in names)
+
+    def taken_out(self, names: Collection[str]) -> tuple[str, ...]:
+        """Of these names, those that the rule would judge if it did not leave them out itself."""
+        return ()
 
     def missing(self, history: History) -> tuple[str, ...]:
         """The metrics that a judgement needs and the history lacks."""

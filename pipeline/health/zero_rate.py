@@ -9,7 +9,7 @@ from pydantic import Field
 
 from pipeline.health.gain import gain
 from pipeline.health.history import History
-from pipeline.health.names import NO_LEVELS, has_word, is_learning_rate, is_of_training, should_fall, should_rise
+from pipeline.health.names import NO_LEVELS, has_word, is_of_training, should_fall, should_rise
 from pipeline.health.of_each import OfEach
 from pipeline.health.verdict import Evidence, RuleVerdict
 
@@ -23,16 +23,10 @@ class ZeroRateRule(OfEach):
     """
 
     verdict: RuleVerdict = "reward_plateau"
-    words: tuple[str, ...] = ("lr", "learning_rate")
     zero_reports: int = Field(default=10, ge=2)
     """Reports without which nothing is found."""
     no_gain: bool = False
     """Fire only if no loss and no score has gained anything either."""
-
-    def among(self, names: Iterable[str]) -> tuple[str, ...]:
-        if self.metric is not None:
-            return super().among(names)
-        return tuple(name for name in names if is_of_training(name) and is_learning_rate(name))
 
     def condition(self) -> str:
         also = ", and no gain can be seen in any loss or score" if self.no_gain else ""

@@ -21,6 +21,9 @@ from pipeline.health.kinds import KINDS
         ("metric: x, reports: 9", "frozen"),
         ("least: 0.5", "unfinished"),
         ("metric: loss, silent_reports: 30", "ceased"),
+        ("metric: x, stays: 50", "outset"),
+        ("words: [score], proof: [acc]", "nogain"),
+        ("words: [lr], no_gain: true", "zerorate"),
     ],
 )
 def test_the_fields_say_which_kind_is_meant(text: str, kind: str) -> None:
