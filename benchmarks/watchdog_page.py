@@ -78,8 +78,8 @@ _GENERIC = """
 
 The rules `generic` judge other people's trainings. {healthy_runs} healthy runs of {kinds} kinds, with
 {healthy_reports:,} reports, and the same with faults, were made for this (`python -m benchmarks.generic_health`):
-classifiers by SGD, with restarts, overfitted; losses that go to 0 or far below it; opponents that circle; REINFORCE,
-Q-learning and Stable-Baselines3's PPO on small games; and simulated rewards that come late or fall with each new level.
+classifiers by SGD, with restarts, overfitted; losses that go to 0 or far below it; opponents that circle; REINFORCE
+and Q-learning on small games; and simulated rewards that come late or fall with each new level.
 The rules were calibrated on other seeds.
 
 - *False alarms*: {alarms} of the healthy runs; {warned} have a warning, such as a score that stands still.
@@ -91,7 +91,7 @@ The rules were calibrated on other seeds.
 Three things are not certain, and at most a warning. A run whose very first report is broken has no past to compare
 with. Where minibatches differ, noise hides that a loss stands still: no gain can be seen, and none may be missing. And
 weights that are lost show for certain only in a score that had risen by more than twice its own noise; a loss may rise
-in healthy reinforcement learning. A score that is better at the end than at the start hides that it could be far higher.
+in healthy reinforcement learning. A score that has risen a little hides that it could be far higher.
 """
 _COST = """
 ## Cost
