@@ -145,12 +145,12 @@ def test_a_name_whose_metric_is_never_logged_is_told_with_those_that_were(empty_
     }
     assert watch.never_met() == expected
     ending = Ending.now(Verdict(name="healthy"), 1.0)
-    _, warnings = conclude(empty_store, run_id, ending, (), ())
+    warnings = conclude(empty_store, run_id, ending, (), ()).warnings
     assert {each.rule: each.sentence() for each in warnings} == expected
     run = empty_store.run(run_id)
     assert isinstance(run, AttemptRun) and {each.rule for each in run.warnings} == set(expected)
-    _, warnings = conclude(empty_store, run_id, Ending.now(Verdict(name="crash"), 1.0), (), ())
-    assert warnings == []
+    warnings = conclude(empty_store, run_id, Ending.now(Verdict(name="crash"), 1.0), (), ()).warnings
+    assert not warnings
 
 
 def test_a_name_is_told_of_after_some_reports_and_not_once_its_metric_is_there(

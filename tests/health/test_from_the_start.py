@@ -195,12 +195,12 @@ def test_a_verdict_of_ones_own_says_what_its_rule_means() -> None:
         name="own", verdict="mine", conditions=(Condition(metric="x", above=1),), meaning="The arm has\nhit the table."
     )
     verdict = judge(history(x=[2.0]), [own])
-    assert verdict is not None and verdict.meaning == "The arm has hit the table"
-    assert type(verdict).model_validate_json(verdict.model_dump_json()).meaning == verdict.meaning
+    assert verdict is not None and verdict.meaning() == "The arm has hit the table"
+    assert type(verdict).model_validate_json(verdict.model_dump_json()).meaning() == verdict.meaning()
     silent = judge(history(x=[2.0]), [own.model_copy(update={"meaning": ""})])
-    assert silent is not None and silent.meaning == "a rule of this experiment's own fired"
+    assert silent is not None and silent.meaning() == "a rule of this experiment's own fired"
     known = judge(history(x=[2.0]), [own.model_copy(update={"verdict": "reward_plateau"})])
-    assert known is not None and known.meaning == "the score has stopped rising, or cannot rise"
+    assert known is not None and known.meaning() == "the score has stopped rising, or cannot rise"
 
 
 def test_rules_that_judge_nothing_say_why_in_words() -> None:
@@ -216,5 +216,5 @@ def test_rules_that_judge_nothing_say_why_in_words() -> None:
     conditions = (Condition(metric="lss", above=1), Condition(metric="ac", above=1))
     two = ThresholdRule(name="r", verdict="mine", conditions=conditions)
     assert never_judged(History(), ["loss", "acc"], [two])["r"] == (
-        "metrics lss, ac were never logged; nearest: loss, acc; logged were acc, loss"
+        "metrics lss, ac were never logged; nearest: loss, acc; logged were loss, acc"
     )
