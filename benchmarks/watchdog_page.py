@@ -15,7 +15,8 @@ PAGE = Path(__file__).parent.parent / "docs" / "watchdog.md"
 _HEAD = """# Can the watchdog be trusted?
 
 `python -m benchmarks.watchdog_page` makes this page from the results; do not edit it. The rules themselves are in
-[health.md](health.md).
+[health.md](health.md). All runs were recorded with an earlier learning rate, [one cosine over the whole
+run](decisions.md#phases-rewards-and-learning-rates).
 
 ## The fault suite
 

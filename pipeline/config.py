@@ -160,15 +160,15 @@ class TrainingSection(Section):
     """Steps of each environment between two updates."""
 
     learning_rate: NonNegative = 1e-4
-    """Peak of the warm-up phase; later phases scale it (`phases.*.learning_rate_factor`)."""
+    """With which the warm-up phase begins; later phases scale it (`phases.*.learning_rate_factor`)."""
     gat_learning_rate_factor: NonNegative = 1.0
     router_learning_rate_factor: NonNegative = 1.0
     warmup_steps: Annotated[int, Field(ge=0)] = 1000
     """Optimiser steps of the linear learning-rate warm-up."""
     cosine: bool = True
-    """Cosine annealing over the episodes of the run, on top of the phases' rates."""
+    """Cosine annealing over the episodes of each phase, from its own rate to that of the next phase."""
     cosine_floor: Probability = 0.1
-    """The cosine ends at this share of the rate."""
+    """The last phase ends at this share of its rate."""
     clip_ratio: Positive = 0.15
     batch_size: PositiveInt = 256
     ppo_epochs: PositiveInt = 4

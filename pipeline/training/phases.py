@@ -34,14 +34,32 @@ def temperature_at(episode: int, phases: PhasesSection) -> float:
 def learning_rate_at(
     optimiser_step: int, episode: int, phase: int, training: TrainingSection, phases: PhasesSection
 ) -> float:
-    """The learning rate: base × the phase's factor × linear warm-up in optimiser steps × cosine annealing in episodes.
+    """The learning rate: base × the phase's factor, annealed to that of the next phase × linear warm-up.
 
-    A product, so none of the three overwrites another. The cosine is that of `CosineAnnealingLR`
-    (Loshchilov & Hutter 2017, eq. 5, without restarts), from 1 to `cosine_floor` over the run's episodes.
+    Args:
+        optimiser_step: number of optimiser steps so far, for the warm-up.
+        episode: number of finished episodes, for the annealing.
+        phase: phase of the update's samples, for the rate without annealing: it is then that of the phase.
     """
     warmup = min(1.0, (optimiser_step + 1) / training.warmup_steps) if training.warmup_steps else 1.0
-    cosine = 1.0
-    if training.cosine:
-        progress = min(1.0, episode / training.episodes)
-        cosine = training.cosine_floor + (1 - training.cosine_floor) * (1 + math.cos(math.pi * progress)) / 2
-    return training.learning_rate * phases.of(phase).learning_rate_factor * warmup * cosine
+    factor = annealed_factor(episode, training, phases) if training.cosine else phases.of(phase).learning_rate_factor
+    return training.learning_rate * factor * warmup
+
+
+def annealed_factor(episode: int, training: TrainingSection, phases: PhasesSection) -> float:
+    """The factor of the learning rate: in each phase from its own to that with which the next one begins.
+
+    The curve is that of `CosineAnnealingLR` (Loshchilov & Hutter 2017, eq. 5), over the episodes of the phase. The last
+    phase ends at `cosine_floor` times its factor. So the rate has no jump, and each phase begins with its own.
+    A run that ends earlier is the beginning of the longer one.
+    """
+    phase = phase_at(episode, phases)
+    borders = (0, phases.warmup_until, phases.transition_until, training.episodes)
+    begin, end = borders[phase : phase + 2]
+    start = phases.of(phase).learning_rate_factor
+    if phase == Phase.FINETUNE:
+        goal = training.cosine_floor * start
+    else:
+        goal = phases.of(phase_at(end, phases)).learning_rate_factor  # an empty transition is passed over
+    progress = min(1.0, (episode - begin) / (end - begin)) if end > begin else 0.0
+    return goal + (start - goal) * (1 + math.cos(math.pi * progress)) / 2

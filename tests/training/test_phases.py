@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 
 from pipeline.config import ExperimentConfig
 from pipeline.health.phase import Phase
-from pipeline.training.phases import learning_rate_at, phase_at, temperature_at
+from pipeline.training.phases import annealed_factor, learning_rate_at, phase_at, temperature_at
 
 BRIEF = ExperimentConfig()
 NO_COSINE = BRIEF.with_values({"training.cosine": False})
@@ -55,12 +56,67 @@ def test_warmup_is_linear_in_optimiser_steps_in_any_phase() -> None:
         assert learning_rate_at(999, 0, phase, training, phases) == pytest.approx(rate)
 
 
-def test_cosine_composes_with_phase_and_warmup() -> None:
+FIRST, MIDDLE, LAST = (0, 1000, 3000), (500, 2000, 4000), (999, 2999, 4999)
+
+
+@pytest.mark.parametrize(
+    ("episodes", "rates"),
+    [
+        (FIRST, (1e-4, 5e-5, 1e-5)),
+        (MIDDLE, (7.5e-5, 3e-5, 5.5e-6)),
+        (LAST, (5e-5, 1e-5, 1e-6)),
+    ],
+)
+def test_each_phase_begins_with_the_briefs_rate_and_ends_with_the_next_ones(
+    episodes: tuple[int, ...], rates: tuple[float, ...]
+) -> None:
     training, phases = BRIEF.training, BRIEF.phases
-    floor = training.cosine_floor
-    for episode in (0, 1250, 2500, 5000, 6000):
-        cosine = floor + (1 - floor) * (1 + math.cos(math.pi * min(1, episode / 5000))) / 2
-        assert learning_rate_at(499, episode, Phase.TRANSITION, training, phases) == pytest.approx(5e-5 * 0.5 * cosine)
+    for phase, episode, rate in zip(Phase, episodes, rates, strict=True):
+        assert phase_at(episode, phases) == phase
+        assert learning_rate_at(10_000, episode, phase, training, phases) == pytest.approx(rate, rel=1e-4)
+        assert learning_rate_at(499, episode, phase, training, phases) == pytest.approx(rate / 2, rel=1e-4)
+
+
+SCHEDULES = {
+    "the brief's": {},
+    "short": {"training.episodes": 300, "phases.warmup_until": 100, "phases.transition_until": 200},
+    "without warm-up": {"phases.warmup_until": 0},
+    "without transition": {"phases.transition_until": 1000},
+    "one phase": {"phases.warmup_until": 0, "phases.transition_until": 0},
+    "rising": {"phases.finetune.learning_rate_factor": 3.0},
+    "cut off": {"training.episodes": 1500},
+    "cut off at the border": {"training.episodes": 3000},
+    "an episode long": {"training.episodes": 1, "phases.warmup_until": 0, "phases.transition_until": 0},
+}
+
+
+@pytest.mark.parametrize("changes", SCHEDULES.values(), ids=SCHEDULES)
+def test_the_rate_has_no_jump(changes: dict[str, object]) -> None:
+    """From one episode to the next it changes by no more than the steepest slope of a phase's cosine."""
+    config = BRIEF.with_values(changes)
+    training, phases = config.training, config.phases
+    rates = [annealed_factor(episode, training, phases) for episode in range(training.episodes + 20)]
+    borders = [0, phases.warmup_until, phases.transition_until, training.episodes]
+    shortest = min((end - begin for begin, end in pairwise(borders) if end > begin), default=1)
+    span = max(phases.of(phase).learning_rate_factor for phase in Phase)
+    assert max(abs(after - before) for before, after in pairwise(rates)) <= span * math.pi / 2 / shortest
+    assert rates[0] == phases.of(phase_at(0, phases)).learning_rate_factor and min(rates) > 0
+    if training.episodes > phases.transition_until:  # games that were still played when the last episode ended
+        floor = phases.finetune.learning_rate_factor * training.cosine_floor
+        assert rates[training.episodes :] == pytest.approx([floor] * 20)
+
+
+def test_a_run_that_ends_earlier_has_the_rates_of_the_longer_one() -> None:
+    short = BRIEF.with_values({"training.episodes": 40}).training
+    for episode in range(41):
+        assert annealed_factor(episode, short, BRIEF.phases) == annealed_factor(episode, BRIEF.training, BRIEF.phases)
+
+
+def test_annealed_the_rate_is_that_of_the_episode_whatever_phase_the_samples_are_of() -> None:
+    """Samples of the phase before come in for some updates; the rate does not wait for them, and so does not jump."""
+    training, phases = BRIEF.training, BRIEF.phases
+    late = [learning_rate_at(10_000, 1050, phase, training, phases) for phase in Phase]
+    assert len(set(late)) == 1
 
 
 def test_schedule_scales_to_a_shorter_budget() -> None:

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.attempt.file import WarmStart
 from pipeline.training.numerics import RewardNormaliser
+from pipeline.training.phases import learning_rate_at
 from pipeline.training.trainer import Trainer
 from tests.conftest import collect, small_config, update
 
@@ -111,6 +113,62 @@ def test_each_phase_logs_its_rate(tmp_path: Path) -> None:
     assert {metrics["phase"] for metrics in reported} == {0.0, 1.0, 2.0}
     for metrics in reported:
         assert metrics["learning_rate"] == pytest.approx(rates[int(metrics["phase"])])
+
+
+PARTS = {"gat": 0.5, "router": 3.0, "rest": 1.0}
+
+
+def rates_of(made: Trainer) -> dict[str, float]:
+    """The optimiser's rates by part of the policy."""
+    names = {id(parameter): name.split(".")[0] for name, parameter in made.policy.named_parameters()}
+    parts = {names[id(group["params"][0])]: group["lr"] for group in made.ppo.optimiser.param_groups}
+    return {part if part in PARTS else "rest": rate for part, rate in parts.items()}
+
+
+@pytest.mark.parametrize("steps", [10_000, 499])
+def test_the_optimiser_has_the_briefs_rates_at_the_beginning_middle_and_end_of_each_phase(
+    tmp_path: Path, steps: int
+) -> None:
+    """For router, GAT and the rest, times their own factors; the linear warm-up scales all alike."""
+    made, _ = trainer(
+        tmp_path,
+        training__gat_learning_rate_factor=PARTS["gat"],
+        training__router_learning_rate_factor=PARTS["router"],
+        training__warmup_steps=1000,
+        training__episodes=5000,
+        phases__warmup_until=1000,
+        phases__transition_until=3000,
+    )
+    made.last_good.keep()
+    collect(made)
+    for episode, phase, rate in (
+        (0, 0, 1e-4), (500, 0, 7.5e-5), (999, 0, 5e-5),
+        (1000, 1, 5e-5), (2000, 1, 3e-5), (2999, 1, 1e-5),
+        (3000, 2, 1e-5), (4000, 2, 5.5e-6), (4999, 2, 1e-6),
+    ):  # fmt: skip
+        made.ppo.optimiser_steps = steps
+        learnt = made.ppo.update(episode, phase, made.last_good)
+        warm = min(1.0, made.ppo.optimiser_steps / 1000)
+        assert learnt["learning_rate"] == pytest.approx(rate * warm, rel=1e-4)
+        assert rates_of(made) == {part: pytest.approx(rate * warm * PARTS[part], rel=1e-4) for part in PARTS}
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_start_from_a_checkpoint_goes_on_in_the_schedule(tmp_path: Path, exact: bool) -> None:
+    """A resumed and a warm-started attempt: the next update has the rate of its episode."""
+    made, _ = trainer(tmp_path / "first", training__episodes=16)
+    made.train(3)
+    made.save()
+    checkpoint = str(next((tmp_path / "first" / "checkpoints").glob("*.pt")))
+    again, reported = trainer(tmp_path / "second", training__episodes=16)
+    again.start_from(WarmStart(checkpoint=checkpoint, run_id="x", episode=made.finished, exact=exact))
+    assert made.finished == again.finished > 0 and again.ppo.optimiser_steps == made.ppo.optimiser_steps > 0
+    again.train(1)
+    training, phases = again.config.training, again.config.phases
+    episode, phase = int(reported[-1]["episodes"]), int(reported[-1]["phase"])
+    rate = learning_rate_at(again.ppo.optimiser_steps - 1, episode, phase, training, phases)
+    assert reported[-1]["learning_rate"] == pytest.approx(rate)
+    assert rates_of(again) == {part: pytest.approx(rate) for part in PARTS}
 
 
 def test_gradients_are_clipped_before_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
