@@ -29,7 +29,7 @@ from benchmarks.learning_page import HEADER, PAGE, PICTURE, draw, figure, render
 from benchmarks.recordings import export, path_of
 from benchmarks.report import RESULTS, circumstances
 from fallbacks.ladder import BUILT_IN
-from pipeline.config import ExperimentConfig
+from pipeline.config import PREFLIGHT_ITEMS, ExperimentConfig
 from pipeline.environments.vector import random_episodes
 from pipeline.experiment_file import load_experiment
 from pipeline.health.rule_sets import RULE_SETS
@@ -76,6 +76,7 @@ def settings(environment: str, budget: int, seed: int) -> list[str]:
         f"experiment.name=learning {environment}",
         "tracking.root=mlruns/learning",
         *(f"health.override.{rule.name}.action=warn" for rule in RULE_SETS["v3"]),
+        f"preflight.accept=[{','.join(PREFLIGHT_ITEMS)}]",  # a variant is what differs
     ]
 
 

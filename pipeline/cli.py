@@ -21,6 +21,7 @@ from pipeline.errors import (
     InfrastructureFailure,
 )
 from pipeline.experiment_file import load_experiments, with_overrides
+from pipeline.preflight import not_accepted
 from pipeline.processes.environment import prepare_python
 from pipeline.processes.kernel_view import hide_command_line
 from pipeline.processes.signals import ignore_asking, interruptible
@@ -36,6 +37,8 @@ def _run(path: str, overrides: Sequence[str]) -> int:
     from pipeline.launchers.gpu import require_device
 
     configs = load_experiments(path, overrides)
+    if lines := not_accepted(configs[0]):
+        raise BadInput(*(f"{path}: {line}" for line in lines))
     require_device(configs)
     with contextlib.closing(make_launcher()) as launcher:
         if any(config.trainer.command is None for config in configs):
@@ -274,7 +277,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with interruptible():
             return _command(arguments)
     except BadInput as error:
-        complain(str(error))
+        for line in error.args:
+            complain(str(line))
         return EXIT_BAD_INPUT
     except (InfrastructureFailure, OSError) as error:
         complain(str(error))

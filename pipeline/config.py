@@ -294,7 +294,7 @@ class CustomRung(Section):
     @model_validator(mode="after")
     def _about_training(self) -> CustomRung:
         for key in self.set:
-            if key.split(".")[0] in ("experiment", "ladder", "tracking", "notify", "budget", "faults"):
+            if key.split(".")[0] in ("experiment", "ladder", "preflight", "tracking", "notify", "budget", "faults"):
                 raise ValueError(f"set: {key} belongs to the whole experiment; a rung cannot change it")
         return self
 
@@ -322,6 +322,19 @@ class LadderSection(Section):
             if isinstance(rung, CustomRung) and not rung.set and rung.warm_start:
                 raise ValueError(f"rungs: set: the rung {rung.name} sets no key, so it would change nothing")
         return self
+
+
+PREFLIGHT_ITEMS = (
+    "learning_rate", "load_balance", "diversity", "warm_up", "temperature", "nan_rollback", "monitor", "clipping",
+    "logits", "checkpoints", "entropy", "encoder",
+)  # fmt: skip
+"""The names of what `ladder check` looks at. `pipeline/preflight.py` has the items and refuses to differ."""
+
+
+class PreflightSection(Section):
+    accept: tuple[Literal[PREFLIGHT_ITEMS], ...] = _sequence(())  # type: ignore[valid-type]
+    """Items of the brief's checklist from which the experiment differs on purpose. `ladder run` refuses a V3 experiment
+    of this project's trainer that differs in any other."""
 
 
 class BudgetSection(Section):
@@ -509,6 +522,7 @@ class ExperimentConfig(Section):
     phases: PhasesSection = PhasesSection()
     health: HealthSection = HealthSection()
     ladder: LadderSection = LadderSection()
+    preflight: PreflightSection = PreflightSection()
     budget: BudgetSection = BudgetSection()
     tracking: TrackingSection = TrackingSection()
     notify: NotifySection = NotifySection()

@@ -10,7 +10,10 @@ EXIT_INTERRUPTED = 130
 
 
 class BadInput(ValueError):
-    """What a person wrote cannot be used: file, key, value and what is allowed, in one line."""
+    """What a person wrote cannot be used: file, key, value and what is allowed, in one line; several have one each."""
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.args))
 
 
 class InfrastructureFailure(RuntimeError):

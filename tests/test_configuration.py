@@ -222,12 +222,13 @@ def test_written_configuration_is_an_experiment_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["quickstart", "nethack"])
 def test_shipped_experiments_pass_the_checklist(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(EXPERIMENTS / f"{name}.yaml")]) == 0
-    assert "10 of 10 items true" in capsys.readouterr().out
+    assert "10 of 10 items true, and 2 of 2 of" in capsys.readouterr().out
 
 
 def test_drill_is_a_valid_experiment_that_fails_the_checklist(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(EXPERIMENTS / "drill.yaml")]) == 2
-    assert "9 of 10 items true" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "9 of 10 items true, and 1 of 2 of" in said and "refuses" not in said and said.count("NO, accepted") == 2
 
 
 UNTRUE = {
@@ -243,6 +244,8 @@ UNTRUE = {
     "clipping at 1.0": {"training.max_grad_norm": 5.0},
     "nan_to_num + clamp on all logits": {"trainer.command": ["true"]},
     "checkpoint every 100 episodes": {"training.checkpoint_every_episodes": 101},
+    "entropy of actions and of α": {"training.alpha_entropy_coef": -1.0},
+    "graph encoder": {"policy.gat_layers": 8},
 }
 
 

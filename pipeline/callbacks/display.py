@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from fallbacks.ladder import Ladder, Plan
+from fallbacks.ladder import Plan
 from pipeline.attempt.folder import experiment_log
 from pipeline.attempt.record import Attempt, AttemptSummary
 from pipeline.callbacks.callback import Callback, ExperimentEnded, ExperimentStarted
@@ -26,7 +26,7 @@ from pipeline.health.phase import Phase
 from pipeline.health.readings import interval, written
 from pipeline.health.rule_sets import BANDS, Band
 from pipeline.health.verdict import Evidence
-from pipeline.preflight import preflight
+from pipeline.preflight import accepted, own_first, preflight
 
 _LONGEST_ETA_SECONDS = 366 * 24 * 3600.0
 _QUALITIES = {
@@ -61,9 +61,13 @@ class Display(Callback):
         say(f"ladder {rungs}; rules {config.health.rules}; at most {config.budget.hours:g} h")
         say(f"store {escape(event.uri)}; this log {escape(str(log))}")
         if config.trainer.command is None:
-            for item in preflight(Ladder(config).configs[0]):
-                if not item.true:
-                    say(f"[yellow]not as in the brief:[/] {item.name}: {escape(item.configured)}")
+            on_purpose = accepted(config)
+            for item in preflight(own_first(config)):
+                if item.differs:
+                    how = "on purpose not" if item.key in on_purpose else "not"
+                    say(f"[yellow]{how} as in the brief:[/] {item.name}: {escape('; '.join(item.differs))}")
+                for words in item.cut_short:
+                    say(f"[yellow]too short for the brief's schedule:[/] {item.name}: {escape(words)}")
 
     def attempt_started(self, plan: Plan, number: int, run_id: str) -> None:
         self._plan, self._number, self._first, self._random = plan, number, None, ""

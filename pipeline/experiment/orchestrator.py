@@ -43,6 +43,7 @@ from pipeline.foreign.command import command_of
 from pipeline.health.readings import used
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.base import Launcher
+from pipeline.preflight import accepted, accepting
 from pipeline.processes.owner import LIFE_SIGN_SECONDS, Lock, Owner, life_sign
 from pipeline.processes.signals import heeded
 from pipeline.tracking import tags
@@ -125,7 +126,8 @@ class Orchestrator:
         if past is None:
             series = self._series.tags if self._series else {}
             place = in_parts(tags.PLACE, Place.here(self.config, self.store.root).model_dump_json())
-            said = {tags.OWNER: owner.model_dump_json(), **place, **series}
+            on_purpose = {tags.ACCEPTED: ", ".join(names)} if (names := accepted(self.config)) else {}
+            said = {tags.OWNER: owner.model_dump_json(), **place, **series, **on_purpose}
             self.parent = self.store.start_parent(self.config, said)
             lock = Lock(experiment_lock(self.store.root, self.parent), owner)
         else:
@@ -241,7 +243,7 @@ class Orchestrator:
         """Starts a nested run. Returns the attempt's file, and 0: it has taken no time yet."""
         run_id = self.store.start_attempt(
             self.parent,
-            plan.config,
+            accepting(plan.config),  # a rung differs from the brief by design, and its file can be run again
             rung=plan.rung.name,
             number=len(self.attempts),
             diff=difference(self.config, plan.config),

@@ -36,6 +36,8 @@ QUALITY = "ladder.quality"
 """`above_random`, `as_random`, `below_random` or `unknown`: its score beside random play's. Attempts have it too."""
 SCORE = "ladder.score"
 """Both scores with their 95 % intervals, in words; of attempts."""
+ACCEPTED = "ladder.accepted"
+"""The items of the brief's checklist from which the experiment differs on purpose, with commas between them."""
 SETTLED_RUNG, SETTLED_RUN = "ladder.settled_rung", "ladder.settled_run"
 
 # Attempts

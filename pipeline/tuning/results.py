@@ -19,6 +19,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 
+from pipeline.preflight import accepting
 from pipeline.secrets import hidden_in
 from pipeline.tuning.mlflow_runs import RUN
 from pipeline.tuning.study import StudyPlan
@@ -192,7 +193,7 @@ def tuned_yaml(plan: StudyPlan, best: FrozenTrial, trials: Sequence[FrozenTrial]
             f"# tuned: {key}: {_number(plan.default[key])} → {_number(value)}\n" for key, value in best.params.items()
         )
     )
-    config = plan.configured(best.params)
+    config = accepting(plan.configured(best.params))
     return head + yaml.safe_dump(hidden_in(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
 
 

@@ -243,7 +243,7 @@ class StudyPlan(Section):
             if old is None or new is None or (old != new and (old.choices is not None or old.kind != new.kind)):
                 return f"study.space.{key} was {_shown(old)}, now {_shown(new)}"
         for key, (then, at_present) in difference(begun.config, self.config).items():
-            if key.split(".")[0] not in ("tracking", "budget") and key != "experiment.description":
+            if key.split(".")[0] not in ("tracking", "budget", "preflight") and key != "experiment.description":
                 return f"{key} was {then!s}, now {at_present!s}"
         return None
 

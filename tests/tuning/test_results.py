@@ -19,6 +19,7 @@ from benchmarks.synthetic import SPACE
 from pipeline.config import ExperimentConfig
 from pipeline.experiment_file import load_experiment
 from pipeline.health.history import History
+from pipeline.preflight import not_accepted
 from pipeline.tuning.experiment import points, windowed_error
 from pipeline.tuning.figures import figures
 from pipeline.tuning.results import TrialCount, eta, importance, intervals, note, ranked, table, tuned_yaml
@@ -128,7 +129,9 @@ def test_tuned_file_is_the_experiment_with_the_best_coefficients(tmp_path: Path)
     best = ranked(trials, "maximize")[0]
     path = tmp_path / "tuned.yaml"
     path.write_text(tuned_yaml(made, best, trials))
-    assert load_experiment(path) == made.config.with_values(best.params)
+    tuned = load_experiment(path)
+    assert tuned.with_values({"preflight.accept": ()}) == made.config.with_values(best.params)
+    assert "learning_rate" in tuned.preflight.accept and not not_accepted(tuned)  # `ladder run` takes it
     assert f"trial {best.number}" in path.read_text() and "training.learning_rate: 0.0001 →" in path.read_text()
 
 
