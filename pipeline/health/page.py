@@ -39,6 +39,14 @@ _WHY_NOT_SEED = """
 """
 
 
+_SEED = """The brief has a bound for the first five rules, and not how long a value must be abnormal: here one update is
+enough. It asks for NaN detection and rollback, and for action where the score stays unchanged for long, without any
+number. So these numbers are this project's own, not the brief's: more than 3 rollbacks; 16 of 20 updates with
+minibatches that are not finite; of the plateau the 1000 episodes, the tenth of the mean, the 95 % bound, and two checks
+500 episodes apart.
+"""
+
+
 _GENERIC = f"""These rules look for metrics by the words in their names, as in `train/policy_loss`, `gradNorm`,
 `ep_rew_mean`: at most 50 metrics a rule, and none under `system/`, `random/`, `best/`, `cost/` or `time/`. Each metric
 is judged by itself, in the unit of its own reports. "Ended" means that the trainer ended with exit code 0: some
@@ -90,8 +98,9 @@ def render() -> str:
         "generic": "`health.rules: generic` (the default with a `trainer.command`): for any training",
         "seed": "`health.rules: seed`: the brief to the letter",
     }
+    words = {"generic": _GENERIC, "seed": _SEED}
     for name, title in titles.items():
-        parts += [f"\n## {title}\n", *([_GENERIC] if name == "generic" else [])]
+        parts += [f"\n## {title}\n", *([words[name]] if name in words else [])]
         parts += ["| rule | verdict | condition | when | action |", "|---|---|---|---|---|"]
         parts += [_row(rule) for rule in RULE_SETS[name]]
         parts.append("")

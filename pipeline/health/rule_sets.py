@@ -11,6 +11,24 @@ from pipeline.health.plateau import PlateauRule
 from pipeline.health.rule import Rule
 from pipeline.health.threshold import Condition, ThresholdRule
 
+NAN: tuple[Rule, ...] = (
+    ThresholdRule(
+        name="rollbacks",
+        verdict="numerical_instability",
+        conditions=(Condition(metric="rollbacks", above=3),),
+        meaning="Training has gone back to the last finite state more than three times.",
+    ),
+    ThresholdRule(
+        name="nonfinite_batches",
+        verdict="numerical_instability",
+        conditions=(Condition(metric="nonfinite_batches", above=0),),
+        window=20,
+        patience=16,
+        meaning="Nearly every update has minibatches with a NaN or Inf. They are skipped, but they keep coming.",
+    ),
+)
+"""Training skips minibatches that are not finite and goes back to the last good state; these see where that is no cure."""
+
 SEED: tuple[Rule, ...] = (
     ThresholdRule(
         name="alpha_entropy_low",
@@ -42,24 +60,16 @@ SEED: tuple[Rule, ...] = (
         conditions=(Condition(metric="gradient_norm", above=10.0),),
         meaning="The brief: gradient norm > 10.0.",
     ),
-    PlateauRule(name="reward_plateau", check_every=500, meaning="The brief: score unchanged for long."),
+    *NAN,
+    PlateauRule(
+        name="reward_plateau",
+        check_every=500,
+        meaning="The brief: score unchanged for long. How long, and what counts as unchanged, are not in the brief.",
+    ),
 )
 
 V3: tuple[Rule, ...] = (
-    ThresholdRule(
-        name="rollbacks",
-        verdict="numerical_instability",
-        conditions=(Condition(metric="rollbacks", above=3),),
-        meaning="Training has gone back to the last finite state more than three times.",
-    ),
-    ThresholdRule(
-        name="nonfinite_batches",
-        verdict="numerical_instability",
-        conditions=(Condition(metric="nonfinite_batches", above=0),),
-        window=20,
-        patience=16,
-        meaning="Nearly every update has minibatches with a NaN or Inf. They are skipped, but they keep coming.",
-    ),
+    *NAN,
     ThresholdRule(
         name="gradient_jump",
         verdict="gradient_explosion",

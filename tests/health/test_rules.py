@@ -7,7 +7,9 @@ import pytest
 
 from pipeline.health.history import History
 from pipeline.health.monitor import findings, judge, stirring, warnings
-from pipeline.health.rule_sets import BANDS, RULE_SETS
+from pipeline.health.page import render
+from pipeline.health.rule import Rule
+from pipeline.health.rule_sets import BANDS, NAN, RULE_SETS
 from pipeline.health.threshold import Condition, ThresholdRule
 
 V3, SEED = RULE_SETS["v3"], RULE_SETS["seed"]
@@ -130,12 +132,35 @@ THE_BRIEF = {
 
 
 def test_seed_is_the_brief_to_the_letter() -> None:
-    assert {rule.name for rule in SEED if isinstance(rule, ThresholdRule)} == THE_BRIEF.keys()
+    bounds = {rule.name for rule in SEED if isinstance(rule, ThresholdRule) and rule not in NAN}
+    assert bounds == THE_BRIEF.keys()
     for name, (metric, bound, side) in THE_BRIEF.items():
         at, beyond = (
             [each.rule.name for each in findings(history(**{metric: [bound + side * by]}), SEED)] for by in (0, 1e-6)
         )
         assert (at, beyond) == ([], [name])
+
+
+@pytest.mark.parametrize("rules", [V3, SEED], ids=["v3", "seed"])
+@pytest.mark.parametrize(
+    ("series", "rule"),
+    [({"nonfinite_batches": [1.0] * 30}, "nonfinite_batches"), ({"rollbacks": [0.0, 2.0, 4.0]}, "rollbacks")],
+)
+def test_nan_that_rollback_does_not_cure_is_detected(
+    rules: tuple[Rule, ...], series: dict[str, list[float]], rule: str
+) -> None:
+    verdict = judge(history(**series), rules)
+    assert verdict is not None and verdict.name == "numerical_instability" and verdict.evidence[0].rule == rule
+    once = {name: [values[0], *[0.0] * 29] for name, values in series.items()}
+    assert judge(history(**once), rules) is None  # a single one is skipped, and that is the end of it
+
+
+def test_what_the_brief_has_no_number_for_is_said() -> None:
+    page = render().partition("`health.rules: seed`")[2]
+    assert "this project's own, not the brief's" in " ".join(page.split())
+    for rule in SEED:
+        if rule.name not in THE_BRIEF:
+            assert not rule.meaning.startswith("The brief") or "not in the brief" in rule.meaning, rule.name
 
 
 LN4 = float(np.log(4))
