@@ -27,7 +27,7 @@ NAN: tuple[Rule, ...] = (
         meaning="Nearly every update has minibatches with a NaN or Inf. They are skipped, but they keep coming.",
     ),
 )
-"""Training skips minibatches that are not finite and goes back to the last good state; these see where that is no cure."""
+"""Training skips what is not finite, and goes back to the last good state. These see where that is no cure."""
 
 SEED: tuple[Rule, ...] = (
     ThresholdRule(

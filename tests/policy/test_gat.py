@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch_geometric.nn import DenseGATConv
 
+from pipeline.config import ExperimentConfig, PolicySection
 from pipeline.policy.gat import GraphAttention, GraphEncoder
 from pipeline.policy.interface import ObservationSpec
 from tests.conftest import small_config
@@ -96,3 +97,62 @@ def test_layers_residual_and_norm_are_options() -> None:
     assert len(plain.layers) == 4 and plain(graphs()).shape == (3, 16)
     bare = GraphEncoder(SPEC, small_config(policy__gat_layer_norm=False).policy)
     assert not any(isinstance(norm, torch.nn.LayerNorm) for norm in bare.norms)
+
+
+def defaults() -> GraphEncoder:
+    """The encoder as it is without a word about it in an experiment's file, but for its width."""
+    torch.manual_seed(0)
+    return GraphEncoder(SPEC, PolicySection(hidden_size=16))
+
+
+def test_the_brief_is_the_default() -> None:
+    """At most two layers, residual connections, LayerNorm, dropout; the encoder learns."""
+    for policy in (PolicySection(), ExperimentConfig().policy):
+        assert policy.kind == "v3" and policy.has_graph and not policy.gat_frozen
+        assert policy.gat_layers <= 2 and policy.gat_residual and policy.gat_layer_norm and policy.gat_dropout > 0
+    gat = defaults()
+    assert len(gat.layers) == 2 == len(gat.norms)
+
+
+def test_by_default_residual_connections_carry_the_graph_past_layers_that_say_nothing() -> None:
+    gat, one, other = defaults(), graphs(), graphs(seed=1)
+    for parameter in gat.layers.parameters():
+        torch.nn.init.zeros_(parameter)
+    assert not torch.allclose(gat(one), gat(other), atol=1e-2)
+    h = gat._embed(one)[0][:, 0]
+    for norm in gat.norms:
+        h = norm(h)
+    assert torch.allclose(gat(one), h, atol=1e-6)
+    assert not torch.allclose(gat.inspect(one)[1], gat.inspect(other)[1], atol=1e-2)
+    gat.residual = False
+    assert torch.allclose(gat(one), gat(other))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1000.0])
+def test_by_default_layer_norm_bounds_the_features_whatever_the_weights(scale: float) -> None:
+    """At its initial gain and bias: mean 0 and variance 1 over the units, of each node after each layer."""
+    gat, batch = defaults(), graphs()
+    with torch.no_grad():
+        for parameter in gat.layers.parameters():
+            parameter.mul_(scale)
+    outputs: list[torch.Tensor] = []
+    for norm in gat.norms:
+        norm.register_forward_hook(lambda module, given, output: outputs.append(output))
+    for look in (gat, lambda graph: gat.inspect(graph)[1]):
+        features = look(batch)
+        assert len(outputs) == 2
+        for each in (*outputs, features):
+            assert torch.allclose(each.mean(-1), torch.zeros(each.shape[:-1]), atol=1e-5)
+            assert torch.allclose(each.var(-1, unbiased=False), torch.ones(each.shape[:-1]), atol=1e-2)
+        outputs.clear()
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_by_default_dropout_acts_in_each_layer(layer: int) -> None:
+    gat, batch = defaults(), graphs()
+    mask = gat.draw_dropout(2000, torch.Generator().manual_seed(0), torch.device("cpu"))
+    assert float((~mask[:, layer]).float().mean()) == pytest.approx(PolicySection().gat_dropout, abs=0.01)
+    others = torch.ones(3, 2, 16, dtype=torch.bool)
+    some = others.clone()
+    some[:, layer, ::2] = False
+    assert not torch.allclose(gat(batch, some), gat(batch, others), atol=1e-2)

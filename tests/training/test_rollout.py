@@ -218,3 +218,17 @@ def test_best_checkpoint_is_replaced_only_by_a_better_one(tmp_path: Path) -> Non
         made.save()
         best.append([path.stem for path in (tmp_path / "checkpoints").glob("best-*.pt")])
     assert best == [["best-00000001"], ["best-00000002"], ["best-00000002"]]
+
+
+def test_by_default_the_policy_acts_and_learns_with_dropout(tmp_path: Path) -> None:
+    """The masks that were drawn when it acted are in the samples, and decide the probabilities."""
+    made, _ = trainer(tmp_path)
+    worker, _ = collect(made)
+    samples = worker.samples
+    dropped = float((~samples.noise["dropout"]).float().mean())
+    assert dropped == pytest.approx(made.config.policy.gat_dropout, abs=0.03)
+    with torch.no_grad():
+        output, log_prob = worker.recompute(samples)
+        without = made.policy(samples.obs, samples.routing, {})
+    assert torch.allclose(log_prob, samples.log_prob, atol=1e-5)
+    assert not torch.allclose(output.logits, without.logits, atol=1e-5)
