@@ -5,8 +5,10 @@ from __future__ import annotations
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from fallbacks.ladder import Plan
 from pipeline.attempt.record import Attempt, AttemptSummary
@@ -16,6 +18,7 @@ from pipeline.errors import InfrastructureFailure
 from pipeline.experiment.orchestrator import Orchestrator
 from pipeline.health.verdict import Evidence
 from pipeline.launchers.exit import Exit
+from pipeline.preflight import not_accepted
 from pipeline.tracking.store import Store
 from tests.conftest import small_config
 
@@ -113,6 +116,28 @@ def test_callbacks_hear_everything_in_order_and_can_ask_for_the_end(
     assert first.told == second.told == ["started, nested False", *end, "closed"]
     (parent,) = empty_store.parents()
     assert parent.outcome == outcome == end[-1].split(":")[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "tag"),
+    [
+        ({}, None),
+        ({"training__learning_rate": 1e-3, "preflight__accept": ["learning_rate", "encoder"]}, "learning_rate"),
+        (
+            {"policy__gat_layers": 3, "training__max_grad_norm": 9.0, "preflight__accept": ["encoder", "clipping"]},
+            "clipping, encoder",
+        ),
+    ],
+)
+def test_what_was_accepted_is_a_tag_of_the_parent(changes: dict[str, Any], tag: str | None, empty_store: Store) -> None:
+    """Of what an experiment accepts, that in which it differs. The file of an attempt accepts its rung as well."""
+    config = small_config(ladder__rungs=["v3", "freeze_gat"], budget__retries=0, **changes)
+    Orchestrator(config, empty_store, FailingLauncher()).run()
+    (parent,) = empty_store.parents()
+    assert parent.entity.data.tags.get("ladder.accepted") == tag
+    frozen = empty_store.attempts(parent)[-1]
+    file = empty_store.read_text(frozen.run_id, "experiment.yaml")
+    assert file is not None and not not_accepted(ExperimentConfig.model_validate(yaml.safe_load(file)))
 
 
 def test_an_experiment_under_another_programs_run_leaves_that_run_alone(empty_store: Store) -> None:
