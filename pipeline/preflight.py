@@ -36,7 +36,7 @@ class Item:
     differs: tuple[str, ...] = ()
     """Key, value and what is allowed, of each value that is not as in the brief."""
     cut_short: tuple[str, ...] = ()
-    """What the configuration asks for, and the run is too short for."""
+    """What the configuration asks for, and the run or a phase is too short for."""
 
     @property
     def true(self) -> bool:
@@ -205,34 +205,31 @@ def _warm_up(config: ExperimentConfig) -> Item:
     phases = config.phases
     wanted = {Phase.WARMUP: "softmax", Phase.TRANSITION: "sparsemax", Phase.FINETUNE: "sparsemax"}
     routing = {phase: phases.of(phase).routing for phase in Phase}
-    least = _least_episodes(config, Phase.WARMUP)
+    until = phases.warmup_until
     differs = _unlike(
-        *(
-            (routing[phase] == wanted[phase], f"phases.{phase.key}.routing", routing[phase], wanted[phase])
-            for phase in Phase
-        ),
-        (phases.warmup_until >= least, "phases.warmup_until", phases.warmup_until, f"at least {least}"),
+        *((routing[each] == kind, f"phases.{each.key}.routing", routing[each], kind) for each, kind in wanted.items()),
+        (until > 0, "phases.warmup_until", until, "above 0 (the brief: 1000)"),
         (config.policy.kind == "v3", "policy.kind", config.policy.kind, "v3"),
     )
-    end = f"phases.warmup_until={phases.warmup_until}: {_end(config)}, so sparsemax may never begin"
+    short = f"phases.warmup_until={until}: {_end(config)}, so sparsemax may never begin"
     return Item(
         "warm_up",
         "warm-up (softmax → sparsemax)",
-        f"{' → '.join(routing.values())}, sparsemax from episode {phases.warmup_until}",
+        f"{' → '.join(routing.values())}, sparsemax from episode {until}",
         "pipeline.training.rollout:Collector",
         differs,
-        () if phases.warmup_until < certain_episodes(config) else (end,),
+        (*_thin(config, Phase.WARMUP, until), *(() if until < certain_episodes(config) else (short,))),
     )
 
 
 def _temperature(config: ExperimentConfig) -> Item:
     phases = config.phases
     start, end, until = phases.temperature_start, phases.temperature_end, phases.transition_until
-    least = phases.warmup_until + _least_episodes(config, Phase.TRANSITION)
+    episodes = until - phases.warmup_until
     differs = _unlike(
         (start == 1.0, "phases.temperature_start", start, "1"),
         (end == 0.5, "phases.temperature_end", end, "0.5"),
-        (until >= least, "phases.transition_until", until, f"at least {least}"),
+        (episodes > 0, "phases.transition_until", until, f"above warmup_until={phases.warmup_until} (the brief: 3000)"),
         (config.policy.kind == "v3", "policy.kind", config.policy.kind, "v3"),
     )
     short = f"phases.transition_until={until}: {_end(config)}, so the temperature may not come down to {end:g}"
@@ -242,13 +239,16 @@ def _temperature(config: ExperimentConfig) -> Item:
         f"{start:g} → {end:g} over episodes {phases.warmup_until} – {until}",
         "pipeline.training.phases:temperature_at",
         differs,
-        () if until <= certain_episodes(config) else (short,),
+        (*_thin(config, Phase.TRANSITION, episodes), *(() if until <= certain_episodes(config) else (short,))),
     )
 
 
-def _least_episodes(config: ExperimentConfig, phase: Phase) -> int:
-    """Fewer episodes would be no phase worth the name."""
-    return min(_EPISODES[phase], math.ceil(config.training.episodes / _LEAST_SHARE))
+def _thin(config: ExperimentConfig, phase: Phase, episodes: int) -> tuple[str, ...]:
+    """What is so, where a phase is there, and too small a part of the run to be worth the name."""
+    least = min(_EPISODES[phase], math.ceil(config.training.episodes / _LEAST_SHARE))
+    if not 0 < episodes < least:
+        return ()
+    return (f"phases.{phase.key}_until leaves {phase.label} {episodes} of {config.training.episodes} episodes",)
 
 
 def _monitor(config: ExperimentConfig) -> Item:

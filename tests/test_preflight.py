@@ -36,14 +36,12 @@ DIFFERENT: list[tuple[str, Any, str]] = [
     ("training.load_balance_coef", -0.01, "load_balance"),
     ("training.diversity_coef", 0.0, "diversity"),
     ("phases.warmup_until", 0, "warm_up"),
-    ("phases.warmup_until", 1, "warm_up"),
     ("phases.warmup.routing", "sparsemax", "warm_up"),
     ("phases.transition.routing", "softmax", "warm_up"),
     ("phases.finetune.routing", "softmax", "warm_up"),
     ("phases.temperature_start", 2.0, "temperature"),
     ("phases.temperature_end", 0.01, "temperature"),
     ("phases.transition_until", 1000, "temperature"),
-    ("phases.transition_until", 1001, "temperature"),
     ("health.rules", "none", "monitor"),
     ("health.rules", "generic", "monitor"),
     ("training.max_grad_norm", 0.5, "clipping"),
@@ -184,6 +182,22 @@ def test_a_run_that_ends_early_is_told_and_not_refused() -> None:
     assert short == {"learning_rate", "warm_up", "temperature"} and not not_accepted(config)
     assert "phases.warmup_until=1000: the run has 40 episodes" in items["warm_up"].configured
     assert "training.warmup_steps=1000: the first phase has at most 625" in items["learning_rate"].configured
+
+
+@pytest.mark.parametrize(
+    ("changes", "short"),
+    [
+        ({"phases.warmup_until": 99}, "warm_up"),
+        ({"phases.transition_until": 1099}, "temperature"),
+        ({"training.episodes": 10**6, "phases.warmup_until": 999}, "warm_up"),
+        ({"training.episodes": 10**6}, None),
+        ({"phases.warmup_until": 100, "phases.transition_until": 200}, None),
+    ],
+)
+def test_a_phase_that_is_hardly_there_is_told_and_not_refused(changes: dict[str, int], short: str | None) -> None:
+    config = BRIEF.with_values(changes)
+    assert not not_accepted(config)
+    assert [item.key for item in preflight(config) if item.cut_short] == ([] if short is None else [short])
 
 
 def test_steps_that_end_a_run_count_as_the_episodes_that_are_sure_to_fit() -> None:

@@ -85,6 +85,7 @@ COLLAPSE = {
     "training__checkpoint_every_episodes": 2,
     "phases__warmup_until": 8,
     "phases__transition_until": 16,
+    "preflight__accept": ["learning_rate", "load_balance", "entropy"],
 }
 
 
