@@ -100,7 +100,7 @@ def test_a_failing_training_goes_down_the_ladder(experiment: Any) -> None:
         assert failed.info.status == "FAILED" and failed.data.tags["ladder.verdict"] == "expert_collapse"
         (found,) = evidence(failed)
         if found["metric"] == "expert_usage_min":  # an expert has died, before another has taken all
-            assert max(found["values"]) < 0.001
+            assert sum(value < 0.001 for value in found["values"]) >= 10 and found["values"][-1] < 0.001
         else:
             assert found["metric"] == "expert_usage_excess" and found["values"][-1] > 0.73
         assert found["onset_step"] < found["detection_step"]
