@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -104,6 +104,9 @@ class ExplosionRule(OfEach):
             )
             for onset, start, end in incidents(hit, self.window, self.patience)
         ]
+
+    def worsening(self, history: History, evidence: Evidence) -> Mapping[str, int]:
+        return {evidence.metric: 1} if evidence.metric is not None else {}
 
     def explain(self, history: History) -> str:
         told = []

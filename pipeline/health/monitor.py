@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from pipeline.health.history import History
+from pipeline.health.onset import with_start
 from pipeline.health.rule import ANY, Rule
 from pipeline.health.verdict import MEANING, MEANINGS, Evidence, Verdict
 
@@ -42,7 +43,8 @@ def judge(history: History, rules: Sequence[Rule], *, ended: bool = False) -> Ve
     """The verdict of the failing rule that fired first, or None while nothing has failed."""
     for finding in findings(history, rules, ended=ended):
         if finding.rule.action == "fail":
-            return Verdict(name=finding.rule.verdict, evidence=(_with_meaning(finding),))
+            evidence = with_start(history, finding.rule, _with_meaning(finding), rules)
+            return Verdict(name=finding.rule.verdict, evidence=(evidence,))
     return None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from pydantic import Field, model_validator
 
@@ -56,6 +58,16 @@ class NonFiniteRule(OfEach):
             self._evidence(metric, steps, values, onset if onset > first_number else 0, start, end)
             for onset, start, end in incidents(judged, self.window, self.patience)
         ]
+
+    def worsening(self, history: History, evidence: Evidence) -> Mapping[str, int]:
+        """Losses and gradients often grow before they are no numbers any more."""
+        return {evidence.metric: 1} if evidence.metric is not None else {}
+
+    def held(self, history: History) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Before its first finite value a metric may be NaN."""
+        columns = [self.judged(history, metric) for metric in self.among(history.metrics)]
+        return [(steps, ~np.isfinite(values) & np.logical_or.accumulate(np.isfinite(values)))
+                for steps, values in columns]  # fmt: skip
 
     def find_at_exit(self, metric: str, steps: np.ndarray, values: np.ndarray) -> list[Evidence]:
         finite = np.flatnonzero(np.isfinite(values))

@@ -125,6 +125,20 @@ class Rule(Data, ABC):
         """What it finds in the history of a training that has ended by itself, if it has not fired before."""
         return []
 
+    def worsening(self, history: History, evidence: Evidence) -> Mapping[str, int]:
+        """The metrics that got worse on their way into the condition: 1 where larger is worse, −1 where smaller is.
+
+        Empty: the condition comes at once, or the rule itself finds the last good step.
+        """
+        return {}
+
+    def held(self, history: History) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Steps (n,) and whether the condition holds there (n,), however briefly; one pair for each metric it judges.
+
+        Empty: what it looks for says nothing of the weights at one step.
+        """
+        return []
+
     def reads(self, names: Iterable[str]) -> tuple[str, ...]:
         """The metrics that a judgement looks at, of a run that has logged metrics of these names."""
         return self.metrics

@@ -90,6 +90,12 @@ class Condition(Data):
             and (self.finite is None or not is_finite(value))
         )
 
+    def worse_at(self, value: float) -> int:
+        """The direction in which this value is too far: 1 up, −1 down, 0 none."""
+        up = self.above is not None or self._is_relative or (self.outside is not None and value > self.outside[1])
+        down = self.below is not None or (self.outside is not None and value < self.outside[0])
+        return up - down
+
     @property
     def _is_relative(self) -> bool:
         return self.above_median is not None or self.above_mad is not None
@@ -179,6 +185,20 @@ class ThresholdRule(Rule):
         if self.phases is not None:
             hit &= np.isin(values["phase"], self.phases)
         return steps, hit, values
+
+    def worsening(self, history: History, evidence: Evidence) -> Mapping[str, int]:
+        found = {}
+        for each in self.conditions:
+            steps, values = history.series(each.metric)
+            values = values[steps <= (evidence.onset_step or 0)]
+            # Where other conditions must hold too, one that held from the start has not changed anything.
+            always = len(self.conditions) > 1 and each.crossed(values, self.window, self.grace).all()
+            if len(values) and not always and (worse := each.worse_at(float(values[-1]))):
+                found[each.metric] = worse
+        return found
+
+    def held(self, history: History) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [self.violations(history)[:2]]
 
     def closest(self, history: History) -> tuple[int, int] | None:
         """The most violations in a window, and the step at its end; None: the history ends in the grace period."""

@@ -98,10 +98,19 @@ class Evidence(BaseModel):
     onset_step: int | None = None
     """First step (of the environment) at which the condition held."""
     last_good_step: int | None = None
-    """Newest step before the onset whose metrics were healthy; None: there was none. A checkpoint of that very step is
-    suspect already: the metrics after it measure its weights."""
+    """Newest step whose metrics were healthy before the failure, and of a verdict before its decline, began; None: there
+    was none. A checkpoint of that very step is suspect already: the metrics after it measure its weights."""
+    sound: tuple[tuple[int, int], ...] | None = None
+    """Stretches of steps up to that one, (first, end): what was saved from `first` on and before `end` was measured as
+    healthy in every monitored metric. None: that was not looked for."""
     detection_step: int | None = None
     detail: dict[str, Any] = {}
+
+    def trusts(self, step: int) -> bool:
+        """Whether weights that were saved at this step were healthy."""
+        if self.sound is not None:
+            return any(first <= step < end for first, end in self.sound)
+        return self.last_good_step is not None and step < self.last_good_step
 
     @field_validator("values")
     @classmethod
@@ -160,7 +169,7 @@ class Verdict(BaseModel):
         """Whether weights that were saved at this step were healthy and stayed so until the failure began."""
         if not self.is_training_failure:
             return True
-        return all(each.last_good_step is not None and step < each.last_good_step for each in self.evidence)
+        return all(each.trusts(step) for each in self.evidence)
 
     @property
     def failed_from_the_start(self) -> bool:
