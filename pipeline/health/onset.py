@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+
 import numpy as np
 
 from pipeline.health.history import History
@@ -176,12 +177,10 @@ def with_start(history: History, rule: Rule, evidence: Evidence, rules: Iterable
         last = -1 if found is None else min(last, int(steps[found]))
     reports = history.series(evidence.metric)[0] if evidence.metric is not None else np.array([], dtype=np.int64)
     sound = _sound(history, [each for each in rules if each.action == "fail"], reports, last)
-    return evidence.model_copy(update={"last_good_step": sound[-1][1] if sound else None, "sound": sound})
+    return evidence.model_copy(update={"sound": sound})
 
 
-def _sound(
-    history: History, rules: Sequence[Rule], reports: np.ndarray, last: int
-) -> tuple[tuple[int, int], ...]:
+def _sound(history: History, rules: Sequence[Rule], reports: np.ndarray, last: int) -> tuple[tuple[int, int], ...]:
     """The newest stretches of steps, up to the last one, at which weights were sound: see `Evidence.sound`.
 
     A report is good if no rule's condition holds, however briefly, and each monitored metric is in its normal band. A

@@ -98,19 +98,24 @@ class Evidence(BaseModel):
     onset_step: int | None = None
     """First step (of the environment) at which the condition held."""
     last_good_step: int | None = None
-    """Newest step whose metrics were healthy before the failure, and of a verdict before its decline, began; None: there
-    was none. A checkpoint of that very step is suspect already: the metrics after it measure its weights."""
+    """Newest step before the onset whose metrics were healthy; None: there was none. A checkpoint of that very step is
+    suspect already: the metrics after it measure its weights."""
     sound: tuple[tuple[int, int], ...] | None = None
-    """Stretches of steps up to that one, (first, end): what was saved from `first` on and before `end` was measured as
-    healthy in every monitored metric. None: that was not looked for."""
+    """Stretches of steps (first, end) before the decline began that led to the onset: weights that were saved from
+    `first` on and before `end` were measured as normal in every monitored metric. None: this was not looked for."""
     detection_step: int | None = None
     detail: dict[str, Any] = {}
 
     def trusts(self, step: int) -> bool:
-        """Whether weights that were saved at this step were healthy."""
+        """Whether weights that were saved at this step were healthy, and the decline had not begun."""
         if self.sound is not None:
             return any(first <= step < end for first, end in self.sound)
         return self.last_good_step is not None and step < self.last_good_step
+
+    @property
+    def began_bad(self) -> bool:
+        """Whether no metrics before it were healthy."""
+        return self.last_good_step is None or self.sound == ()
 
     @field_validator("values")
     @classmethod
@@ -174,7 +179,7 @@ class Verdict(BaseModel):
     @property
     def failed_from_the_start(self) -> bool:
         """Whether no metrics of the attempt were ever healthy; the weights that it started from are suspect too."""
-        return self.is_training_failure and any(each.last_good_step is None for each in self.evidence)
+        return self.is_training_failure and any(each.began_bad for each in self.evidence)
 
     @property
     def is_training_failure(self) -> bool:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,20 @@ from torch import Tensor
 
 from pipeline.attempt.checkpoint_files import FORMAT, BadCheckpoint, CheckpointInfo, inspect, sha256
 
-__all__ = ["FORMAT", "BadCheckpoint", "prune", "read_checkpoint", "read_or_older", "select_experts", "write_checkpoint"]
+__all__ = [
+    "BEST",
+    "EARLY",
+    "FORMAT",
+    "BadCheckpoint",
+    "prune",
+    "read_checkpoint",
+    "read_or_older",
+    "select_experts",
+    "write_checkpoint",
+]
+
+BEST, EARLY = "best-", "early-"
+"""What the names of checkpoints begin with that are not one of those every so many episodes."""
 
 
 def write_checkpoint(folder: Path, name: str, state: dict[str, Any], **info: Any) -> Path:
@@ -86,7 +100,8 @@ def read_or_older(path: Path, configuration: str = "") -> tuple[dict[str, Any], 
         BadCheckpoint: no checkpoint can be read.
     """
     problems: list[str] = []
-    older = [each for each in sorted(path.parent.glob("*.pt"), reverse=True) if each.stem.isdigit() and each < path]
+    others = [each for each in path.parent.glob("*.pt") if each.stem.isdigit() or each.stem.startswith(EARLY)]
+    older = sorted((each for each in others if _update(each) < _update(path)), key=_update, reverse=True)
     for candidate in (path, *older):
         try:
             return read_checkpoint(candidate, configuration), candidate, problems
@@ -99,19 +114,37 @@ def prune(folder: Path, keep: int) -> None:
     """Removes checkpoints, except the newest `keep`, some older ones, and the newest best one.
 
     Of the older ones, one is kept for each power of two of updates ago (64 – 127, 128 – 255, …). So a failure with a
-    long onset still finds a healthy checkpoint, at the cost of a few more files.
+    long onset still finds a healthy checkpoint, at the cost of a few more files. Early ones all stay until there are
+    `keep` others; then the same holds for them.
     """
     numbered = sorted((path for path in folder.glob("*.pt") if path.stem.isdigit()), reverse=True)
-    kept_spans: set[int] = set()
-    for path in reversed(numbered[keep:]):  # the oldest of each span stays, and moves into the next span with time
-        span = (int(numbered[0].stem) - int(path.stem)).bit_length()
-        if span in kept_spans:
-            _remove(path)
-        kept_spans.add(span)
-    for path in sorted(folder.glob("best-*.pt"))[:-1]:
+    early = sorted(folder.glob(f"{EARLY}*.pt"), reverse=True)
+    for path in early[:1]:  # the last update of a training may be one of theirs
+        if path.stem.removeprefix(EARLY) in {each.stem for each in numbered[:1]}:
+            _remove(early.pop(0))
+    _thin_out(numbered[keep:], numbered[:1])
+    if len(numbered) >= keep:
+        _thin_out(early, numbered[:1])
+    for path in sorted(folder.glob(f"{BEST}*.pt"))[:-1]:
         _remove(path)
     for path in folder.glob("*.tmp"):  # left by a trainer that was killed while it wrote
         path.unlink(missing_ok=True)
+
+
+def _thin_out(paths: Sequence[Path], newest: Sequence[Path]) -> None:
+    """Keeps one for each power of two of updates before the newest checkpoint. `paths`: newest first."""
+    kept_spans: set[int] = set()
+    for path in reversed(paths):  # the oldest of each span stays, and moves into the next span with time
+        span = (_update(newest[0]) - _update(path)).bit_length()
+        if span in kept_spans:
+            _remove(path)
+        kept_spans.add(span)
+
+
+def _update(path: Path) -> int:
+    """The number in a checkpoint's name; −1: it has none."""
+    number = path.stem.rpartition("-")[2]
+    return int(number) if number.isdigit() else -1
 
 
 def _remove(path: Path) -> None:

@@ -6,7 +6,7 @@ until enough episodes are finished:
     collect a rollout                 (n games × T steps; phases switch as games begin)
     update the policy                 (PPO; skips minibatches that are not finite, rolls back after several in a row)
     log one batch of metrics          (step = environment steps)
-    write a checkpoint, if 100 more episodes are finished
+    write a checkpoint, if 100 more episodes are finished, and after 2, 4, 8, … updates
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from pipeline.training.advantage import generalised_advantage
 from pipeline.training.baseline import NAME as BASELINE
 from pipeline.training.baseline import Baseline
 from pipeline.training.beside import Beside
-from pipeline.training.checkpoint import prune, read_or_older, select_experts, write_checkpoint
+from pipeline.training.checkpoint import BEST, EARLY, prune, read_or_older, select_experts, write_checkpoint
 from pipeline.training.measure import episode_metrics, main_phase, rollout_metrics, routing_by_situation
 from pipeline.training.numerics import LastGoodState, RewardNormaliser
 from pipeline.training.player import observation_spec
@@ -91,6 +91,8 @@ class Trainer:
         self.steps = 0
         self.finished = 0
         self.updates = 0
+        self.began = 0
+        """Updates of the schedule that came before this attempt."""
         self.rollbacks = 0
         self.scores: deque[float] = deque(maxlen=training.score_window)
         self.best_score: float | None = None
@@ -143,6 +145,8 @@ class Trainer:
             if checkpoint_follows:
                 self.save()
                 checkpoint_due = self._next_checkpoint()
+            elif self._early_is_due():
+                self._save(early=True)
         self.save()
         return not self._stop
 
@@ -193,6 +197,11 @@ class Trainer:
     def _next_checkpoint(self) -> int:
         every = self.config.training.checkpoint_every_episodes
         return (self.finished // every + 1) * every
+
+    def _early_is_due(self) -> bool:
+        """Whether a checkpoint in between is written: 2, 4, 8, … updates after the attempt began."""
+        here = self.updates - self.began
+        return here > 1 and here & (here - 1) == 0
 
     def _report(self, played: Played, metrics: dict[str, float], seconds: dict[str, float]) -> None:
         self.rollbacks += int(metrics.pop("rolled_back"))
@@ -251,9 +260,13 @@ class Trainer:
         Raises:
             OSError: the disk is full.
         """
+        self._save(early=False)
+
+    def _save(self, *, early: bool) -> None:
+        """The same; an early one, in between, is never the best."""
         checkpoints = AttemptFolder(self.folder).checkpoints
         score = float(np.mean(self.scores)) if self.scores else None
-        best = score is not None and len(self.scores) == self.scores.maxlen and score > self._best_saved
+        best = not early and score is not None and len(self.scores) == self.scores.maxlen and score > self._best_saved
         if best and score is not None:
             self._best_saved = score
         state = self._learning_state() | {
@@ -261,6 +274,7 @@ class Trainer:
             "finished": self.finished,
             "steps": self.steps,
             "updates": self.updates,
+            "began": self.began,
             "rollbacks": self.rollbacks,
             "scores": list(self.scores),
             "best_score": self.best_score,
@@ -276,9 +290,9 @@ class Trainer:
             "experts": self.policy.expert_names,
             "configuration": fingerprint(self.config),
         }
-        write_checkpoint(checkpoints, f"{self.updates:08d}", state, **info)
+        write_checkpoint(checkpoints, f"{EARLY if early else ''}{self.updates:08d}", state, **info)
         if best:
-            write_checkpoint(checkpoints, f"best-{self.updates:08d}", state, **info)
+            write_checkpoint(checkpoints, f"{BEST}{self.updates:08d}", state, **info)
         prune(checkpoints, self.config.training.checkpoints_kept)
 
     def start_from(self, start: WarmStart) -> None:
@@ -303,6 +317,7 @@ class Trainer:
             self._load_weights(state, start.carry)
         if start.exact or start.carry.schedule:
             self.steps, self.updates = state["steps"], state["updates"]
+        self.began = state.get("began", 0) if start.exact else self.updates
         if start.exact:  # scores of another configuration do not count for this one
             self.scores.extend(state["scores"])
             self.best_score, self._best_saved = state["best_score"], state["best_saved"]
