@@ -144,6 +144,8 @@ class Watchdog:
         said = self._in_all(names)
         spoken = self._words is not None and _differ(self._words, said)
         verdict = judge(self.history(judged, once=True), judged) if judged else None
+        if verdict is not None:  # the other rules have a say in where weights were good
+            verdict = judge(self.history(self.rules, once=True), self.rules)
         self._looked = time.monotonic()
         self._cost = self._looked - began
         self._wait = _THOROUGH_SECONDS if spoken or self._words is None else 2 * self._wait

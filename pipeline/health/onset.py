@@ -51,6 +51,7 @@ def before_decline(values: np.ndarray) -> int | None:
         return int(known[-1]) if len(known) else None
     if len(x) < 2:
         return None
+    x = x / (np.abs(x).max() or 1.0)  # so that no square is too large
     x = _without_spikes(np.minimum(x, x[-1]))
     # What got better at first has its level where it was best.
     best = int(np.argmin(x[:-1]))

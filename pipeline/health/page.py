@@ -21,8 +21,9 @@ The metrics are defined below (`pipeline/health/definitions.py`; what a run logs
 A rule looks at metrics once per report; this project's trainer reports once per PPO update. It fires when its condition
 has held as often as it asks for. The first rule with the action `fail` that fires gives the verdict, with the values as
 evidence. The onset is the first update at which the condition held, even if that lies in the grace period. The next
-attempt starts from a checkpoint whose weights were measured as healthy before the onset. A plateau breaks no weights:
-after it, the newest checkpoint will do. A condition on a bound takes no notice of NaN; `finite: false` asks for it.
+attempt starts from a checkpoint [from before the decline](ladder.md#where-the-next-attempt-starts) that led to the
+onset. A plateau breaks no weights: after it, the newest checkpoint will do. A condition on a bound takes no notice of
+NaN; `finite: false` asks for it.
 """
 
 _WHY_NOT_SEED = """

@@ -211,6 +211,25 @@ def test_a_start_that_failed_at_once_is_not_used_again() -> None:
     assert start(on, v3, later) == "/c/200.pt"
 
 
+def test_a_start_lies_in_a_stretch_of_sound_weights() -> None:
+    on = ladder()
+    saved = [checkpoint(step) for step in (50, 100, 150, 200, 250)]
+    for sound, chosen in ((((0, 60), (90, 160)), 150), (((0, 60), (90, 150)), 100), (((0, 60),), 50), ((), None)):
+        evidence = Evidence(rule="load", onset_step=300, last_good_step=290, sound=sound)
+        failed = attempt(on, "v3", Verdict(name="expert_collapse", evidence=(evidence,)), *saved)
+        assert start(on, failed) == (f"/c/{chosen}.pt" if chosen else None)
+
+
+def test_a_start_from_which_an_attempt_declined_at_once_is_not_used_again() -> None:
+    on = ladder()
+    v3 = attempt(on, "v3", verdict("expert_collapse", 250), checkpoint(100), checkpoint(200))
+    plan = on.after([v3])
+    assert isinstance(plan, Plan)
+    evidence = Evidence(rule="load", onset_step=260, last_good_step=250, sound=())
+    declined = Verdict(name="expert_collapse", evidence=(evidence,))
+    assert start(on, v3, Attempt(1, "freeze_gat", plan.config, "run1", declined, (), plan.warm_start)) == "/c/100.pt"
+
+
 def test_a_plateau_breaks_no_weights() -> None:
     on = ladder()
     evidence = Evidence(rule="reward_plateau", onset_step=50, last_good_step=900, detection_step=900)

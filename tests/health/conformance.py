@@ -97,6 +97,12 @@ class RuleConformance:
         assert evidence.onset_step <= evidence.detection_step
         assert evidence.last_good_step is None or evidence.last_good_step <= evidence.detection_step
 
+    def test_says_where_weights_may_be_bad(self, evidence: Evidence) -> None:
+        ways = self.rule.worsening(self.fires, evidence)
+        assert set(ways) <= set(self.rule.reads(self.fires.metrics)) and set(ways.values()) <= {-1, 1}
+        for steps, held in self.rule.held(self.fires):
+            assert len(steps) == len(held) and held.dtype == bool and (np.diff(steps) > 0).all()
+
     def test_speaks_in_single_lines(self, evidence: Evidence) -> None:
         condition, when = self.rule.describe()
         for text in (condition, when, self.rule.explain(self.quiet), self.rule.title(evidence), evidence.sentence()):

@@ -107,6 +107,58 @@ def test_old_checkpoints_are_kept_ever_more_thinly(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.tmp"))
 
 
+def early(folder: Path) -> list[int]:
+    return sorted(int(path.stem.removeprefix("early-")) for path in folder.glob("early-*.pt"))
+
+
+def test_early_checkpoints_stay_until_there_are_others_and_are_few(tmp_path: Path) -> None:
+    for update in range(1, 2001):
+        if update >= 2 and update & (update - 1) == 0:
+            write_checkpoint(tmp_path, f"early-{update:08d}", {}, **INFO)
+        if update % 40 == 0:
+            write_checkpoint(tmp_path, f"{update:08d}", {}, **INFO)
+        if update % 40 == 0 or update & (update - 1) == 0:
+            prune(tmp_path, keep=3)
+        if update == 79:
+            assert early(tmp_path) == [2, 4, 8, 16, 32, 64]
+        assert len(early(tmp_path)) <= 11
+    assert early(tmp_path)[0] == 2 and len(early(tmp_path)) < 5
+    regular = [path for path in tmp_path.glob("*.pt") if path.stem.isdigit()]
+    assert len(regular) <= 3 + 11 and max(int(path.stem) for path in regular) == 2000
+    assert {path.stem for path in tmp_path.glob("*.pt")} == {path.stem for path in tmp_path.glob("*.json")}
+
+
+def test_a_training_without_a_hundred_episodes_has_checkpoints(rung_config: ExperimentConfig, tmp_path: Path) -> None:
+    """And one that goes on from an early one is the same to the last bit, later early checkpoints included."""
+    config = rung_config.with_values({"training.checkpoint_every_episodes": 1000, "training.episodes": 1000})
+    whole, metrics = make(config, tmp_path / "whole")
+    whole.train(updates=9)
+    assert early(tmp_path / "whole" / "checkpoints") == [2, 4, 8]
+    path = tmp_path / "whole" / "checkpoints" / "early-00000002.pt"
+    resumed, after = make(config, tmp_path / "resumed")
+    resumed.start_from(WarmStart(checkpoint=str(path), run_id="x", episode=0, exact=True))
+    resumed.train(updates=7)
+    assert early(tmp_path / "resumed" / "checkpoints") == [4, 8]
+    assert after.learnt() == metrics.learnt()[2:]
+
+    # Another attempt counts from its own beginning.
+    other, _ = make(config, tmp_path / "other")
+    other.start_from(WarmStart(checkpoint=str(path), run_id="x", episode=0))
+    other.train(updates=5)
+    assert early(tmp_path / "other" / "checkpoints") == [4, 6]
+
+
+def test_the_older_one_of_either_kind_takes_the_place_of_a_bad_one(tmp_path: Path) -> None:
+    for name in ("early-00000002", "00000003", "early-00000004", "00000005", "best-00000003"):
+        write_checkpoint(tmp_path, name, {"x": torch.tensor(int(name[-1]))}, **INFO)
+    for bad, instead in (("early-00000004", 3), ("00000003", 2), ("best-00000003", 2), ("00000005", 4)):
+        path = tmp_path / f"{bad}.pt"
+        good = path.read_bytes()
+        path.write_bytes(good[:-7])
+        assert int(read_or_older(path)[0]["x"]) == instead
+        path.write_bytes(good)
+
+
 def test_where_workers_run_makes_no_other_configuration(rung_config: ExperimentConfig) -> None:
     for config in (rung_config, BUILT_IN["freeze_gat"].transform(ExperimentConfig())):  # its training is the default
         serial, other = config.with_values({"training.parallel": False}), config.with_values({"training.gamma": 0.9})
