@@ -24,8 +24,8 @@ _LEAST_SHARE, _MOST_SHARE = 0.1, 0.25
 """Of the way from the level to the value at the onset: closer to the level counts as the level, and farther never
 does."""
 _MANY_TIMES, _EXPLODED = 3.0, 100.0
-"""Of the median (where values are not positive: of their spread): a value at the onset from which on a logarithmic
-scale may fit better, and one from which on it is looked at anyway."""
+"""Values at the onset from which on a logarithmic scale may fit better, and is looked at anyway: times the median, or
+times the spread where not all values are positive."""
 _LEAST_REPORTS = 8
 """Reports that make a run's own level."""
 _STRETCHES = 8
@@ -36,8 +36,8 @@ def before_decline(values: np.ndarray) -> int | None:
     """The index of the last of some values before their decline began; None: they decline from the first on.
 
     The shape that is looked for is a level that bends into a straight rise, fitted by least squares in the scale,
-    linear or logarithmic, that it fits better. What lies before the bend is cut again as long as it rises itself. From
-    there the search goes on, back or forth, to the last value that is at the level.
+    linear or logarithmic. From the bend the search goes on, back or forth, to the last value that is at the level.
+    Where the logarithmic one fits better, or the values explode, the earlier of the two counts.
 
     Args:
         values: (n,), larger is worse. The last one is that of the onset; it may be infinite or NaN.
@@ -60,13 +60,13 @@ def before_decline(values: np.ndarray) -> int | None:
     size = level if x.min() > 0 else max(sigma, 1e-12)
     times = (x[-1] - min(0.0, x.min())) / size
     logs = np.log(x) if x.min() > 0 else np.log1p((x - x.min()) / size)
-    scales = [x, logs] if times > _MANY_TIMES and (x.min() > 0 or times > _EXPLODED) else [x]
-    best_scale = min(scales, key=lambda each: _shape(each).misfit)
-    if _rises_from_the_start(best_scale):
+    scales = [x]
+    if times > _EXPLODED or (x.min() > 0 and times > _MANY_TIMES and _shape(logs).misfit < _shape(x).misfit):
+        scales.append(logs)
+    if _rises_from_the_start(min(scales, key=lambda each: _shape(each).misfit)):
         return None
-    # The beginning of an explosion hides behind its end, unless the scale is logarithmic.
-    looked_at = scales if times > _EXPLODED else [best_scale]
-    last = min(_last_at_level(each) for each in looked_at if not _rises_from_the_start(each))
+    # Logarithms show the beginning of an explosion, which hides behind its end; on a linear scale a drift shows.
+    last = min(_last_at_level(each, cut=each is x) for each in scales if each is x or not _rises_from_the_start(each))
     return None if last < 0 else int(known[last])
 
 
@@ -122,10 +122,13 @@ def _rises_from_the_start(x: np.ndarray) -> bool:
     return bool(bent < _CLEAR and rises >= _CLEAR and at_first >= slope / 2)
 
 
-def _last_at_level(x: np.ndarray) -> int:
-    """The last index of the values (n,), n > 1, that is at the level before their rise; −1: none is."""
+def _last_at_level(x: np.ndarray, *, cut: bool) -> int:
+    """The last index of the values (n,), n > 1, that is at the level before their rise; −1: none is.
+
+    `cut`: what lies before the bend is cut again as long as it clearly rises itself.
+    """
     bend, least = min(_shape(x).bend, len(x) - 2), _LEAST_SHARE * (x[-1] - x.min())
-    while bend > 0 and (before := _shape(x[: bend + 1])).rise > least:
+    while cut and bend > 0 and (before := _shape(x[: bend + 1])).rise > least:
         bend = min(before.bend, bend - 1)
     level, sigma = _level(x[: bend + 1])
     if bend + 1 < _LEAST_REPORTS:
