@@ -110,7 +110,7 @@ class Ladder:
             return End("exhausted", "no rung is left")
         rung, config = self.rungs[below], self.configs[below]
         start = healthy_start(attempts, config, rung) if self.base.ladder.warm_start and rung.warm_start else None
-        return Plan(rung, config, start, f"after {last.verdict.name} of {last.rung}")
+        return Plan(rung, config, start, f"after {last.verdict.name} of {last.rung}{_untrained(config, start)}")
 
     def _below(self, index: int, verdict: Verdict) -> int | None:
         """The index of the next rung (with `ladder.guided`: that addresses the verdict); None: none is left."""
@@ -168,6 +168,13 @@ class Ladder:
 def _written(rung: CustomRung) -> Rung:
     """The rung that the experiment's YAML describes."""
     return Rung(rung.name, "from YAML", setting(rung.set), warm_start=rung.warm_start)
+
+
+def _untrained(config: ExperimentConfig, start: WarmStart | None) -> str:
+    """What is to be said of a start from scratch whose graph encoder is never trained."""
+    policy = config.policy
+    fixed = not config.trainer.command and policy.has_graph and (policy.gat_frozen or policy.kind == "v2_gat")
+    return "; there is no good checkpoint, so the graph encoder keeps its random weights" if fixed and not start else ""
 
 
 def healthy_start(attempts: Sequence[Attempt], config: ExperimentConfig, rung: Rung) -> WarmStart | None:

@@ -230,6 +230,15 @@ def test_a_start_from_which_an_attempt_declined_at_once_is_not_used_again() -> N
     assert start(on, v3, Attempt(1, "freeze_gat", plan.config, "run1", declined, (), plan.warm_start)) == "/c/100.pt"
 
 
+@pytest.mark.parametrize("rung", ["freeze_gat", "softmax_only", "two_experts", "v2_router_gat"])
+def test_an_encoder_that_stays_random_is_said(rung: str) -> None:
+    on = ladder(ladder__rungs=["v3", rung])
+    for saved, said in (([], rung in ("freeze_gat", "v2_router_gat")), ([checkpoint(100)], False)):
+        plan = on.after([attempt(on, "v3", verdict("gradient_explosion", 250), *saved)])
+        assert isinstance(plan, Plan) and ("random weights" in plan.reason) == said
+        assert plan.reason.startswith("after gradient_explosion of v3")
+
+
 def test_a_plateau_breaks_no_weights() -> None:
     on = ladder()
     evidence = Evidence(rule="reward_plateau", onset_step=50, last_good_step=900, detection_step=900)
