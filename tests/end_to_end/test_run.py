@@ -117,14 +117,14 @@ def test_a_failing_training_goes_down_the_ladder(experiment: Any) -> None:
     saved = [json.loads(path.read_text()) for path in folder.glob("*.json")]
     good = [each for each in saved if any(first <= each["step"] < end for first, end in sound)]
     assert len(good) < len(saved)  # there was a sick one to be avoided
-    start = json.loads(frozen.data.tags.get("ladder.warm_start", "null"))
+    start = frozen.data.tags["ladder.warm_start"]
     first = made.client.get_metric_history(frozen.info.run_id, "update")[0].step
     if good:
         healthy = max(good, key=lambda each: each["step"])
-        assert start == {"run_id": v3.info.run_id, "episode": healthy["episode"]}
+        assert json.loads(start) == {"run_id": v3.info.run_id, "episode": healthy["episode"]}
         assert first == healthy["step"] + 64
     else:
-        assert start is None and first == 64
+        assert start == "scratch" and first == 64
 
     for attempt in (v3, frozen):
         rule = evidence(attempt)[0]["rule"]
