@@ -8,6 +8,8 @@ from functools import reduce
 from typing import Literal
 
 from fallbacks.freeze_gat import FREEZE_GAT
+from fallbacks.remedies import REMEDIES, remedy_for
+from fallbacks.remedies.remedy import Remedy
 from fallbacks.rung import Rung, setting
 from fallbacks.smaller import smaller
 from fallbacks.softmax_only import SOFTMAX_ONLY
@@ -16,9 +18,9 @@ from fallbacks.v2_router_gat import V2_ROUTER_GAT
 from fallbacks.v3 import V3
 from pipeline.attempt.checkpoint_files import Checkpoint, fingerprint, newest
 from pipeline.attempt.file import WarmStart
-from pipeline.attempt.record import Attempt
+from pipeline.attempt.record import Attempt, label_of
 from pipeline.attempt.start import FailedStart
-from pipeline.config import RUNGS, CustomRung, ExperimentConfig
+from pipeline.config import RUNGS, CustomRung, ExperimentConfig, difference
 from pipeline.health.verdict import Verdict
 
 BUILT_IN = {rung.name: rung for rung in (V3, FREEZE_GAT, SOFTMAX_ONLY, TWO_EXPERTS, V2_ROUTER_GAT)}
@@ -35,10 +37,17 @@ class Plan:
     config: ExperimentConfig
     warm_start: WarmStart | None
     reason: str
+    remedy: str | None = None
+    """The remedy that is tried on the rung; None: the rung as it is."""
     continues: str | None = None
     """The run of the interrupted attempt that this one continues, as if nothing had happened."""
     began_from: WarmStart | None = None
     """Where the interrupted attempt itself started."""
+
+    @property
+    def label(self) -> str:
+        """Rung and remedy."""
+        return label_of(self.rung.name, self.remedy)
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,15 @@ class End:
     """error: the trainer cannot start, before a person has mended what `reason` says."""
     reason: str
     settled_rung: str | None = None
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A remedy that was tried on a rung, from the checkpoint of an episode."""
+
+    rung: str
+    remedy: Remedy
+    episode: int
 
 
 @dataclass(frozen=True)
@@ -69,13 +87,26 @@ class Ladder:
         names = [rung.name for rung in rungs]
         if len(set(names)) != len(names):
             raise ValueError(f"ladder.rungs: names must differ, not {names}")
-        configs = []
-        for index, rung in enumerate(rungs):
+        for rung in rungs:
             rung.check(self.base.policy)
-            recipe = rungs[: index + 1] if settings.cumulative else (rung,)
-            configs.append(reduce(lambda config, each: each.transform(config), recipe, self.base))
         object.__setattr__(self, "rungs", rungs)
-        object.__setattr__(self, "configs", tuple(configs))
+        object.__setattr__(self, "configs", tuple(self._configured(index, ()) for index in range(len(rungs))))
+
+    def _configured(self, index: int, tried: Sequence[Tried]) -> ExperimentConfig:
+        """A rung's configuration, after these remedies were tried on the rungs before.
+
+        What they restored stays so, on every rung: a setting far from the brief's would be the next failure's cause as
+        well. What else they changed held for their own rung, unless the ladder is cumulative.
+        """
+        config = reduce(lambda config, each: each.remedy.restored(config), tried, self.base)
+        if not self.base.ladder.cumulative:
+            return self.rungs[index].transform(config)
+        for rung in self.rungs[: index + 1]:
+            config = rung.transform(config)
+            for each in tried:
+                if each.rung == rung.name:
+                    config = each.remedy.applied(config, each.episode)
+        return config
 
     def first(self) -> Plan:
         return Plan(self.rungs[0], self.configs[0], None, "the first rung")
@@ -84,7 +115,8 @@ class Ladder:
         """What follows the last of these attempts, which has its verdict.
 
         Healthy or interrupted: the end. Infrastructure failure: the same rung again, exactly where it was, as long as
-        the rung has retries left. Otherwise: the next rung, warm-started if possible.
+        the rung has retries left. Failure of the training: the verdict's remedy on the same rung, if it may try one
+        more. Otherwise: the next rung, warm-started if possible.
 
         A start that cannot succeed is not tried on: see :func:`hopeless`. Where other rungs have started, the next one
         may; otherwise it is the end.
@@ -93,7 +125,7 @@ class Ladder:
         index = [rung.name for rung in self.rungs].index(last.rung)
         budget = self.base.budget
         if last.verdict.name == "healthy":
-            return End("healthy", f"{last.rung} trained to the end", settled_rung=last.rung)
+            return End("healthy", f"{last.label} trained to the end", settled_rung=last.rung)
         if last.verdict.name == "interrupted":
             return End("interrupted", last.verdict.sentence)
         if sum(each.verdict.name != "interrupted" for each in attempts) >= budget.attempts:
@@ -106,11 +138,43 @@ class Ladder:
             failures = _failures(attempts)
             if failures <= budget.retries:
                 return self._retry(index, attempts, f"retry {failures} of {budget.retries} after {last.verdict.name}")
+        if (plan := self._remedied(index, attempts)) is not None:
+            return plan
         if below is None:
             return End("exhausted", "no rung is left")
-        rung, config = self.rungs[below], self.configs[below]
+        rung, config = self.rungs[below], self._configured(below, _tried(attempts))
         start = healthy_start(attempts, config, rung) if self.base.ladder.warm_start and rung.warm_start else None
-        return Plan(rung, config, start, f"after {last.verdict.name} of {last.rung}{_untrained(config, start)}")
+        kept = difference(self.configs[below], config)
+        reason = f"after {last.verdict.name} of {last.label}" + (f"; it keeps {', '.join(kept)}" if kept else "")
+        return Plan(rung, config, start, f"{reason}{_untrained(config, start)}")
+
+    def _remedied(self, index: int, attempts: Sequence[Attempt]) -> Plan | None:
+        """The same rung with the remedy for the last verdict; None: there is none, or the rung may try no more.
+
+        It comes on top of the remedies that the rung has tried. After the same verdict once more it is not repeated.
+        """
+        last, rung = attempts[-1], self.rungs[index]
+        remedy = remedy_for(last.verdict.name) if last.verdict.is_training_failure else None
+        names = {each.remedy for each in attempts if each.rung == last.rung and each.remedy is not None}
+        most = 0 if last.config.trainer.command else self.base.ladder.remedies
+        if remedy is None or remedy.name in names or len(names) >= most or not remedy.fits(last.config.policy):
+            return None
+        start = self._start_on(index, attempts, remedy.applied(last.config, 0), remedy)
+        config = remedy.applied(last.config, start.episode if start is not None else 0)
+        return Plan(rung, config, start, f"the remedy for {last.verdict.name} of {last.label}", remedy=remedy.name)
+
+    def _start_on(
+        self, index: int, attempts: Sequence[Attempt], config: ExperimentConfig, remedy: Remedy | None
+    ) -> WarmStart | None:
+        """Where a rung starts once more: from its own newest healthy checkpoint, else as it would have at first."""
+        if not self.base.ladder.warm_start:
+            return None
+        rung = self.rungs[index]
+        if remedy is not None:
+            own = [each for each in attempts if each.rung == rung.name]
+            if (start := healthy_start(own, config, replace(rung, carry=remedy.carry))) is not None:
+                return start
+        return healthy_start(attempts, config, rung) if rung.warm_start else None
 
     def _below(self, index: int, verdict: Verdict) -> int | None:
         """The index of the next rung (with `ladder.guided`: that addresses the verdict); None: none is left."""
@@ -157,12 +221,22 @@ class Ladder:
             start = _exact(last, last.checkpoints)
         elif start is not None and FailedStart.of(last.verdict) is not None:
             start = _own_start(attempts)
-            if start is None and self.base.ladder.warm_start:
-                start = healthy_start(attempts, config, rung)
+            if start is None:
+                start = self._start_on(index, attempts, config, REMEDIES.get(last.remedy or ""))
             reason += ", without the checkpoint that it was given"
         if start is not None and config != last.config:
             start = start.model_copy(update={"exact": False})  # the states of the games fit no other number of games
-        return Plan(rung, config, start, reason)
+        return Plan(rung, config, start, reason, remedy=last.remedy)
+
+
+def _tried(attempts: Sequence[Attempt]) -> list[Tried]:
+    """The remedies that were tried, in their order, each once on each rung."""
+    found: dict[tuple[str, str], Tried] = {}
+    for each in attempts:
+        if each.remedy is not None and each.remedy in REMEDIES:
+            episode = each.warm_start.episode if each.warm_start is not None else 0
+            found.setdefault((each.rung, each.remedy), Tried(each.rung, REMEDIES[each.remedy], episode))
+    return list(found.values())
 
 
 def _written(rung: CustomRung) -> Rung:

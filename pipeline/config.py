@@ -315,6 +315,9 @@ class LadderSection(Section):
     """Skip the rungs that cannot remove the cause of the verdict; the order stays."""
     warm_start: bool = True
     """Continue from the newest healthy checkpoint; otherwise every rung starts from scratch."""
+    remedies: Annotated[int, Field(ge=0)] = 1
+    """How many of the brief's remedies are tried on a rung that failed, before the next rung (docs/ladder.md). 0: the
+    rungs alone. Default with a `trainer.command`: 0, since remedies set keys of this project's own trainer."""
 
     @model_validator(mode="after")
     def _every_rung_changes_something(self) -> LadderSection:
@@ -532,14 +535,14 @@ class ExperimentConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _rungs_of_another_trainer(cls, data: Any) -> Any:
-        """A trainer of the user's own has the built-in rungs only where they are asked for."""
+        """A trainer of the user's own has built-in rungs and remedies only where they are asked for."""
         if not isinstance(data, dict):
             return data
         trainer, ladder = data.get("trainer") or {}, data.get("ladder", {})
         command = trainer.get("command") if isinstance(trainer, dict) else getattr(trainer, "command", None)
-        if command is None or not isinstance(ladder, dict) or "rungs" in ladder:
+        if command is None or not isinstance(ladder, dict):
             return data
-        return {**data, "ladder": {**ladder, "rungs": (AS_IT_STANDS,)}}
+        return {**data, "ladder": {"rungs": (AS_IT_STANDS,), "remedies": 0, **ladder}}
 
     @model_validator(mode="after")
     def _has_rules(self) -> ExperimentConfig:

@@ -174,7 +174,7 @@ def merge(file: Any, overrides: Iterable[str], source: str) -> dict[str, Any]:
     try:
         # Not validated: what depends on other keys is still open.
         defaults = ExperimentConfig.model_construct().model_dump(mode="json")
-        del defaults["ladder"]["rungs"]  # the default depends on the trainer
+        del defaults["ladder"]["rungs"], defaults["ladder"]["remedies"]  # these defaults depend on the trainer
         # An empty section (`training:` with nothing under it) means its defaults.
         given = {key: file[key] for key in file if file[key] is not None or key not in defaults}
         merged = OmegaConf.merge(defaults, given, OmegaConf.from_dotlist(words))
@@ -224,6 +224,11 @@ def _only_rungs_that_change_something(config: ExperimentConfig) -> None:
                 f"ladder.rungs: {rung} sets keys of this project's own trainer, and trainer.command names another; "
                 f"allowed: {AS_IT_STANDS} (the experiment as it stands), or {{name: …, set: {{key: value}}}}"
             )
+    if config.ladder.remedies:
+        raise ValueError(
+            "ladder.remedies: remedies set keys of this project's own trainer, and trainer.command names another; "
+            f"allowed: 0, not {config.ladder.remedies}"
+        )
 
 
 def require_games(config: ExperimentConfig, source: str) -> None:

@@ -37,6 +37,10 @@ class Carry(BaseModel):
     """Whether Adam's moments of these weights are taken over too."""
     schedule: bool = True
     """Whether training continues at the checkpoint's episode, with its reward statistics; else at episode 0."""
+    forgets: tuple[str, ...] = ()
+    """Parts of the policy whose weights are taken over without Adam's moments."""
+    warmed_up: bool = True
+    """Whether the learning rate's warm-up goes on where it was; else it begins again."""
 
 
 class WarmStart(BaseModel):
@@ -73,6 +77,7 @@ class AttemptFile(BaseModel):
     config: ExperimentConfig
     run_id: str
     rung: str
+    remedy: str | None = None
     number: int
     folder: str
     command: tuple[str, ...] | None = None

@@ -14,6 +14,11 @@ from pipeline.health.verdict import Verdict
 UNKNOWN_QUALITY = "unknown"
 
 
+def label_of(rung: str, remedy: str | None) -> str:
+    """How an attempt is called in lines and tables: its rung, and the remedy that was tried on it."""
+    return f"{rung} + {remedy}" if remedy else rung
+
+
 @dataclass(frozen=True)
 class Attempt:
     """One attempt that has ended: what the ladder decides by."""
@@ -25,6 +30,12 @@ class Attempt:
     verdict: Verdict
     checkpoints: tuple[Checkpoint, ...] = ()
     warm_start: WarmStart | None = None
+    remedy: str | None = None
+    """The remedy that was tried on the rung; None: the rung as it is."""
+
+    @property
+    def label(self) -> str:
+        return label_of(self.rung, self.remedy)
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,7 @@ class AttemptSummary:
 
     attempt: int
     rung: str
+    """With the remedy, if one was tried."""
     verdict: str
     evidence: str
     start: str
@@ -67,7 +79,7 @@ class AttemptSummary:
         start = attempt.warm_start
         return cls(
             attempt=attempt.number,
-            rung=attempt.rung,
+            rung=attempt.label,
             verdict=attempt.verdict.name,
             evidence=attempt.verdict.sentence,
             start=f"{attempt.config.trainer.counts} {start.episode}" if start else "scratch",

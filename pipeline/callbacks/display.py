@@ -58,7 +58,9 @@ class Display(Callback):
             f"experiment [bold]{escape(config.experiment.name)}[/] seed {config.training.seed}, "
             f"parent run {event.parent}"
         )
-        say(f"ladder {rungs}; rules {config.health.rules}; at most {config.budget.hours:g} h")
+        many = config.ladder.remedies
+        remedies = f", {many} remed{'y' if many == 1 else 'ies'} a rung" if many else ""
+        say(f"ladder {rungs}{remedies}; rules {config.health.rules}; at most {config.budget.hours:g} h")
         say(f"store {escape(event.uri)}; this log {escape(str(log))}")
         if config.trainer.command is None:
             on_purpose = accepted(config)
@@ -75,7 +77,7 @@ class Display(Callback):
         start, say = plan.warm_start, self.terminal.say
         counts = plan.config.trainer.counts
         source = f"from {counts} {start.episode} of run {start.run_id[:8]}" if start else "from scratch"
-        say(f"[bold]attempt {number}: {plan.rung.name}[/] ({escape(plan.reason)}), {source}, run {run_id}")
+        say(f"[bold]attempt {number}: {plan.label}[/] ({escape(plan.reason)}), {source}, run {run_id}")
         for key, (_, after) in difference(self._config, plan.config).items():
             say(f"  {key} = {'not set' if after is None else escape(str(after))}")
         self.terminal.open_panel(self._panel({}))
@@ -191,12 +193,12 @@ class Display(Callback):
         if not self._has_bands():
             facts = [f"{name} {value}" for name, value in self._facts(latest)]
             where = self._where(latest)
-            begin = f"attempt {self._number} {self._plan.rung.name}"
+            begin = f"attempt {self._number} {self._plan.label}"
             return ", ".join([begin, _phase(latest), *([where] if where else []), *facts])
         bands = ", ".join(_judged(band, latest) for band in BANDS if band.metric in latest)
         speed = f"{latest['steps_per_second']:.0f} steps/s, " if "steps_per_second" in latest else ""
         return (
-            f"attempt {self._number} {self._plan.rung.name}, {_phase(latest)}, {self._where(latest)}, "
+            f"attempt {self._number} {self._plan.label}, {_phase(latest)}, {self._where(latest)}, "
             f"{speed}score {self._score(latest)}{'; ' if bands else ''}{bands}"
         )
 
@@ -238,7 +240,7 @@ class Display(Callback):
             if band.metric in latest:
                 colour = _COLOURS[band.judge(latest)]
                 facts.add_row(band.label, f"[{colour}]{latest[band.metric]:.3f}[/] [dim]{band.describe(latest)}[/]")
-        title = f"attempt {self._number} · {self._plan.rung.name}"
+        title = f"attempt {self._number} · {self._plan.label}"
         return Panel(Group(bar, facts), title=title, title_align="left", expand=False)
 
 

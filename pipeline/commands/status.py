@@ -105,7 +105,7 @@ def _table(parents: list[_Experiment], *, narrow: bool) -> Table:
         for each in nested:
             metrics, running = each.metrics, each.is_running
             cells = (
-                f"  {each.number} {escape(each.rung)}",
+                f"  {each.number} {escape(each.label)}",
                 each.status,
                 each.verdict_name or "–",
                 _position(each) if scripts else f"{metrics.get('episodes', 0):.0f}",

@@ -150,7 +150,7 @@ def _changed(changed: dict[str, list[Any]]) -> str:
         for key, (before, after) in changed.items()
     )
     return (
-        '<div class="scroll"><table style="width:auto;margin:0 0 16px"><tr><th>changed by this rung</th>'
+        '<div class="scroll"><table style="width:auto;margin:0 0 16px"><tr><th>changed for this attempt</th>'
         f"<th>experiment</th><th>here</th></tr>{rows}</table></div>"
     )
 

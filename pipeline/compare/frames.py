@@ -11,7 +11,7 @@ the same columns.
 | experiment, seed | str, Int64 | name of the MLflow experiment; `training.seed` |
 | script | bool | whether its trainer is a command of the user's own |
 | outcome, reason | str | healthy, exhausted, interrupted, error, or running; why it ended so |
-| settled_rung, settled_run | str or None | where the ladder ended healthy, and the run id of that attempt |
+| settled_rung, settled_run | str or None | where the ladder ended healthy (as `rung`), and that attempt's run id |
 | model | str or None | URI of its policy for `mlflow.pytorch.load_model` |
 | started | datetime | when it began |
 | minutes | float | from the parent's start to its end, or until now |
@@ -24,7 +24,8 @@ the same columns.
 | column | type | meaning |
 |---|---|---|
 | run_id, parent, experiment, seed | | as above |
-| attempt, rung | int, str | number from 0; name of the rung |
+| attempt, rung | int, str | number from 0; name of the rung, with the remedy tried on it: `v3 + explore_more` |
+| remedy | str or None | the remedy alone |
 | verdict | str | healthy, expert_collapse …, or running |
 | evidence | str | the verdict's evidence in a line; empty where there is none |
 | source, source_episode | str or None, Int64 | run id and number of the checkpoint it started from, or from scratch |
@@ -96,6 +97,7 @@ class AttemptRow:
     seed: int | None
     attempt: int
     rung: str
+    remedy: str | None
     verdict: str
     evidence: str
     source: str | None

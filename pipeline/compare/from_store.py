@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.attempt.folder import AttemptFolder
+from pipeline.attempt.record import label_of
 from pipeline.compare.frames import AttemptRow, Comparison, ExperimentRow, Shown, frame, points
 from pipeline.compare.scores import random_score, recent_score
 from pipeline.compare.selection import is_shown, main_metrics
@@ -170,7 +171,7 @@ def _experiment(parent: ExperimentRun, nested: Sequence[AttemptRun], rows: Seque
         script=parent.is_of_a_script,
         outcome=outcome,
         reason=parent.reason,
-        settled_rung=parent.settled_rung,
+        settled_rung=label_of(parent.settled_rung, nested[-1].remedy) if healthy and parent.settled_rung else None,
         settled_run=settled.run_id if settled else None,
         model=nested[-1].model if healthy else None,
         started=_time(parent.start_time),
@@ -198,7 +199,8 @@ def _attempt(store: Store, run: AttemptRun, parent: ExperimentRun, found: Sequen
         experiment=parent.experiment_name,
         seed=run.seed,
         attempt=run.number,
-        rung=run.rung,
+        rung=run.label,
+        remedy=run.remedy,
         verdict=verdict.name if verdict else "running",
         evidence=verdict.sentence if verdict else "",
         source=start.run_id if start else None,

@@ -249,6 +249,7 @@ class Orchestrator:
             diff=difference(self.config, plan.config),
             warm_start=plan.warm_start,
             reason=plan.reason,
+            remedy=plan.remedy,
         )
         return self._file(plan, run_id), 0.0
 
@@ -272,6 +273,7 @@ class Orchestrator:
             config=plan.config,
             run_id=run_id,
             rung=plan.rung.name,
+            remedy=plan.remedy,
             number=len(self.attempts),
             folder=folder,
             command=command,
@@ -325,6 +327,7 @@ class Orchestrator:
             verdict=ending.verdict,
             checkpoints=checkpoints,
             warm_start=file.warm_start,
+            remedy=file.remedy,
         )
 
         def summary(seen: Watchdog, quality: Quality) -> AttemptSummary:

@@ -130,7 +130,7 @@ def _read_attempt(
 ) -> tuple[Attempt, tuple[str, ...]]:
     """An attempt, and what is wrong with its checkpoints."""
     folder = AttemptFolder.of(store.root, run.run_id)
-    config, warm_start = _beginning(folder, ladder, earlier, run.rung)
+    config, warm_start = _beginning(folder, ladder, earlier, run.rung, run.remedy)
     checkpoints, bad = usable(folder.checkpoints, fingerprint(config))
     attempt = Attempt(
         number=len(earlier),
@@ -140,12 +140,13 @@ def _read_attempt(
         verdict=_verdict(folder, run),
         checkpoints=checkpoints,
         warm_start=warm_start,
+        remedy=run.remedy,
     )
     return attempt, bad
 
 
 def _beginning(
-    folder: AttemptFolder, ladder: Ladder, earlier: list[Attempt], rung: str
+    folder: AttemptFolder, ladder: Ladder, earlier: list[Attempt], rung: str, remedy: str | None
 ) -> tuple[ExperimentConfig, WarmStart | None]:
     """Configuration and warm start of an attempt, from its file; where there is none yet, from the ladder."""
     with contextlib.suppress(OSError, ValidationError):
@@ -154,7 +155,7 @@ def _beginning(
         changed = {"budget": ladder.base.budget, "tracking": ladder.base.tracking, "notify": ladder.base.notify}
         return file.config.model_copy(update=changed), file.warm_start
     plan = ladder.resume(earlier)
-    if isinstance(plan, Plan) and plan.rung.name == rung:
+    if isinstance(plan, Plan) and (plan.rung.name, plan.remedy) == (rung, remedy):
         return plan.config, plan.warm_start
     return ladder.configs[[each.name for each in ladder.rungs].index(rung)], None
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from mlflow.entities import Run
 
+from pipeline.attempt.record import label_of
 from pipeline.foreign.names import Names
 from pipeline.health.names import is_of_training
 from pipeline.health.readings import used
@@ -257,6 +258,16 @@ class AttemptRun(LadderRun):
     @property
     def rung(self) -> str:
         return self._own(tags.RUNG)
+
+    @property
+    def remedy(self) -> str | None:
+        """The remedy that was tried on the rung."""
+        return self._tag(tags.REMEDY)
+
+    @property
+    def label(self) -> str:
+        """Rung and remedy."""
+        return label_of(self.rung, self.remedy)
 
     @property
     def number(self) -> int:

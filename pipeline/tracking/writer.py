@@ -17,6 +17,7 @@ from mlflow.entities import Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from pipeline.attempt.file import WarmStart
+from pipeline.attempt.record import label_of
 from pipeline.attempt.spool import Report, Spool, finite
 from pipeline.config import ExperimentConfig, flatten
 from pipeline.errors import InfrastructureFailure
@@ -94,6 +95,7 @@ class Writer(Connection):
         diff: Mapping[str, Any],
         warm_start: WarmStart | None,
         reason: str,
+        remedy: str | None = None,
     ) -> str:
         """A nested run for one attempt, RUNNING, with everything that is known before it begins."""
         start = {"run_id": warm_start.run_id, "episode": warm_start.episode} if warm_start else None
@@ -106,9 +108,11 @@ class Writer(Connection):
             tags.DIFF: difference_tag(diff),
             tags.WARM_START: json.dumps(start) if start else FROM_SCRATCH,
         }
+        if remedy is not None:
+            said[tags.REMEDY] = remedy
         if (names := Names.of(config).tag) is not None:
             said[tags.NAMES] = names
-        return self.start_run(config, f"{number} {rung}", said)
+        return self.start_run(config, f"{number} {label_of(rung, remedy)}", said)
 
     def start_run(self, config: ExperimentConfig, name: str, said: Mapping[str, str]) -> str:
         """A run of any kind, RUNNING, with its tags and its configuration."""

@@ -335,13 +335,17 @@ class Trainer:
         own.update(select_experts(weights, rows, *experts) if rows & weights.keys() else weights)
         self.policy.load_state_dict(own)
         if carry.optimiser:
-            moments = {name: values for name, values in state["ppo"]["moments"].items() if carried(name)}
+            moments = {
+                name: values
+                for name, values in state["ppo"]["moments"].items()
+                if carried(name) and name.split(".")[0] not in carry.forgets
+            }
             for key in ("exp_avg", "exp_avg_sq"):
                 chosen = select_experts({name: values[key] for name, values in moments.items()}, rows, *experts)
                 moments = {name: {**values, key: chosen[name]} for name, values in moments.items()}
             self.ppo.restore({"moments": moments, "optimiser_steps": self.ppo.optimiser_steps})
         if carry.schedule:
-            self.ppo.optimiser_steps = state["ppo"]["optimiser_steps"]
+            self.ppo.optimiser_steps = state["ppo"]["optimiser_steps"] if carry.warmed_up else 0
             self.normaliser.restore(state["normaliser"], games=False)
             self.finished = state["finished"]
             self.workers.call("count_from", self.finished)

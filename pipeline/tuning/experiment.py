@@ -88,7 +88,7 @@ class Experiments:
         said = opening_tags(self._study_id, trial.study.study_name, trial.number, trial.params)
         run_id, link = self._store.start_trial(self._parent, config, name, self._kind, said)
         if not self._study.ladder:
-            config = config.with_values({"ladder.rungs": config.ladder.rungs[:1]})
+            config = config.with_values({"ladder.rungs": config.ladder.rungs[:1], "ladder.remedies": 0})
         values: list[float] = []
         errors: list[float | None] = []
         depth = 0
@@ -123,7 +123,7 @@ class Experiments:
                 errors.append(error)
         except UpdateFinishedTrialError:
             return Outcome("taken")
-        reason = "trained to the end" if not depth else f"needed the ladder: {depth} rungs down"
+        reason = "trained to the end" if not depth else f"needed the ladder: {depth} attempts failed"
         return Outcome("complete", reason, tuple(values), tuple(errors), depth)
 
     def _how_it_ended(self, end: End, orchestrator: Orchestrator, told: TrialReporter) -> tuple[str, str] | None:

@@ -26,10 +26,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from pipeline.tuning.storage import storage_reachable, turn
 
 HEALTH = "health"
-"""The constraint: number of rungs that the training had to step down. A trial with 0 is feasible."""
+"""The constraint: number of attempts that failed before one held. A trial with 0 is feasible."""
 WORKER, ENDED, REASON, VALUES, ERRORS, DEPTH = "worker", "ended", "reason", "values", "standard_errors", "depth"
 """Attributes of a trial: which worker has it; how and why it ended; the objective of each seed, and its standard error
-within the run; rungs stepped down."""
+within the run; attempts that failed."""
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 _STATES = {
     "complete": TrialState.COMPLETE,
@@ -56,7 +56,7 @@ class Outcome:
     errors: tuple[float | None, ...] = ()
     """Standard error of each value within its run; None where it is unknown."""
     depth: int = 0
-    """Number of rungs that the training had to step down, in the worst of the seeds; more than 0 is infeasible."""
+    """Number of attempts whose training failed, in the worst of the seeds; more than 0 is infeasible."""
 
 
 Evaluate = Callable[[optuna.Trial], Outcome]

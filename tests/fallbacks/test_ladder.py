@@ -15,7 +15,9 @@ from pipeline.health.verdict import Evidence, Verdict
 
 
 def ladder(**changes: Any) -> Ladder:
-    return Ladder(ExperimentConfig().with_values({key.replace("__", "."): value for key, value in changes.items()}))
+    """The rungs alone; `test_remedies.py` has what is tried between them."""
+    values = {key.replace("__", "."): value for key, value in changes.items()}
+    return Ladder(ExperimentConfig().with_values({"ladder.remedies": 0, **values}))
 
 
 UPDATE = 10  # environment steps between two metrics
