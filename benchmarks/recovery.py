@@ -1,13 +1,16 @@
 """Does the ladder cure faults, at which rung, at what cost, and how does it compare with other strategies?
 
     python -m benchmarks.recovery [--seeds 2] [--first-seed 21] [--faults sharp_router,…] [--strategies …] [--jobs 2]
-    python -m benchmarks.recovery --report
+    python -m benchmarks.recovery --base scout [--steps 240000] …
+    python -m benchmarks.recovery [--base scout] --report
 
 Every fault of the suite is trained with the watchdog on, and the ladder itself decides what follows a verdict:
 
 | strategy | after a failure |
 |---|---|
-| ladder | the rungs in their order, warm-started (the default) |
+| remedies | each rung's remedy, then the next rung (the default) |
+| remedies_alone | the remedies of v3, as many as the ladder has rungs |
+| ladder | the rungs in their order, warm-started, without remedies, like all that follow (`ladder.remedies=0`) |
 | guided | the same, without the rungs that cannot remove the cause of the verdict (`ladder.guided`) |
 | restart | the same configuration with a new seed, from scratch, as often as the ladder has rungs |
 | random_order | the rungs below v3 in a random order, warm-started (one order for all faults of a seed up to 26) |
@@ -21,6 +24,8 @@ checkpoint) share it. The cost is counted in environment steps and compared with
 trains one attempt from scratch. Faults of the infrastructure go through `ladder run`, with store and real processes.
 
 Each fault and seed writes `results/recovery/FAULT-seedN.json`; a strategy that is in the file is not run again.
+
+`--base scout` asks what is *retained* of the score, on a game in which learning shows early (benchmarks/retained.py).
 """
 
 from __future__ import annotations
@@ -58,7 +63,7 @@ from pipeline.health.history import History
 from pipeline.health.monitor import judge
 from pipeline.health.verdict import Verdict
 
-STRATEGIES = ("ladder", "guided", "restart", "random_order", "cold", "stacked")
+STRATEGIES = ("remedies", "remedies_alone", "ladder", "guided", "restart", "random_order", "cold", "stacked")
 FOLDER = RESULTS / "recovery"
 SHORTER = ("training.steps=24576", "phases.warmup_until=24", "phases.transition_until=60")
 """Overrides for runs of 48 updates: the suite's 40,000 steps are too long for so many attempts."""
@@ -77,27 +82,36 @@ class Laboratory:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._done: dict[str, tuple[Attempt, int]] = {}
+        self.histories: dict[str, History] = {}
+        """Run id of an attempt → all that it has logged."""
 
-    def attempt(self, plan: Plan, number: int, faults: tuple[PendingFault, ...]) -> tuple[Attempt, int]:
+    def attempt(
+        self, plan: Plan, number: int, faults: tuple[PendingFault, ...], most: int | None = None
+    ) -> tuple[Attempt, int]:
         """The attempt that a plan describes, and the environment steps that it played; trained if it is new.
 
         Args:
             plan: the ladder's plan for the attempt.
             number: the attempt's number.
             faults: faults that strike during the attempt.
+            most: the environment steps that it may play; it ends with the update that reaches them. None: no bound.
         """
         start = plan.warm_start
         config = plan.config.model_dump(mode="json", exclude={"ladder"})
-        key = json.dumps([config, start and [start.checkpoint, start.carry.model_dump()], bool(faults)])
+        key = json.dumps([config, start and [start.checkpoint, start.carry.model_dump()], bool(faults), most])
         if key not in self._done:
-            self._done[key] = self._train(plan, number, faults)
+            self._done[key] = self._train(plan, number, faults, most)
         return self._done[key]
 
-    def _train(self, plan: Plan, number: int, faults: tuple[PendingFault, ...]) -> tuple[Attempt, int]:
+    def _train(
+        self, plan: Plan, number: int, faults: tuple[PendingFault, ...], most: int | None
+    ) -> tuple[Attempt, int]:
         from pipeline.training.trainer import Trainer
 
         run_id = f"{len(self._done):04d}"
         history, rules, updates = History(), plan.config.health.build(), 0
+        an_update = plan.config.training.rollout_steps * plan.config.environment.num_envs
+        self.histories[run_id] = history
 
         def report(metrics: dict[str, float], step: int) -> None:
             nonlocal updates
@@ -107,6 +121,8 @@ class Laboratory:
                     history.add(name, step, value)
             if (verdict := judge(history, rules)) is not None:
                 raise _Stopped(verdict)
+            if most is not None and updates * an_update >= most:
+                trainer.stop()
 
         names = [*RUNGS, plan.rung.name]  # the games depend on the rung, not on how many attempts came before
         trainer = Trainer(plan.config, self.folder / run_id, report, salt=names.index(plan.rung.name))
@@ -128,18 +144,21 @@ class Laboratory:
             verdict=verdict,
             checkpoints=usable(self.folder / run_id / "checkpoints", fingerprint(plan.config))[0],
             warm_start=plan.warm_start,
+            remedy=plan.remedy,
         )
-        return attempt, updates * plan.config.training.rollout_steps * plan.config.environment.num_envs
+        return attempt, updates * an_update
 
 
-def configuration(fault: Fault, strategy: str, seed: int) -> ExperimentConfig:
-    """The fault's experiment with the strategy's rungs and options."""
+def configuration(fault: Fault, strategy: str, seed: int, base: ExperimentConfig | None = None) -> ExperimentConfig:
+    """The fault's experiment with the strategy's rungs and options. `base`: the experiment, if not the suite's."""
     below = list(RUNGS[1:])
     rungs: list[Any] = list(RUNGS)
     if strategy == "random_order":
         drawn = np.random.default_rng([seed, zlib.crc32(fault.name.encode())])  # each fault has its own order
         rungs = ["v3", *drawn.permutation(below).tolist()]
-    config = fault.config(*SHORTER, f"training.seed={seed}")
+    if strategy == "remedies_alone":
+        rungs = ["v3"]
+    config = base or fault.config(*SHORTER, f"training.seed={seed}")
     if strategy == "restart":
         seeds = [seed + k * 1000 for k in range(1, len(RUNGS))]
         again = [{"name": f"seed_{each}", "set": {"training.seed": each}} for each in seeds]
@@ -150,17 +169,25 @@ def configuration(fault: Fault, strategy: str, seed: int) -> ExperimentConfig:
             "ladder.warm_start": strategy not in ("cold", "restart"),
             "ladder.cumulative": strategy == "stacked",
             "ladder.guided": strategy == "guided",
+            "ladder.remedies": {"remedies": 1, "remedies_alone": len(below)}.get(strategy, 0),
         }
     )
 
 
-def go_down(laboratory: Laboratory, config: ExperimentConfig) -> dict[str, Any]:
-    """Runs one strategy to its end; returns its outcome, and the attempts' rungs, verdicts and costs."""
+def go_down(laboratory: Laboratory, config: ExperimentConfig, most: int | None = None) -> dict[str, Any]:
+    """Runs one strategy to its end; returns its outcome, and the attempts' rungs, verdicts and costs.
+
+    `most`: the environment steps of all attempts together. Where they are spent, the last attempt is what was reached.
+    """
     ladder, attempts, costs = Ladder(config), [], []
     step: Plan | End = ladder.first()
     while isinstance(step, Plan):
+        left = None if most is None else most - sum(costs)
+        if left is not None and left <= 0:
+            step = End("exhausted", "all steps are spent")
+            break
         pending = tuple(PendingFault(index=k, fault=fault) for k, fault in enumerate(config.faults))
-        attempt, cost = laboratory.attempt(step, len(attempts), () if attempts else pending)
+        attempt, cost = laboratory.attempt(step, len(attempts), () if attempts else pending, left)
         attempts.append(attempt)
         costs.append(cost)
         step = ladder.after(attempts)
@@ -169,6 +196,8 @@ def go_down(laboratory: Laboratory, config: ExperimentConfig) -> dict[str, Any]:
         "settled_rung": step.settled_rung,
         "verdicts": [attempt.verdict.name for attempt in attempts],
         "rungs": [attempt.rung for attempt in attempts],
+        "remedies": [attempt.remedy for attempt in attempts],
+        "runs": [attempt.run_id for attempt in attempts],
         "warm": [attempt.warm_start is not None for attempt in attempts],
         "steps": costs,
     }
@@ -314,27 +343,42 @@ def report() -> Path:
 
 
 def main() -> None:
+    from benchmarks import retained
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    suite = [name for name in load_suite() if name != "base"]
+    suite = [name for name, fault in load_suite().items() if name != "base"]
+    parser.add_argument("--base", choices=("suite", "scout"), default="suite")
+    parser.add_argument("--steps", type=int, default=retained.STEPS, help="with --base scout: of all attempts together")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--first-seed", type=int, default=21)
     parser.add_argument("--faults", default=",".join(suite))
-    parser.add_argument("--strategies", default=",".join(STRATEGIES))
+    parser.add_argument("--strategies", default=None, help=f"of: {', '.join(STRATEGIES)}")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--report", action="store_true", help="run nothing, report the results that exist")
     asked = parser.parse_args()
+    scout = asked.base == "scout"
+    strategies = tuple((asked.strategies or ",".join(retained.STRATEGIES if scout else STRATEGIES)).split(","))
+    for given, known, option in (
+        (asked.faults.split(","), suite, "--faults"),
+        (strategies, STRATEGIES, "--strategies"),
+    ):
+        if unknown := sorted(set(given) - set(known)):
+            parser.error(f"{option}: unknown {', '.join(unknown)}; allowed: {', '.join(known)}")
     if not asked.report:
-        strategies = tuple(asked.strategies.split(","))
+        work = partial(retained.examine, steps=asked.steps) if scout else examine
+        names = [each for each in asked.faults.split(",") if not scout or load_suite()[each].of_training]
+        if scout:  # what the others are measured by comes first
+            names.insert(0, retained.CONTROL)
         with ProcessPoolExecutor(asked.jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
             runs = [
-                pool.submit(examine, name, seed, strategies)
+                pool.submit(work, name, seed, strategies)
                 for seed in range(asked.first_seed, asked.first_seed + asked.seeds)
-                for name in asked.faults.split(",")
+                for name in names
             ]
             for run in as_completed(runs):
                 if line := run.result():
                     print(line, flush=True)
-    print(f"written to {report()}")
+    print(f"written to {retained.report(asked.steps) if scout else report()}")
 
 
 if __name__ == "__main__":

@@ -51,10 +51,9 @@ class Fault:
     values: dict[str, Any]
     """The experiment's values over those of `base.yaml`."""
 
-    def config(self, *overrides: str) -> ExperimentConfig:
-        """The experiment with overrides, validated like any other."""
-        base = OmegaConf.load(FOLDER / f"{BASE}.yaml")
-        return validate(merge(OmegaConf.merge(base, self.values), overrides, self.name), self.name)
+    def config(self, *overrides: str, base: Path = FOLDER / f"{BASE}.yaml") -> ExperimentConfig:
+        """The experiment with overrides, validated like any other. `base`: the file that the fault's values change."""
+        return validate(merge(OmegaConf.merge(OmegaConf.load(base), self.values), overrides, self.name), self.name)
 
     @property
     def of_training(self) -> bool:

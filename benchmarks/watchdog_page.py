@@ -74,6 +74,17 @@ The two faults with NaN strike one attempt, so a restart cures them. Seed 22 of 
 cures are reported from seed 24 on, on fresh seeds. Three seeds each could not distinguish the ladder's order from a
 random one (the intervals overlapped), so five more, 27 – 31, were run with these two strategies alone.
 """
+_RETAINED = """
+## What is retained
+
+Faults on NetHackScout, with {budget:,} steps for all attempts of a strategy together, as many as the same experiment
+without the fault has (`python -m benchmarks.recovery --base scout`).
+
+- *Retained*: (the last attempt's policy − random) / (control − random), each the mean return of the last {games} games.
+  Random play has {random:.0f}, the control {control:.0f} (mean over {seeds} seeds). Runs whose first attempt stayed
+  healthy do not count.
+- *Keeps*: the rung on which the last attempt ran, with the remedy, if one was tried there.
+"""
 _GENERIC = """
 ## Any training
 
@@ -180,6 +191,26 @@ def recovery(found: dict[str, Any]) -> list[str]:
     return lines
 
 
+def what_is_retained(found: dict[str, Any]) -> list[str]:
+    control = list(found["control"].values())
+    mean = sum(control) / len(control)
+    lines = [
+        _RETAINED.format(**{**found, "control": mean, "seeds": len(control)}),
+        "| strategy | runs | retained | ends healthy | keeps |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in found["strategies"].items():
+        kept = ", ".join(f"`{label}` {count}" for label, count in row["kept"].items())
+        lines.append(f"| {name} | {row['runs']} | {measured(row['retained'])} | {percent(row['healthy'])} | {kept} |")
+    strategies = list(found["strategies"])
+    lines += ["\n| fault | seed | " + " | ".join(strategies) + " |", "|---|---|" + "---|" * len(strategies)]
+    for run in found["runs"]:
+        results = [run["strategies"].get(name) for name in strategies]
+        cells = [f"{each['retained']:.2f} `{each['kept']}`" if each else "–" for each in results]
+        lines.append(f"| {run['fault']} | {run['seed']} | " + " | ".join(cells) + " |")
+    return lines
+
+
 def generic(found: dict[str, Any]) -> list[str]:
     alarms, warned = percent(found["false_alarms"]), percent(found["warned"])
     kinds = sum(count > 0 for count in found["kinds"].values())
@@ -216,6 +247,7 @@ def render() -> str:
         "detection": detection,
         "plateau": plateau,
         "recovery": recovery,
+        "retained": what_is_retained,
         "generic_health": generic,
         "polling": cost,
     }

@@ -40,6 +40,8 @@ BAD = {
         ["ladder.rungs=[v3,{name: nothing, set: {}}]"],
         ["ladder.rungs", "set: the rung nothing sets no key"],
     ),
+    "fewer remedies than none": (["ladder.remedies=-1"], ["ladder.remedies", "greater than or equal to 0", "-1"]),
+    "part of a remedy": (["ladder.remedies=1.5"], ["ladder.remedies", "integer", "1.5"]),
     "unknown rule": (["health.override.laod.window=3"], ["health.override.laod", "load"]),
     "unknown field of a rule": (["health.override.load.windwo=3"], ["health", "windwo"]),
     "unknown environment": (["environment.id=NetHackScor-v0"], ["environment.id", "nearest: NetHackScore-v0"]),
@@ -68,6 +70,14 @@ def test_without_a_ladder_a_script_has_one_rung() -> None:
     assert ExperimentConfig(trainer=TrainerSection(command=("a",))).ladder.rungs == ("v3",)
     again = ExperimentConfig.model_validate(foreign().model_dump())
     assert again == foreign() and again == ExperimentConfig.model_validate_json(again.model_dump_json())
+
+
+def test_remedies_are_those_of_this_projects_trainer() -> None:
+    assert validate(merge({}, [], "x"), "x").ladder.remedies == 1 and foreign().ladder.remedies == 0
+    assert foreign("ladder.remedies=0", "ladder.rungs=[v3]").ladder.remedies == 0
+    assert ExperimentConfig(trainer=TrainerSection(command=("a",))).ladder.remedies == 0
+    with pytest.raises(BadInput, match=r"x: ladder.remedies: remedies set keys .* allowed: 0, not 2"):
+        foreign("ladder.remedies=2")
 
 
 @pytest.mark.parametrize("rungs", ["[v3,softmax_only]", "[two_experts]", "[{name: x, set: {}},v2_router_gat]"])

@@ -78,7 +78,9 @@ def test_alarm_long_before_the_onset_is_no_recall() -> None:
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_strategies_have_the_same_number_of_attempts(strategy: str) -> None:
     config = configuration(SUITE["sharp_router"], strategy, seed=21)
-    assert len(config.ladder.rungs) == len(RUNGS) and config.ladder.rungs[0] == "v3"
+    more = config.ladder.remedies if strategy == "remedies_alone" else 0
+    assert len(config.ladder.rungs) + more == len(RUNGS) and config.ladder.rungs[0] == "v3"
+    assert (config.ladder.remedies > 0) == strategy.startswith("remedies")
 
 
 def test_without_a_watchdog_every_failed_attempt_runs_to_its_end() -> None:

@@ -6,13 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.attempt.folder import mlflow_artifacts
+from fallbacks.ladder import Ladder, Plan
+from pipeline.attempt.ending import Ending
+from pipeline.attempt.file import AttemptFile
+from pipeline.attempt.folder import AttemptFolder, experiment_lock, mlflow_artifacts
+from pipeline.attempt.record import Attempt
 from pipeline.errors import BadInput
-from pipeline.experiment.past import read_config
+from pipeline.experiment.past import read_config, read_past
 from pipeline.experiment.series import Series
+from pipeline.health.verdict import Evidence, Verdict
+from pipeline.processes.owner import Lock, Owner
 from pipeline.tracking import tags
 from pipeline.tracking.artifacts import CONFIGURATION
-from pipeline.tracking.runs import ExperimentRun
+from pipeline.tracking.runs import AttemptRun, ExperimentRun
 from pipeline.tracking.store import Store
 from tests.conftest import small_config
 
@@ -75,3 +81,44 @@ def test_a_series_is_whole_or_none(empty_store: Store) -> None:
     empty_store.set_tags(run.run_id, {tags.SERIES: '{"key'})
     cut = empty_store.run(run.run_id)
     assert isinstance(cut, ExperimentRun) and Series.read(cut) is None
+
+
+def test_a_remedy_is_read_back_with_and_without_the_attempts_file(empty_store: Store) -> None:
+    """An orchestrator that died before it wrote the file has left the tags alone: the ladder says the rest."""
+    config = small_config()
+    parent = empty_store.start_parent(config)
+    first = empty_store.start_attempt(parent, config, rung="v3", number=0, diff={}, warm_start=None, reason="")
+    failed = Verdict(name="gradient_explosion", evidence=(Evidence(rule="test"),))
+    Ending.now(failed, 1.0).write(AttemptFolder.of(empty_store.root, first).path)
+    empty_store.end_attempt(first, failed)
+    plan = Ladder(config).after([Attempt(0, "v3", config, first, failed)])
+    assert isinstance(plan, Plan) and plan.remedy == "calm_gradients"
+    second = empty_store.start_attempt(
+        parent, plan.config, rung="v3", number=1, diff={}, warm_start=None, reason="", remedy=plan.remedy
+    )
+    run = empty_store.run(second)
+    assert isinstance(run, AttemptRun) and (run.rung, run.remedy, run.label) == (
+        "v3",
+        "calm_gradients",
+        "v3 + calm_gradients",
+    )
+
+    def back() -> Attempt:
+        found = empty_store.run(parent)
+        assert isinstance(found, ExperimentRun)
+        lock = Lock(experiment_lock(empty_store.root, parent), Owner.here(empty_store.root))
+        try:
+            past = read_past(empty_store, found, config, lock)
+        finally:
+            lock.release()
+        assert [each.remedy for each in past.attempts] == [None, "calm_gradients"]
+        assert past.summaries[1].rung == "v3 + calm_gradients"
+        going = Ladder(config).resume(past.attempts)
+        assert isinstance(going, Plan) and going.label == "v3 + calm_gradients" and going.continues == second
+        return past.attempts[1]
+
+    assert back().config == plan.config
+    folder = str(AttemptFolder.of(empty_store.root, second).path)
+    other = plan.config.with_values({"environment.num_envs": 2})
+    AttemptFile(config=other, run_id=second, rung="v3", remedy=plan.remedy, number=1, folder=folder).write()
+    assert back().config == other

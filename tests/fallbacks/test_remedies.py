@@ -106,6 +106,8 @@ def test_explosion_and_nan_have_smaller_steps(verdict: str) -> None:
         "policy.gat_layer_norm": True,
     }
     assert changes(verdict, training__learning_rate=0.3)["training.learning_rate"] == 5e-5
+    assert changes(verdict, training__warmup_steps=0)["training.warmup_steps"] == 1000
+    assert "training.warmup_steps" not in changes(verdict, training__warmup_steps=4)  # a short run
     carry = REMEDIES["calm_gradients"].carry
     assert not carry.warmed_up and not carry.optimiser
 

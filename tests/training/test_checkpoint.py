@@ -244,6 +244,26 @@ def test_carry_without_optimiser_starts_it_anew(tmp_path: Path) -> None:
     assert not fresh.ppo.state()["moments"]
 
 
+def test_a_remedy_forgets_a_parts_moments_and_can_begin_the_warm_up_again(tmp_path: Path) -> None:
+    """The weights are the checkpoint's; Adam knows nothing of the router, and still all of the rest."""
+    trained, _ = make(small_config(), tmp_path / "v3")
+    trained.train()
+    path = sorted((tmp_path / "v3" / "checkpoints").glob("0*.pt"))[-1]
+    saved = read_checkpoint(path)
+    router = {name for name in saved["policy"] if name.startswith("router.")}
+    assert router and router <= saved["ppo"]["moments"].keys() and saved["ppo"]["optimiser_steps"] > 0
+    for warmed_up in (True, False):
+        fresh, metrics = make(small_config(training__episodes=16), tmp_path / f"new {warmed_up}")
+        carry = Carry(forgets=("router",), warmed_up=warmed_up)
+        fresh.start_from(WarmStart(checkpoint=str(path), run_id="x", episode=12, carry=carry))
+        state = fresh.ppo.state()
+        assert state["moments"].keys() == saved["ppo"]["moments"].keys() - router
+        assert all(torch.equal(fresh.policy.state_dict()[name], saved["policy"][name]) for name in router)
+        assert state["optimiser_steps"] == (saved["ppo"]["optimiser_steps"] if warmed_up else 0)
+        assert fresh.train() and metrics
+        assert router <= fresh.ppo.state()["moments"].keys()
+
+
 def test_the_one_before_is_used_where_a_checkpoint_is_bad(tmp_path: Path) -> None:
     """Bad checkpoints: damaged, of another configuration, without a description, or no checkpoint at all."""
     for number, configuration in enumerate(("mine", "mine", "another", "mine", "mine"), start=1):

@@ -1,0 +1,190 @@
+"""What a strategy retains of a score that a fault would have cost: at equal environment steps, over all its attempts.
+
+    retained = (settled − random) / (control − random)
+
+`settled` is the policy of a strategy's last attempt, `control` the same experiment and seed without the fault and
+without rules, `random` a random policy in the same game. Each figure is the mean return of the last games. 1: nothing
+was lost. 0: no better than random play.
+
+A strategy has as many steps for all its attempts together as the control has for its one. So an attempt that fails late
+is dear, and one that goes on from a checkpoint costs only what it adds. An attempt that was cut off because all steps
+were spent counts as it is.
+
+The game is NetHackScout, on which learning shows within 300,000 steps (docs/learning.md), with the settings of
+`experiments/score.yaml`. `benchmarks.recovery --base scout` runs it. Each fault and seed writes
+`results/recovery/scout-STEPS/FAULT-seedN.json`; beside these lie `control-seedN.json` and `random.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.recovery import Laboratory, configuration, go_down, has_struck
+from benchmarks.report import RESULTS, circumstances, interval, percent, share, write
+from benchmarks.suite import BASE, Fault, load_suite
+from pipeline.attempt.record import label_of
+from pipeline.config import ExperimentConfig
+from pipeline.environments.vector import random_episodes
+from pipeline.health.history import History
+
+EXPERIMENT = Path(__file__).parent.parent / "experiments" / "score.yaml"
+STRATEGIES = ("remedies", "remedies_alone", "ladder", "restart")
+"""Those that are run by default."""
+STEPS = 240_000
+"""The shortest length at which the control is clearly above random play."""
+GAMES = 100
+"""Number of last games over which a policy is judged."""
+RANDOM_GAMES = 320
+CONTROL = "control"
+_RETURN = "episode/task_return"
+
+
+def folder(steps: int) -> Path:
+    """Where the results of this length lie."""
+    return RESULTS / "recovery" / f"scout-{steps}"
+
+
+def experiment(fault: Fault, steps: int, seed: int) -> ExperimentConfig:
+    """NetHackScout with a fault. The schedule is scaled with the length, at 800 steps a game."""
+    return fault.config(
+        "environment.id=NetHackScout-v0",
+        f"training.seed={seed}",
+        f"training.steps={steps}",
+        f"training.episodes={max(2, steps // 500)}",
+        f"phases.warmup_until={steps // 4000}",
+        f"phases.transition_until={steps * 3 // 4000}",
+        "training.checkpoint_every_episodes=16",  # an attempt has some hundred games
+        "training.workers=1",
+        base=EXPERIMENT,
+    )
+
+
+def last_games(history: History) -> tuple[float, int] | None:
+    """Mean return of the newest updates that hold at most `GAMES` games, at least one; and how many these are.
+
+    None: no game has ended.
+    """
+    steps, counted = history.series("episodes")
+    at, returns = history.series(_RETURN)
+    before = np.concatenate([[0.0], counted[:-1]])
+    ended = dict(zip(steps.tolist(), (counted - before).tolist(), strict=True))
+    if len(steps) and len(at) and at[0] == steps[0]:
+        # An attempt that continues begins with the episodes of its checkpoint; those of its first update are unknown.
+        ended[steps[0]] = min(ended[steps[0]], 1.0)
+    games = np.array([ended[step] for step in at.tolist()])
+    if not games.sum():
+        return None
+    since = np.cumsum(games[::-1])[::-1]
+    last = (since <= max(GAMES, since[-1])) & (games > 0)
+    return float(np.average(returns[last], weights=games[last])), int(games[last].sum())
+
+
+def retained(settled: float, control: float, random: float) -> float:
+    """The share of the control's gain over random play that a policy has."""
+    return (settled - random) / (control - random)
+
+
+def with_scores(result: dict[str, Any], histories: dict[str, History]) -> dict[str, Any]:
+    """A strategy's result with the score of each attempt, and of the policy that it came to.
+
+    An attempt that was cut off before its first game ended has the policy of the one before.
+    """
+    scored = [last_games(histories[run]) for run in result.pop("runs")]
+    reached = next((each for each in reversed(scored) if each is not None), (float("nan"), 0))
+    kept = label_of(result["rungs"][-1], result["remedies"][-1])
+    scores = [each and round(each[0], 2) for each in scored]
+    return result | {"scores": scores, "score": round(reached[0], 2), "games": reached[1], "kept": kept}
+
+
+def examine(name: str, seed: int, strategies: tuple[str, ...], steps: int = STEPS) -> str:
+    """Runs what has no result yet of one fault and seed, or of the control; returns a line for the terminal."""
+    logging.getLogger("nle.env.base").setLevel(logging.WARNING)
+    where, began = folder(steps), time.monotonic()
+    where.mkdir(parents=True, exist_ok=True)
+    path, suite = where / f"{name}-seed{seed}.json", load_suite()
+    fault = replace(suite[BASE], name=CONTROL, values={}) if name == CONTROL else suite[name]
+    about = {"fault": name, "seed": seed, "budget": steps, **circumstances()}
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else about
+    results = found.setdefault("strategies", {})
+    missing = [each for each in ((CONTROL,) if name == CONTROL else strategies) if each not in results]
+    base = experiment(fault, steps, seed)
+    if name == CONTROL:
+        _random(base, where / "random.json")
+        base = base.with_values({"health.rules": "none", "ladder.rungs": ["v3"], "ladder.remedies": 0})
+    if not missing:
+        return ""
+    temporary = Path(tempfile.mkdtemp())
+    laboratory = Laboratory(temporary)
+    try:
+        for each in missing:
+            config = base if name == CONTROL else configuration(fault, each, seed, base)
+            since, cpu = time.monotonic(), time.process_time()
+            results[each] = with_scores(go_down(laboratory, config, steps), laboratory.histories)
+            # What it shares with a strategy before it took no time.
+            results[each] |= {
+                "seconds": round(time.monotonic() - since),
+                "cpu_seconds": round(time.process_time() - cpu),
+            }
+            path.write_text(json.dumps(found) + "\n", encoding="utf-8")
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    words = ", ".join(f"{each} {results[each]['kept']} {results[each]['score']:.0f}" for each in missing)
+    return f"{name} seed {seed}: {words} ({time.monotonic() - began:.0f} s)"
+
+
+def _random(config: ExperimentConfig, path: Path) -> None:
+    if path.exists():
+        return
+    returns = [each.task_return for each in random_episodes(config.environment, RANDOM_GAMES, seed=1)]
+    content = {**circumstances(), "score": round(float(np.mean(returns)), 2), "games": len(returns)}
+    path.write_text(json.dumps(content) + "\n", encoding="utf-8")
+
+
+def report(steps: int) -> Path:
+    """Prints the tables, writes `results/retained.json` and with it the page; returns the path of the page."""
+    from benchmarks.watchdog_page import PAGE, render
+
+    where, suite = folder(steps), load_suite()
+    files = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(where.glob("*-seed*.json"))]
+    random = json.loads((where / "random.json").read_text(encoding="utf-8"))["score"]
+    control = {each["seed"]: each["strategies"][CONTROL]["score"] for each in files if each["fault"] == CONTROL}
+    if dull := [seed for seed, score in control.items() if score <= random]:
+        print(f"left out, because the control did no better than random play: seeds {dull}")
+    control = {seed: score for seed, score in control.items() if score > random}
+    if not control:
+        raise SystemExit("no control is better than random play: longer runs are needed (--steps)")
+    faulty = [
+        each for each in files if each["fault"] in suite and each["seed"] in control and has_struck(each["strategies"])
+    ]
+    for each in faulty:
+        for result in each["strategies"].values():
+            result["retained"] = round(retained(result["score"], control[each["seed"]], random), 3)
+    rows = {}
+    print(f"random {random:.1f}; control " + ", ".join(f"seed {seed} {score:.1f}" for seed, score in control.items()))
+    for strategy in dict.fromkeys(name for each in faulty for name in each["strategies"]):
+        results = [each["strategies"][strategy] for each in faulty if strategy in each["strategies"]]
+        rows[strategy] = {
+            "runs": len(results),
+            "retained": interval([each["retained"] for each in results], "mean"),
+            "healthy": share(sum(each["outcome"] == "healthy" for each in results), len(results)),
+            "kept": dict(Counter(each["kept"] for each in results).most_common()),
+        }
+        mean, low, high = rows[strategy]["retained"]
+        print(
+            f"{strategy:14} {len(results):3} runs, retained {mean:.2f} [{low:.2f}, {high:.2f}], "
+            f"ends healthy {percent(rows[strategy]['healthy'])}; keeps {rows[strategy]['kept']}"
+        )
+    content = {"budget": steps, "games": GAMES, "random": random, "control": control, "strategies": rows}
+    write("retained", {**content, "runs": faulty})
+    PAGE.write_text(render(), encoding="utf-8")
+    return PAGE
