@@ -182,7 +182,7 @@ def report(steps: int) -> Path:
         mean, low, high = rows[strategy]["retained"]
         print(
             f"{strategy:14} {len(results):3} runs, retained {mean:.2f} [{low:.2f}, {high:.2f}], "
-            f"ends healthy {percent(rows[strategy]['healthy'])}; keeps {rows[strategy]['kept']}"
+            f"no failure at the end {percent(rows[strategy]['healthy'])}; keeps {rows[strategy]['kept']}"
         )
     content = {"budget": steps, "games": GAMES, "random": random, "control": control, "strategies": rows}
     write("retained", {**content, "runs": faulty})

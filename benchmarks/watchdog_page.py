@@ -83,6 +83,7 @@ without the fault has (`python -m benchmarks.recovery --base scout`).
 - *Retained*: (the last attempt's policy − random) / (control − random), each the mean return of the last {games} games.
   Random play has {random:.0f}, the control {control:.0f} (mean over {seeds} seeds). Runs whose first attempt stayed
   healthy do not count.
+- *No failure at the end*: the last attempt had not failed when all steps were spent.
 - *Keeps*: the rung on which the last attempt ran, with the remedy, if one was tried there.
 """
 _GENERIC = """
@@ -196,7 +197,7 @@ def what_is_retained(found: dict[str, Any]) -> list[str]:
     mean = sum(control) / len(control)
     lines = [
         _RETAINED.format(**{**found, "control": mean, "seeds": len(control)}),
-        "| strategy | runs | retained | ends healthy | keeps |",
+        "| strategy | runs | retained | no failure at the end | keeps |",
         "|---|---|---|---|---|",
     ]
     for name, row in found["strategies"].items():
