@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from fallbacks.ladder import Ladder, Plan
+from fallbacks.remedies import REMEDIES
 from pipeline.attempt.checkpoint_files import fingerprint, usable
 from pipeline.attempt.ending import Ending
 from pipeline.attempt.file import AttemptFile, WarmStart
@@ -157,7 +158,8 @@ def _beginning(
     plan = ladder.resume(earlier)
     if isinstance(plan, Plan) and (plan.rung.name, plan.remedy) == (rung, remedy):
         return plan.config, plan.warm_start
-    return ladder.configs[[each.name for each in ladder.rungs].index(rung)], None
+    config = ladder.configs[[each.name for each in ladder.rungs].index(rung)]
+    return REMEDIES[remedy].applied(config, 0) if remedy in REMEDIES else config, None
 
 
 def _verdict(folder: AttemptFolder, run: AttemptRun) -> Verdict:
