@@ -119,6 +119,16 @@ GENERIC: tuple[Rule, ...] = (
         "episodes, where the run counts them). Many trainings converge so: a warning.",
     ),
     NoGainRule(
+        name="learns_nothing",
+        words=_OBJECTIVES,
+        without=_NOT_THE_OBJECTIVE,
+        certainly_below=0.01,
+        proof=SCORES,
+        sure=True,
+        meaning="From the first report to the last the score was the same to the last bit, and no gain can be seen in "
+        "the loss; or there is no score, and the loss has certainly gained less than a hundredth of its mean.",
+    ),
+    NoGainRule(
         name="nothing_learnt",
         words=_OBJECTIVES,
         without=_NOT_THE_OBJECTIVE,

@@ -15,13 +15,17 @@ from pipeline.health.of_each import OfEach
 from pipeline.health.rule import Curves
 from pipeline.health.verdict import Evidence, RuleVerdict
 
+_CONSTANT_REPORTS = 50
+_MAXIMA = (1.0, 100.0)
+"""Of an accuracy, a reward or a percentage."""
+
 
 class NoGainRule(OfEach):
     """Fires at the end of a training none of whose metrics that are meant is better than at the start.
 
     It judges all of its metrics together: one that has gained is proof that something is learnt. No gain that can be
-    seen is no proof that there is none, so it is a rule for a warning. It says nothing of metrics that never change
-    (`frozen` does), and of those with fewer than 30 reports.
+    seen is no proof that there is none, so it is a rule for a warning, unless it is to be `sure`. It says nothing of
+    metrics that never change (`frozen` does), and of those with fewer than 30 reports.
     """
 
     verdict: RuleVerdict = "reward_plateau"
@@ -31,9 +35,13 @@ class NoGainRule(OfEach):
     """A gain that certainly (95 %) is below this share of the mean is none either."""
     proof: tuple[str, ...] = ()
     """Words of other metrics whose gain is proof too: a loss may rise with the score."""
+    sure: bool = False
+    """Whether it fires only where each of the other metrics was the same to the last bit in 50 reports and more, or,
+    where there is none, every gain is `certainly_below` its bound."""
 
     def condition(self) -> str:
-        return f"no gain can be seen in {self.shown}: the last third of the reports is no better than the first"
+        sure = "; and for sure: no score changes, or no loss gains" if self.sure else ""
+        return f"no gain can be seen in {self.shown}: the last third of the reports is no better than the first{sure}"
 
     def persistence(self) -> str:
         return f"from the start to the end, {LEAST} reports and more"
@@ -61,8 +69,11 @@ class NoGainRule(OfEach):
         return found
 
     def _is_seen(self, found: Gain) -> bool:
-        certain = found.upper >= self.certainly_below * abs(found.first + found.last) / 2
-        return found.seen and (not self.certainly_below or certain)
+        return found.seen and not (self.certainly_below and self._is_none(found))
+
+    def _is_none(self, found: Gain) -> bool:
+        """Whether it is certain that there is no gain worth the name."""
+        return found.upper < self.certainly_below * abs(found.first + found.last) / 2
 
     def reads(self, names: Iterable[str]) -> tuple[str, ...]:
         listed = tuple(names)
@@ -79,8 +90,10 @@ class NoGainRule(OfEach):
         gains = self._gains(history)
         if not gains or any(self._is_seen(each) for each in gains.values()):
             return []
-        others = [gain(history.series(name)[1]) for name in self._proofs(history.metrics)]
-        if any(each is not None and each.seen for each in others):
+        others = [history.series(name)[1] for name in self._proofs(history.metrics)]
+        if any((found := gain(each)) is not None and found.seen for each in others):
+            return []
+        if self.sure and not (all(map(_is_constant, others)) if others else all(map(self._is_none, gains.values()))):
             return []
         metric, *more = gains
         steps, values = self.judged(history, metric)
@@ -109,3 +122,8 @@ class NoGainRule(OfEach):
     def curves(self, history: History, evidence: Evidence) -> tuple[Curves, ...]:
         assert evidence.metric is not None
         return (Curves(evidence.metric, *history.series(evidence.metric), noisy=True),)
+
+
+def _is_constant(values: np.ndarray) -> bool:
+    """Whether nothing was gained for sure; what begins at its maximum has nothing to gain."""
+    return len(values) >= _CONSTANT_REPORTS and bool((values == values[0]).all()) and values[0] not in _MAXIMA

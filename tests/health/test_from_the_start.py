@@ -120,6 +120,22 @@ def test_a_training_without_any_gain_is_told_with_its_numbers() -> None:
 
 
 @pytest.mark.parametrize(
+    ("series", "rule"),
+    [
+        ({"loss": 20 + 3 * NOISE[:90], "r2": np.full(90, -0.2)}, "learns_nothing"),
+        ({"loss": 9 + 0.1 * NOISE[:90]}, "learns_nothing"),
+        ({"loss": 20 + 3 * NOISE[:90]}, None),  # it may have gained a hundredth
+        ({"loss": 20 + 3 * NOISE[:90], "r2": 0.1 * NOISE[:90]}, None),  # a score that changes may yet rise
+        ({"loss": 20 + 3 * NOISE[:40], "r2": np.full(40, -0.2)}, None),  # too few to be sure
+        ({"loss": 20 + 3 * NOISE[:90], "accuracy": np.ones(90)}, None),  # there is nothing left to gain
+        ({"loss": np.linspace(3, 1, 90), "r2": np.full(90, -0.2)}, None),
+    ],
+)
+def test_what_learns_nothing_for_sure_fails(series: dict[str, np.ndarray], rule: str | None) -> None:
+    assert said(series)[0] == rule
+
+
+@pytest.mark.parametrize(
     "series",
     [
         {"loss": np.linspace(3, 1, 30)},
