@@ -139,9 +139,9 @@ class Watchdog:
             return None
         began = time.monotonic()
         judged = [rule for rule in self.rules if rule.action == "fail" and set(rule.metrics) <= self._own_words.keys()]
-        last = max(self._own_words, key=lambda name: self._own_words[name][1], default=None)
-        names = {*(name for rule in judged for name in rule.metrics), *([] if last is None else [last])}
-        said = self._in_all(names)
+        newest = sorted(self._own_words, key=lambda name: -self._own_words[name][1])
+        last = self._store.behind(self.run_id, newest, once=True)[:1]
+        said = self._in_all({*(name for rule in judged for name in rule.metrics), *last})
         spoken = self._words is not None and _differ(self._words, said)
         verdict = judge(self.history(judged, once=True), judged) if judged else None
         if verdict is not None:  # the other rules have a say in where weights were good
@@ -155,8 +155,9 @@ class Watchdog:
         return verdict
 
     def _in_all(self, names: Iterable[str]) -> _Words:
-        """What the training has said in all, of some metrics."""
-        points = self._store.points(self.run_id, names, once=True)
+        """What the training has said in all, of some metrics. What is derived from all of them says nothing itself."""
+        own = self._store.behind(self.run_id, names, once=True)
+        points = self._store.points(self.run_id, own, once=True)
         children = self._store.children(self.run_id, once=True)
         self._hear(children)
         nested = frozenset((child.run_id, child.status, child.said_last) for child in children)

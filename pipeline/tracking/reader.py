@@ -207,6 +207,10 @@ class Reader(Connection):
         series = {name: [(each.step, each.timestamp, each.value) for each in found[name]] for name in found}
         return {name: list(points) for name, points in names.series(metrics, series).items() if points}
 
+    def behind(self, run_id: str, metrics: Iterable[str], *, once: bool = False) -> list[str]:
+        """The metrics that the script logs, of those that are asked for by these names, in their order."""
+        return self._names(run_id, once=once).needed(metrics)
+
     def own_name(self, run_id: str, metric: str) -> str:
         """The name by which the script logs a metric that `trainer.names` calls so; else the name itself."""
         source = self._names(run_id).sources.get(metric)

@@ -17,7 +17,9 @@ from pipeline.experiment.conclude import conclude
 from pipeline.experiment.watchdog import Watchdog
 from pipeline.experiment_file import merge, validate
 from pipeline.foreign.names import Names, Source
+from pipeline.health.rule_sets import RULE_SETS
 from pipeline.health.verdict import Verdict
+from pipeline.tracking import patience
 from pipeline.tracking.runs import AttemptRun
 from pipeline.tracking.store import Store
 
@@ -172,3 +174,20 @@ def test_a_name_is_told_of_after_some_reports_and_not_once_its_metric_is_there(
 def test_a_name_is_given_as_the_script_spells_it() -> None:
     data = merge({"trainer": {"command": ["x"], "metrics": "csv", "names": {"score": "acc@1 (%)"}}}, [], "x")
     assert Names.of(validate(data, "x")).sources["score"].metric == "acc_1 ___"
+
+
+def test_what_is_counted_from_all_metrics_is_no_sign_of_life(
+    empty_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of which metrics a look asks decides how many points `progress` has: that is nothing new."""
+    now = 0.0
+    monkeypatch.setattr(patience.time, "monotonic", lambda: now)
+    names = {"progress": {"of": 100}, "score": "reward"}
+    points = {"loss": [(1, 1.0), (2, 0.9), (3, 0.8)], "reward": [(10, 1.0)]}
+    run_id = attempt_with(empty_store, names, points)
+    watch = Watchdog(empty_store, run_id, RULE_SETS["generic"])
+    for _ in range(130):
+        now += 1.0
+        watch.poll()
+        watch.silence()
+    assert watch.silence() > 120 and not watch.has_spoken_unseen() and watch.silence() > 120
