@@ -16,7 +16,7 @@ from pipeline.secrets import without_passwords
 
 LOG_LIMIT = 2**20
 """The bytes of a trainer's log that the store keeps. The attempt's folder keeps more: see `pipeline.launchers.log`."""
-_LINES, _BYTES = 400, 2**17
+_LINES, _BYTES = 1500, 2**17
 """Of the end of a log, in which the cause of an exit is looked for."""
 _DISK_FULL = ("No space left on device", "Disk quota exceeded")
 _NO_ROOM = 2**16

@@ -102,6 +102,8 @@ _NAN = re.compile(
     r"|\b(?:loss|gradients?)\b.{0,30}\b(?:exploded|blew up|overflow(?:ed)?)\b",
     re.IGNORECASE,
 )
+_VALUES = re.compile(r"^\s+(?:[\[(\d.-]|nan\b|inf\b)")
+"""A row of a tensor or an array."""
 _OF_NUMBERS = re.compile(
     r"^(?:\w+\.)*_?LinAlgError\b|\blinalg\.\w+: |did not converge|failed to converge|positive[- ]definite"
     r"|^OverflowError: (?:math range error|\(34,|cannot convert float)",
@@ -188,7 +190,7 @@ class LastWords:
         """The last lines as they are: up to the error's, where there is one."""
         end = len(self.lines)
         if self._error is not None:
-            end = self._error + 1 + _own_lines(self._told, self._error)
+            end = self._error + 1 + min(_own_lines(self._told, self._error), _LINES_OF_ERROR)
         return self.lines[max(0, end - count) : end]
 
     @property
@@ -295,10 +297,15 @@ def _names_error(line: str) -> bool:
 
 
 def _own_lines(lines: Sequence[str], error: int) -> int:
-    """How many lines after an error's belong to it, such as values and hints: up to a blank line or noise."""
+    """How many lines after an error's belong to it, such as values and hints: up to a blank line or noise.
+
+    A whole tensor may be printed, in as many lines as it has rows.
+    """
     count = 0
-    for line in lines[error + 1 : error + _LINES_OF_ERROR]:
+    for line in lines[error + 1 :]:
         if any(each.search(line) for each in (_NOISE, _IGNORED, _TRACEBACK, _WARNING)):
+            break
+        if count >= _LINES_OF_ERROR and not _VALUES.search(line):
             break
         count += 1
     return count

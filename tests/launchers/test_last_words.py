@@ -168,6 +168,16 @@ def test_nan_behind_another_error_or_in_the_last_lines(log: str, tmp_path: Path)
     assert end(log, tmp_path).name == end(log, tmp_path, logged=False).name == "numerical_instability"
 
 
+@pytest.mark.parametrize("rows", [3, 256, 1000])
+def test_a_whole_tensor_may_follow_the_error(rows: int, tmp_path: Path) -> None:
+    error = "ValueError: Expected parameter logits to satisfy the constraint Real(), but found invalid values:"
+    values = ["tensor([[nan, nan],", *["        [nan, nan],"] * rows, "        [nan, nan]], grad_fn=<SubBackward0>)"]
+    found = end(HEAD + "\n".join([error, *values]), tmp_path)
+    assert found.name == "numerical_instability" and last_line(found) == error
+    tail = found.evidence[0].detail["log_tail"]
+    assert error in tail and len(tail) <= 20
+
+
 def test_an_assertion_of_finite_numbers_needs_no_words(tmp_path: Path) -> None:
     log = 'Traceback (most recent call last):\n  File "t.py", line 3\n    assert not torch.isnan(loss)\n'
     assert end(f"{log}AssertionError\n", tmp_path).name == "numerical_instability"
