@@ -108,7 +108,17 @@ def say(tmp_path: Path) -> object:
             ["attempt new"],
             1,
         ),
-        ("print(mlflow.MlflowClient('theirs').create_run('7').info.run_id)", ["new"], 0),
+        (
+            "c = mlflow.MlflowClient('http://theirs'); print(c.create_run('7').info.run_id, c.tracking_uri)",
+            ["attempt ours"],
+            1,
+        ),
+        ("mlflow.start_run(); print(mlflow.MlflowClient('http://theirs').create_run('7').info.run_id)", ["new"], 0),
+        ("print(mlflow.MlflowClient('http://theirs').tracking_uri)", ["http://theirs"], 0),
+        ("print(mlflow.MlflowClient('ours').tracking_uri)", ["ours"], 0),
+        ("print(mlflow.MlflowClient(tracking_uri='logs/mlruns').tracking_uri)", ["ours"], 1),
+        ("print(mlflow.MlflowClient('file:///logs').create_run('7').info.run_id)", ["attempt"], 2),
+        ("print(mlflow.MlflowClient('sqlite:///their.db').tracking_uri)", ["sqlite:///their.db"], 0),
     ],
 )
 def test_where_the_metrics_go(code: str, out: list[str], said: int, say: object) -> None:

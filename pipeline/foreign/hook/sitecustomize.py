@@ -7,7 +7,8 @@ it leaves the script as it is. It says on standard error what it does, each thin
     set_tracking_uri            the store stays the attempt's; the model registry becomes the script's
     set_experiment              the experiment stays the attempt's
     start_run                   continues the attempt's run, which keeps its name; later ones are nested in it
-    MlflowClient.create_run     the first one is the attempt's run
+    MlflowClient.create_run     the first one is the attempt's run, also of a client of another store
+    MlflowClient(a folder)      a client of the attempt's store: newer versions of MLflow refuse folders
 """
 
 from __future__ import annotations
@@ -105,18 +106,30 @@ def _patch_fluent(module: Any) -> None:
 def _patch_client(module: Any) -> None:
     """mlflow.tracking.client"""
     kind = module.MlflowClient
-    original = kind.create_run
+    original, initialise = kind.create_run, kind.__init__
+
+    @functools.wraps(initialise)
+    def __init__(self: Any, tracking_uri: Any = None, *rest: Any, **more: Any) -> None:
+        if tracking_uri is not None and str(tracking_uri) != _URI and _is_folder(str(tracking_uri)):
+            _say(f"MlflowClient({str(tracking_uri)!r}): the metrics go to the attempt's run all the same")
+            tracking_uri = _URI
+        initialise(self, tracking_uri, *rest, **more)
 
     @functools.wraps(original)
     def create_run(self: Any, *given: Any, **more: Any) -> Any:
-        theirs = getattr(self, "tracking_uri", _URI)
-        if _taken["run"] or _taken["inside"] or theirs != _URI:
+        if _taken["run"] or _taken["inside"]:
             return original(self, *given, **more)
         _taken["run"] = True
+        if getattr(self, "tracking_uri", _URI) != _URI:
+            initialise(self, _URI)
         _say("MlflowClient.create_run: the first run is the attempt's")
         return self.get_run(_RUN)
 
-    kind.create_run = create_run
+    kind.__init__, kind.create_run = __init__, create_run
+
+
+def _is_folder(uri: str) -> bool:
+    return uri.startswith("file:") or (":" not in uri and not uri.startswith("databricks") and uri not in ("", "uc"))
 
 
 _PATCHES = {
