@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipeline.health.ceased import CeasedRule
 from pipeline.health.collapse import CollapseRule
 from pipeline.health.explosion import ExplosionRule
+from pipeline.health.few_reports import FewReportsRule
 from pipeline.health.frozen import FrozenRule
 from pipeline.health.names import GRADIENTS, LOSSES, NO_LEVELS, NO_RATES, RATES, SCORES
 from pipeline.health.no_gain import NoGainRule
@@ -177,6 +178,13 @@ GENERIC: tuple[Rule, ...] = (
         action="warn",
         meaning="The learning rate was logged as exactly 0 from the start to the end. If something is learnt all the "
         "same, the script rounds what it logs.",
+    ),
+    FewReportsRule(
+        name="few_reports",
+        words=(*LOSSES, *GRADIENTS, *SCORES),
+        action="warn",
+        meaning="So few reports that no rule could judge them: healthy means only that the script ended with exit "
+        "code 0 and without NaN. Log more often.",
     ),
     UnfinishedRule(
         name="unfinished",

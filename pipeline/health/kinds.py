@@ -10,6 +10,7 @@ from pydantic import Discriminator, Tag
 from pipeline.health.ceased import CeasedRule
 from pipeline.health.collapse import CollapseRule
 from pipeline.health.explosion import ExplosionRule
+from pipeline.health.few_reports import FewReportsRule
 from pipeline.health.frozen import FrozenRule
 from pipeline.health.no_gain import NoGainRule
 from pipeline.health.nonfinite import NonFiniteRule
@@ -28,6 +29,7 @@ KINDS: dict[str, type[Rule]] = {
     "kind:nonfinite": NonFiniteRule,
     "kind:frozen": FrozenRule,
     "kind:unfinished": UnfinishedRule,
+    "kind:few": FewReportsRule,
     "kind:ceased": CeasedRule,
     "kind:outset": OutsetRule,
     "kind:nogain": NoGainRule,
@@ -61,6 +63,7 @@ AnyRule = Annotated[
     | Annotated[NonFiniteRule, Tag("kind:nonfinite")]
     | Annotated[FrozenRule, Tag("kind:frozen")]
     | Annotated[UnfinishedRule, Tag("kind:unfinished")]
+    | Annotated[FewReportsRule, Tag("kind:few")]
     | Annotated[CeasedRule, Tag("kind:ceased")]
     | Annotated[OutsetRule, Tag("kind:outset")]
     | Annotated[NoGainRule, Tag("kind:nogain")]

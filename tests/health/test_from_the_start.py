@@ -180,6 +180,21 @@ def test_names_that_are_none(name: str) -> None:
     assert not has_word(name, RATES) or has_word(name, NO_RATES)
 
 
+@pytest.mark.parametrize(
+    ("series", "warned"),
+    [
+        ({"loss": [2.0, 1.0]}, True),
+        ({"loss": [2.0], "val/acc": [0.5, 0.6]}, True),
+        ({"loss": np.linspace(2, 1, 9)}, True),
+        ({"loss": np.linspace(2, 1, 10), "val/acc": [0.5]}, False),
+        ({"speed": [1.0, 2.0]}, False),  # no loss and no score: the other rules say so
+    ],
+)
+def test_too_few_reports_are_told(series: dict[str, Any], warned: bool) -> None:
+    rule, warnings_said = said({name: np.asarray(values) for name, values in series.items()})
+    assert rule is None and ("few_reports" in warnings_said) is warned
+
+
 @pytest.mark.parametrize("rule", [NoGainRule(name="r", metric="x"), ZeroRateRule(name="r", metric="x")])
 def test_rules_of_the_end_speak_in_single_lines_and_fire_at_the_end_alone(rule: Rule) -> None:
     flat = history(x=np.zeros(40) if isinstance(rule, ZeroRateRule) else NOISE[:40])

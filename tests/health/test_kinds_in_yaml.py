@@ -20,6 +20,7 @@ from pipeline.health.kinds import KINDS
         ("metric: x, never: 3", "nonfinite"),
         ("metric: x, reports: 9", "frozen"),
         ("least: 0.5", "unfinished"),
+        ("words: [loss], enough: 5", "few"),
         ("metric: loss, silent_reports: 30", "ceased"),
         ("metric: x, stays: 50", "outset"),
         ("words: [score], proof: [acc]", "nogain"),
