@@ -54,8 +54,9 @@ class Plan:
 class End:
     """The end of the ladder: there is no next attempt."""
 
-    outcome: Literal["healthy", "exhausted", "interrupted", "error"]
-    """error: the trainer cannot start, before a person has mended what `reason` says."""
+    outcome: Literal["healthy", "compared", "exhausted", "interrupted", "error"]
+    """compared: every rung has had its turn (`ladder.until: end`), and one at least was trained to its end. error: the
+    trainer cannot start, before a person has mended what `reason` says."""
     reason: str
     settled_rung: str | None = None
 
@@ -120,17 +121,23 @@ class Ladder:
 
         A start that cannot succeed is not tried on: see :func:`hopeless`. Where other rungs have started, the next one
         may; otherwise it is the end.
+
+        With `ladder.until: end` the next rung follows a healthy attempt too, and no remedy comes between.
         """
         last = attempts[-1]
         index = [rung.name for rung in self.rungs].index(last.rung)
         budget = self.base.budget
-        if last.verdict.name == "healthy":
+        compares = self.base.ladder.compares
+        if last.verdict.name == "healthy" and not compares:
             return End("healthy", f"{last.label} trained to the end", settled_rung=last.rung)
         if last.verdict.name == "interrupted":
             return End("interrupted", last.verdict.sentence)
+        below = self._below(index, last.verdict)
+        done = last.verdict.trained_to_the_end or last.verdict.is_training_failure
+        if compares and below is None and done:
+            return self._compared(attempts)
         if sum(each.verdict.name != "interrupted" for each in attempts) >= budget.attempts:
             return End("exhausted", f"budget.attempts={budget.attempts} spent")
-        below = self._below(index, last.verdict)
         hopelessly = hopeless(attempts)
         if hopelessly is not None and (below is None or hopelessly.everywhere):
             return End("error", f"the trainer cannot start: {hopelessly.words}")
@@ -141,12 +148,44 @@ class Ladder:
         if (plan := self._remedied(index, attempts)) is not None:
             return plan
         if below is None:
-            return End("exhausted", "no rung is left")
+            return self._compared(attempts) if compares else End("exhausted", "no rung is left")
         rung, config = self.rungs[below], self._configured(below, _tried(attempts))
+        if compares:
+            start = self._same_start(attempts, below, config)
+            reason = f"rung {below + 1} of {len(self.rungs)}"
+            return Plan(rung, config, start, f"{reason}{_untrained(config, start)}")
         start = healthy_start(attempts, config, rung) if self.base.ladder.warm_start and rung.warm_start else None
         kept = difference(self.configs[below], config)
         reason = f"after {last.verdict.name} of {last.label}" + (f"; it keeps {', '.join(kept)}" if kept else "")
         return Plan(rung, config, start, f"{reason}{_untrained(config, start)}")
+
+    def _compared(self, attempts: Sequence[Attempt]) -> End:
+        """The end when every rung has had its turn."""
+        ended = {each.rung for each in attempts if each.verdict.trained_to_the_end}
+        reason = f"{len(ended)} of {len(self.rungs)} rungs trained to the end"
+        if missing := [rung.name for rung in self.rungs if rung.name not in ended]:
+            reason += f", not {', '.join(missing)}"
+        return End("compared" if ended else "exhausted", reason)
+
+    def _same_start(self, attempts: Sequence[Attempt], index: int, config: ExperimentConfig) -> WarmStart | None:
+        """With `ladder.until: end`: the checkpoint of the first rung from which every other one starts; None: scratch.
+
+        It is the newest healthy one of the first half, so that there is something left to train. What the rungs
+        between have come to plays no part. One that this rung could not load is passed over.
+        """
+        rung, first = self.rungs[index], self.rungs[0]
+        if index == 0 or not self.base.ladder.warm_start or not rung.warm_start:
+            return None
+        last = max(
+            (point.episode for each in attempts if each.rung == first.name for point in each.checkpoints), default=0
+        )
+        early = [
+            replace(each, checkpoints=tuple(point for point in each.checkpoints if 2 * point.episode <= last))
+            for each in attempts
+            if each.rung == first.name
+        ]
+        refused = [replace(each, checkpoints=()) for each in attempts if each.rung == rung.name]
+        return healthy_start([*early, *refused], config, rung)
 
     def _remedied(self, index: int, attempts: Sequence[Attempt]) -> Plan | None:
         """The same rung with the remedy for the last verdict; None: there is none, or the rung may try no more.
@@ -156,7 +195,8 @@ class Ladder:
         last, rung = attempts[-1], self.rungs[index]
         remedy = remedy_for(last.verdict.name) if last.verdict.is_training_failure else None
         names = {each.remedy for each in attempts if each.rung == last.rung and each.remedy is not None}
-        most = 0 if last.config.trainer.command else self.base.ladder.remedies
+        without = last.config.trainer.command or self.base.ladder.compares
+        most = 0 if without else self.base.ladder.remedies
         if remedy is None or remedy.name in names or len(names) >= most or not remedy.fits(last.config.policy):
             return None
         start = self._start_on(index, attempts, remedy.applied(last.config, 0), remedy)
@@ -169,6 +209,8 @@ class Ladder:
         """Where a rung starts once more: from its own newest healthy checkpoint, else as it would have at first."""
         if not self.base.ladder.warm_start:
             return None
+        if self.base.ladder.compares:
+            return self._same_start(attempts, index, config)
         rung = self.rungs[index]
         if remedy is not None:
             own = [each for each in attempts if each.rung == rung.name]
@@ -180,7 +222,12 @@ class Ladder:
         """The index of the next rung (with `ladder.guided`: that addresses the verdict); None: none is left."""
         for below in range(index + 1, len(self.rungs)):
             addresses = self.rungs[below].addresses
-            if not self.base.ladder.guided or not verdict.is_training_failure or addresses is None:
+            if (
+                self.base.ladder.compares
+                or not self.base.ladder.guided
+                or not verdict.is_training_failure
+                or addresses is None
+            ):
                 return below
             if verdict.name in addresses:
                 return below

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from pipeline.config import ExperimentConfig
 from pipeline.errors import (
@@ -28,6 +28,9 @@ from pipeline.processes.signals import ignore_asking, interruptible
 from pipeline.processes.streams import complain, make_discreet, open_standard_streams, written
 from pipeline.secrets import learn_environment
 from pipeline.tracking.environment import prepare_mlflow
+
+if TYPE_CHECKING:
+    from pipeline.compare.command import Form
 
 # MLflow takes seconds to load, and a refusal should not: each command is imported when its words have been understood.
 
@@ -83,16 +86,16 @@ def _init(parsed: argparse.Namespace) -> int:
     return init(parsed.script, words, out or parsed.out, replace=force or parsed.force)
 
 
-def _compare(words: Sequence[str], out: str | None) -> int:
+def _compare(words: Sequence[str], out: str | None, form: Form | None) -> int:
     """Run ids, and overrides such as tracking.root=DIR, in any order."""
     config = with_overrides([word for word in words if "=" in word])
     from pipeline.commands.environment import make_console, make_truthful
     from pipeline.compare.command import compare
     from pipeline.tracking.store import open_store
 
-    store, console = open_store(config), make_console()
+    store, console = open_store(config), make_console(aside=form is not None)
     make_truthful(store, console)
-    compare(store, [word for word in words if "=" not in word], None if out is None else Path(out), console)
+    compare(store, [word for word in words if "=" not in word], None if out is None else Path(out), console, form)
     return EXIT_HEALTHY
 
 
@@ -204,6 +207,8 @@ def _parser() -> argparse.ArgumentParser:
     what = "parent runs (default: the newest experiment, with its siblings of other seeds), tracking.root=DIR"
     command.add_argument("words", nargs="*", metavar="PARENT_RUN_ID", help=what)
     command.add_argument("--out", metavar="DIR", help="also write DIR/compare.html, one file that needs no network")
+    text = "only the table of attempts, with all numbers, for a program to read"
+    command.add_argument("--format", choices=("csv", "json"), help=text)
     text = "a checkpoint plays a game in this terminal, the router's weights beside it"
     command = commands.add_parser("watch", help=text, description=text)
     command.add_argument("run", metavar="RUN_ID", help="an attempt, or an experiment: then its settled attempt")
@@ -251,7 +256,7 @@ def _command(arguments: Sequence[str] | None) -> int:
         case "init":
             return _init(parsed)
         case "compare":
-            return _shown(partial(_compare, parsed.words, parsed.out))
+            return _shown(partial(_compare, parsed.words, parsed.out, parsed.format))
         case "watch":
             return _watch(parsed.run, parsed.overrides, parsed.seed, parsed.pace)
         case "status":

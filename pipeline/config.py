@@ -311,13 +311,29 @@ class LadderSection(Section):
     `trainer.command`: `v3` alone, which is the experiment as it stands."""
     cumulative: bool = False
     """Each rung on top of the ones before it, instead of each on the base configuration."""
+    until: Literal["healthy", "end"] = "healthy"
+    """When the ladder ends: `healthy`, with the first attempt that is; `end`, when every rung has been trained to its
+    end, whatever became of those before it. With `end` a rule's verdict stops no attempt, no remedy is tried, and
+    `guided` skips no rung."""
     guided: bool = False
     """Skip the rungs that cannot remove the cause of the verdict; the order stays."""
-    warm_start: bool = True
-    """Continue from the newest healthy checkpoint; otherwise every rung starts from scratch."""
+    warm_start: bool | None = None
+    """Continue from the newest healthy checkpoint; otherwise every rung starts from scratch. Default: true, and false
+    with `until: end`. There, true lets all rungs start from one checkpoint of the first (docs/ladder.md)."""
     remedies: Annotated[int, Field(ge=0)] = 1
     """How many of the brief's remedies are tried on a rung that failed, before the next rung (docs/ladder.md). 0: the
     rungs alone. Default with a `trainer.command`: 0, since remedies set keys of this project's own trainer."""
+
+    @model_validator(mode="after")
+    def _starts_as_it_ends(self) -> LadderSection:
+        if self.warm_start is None:
+            object.__setattr__(self, "warm_start", not self.compares)
+        return self
+
+    @property
+    def compares(self) -> bool:
+        """Whether every rung is trained to its end."""
+        return self.until == "end"
 
     @model_validator(mode="after")
     def _every_rung_changes_something(self) -> LadderSection:

@@ -41,6 +41,10 @@ BAD = {
         ["ladder.rungs", "set: the rung nothing sets no key"],
     ),
     "fewer remedies than none": (["ladder.remedies=-1"], ["ladder.remedies", "greater than or equal to 0", "-1"]),
+    "unknown end of the ladder": (
+        ["ladder.until=fairness"],
+        ["ladder.until", "'fairness'", "allowed: healthy, end"],
+    ),
     "part of a remedy": (["ladder.remedies=1.5"], ["ladder.remedies", "integer", "1.5"]),
     "unknown rule": (["health.override.laod.window=3"], ["health.override.laod", "load"]),
     "unknown field of a rule": (["health.override.load.windwo=3"], ["health", "windwo"]),
@@ -445,3 +449,25 @@ def test_a_rule_needs_the_name_of_a_metric(tmp_path: Path) -> None:
         load_experiments(path)
     path.write_text(f"health: {{extra: [{RULE.replace('NAME', 'a-b.c_1').replace('METRIC', 'a/b c')}]}}")
     assert load_experiments(path)[0].health.extra[0].name == "a-b.c_1"
+
+
+@pytest.mark.parametrize(
+    ("words", "warm"),
+    [
+        ([], True),
+        (["ladder.until=end"], False),
+        (["ladder.until=end", "ladder.warm_start=true"], True),
+        (["ladder.warm_start=false"], False),
+    ],
+    ids=str,
+)
+def test_rungs_that_are_compared_start_from_scratch_unless_it_is_said(words: list[str], warm: bool) -> None:
+    config = load_experiment(QUICKSTART, words)
+    assert config.ladder.warm_start is warm
+    kept = config.model_dump_json(exclude_defaults=True)  # as the store has it for `ladder resume`
+    assert ExperimentConfig.model_validate_json(kept) == config
+
+
+def test_check_says_that_every_rung_is_trained(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["check", QUICKSTART, "ladder.until=end"])
+    assert "each of 5 rungs is trained to its end, from scratch" in capsys.readouterr().out

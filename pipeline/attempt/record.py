@@ -12,6 +12,8 @@ from pipeline.config import ExperimentConfig
 from pipeline.health.verdict import Verdict
 
 UNKNOWN_QUALITY = "unknown"
+TO_THE_END = "to the end"
+"""The column that says whether an attempt was trained to its end."""
 
 
 def label_of(rung: str, remedy: str | None) -> str:
@@ -58,6 +60,8 @@ class AttemptSummary:
     quality: str
     """Whether the policy is better than random play: a value of the tag `ladder.quality`."""
     run_id: str
+    to_the_end: bool = False
+    """Whether it was trained to its end, so that its score may stand for its rung."""
 
     @classmethod
     def of(
@@ -90,6 +94,7 @@ class AttemptSummary:
             best_score=_rounded(latest.get("best/score_window")),
             quality=quality,
             run_id=attempt.run_id,
+            to_the_end=attempt.verdict.trained_to_the_end,
         )
 
     @property
@@ -107,8 +112,9 @@ class AttemptSummary:
     @property
     def row(self) -> dict[str, Any]:
         """By the names that people read, in the order of the table's columns."""
-        names = {"start": "from", "best_score": "best score"}
+        names = {"start": "from", "best_score": "best score", "to_the_end": TO_THE_END}
         row = {names.get(name, name): value for name, value in asdict(self).items()}
+        row[TO_THE_END] = "yes" if self.to_the_end else "no"
         return row | {"quality": None if self.quality == UNKNOWN_QUALITY else self.quality.replace("_", " ")}
 
 

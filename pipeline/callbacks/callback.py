@@ -51,7 +51,7 @@ class ExperimentEnded:
     """Nothing more follows."""
 
     outcome: str
-    """healthy, exhausted, interrupted, or error."""
+    """healthy, compared, exhausted, interrupted, or error."""
     reason: str
     settled_rung: str | None
     attempts: tuple[AttemptSummary, ...]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from rich.console import Group, RenderableType
@@ -15,7 +15,7 @@ from rich.table import Table
 
 from fallbacks.ladder import Plan
 from pipeline.attempt.folder import experiment_log
-from pipeline.attempt.record import Attempt, AttemptSummary
+from pipeline.attempt.record import TO_THE_END, Attempt, AttemptSummary
 from pipeline.callbacks.callback import Callback, ExperimentEnded, ExperimentStarted
 from pipeline.callbacks.notes import known_columns
 from pipeline.callbacks.script_metrics import ScriptMetrics
@@ -59,8 +59,10 @@ class Display(Callback):
             f"parent run {event.parent}"
         )
         many = config.ladder.remedies
-        remedies = f", {many} remed{'y' if many == 1 else 'ies'} a rung" if many else ""
-        say(f"ladder {rungs}{remedies}; rules {config.health.rules}; at most {config.budget.hours:g} h")
+        how = f", {many} remed{'y' if many == 1 else 'ies'} a rung" if many else ""
+        if config.ladder.compares:
+            how = f", each of the {len(config.ladder.rungs)} trained to its end"
+        say(f"ladder {rungs}{how}; rules {config.health.rules}; at most {config.budget.hours:g} h")
         say(f"store {escape(event.uri)}; this log {escape(str(log))}")
         if config.trainer.command is None:
             on_purpose = accepted(config)
@@ -77,7 +79,8 @@ class Display(Callback):
         start, say = plan.warm_start, self.terminal.say
         counts = plan.config.trainer.counts
         source = f"from {counts} {start.episode} of run {start.run_id[:8]}" if start else "from scratch"
-        say(f"[bold]attempt {number}: {plan.label}[/] ({escape(plan.reason)}), {source}, run {run_id}")
+        place = f", {where}" if (where := self._rung_of()) and not plan.reason.startswith(where) else ""
+        say(f"[bold]attempt {number}: {plan.label}[/] ({escape(plan.reason)}{place}), {source}, run {run_id}")
         for key, (_, after) in difference(self._config, plan.config).items():
             say(f"  {key} = {'not set' if after is None else escape(str(after))}")
         self.terminal.open_panel(self._panel({}))
@@ -118,6 +121,8 @@ class Display(Callback):
         say(f"[bold]{event.outcome}[/]: {escape(event.reason)}{_QUALITIES.get(event.quality, '')}")
         if event.attempts:
             self._table(event.attempts)
+        if self._config.ladder.compares and (best := _best(event.attempts)) is not None:
+            say(f"best score of those trained to the end: [bold]{escape(best.rung)}[/], {best.score}")
         if random := interval(event.random_score or {}, "random/score"):
             say(f"a random policy under the same step cap: {random}", markup=False)
         root = self._config.tracking.root
@@ -138,14 +143,23 @@ class Display(Callback):
         rows = [each.row for each in attempts]
         table = Table(box=None, pad_edge=False)
         columns = [column for column in rows[0] if column not in ("run_id", "evidence")]
+        known = known_columns(rows, columns)
         if self._config.trainer.command is not None:
-            columns = known_columns(rows, columns)
+            columns = known
+        columns = [column for column in columns if column != TO_THE_END or column in known]
         for column in columns:
             table.add_column(column, justify="left" if isinstance(rows[0][column], str) else "right")
         for row in rows:
             table.add_row(*("–" if row[column] is None else str(row[column]) for column in columns))
             self.terminal.log(", ".join(f"{column} {row[column]}" for column in columns))
         self.terminal.print(table)
+
+    def _rung_of(self) -> str:
+        """Which of the rungs it is at, where each is trained to its end; else empty."""
+        names = [rung if isinstance(rung, str) else rung.name for rung in self._config.ladder.rungs]
+        if not self._config.ladder.compares:
+            return ""
+        return f"rung {names.index(self._plan.rung.name) + 1} of {len(names)}"
 
     def _facts(self, latest: Mapping[str, float]) -> list[tuple[str, str]]:
         """What is known of a script: score, speed and its main metrics."""
@@ -240,8 +254,14 @@ class Display(Callback):
             if band.metric in latest:
                 colour = _COLOURS[band.judge(latest)]
                 facts.add_row(band.label, f"[{colour}]{latest[band.metric]:.3f}[/] [dim]{band.describe(latest)}[/]")
-        title = f"attempt {self._number} · {self._plan.label}"
+        title = " · ".join(filter(None, [f"attempt {self._number}", self._plan.label, self._rung_of()]))
         return Panel(Group(bar, facts), title=title, title_align="left", expand=False)
+
+
+def _best(attempts: Sequence[AttemptSummary]) -> AttemptSummary | None:
+    """The attempt with the best score at its end, of those that were trained to the end; None: there is none."""
+    whole = [each for each in attempts if each.to_the_end and each.score is not None]
+    return max(whole, key=lambda each: each.score or 0.0, default=None)
 
 
 def _judged(band: Band, latest: Mapping[str, float]) -> str:

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pipeline.attempt.record import TO_THE_END
 from pipeline.config import TrackingSection
 from pipeline.secrets import without_passwords
 
@@ -23,11 +24,16 @@ def markdown_table(rows: list[dict[str, Any]]) -> str:
 
 
 def known_columns(rows: Sequence[Mapping[str, Any]], columns: Iterable[str]) -> list[str]:
-    """The columns without those that say nothing of any attempt: episodes or steps that are not counted, no score."""
+    """The columns without those that say nothing of any attempt: episodes or steps that are not counted, no score.
+
+    Whether an attempt was trained to its end is said where its verdict does not say it already.
+    """
+    plain = all((row[TO_THE_END] == "yes") == (row["verdict"] == "healthy") for row in rows)
     return [
         column
         for column in columns
-        if column not in _MAY_BE_UNKNOWN or any(row[column] is not None and row[column] != 0 for row in rows)
+        if not (column == TO_THE_END and plain)
+        and (column not in _MAY_BE_UNKNOWN or any(row[column] is not None and row[column] != 0 for row in rows))
     ]
 
 

@@ -30,6 +30,9 @@ def check(config: ExperimentConfig) -> int:
         f"{sum(true[:CHECKLIST])} of {CHECKLIST} items true, "
         f"and {sum(true[CHECKLIST:])} of {len(items) - CHECKLIST} of the brief's further remedies"
     )
+    if config.ladder.compares:
+        start = "from one checkpoint of the first" if config.ladder.warm_start else "from scratch"
+        console.print(f"each of {len(config.ladder.rungs)} rungs is trained to its end, {start}, without remedies")
     if not_accepted(config):
         console.print("`ladder run` refuses this experiment: an item differs that preflight.accept does not name")
     if rules := too_short(first):

@@ -23,15 +23,16 @@ if TYPE_CHECKING:
 
 EXIT_OF_OUTCOME = {
     "healthy": EXIT_HEALTHY,
+    "compared": EXIT_HEALTHY,
     "exhausted": EXIT_EXHAUSTED,
     "interrupted": EXIT_INTERRUPTED,
     "error": EXIT_INFRASTRUCTURE,
 }
 
 
-def make_console() -> Console:
-    """As wide as the terminal; in a pipe wide enough that nothing is cut."""
-    return PlainConsole()
+def make_console(*, aside: bool = False) -> Console:
+    """As wide as the terminal; in a pipe wide enough that nothing is cut. `aside`: standard error's."""
+    return PlainConsole(aside=aside)
 
 
 def private_files() -> int:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from html import escape
 
 import numpy as np
+import pandas as pd
 
 from pipeline.compare import charts
 from pipeline.compare.frames import Comparison
 from pipeline.compare.scores import SCORE, plain_interval, verdict_on_score
+from pipeline.compare.statistics import Interval, interval
 from pipeline.compare.timeline import legend, tone, words
 
 
@@ -17,13 +19,15 @@ def across(night: Comparison, colours: dict[str, int]) -> str:
     settled, rungs, better = night.settled(), night.rungs(), night.improvement()
     count, fine = len(night.experiments), bool(night.experiments.script.all())
     ended = night.experiments[night.experiments.outcome == "healthy"]
-    healthy = len(ended)
+    compared = int((night.experiments.outcome == "compared").sum())
+    done = len(ended) + compared
     above_random = sum(verdict_on_score(row)[1] == "good" for row in ended.itertuples())
+    how = "ended healthy" if not compared else "trained every rung" if compared == done else "ended in good order"
     policies = "runs" if fine else "policies"
     scored = not fine or bool(np.isfinite(night.experiments.score).any())
     random = not fine or bool(np.isfinite(night.experiments.random).any())
     against = ""
-    if night.experiments.random.notna().any():
+    if night.experiments.random.notna().any() and not compared:
         against = (
             f', <b class="{"good" if above_random == count else "wait"}">{above_random}</b> with a policy clearly '
             f"better than random; random policies score {plain_interval(*settled.loc['random', SCORE], fine=fine)}"
@@ -41,23 +45,32 @@ def across(night: Comparison, colours: dict[str, int]) -> str:
     headings = "<th class='n'>score</th>" * scored + "<th class='n'>random</th>" * random
     means, note = "", ""
     if scored:
-        mean = plain_interval(*settled.loc["settled", SCORE], fine=fine)
-        means = f" Settled {policies} score {mean} (interquartile means over experiments)."
+        if len(ended):
+            mean = plain_interval(*settled.loc["settled", SCORE], fine=fine)
+            means = f" Settled {policies} score {mean} (interquartile means over experiments)."
         note = (
-            '<p class="note" style="margin-top:14px">The unit is the run, not the episode. An attempt that failed '
-            "counts with the score that it had reached. One run has no interval.</p>"
+            '<p class="note" style="margin-top:14px">The unit is the run, not the episode. A score counts for its rung '
+            "where the attempt was trained to its end. One run has no interval.</p>"
         )
     dots = [
         (f"settled {policies} ({settled.experiments['settled']})", *settled.loc["settled", SCORE], "settled"),
-        (f"random policy ({settled.experiments['random']})", *settled.loc["random", SCORE], "c6"),
-        *((f"{rung} ({each.attempts:.0f})", *each[SCORE], f"c{colours[rung]}") for rung, each in rungs.iterrows()),
+        (f"random policy ({night.experiments.random.notna().sum()})", *_random(night), "c6"),
+        *((f"{rung} ({each.to_the_end:.0f})", *each[SCORE], f"c{colours[rung]}") for rung, each in rungs.iterrows()),
     ]
     figure = charts.intervals(dots, "Score by rung: interquartile mean, 95 % interval over runs", "score")
     chance = [
-        (f"{row.x} over {row.y}", row.probability, row.probability_low, row.probability_high, f"c{colours[row.x]}")
+        (
+            f"{row.x} over {row.y} ({row.seeds or 'no'} shared seed{'s' * (row.seeds != 1)})",
+            row.probability,
+            row.probability_low,
+            row.probability_high,
+            f"c{colours[row.x]}",
+        )
         for row in better[better.x.map(list(colours).index) > better.y.map(list(colours).index)].itertuples()
     ]
     chances = charts.intervals(chance, "Probability that one rung scores higher than another")
+    if chances:
+        note += f'<p class="note">{escape(of_comparisons(better))}</p>'
     if fine:
         first = [name for parent in night.experiments.parent for name in night.shown[parent].metrics[:2]]
         curves = [charts.metric_curves(night, night.attempts, name) for name in dict.fromkeys(first)]
@@ -66,9 +79,44 @@ def across(night: Comparison, colours: dict[str, int]) -> str:
     drawn = "".join(f"<figure>{each}</figure>" for each in (figure, *curves, chances) if each)
     return (
         f"<header><h1>{escape(', '.join(dict.fromkeys(night.experiments.experiment)))}: {count} experiments</h1>"
-        f'<p class="lead"><b class="{"good" if healthy == count else "wait"}">{healthy} of {count}</b> ended healthy'
+        f'<p class="lead"><b class="{"good" if done == count else "wait"}">{done} of {count}</b> {how}'
         f"{against}.{means}</p></header>"
         "<section><div class='scroll'><table><tr><th>experiment</th><th>outcome</th><th>settled on</th>"
         f"<th class='n'>attempts</th><th class='n'>time</th>{headings}</tr>{rows}</table></div>{note}"
-        f'{legend(night, night.attempts)}<div class="two">{drawn}</div></section>'
+        f'{legend(night, night.attempts)}<div class="two">{drawn}</div>{_cut_short(night, fine=fine)}</section>'
     )
+
+
+def of_comparisons(better: pd.DataFrame) -> str:
+    """How the probabilities of `Comparison.improvement` are to be read: how many there are, and of what."""
+    count = len(better) // 2
+    paired = int((better.seeds > 0).sum()) // 2
+    how = "seed by seed" if paired == count else "not seed by seed" if not paired else f"{paired} of them seed by seed"
+    many = f"{count} comparison{'s' * (count != 1)}, {how}"
+    if count > 1:
+        many += "; the intervals are not widened for their number, so a single one that leaves out 0.5 proves little"
+    if paired < count:
+        many += ". Rungs without a seed in common were trained on different seeds, and may differ for that reason"
+    return f"{many}."
+
+
+def _cut_short(night: Comparison, *, fine: bool) -> str:
+    """HTML of the attempts whose scores count for no rung; empty: there are none."""
+    rows = "".join(
+        f"<tr><td>{escape(row.experiment)}, seed {row.seed}</td><td>{row.attempt} {escape(row.rung)}</td>"
+        f"<td class=\"{tone(row.verdict)}\">{escape(words(row.verdict))}</td><td class='n'>{row.episodes:,}</td>"
+        f"<td class='n'>{plain_interval(row.score, row.score_low, row.score_high, fine=fine)}</td></tr>"
+        for row in night.cut_short().itertuples()
+    )
+    if not rows:
+        return ""
+    return (
+        '<p class="note">Cut short, by a verdict, an error or a person: the score that was reached counts for no rung.'
+        "</p><div class='scroll'><table><tr><th>experiment</th><th>attempt</th><th>verdict</th>"
+        f"<th class='n'>to episode</th><th class='n'>score reached</th></tr>{rows}</table></div>"
+    )
+
+
+def _random(night: Comparison) -> Interval:
+    """The score of random play over experiments, whether these have settled or not."""
+    return interval(night.experiments.random.dropna().to_numpy())

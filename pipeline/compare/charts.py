@@ -56,7 +56,7 @@ def score_curves(night: Comparison, attempts: pd.DataFrame, colours: Colours, ov
         says = f"{label}attempt {row.attempt} {row.rung}: {row.verdict}, {curve.value.iloc[-1]:.1f} at the end"
         chart.line(curve[over].to_numpy(), curve.value.to_numpy(), kind, says)
         end = float(curve[over].iloc[-1]), float(curve.value.iloc[-1])
-        if row.verdict in ("healthy", "running"):
+        if row.to_the_end or row.verdict == "running":
             chart.dot(*end, kind, says)
         else:
             chart.cross(*end, says)
@@ -161,7 +161,7 @@ def metric_curves(night: Comparison, attempts: pd.DataFrame, metric: str, name: 
             says = f"{whose}: {row.verdict}, last {known.value.iloc[-1]:.4g}"
             chart.line(curve.step.to_numpy(), curve.value.to_numpy(), line_kind(night, row.run_id), says)
             end = float(known.step.iloc[-1]), float(known.value.iloc[-1])
-            if row.verdict in ("healthy", "running", "interrupted"):
+            if row.to_the_end or row.verdict in ("running", "interrupted"):
                 chart.dot(*end, f"c{chart_colour(night, row.run_id)}", says)
             else:
                 chart.cross(*end, says)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import json
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -13,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.compare.across import of_comparisons
 from pipeline.compare.frames import Comparison
 from pipeline.compare.from_store import read
 from pipeline.compare.page import render
@@ -22,24 +27,54 @@ from pipeline.tracking.artifacts import ATTENTION, BEST_EPISODE
 from pipeline.tracking.store import Store
 
 PAGE = "compare.html"
+TABLE = "attempts.csv"
+Form = Literal["csv", "json"]
+"""How the table of attempts is written for a program."""
 _COLOURS = {"good": "green", "wait": "yellow", "bad": "red"}
 _LARGEST_FILM = 2_000_000  # bytes; a larger one is left out of the page
 
 
-def compare(store: Store, parents: Sequence[str], out: Path | None, console: Console) -> None:
-    """Prints the comparison; writes `out/compare.html`. Raises BadInput where there is no such run."""
+def compare(store: Store, parents: Sequence[str], out: Path | None, console: Console, form: Form | None = None) -> None:
+    """Prints the comparison; writes `out/compare.html`. Raises BadInput where there is no such run.
+
+    `form`: only the table of attempts is printed, for a program to read, to the standard output; `console` gets the
+    path of the page.
+    """
     night = read(store, parents)
     page = None if out is None else write_page(night, store, out)  # first: whoever reads the tables may leave early
-    show(night, console)
+    if form is None:
+        show(night, console)
+    else:
+        sys.stdout.write(as_text(night.attempts, form))
     if page is not None:
         console.print(f"page {page}", soft_wrap=True, markup=False)
 
 
+def as_text(attempts: pd.DataFrame, form: Form) -> str:
+    """The frame `attempts` as CSV, or as a JSON list with an object for each; a cell of CSV may hold JSON.
+
+    What is not known, or no number, is an empty cell, and null.
+    """
+    if form == "json":
+        rows = json.loads(attempts.to_json(orient="records", date_format="iso", date_unit="s", double_precision=15))
+        return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
+    flat = attempts.assign(
+        started=attempts.started.map(lambda each: each.strftime("%Y-%m-%dT%H:%M:%SZ")),
+        **{name: attempts[name].map(partial(json.dumps, ensure_ascii=False)) for name in ("changed", "not_stored")},
+    )
+    return str(flat.to_csv(index=False, lineterminator="\n"))
+
+
 def log_page(store: Store, parent: str, complain: Callable[[str], None]) -> None:
-    """Logs the page of one experiment on its parent run. It never fails; `complain` gets a line instead."""
+    """Logs the page of one experiment, and its attempts as CSV, on its parent run.
+
+    It never fails; `complain` gets a line instead.
+    """
     try:
         with tempfile.TemporaryDirectory() as folder:
-            store.log_file(parent, write_page(read(store, [parent]), store, Path(folder)))
+            night = read(store, [parent])
+            store.log_file(parent, write_page(night, store, Path(folder)))
+            store.log_text(parent, as_text(night.attempts, "csv"), TABLE)
     except Exception as error:
         complain(f"the page {PAGE} could not be made: {type(error).__name__}: {error}")
 
@@ -127,29 +162,32 @@ def _show_across(night: Comparison, console: Console) -> None:
     """Prints the statistics over experiments, whose unit is the run."""
     script = bool(night.experiments.script.all())
     scored = not script or bool(np.isfinite(night.attempts.score).any())
-    heading = ["score (IQM over attempts)"] * scored
-    table = _table("rung", "attempts", "healthy", "minutes", *heading, right=(1, 2, 3, 4))
+    heading = ["score (IQM over those)"] * scored
+    table = _table("rung", "attempts", "healthy", "minutes", "to the end", *heading, right=(1, 2, 3, 4, 5))
     for rung, row in night.rungs().iterrows():
         score = plain_interval(row.score, row.score_low, row.score_high, fine=script)
         table.add_row(
             escape(str(rung)), f"{row.attempts:.0f}", f"{row.healthy:.0f}", f"{row.minutes:.1f}",
-            *[escape(score)] * scored,
+            f"{row.to_the_end:.0f}", *[escape(score)] * scored,
         )  # fmt: skip
     settled = night.settled()
     for policy, row in settled.iterrows():
         score = plain_interval(row.score, row.score_low, row.score_high, fine=script)
         if not script or np.isfinite(row.score):
             of = "runs" if script else "policies"
-            table.add_row(f"{policy} {of}", f"{row.experiments:.0f}", "", "", escape(score))
+            table.add_row(f"{policy} {of}", f"{row.experiments:.0f}", "", "", "", escape(score))
     console.print(f"[bold]over {len(night.experiments)} experiments[/]")
     console.print(table)
     better = night.improvement()
-    for row in better[better.attempts_x + better.attempts_y > 2].itertuples():
+    for row in better.itertuples():
         chance = f"{row.probability:.2f}"
         if np.isfinite(row.probability_low):
             chance += f" [{row.probability_low:.2f}, {row.probability_high:.2f}]"
         if row.probability >= 0.5:
-            console.print(escape(f"P({row.x} scores higher than {row.y}) = {chance}"), soft_wrap=True)
+            seeds = f", {row.seeds} shared seed{'s' * (row.seeds != 1)}" if row.seeds else ", no shared seed"
+            console.print(escape(f"P({row.x} scores higher than {row.y}) = {chance}{seeds}"), soft_wrap=True)
+    if len(better):
+        console.print(of_comparisons(better), soft_wrap=True, markup=False)
 
 
 def _table(*columns: str, right: tuple[int, ...]) -> Table:

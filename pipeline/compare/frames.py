@@ -10,7 +10,7 @@ the same columns.
 | parent | str | run id |
 | experiment, seed | str, Int64 | name of the MLflow experiment; `training.seed` |
 | script | bool | whether its trainer is a command of the user's own |
-| outcome, reason | str | healthy, exhausted, interrupted, error, or running; why it ended so |
+| outcome, reason | str | healthy, compared, exhausted, interrupted, error, or running; why it ended so |
 | settled_rung, settled_run | str or None | where the ladder ended healthy (as `rung`), and that attempt's run id |
 | model | str or None | URI of its policy for `mlflow.pytorch.load_model` |
 | started | datetime | when it began |
@@ -27,6 +27,7 @@ the same columns.
 | attempt, rung | int, str | number from 0; name of the rung, with the remedy tried on it: `v3 + explore_more` |
 | remedy | str or None | the remedy alone |
 | verdict | str | healthy, expert_collapse …, or running |
+| to_the_end | bool | trained to its end, whatever the rules have found; else cut short, or still running |
 | evidence | str | the verdict's evidence in a line; empty where there is none |
 | source, source_episode | str or None, Int64 | run id and number of the checkpoint it started from, or from scratch |
 | counts | str | what the number of a checkpoint counts: episode, or a script's step |
@@ -59,7 +60,7 @@ from typing import Any, get_type_hints
 import numpy as np
 import pandas as pd
 
-from pipeline.compare.statistics import Interval, interval, probability_of_improvement
+from pipeline.compare.statistics import Interval, interval, paired_probability, probability_of_improvement
 from pipeline.health.verdict import Evidence, Verdict
 
 
@@ -99,6 +100,7 @@ class AttemptRow:
     rung: str
     remedy: str | None
     verdict: str
+    to_the_end: bool
     evidence: str
     source: str | None
     source_episode: int | None
@@ -185,35 +187,63 @@ class Comparison:
         return joined.drop_duplicates("step", keep="last")[["step", "minutes", "value"]]
 
     def rungs(self) -> pd.DataFrame:
-        """One row a rung, in the ladder's order: attempts, healthy ones, minutes, and IQM of the scores with interval.
+        """One row a rung, in the ladder's order: attempts, healthy ones, those trained to the end, minutes, and IQM.
 
-        The unit is the attempt. An attempt that failed counts with the score it had reached.
+        The unit is the attempt. Scores are those of attempts that were trained to their end: what was cut short has had
+        fewer episodes, and says less of its rung. `seeds` are those with such a score; :meth:`cut_short` has the rest.
         """
         rows = []
         for rung, group in self.attempts.groupby("rung", sort=False):
-            score = interval(group.score.dropna().to_numpy())
+            whole = _scored(group)
             rows.append(
                 {
                     "rung": rung,
                     "attempts": len(group),
                     "healthy": int((group.verdict == "healthy").sum()),
+                    "to_the_end": int(group.to_the_end.sum()),
+                    "seeds": int(_seeds(whole).nunique()),
                     "minutes": float(group.minutes.sum()),
-                    **_columns("score", score),
+                    **_columns("score", interval(whole.score.to_numpy())),
                 }
             )
         return pd.DataFrame(rows).set_index("rung") if rows else pd.DataFrame()
 
+    def cut_short(self) -> pd.DataFrame:
+        """The attempts whose scores count for no rung: stopped by a verdict, dead, or interrupted. As `attempts`."""
+        return self.attempts[~self.attempts.to_the_end & (self.attempts.verdict != "running")]
+
     def improvement(self) -> pd.DataFrame:
-        """One row for each two rungs x ≠ y: P(an attempt of x scores higher than one of y), with its interval."""
-        scores = {rung: group.score.dropna().to_numpy() for rung, group in self.attempts.groupby("rung", sort=False)}
-        rows = [
-            {"x": x, "y": y, "attempts_x": len(scores[x]), "attempts_y": len(scores[y])}
-            | _columns("probability", probability_of_improvement(scores[x], scores[y]))
-            for x in scores
-            for y in scores
-            if x != y and len(scores[x]) and len(scores[y])
-        ]
-        columns = ["x", "y", "attempts_x", "attempts_y", "probability", "probability_low", "probability_high"]
+        """One row for each two rungs x ≠ y: P(an attempt of x scores higher than one of y), with its interval.
+
+        Of attempts that were trained to their end. Where both rungs have such attempts with the same seeds (`seeds` of
+        them), these are compared seed by seed, and the others left out. Where they share none (`seeds` is 0), all are
+        compared with all; the difference may then be that of the seeds.
+        """
+        whole = {
+            str(rung): {seed: each.score.to_numpy() for seed, each in found.groupby(_seeds(found), sort=False)}
+            for rung, group in self.attempts.groupby("rung", sort=False)
+            if len(found := _scored(group))
+        }
+        rows = []
+        for x, of_x in whole.items():
+            for y, of_y in whole.items():
+                shared = [seed for seed in of_x if seed in of_y]
+                kept_x = [of_x[seed] for seed in shared or of_x]
+                kept_y = [of_y[seed] for seed in shared or of_y]
+                if x == y:
+                    continue
+                found = (
+                    paired_probability(kept_x, kept_y)
+                    if shared
+                    else probability_of_improvement(np.concatenate(kept_x), np.concatenate(kept_y))
+                )
+                counts = {
+                    "attempts_x": sum(map(len, kept_x)),
+                    "attempts_y": sum(map(len, kept_y)),
+                    "seeds": len(shared),
+                }
+                rows.append({"x": x, "y": y} | counts | _columns("probability", found))
+        columns = ["x", "y", "attempts_x", "attempts_y", "seeds", "probability", "probability_low", "probability_high"]
         return pd.DataFrame(rows, columns=columns)
 
     def settled(self) -> pd.DataFrame:
@@ -234,6 +264,16 @@ class Comparison:
                 | {"better": np.nan},
             ]
         ).set_index("policy")
+
+
+def _scored(attempts: pd.DataFrame) -> pd.DataFrame:
+    """Those whose score counts for their rung."""
+    return attempts[attempts.to_the_end & attempts.score.notna()]
+
+
+def _seeds(attempts: pd.DataFrame) -> pd.Series:
+    """The seed of each; where it is not known, each experiment is one."""
+    return attempts.seed.astype(object).where(attempts.seed.notna(), attempts.parent)
 
 
 def _columns(name: str, found: Interval) -> dict[str, float]:

@@ -202,6 +202,7 @@ def _attempt(store: Store, run: AttemptRun, parent: ExperimentRun, found: Sequen
         rung=run.label,
         remedy=run.remedy,
         verdict=verdict.name if verdict else "running",
+        to_the_end=verdict is not None and verdict.trained_to_the_end,
         evidence=verdict.sentence if verdict else "",
         source=start.run_id if start else None,
         source_episode=start.episode if start else None,

@@ -82,7 +82,7 @@ def _score(night: Comparison, attempts: pd.DataFrame, colours: dict[str, int]) -
     drawn = "".join(f"<figure>{each}</figure>" for each in curves if each)
     return (
         f'<section><h2>Score</h2><p class="note">Mean over the last episodes of each attempt, the game\'s own score. '
-        f"A cross: stopped as failed. Grey: a random policy under the same step cap, with its 95 % interval.</p>"
+        f"A cross: cut short. Grey: a random policy under the same step cap, with its 95 % interval.</p>"
         f'{legend(night, attempts)}<div class="two">{drawn}</div></section>'
         if drawn
         else ""
@@ -143,12 +143,26 @@ def _lead(row: Any, attempts: pd.DataFrame) -> str:
         quality, kind = verdict_on_score(row)
         judged = "" if row.script and not np.isfinite(row.random) else f' <b class="{kind}">{quality}</b>.'
         text = f"The ladder settled on <b>{escape(str(row.settled_rung))}</b> after {count}.{judged}{escape(after)}"
+    elif row.outcome == "compared":
+        text = f"<b>{escape(row.reason[:1].upper() + row.reason[1:])}</b>, in {count}.{_best(row, attempts)}"
     elif row.outcome == "exhausted":
         text = f'<b class="bad">No rung held</b>: {count}, and all failed. {escape(", ".join(failed))}.'
     else:
         why = f" {escape(row.reason[0].upper() + row.reason[1:])}." if row.reason else ""
         text = f'<b class="{tone(row.outcome)}">{escape(words(row.outcome).capitalize())}</b> after {count}.{why}'
     return f'<p class="lead">{text}</p>'
+
+
+def _best(row: Any, attempts: pd.DataFrame) -> str:
+    """HTML of which rung scored best, of those that were trained to their end; empty: none has a score."""
+    whole = attempts[attempts.to_the_end & attempts.score.notna()]
+    if whole.empty:
+        return ""
+    best = whole.loc[whole.score.idxmax()]
+    score = plain_interval(best.score, best.score_low, best.score_high, fine=bool(row.script))
+    cut = len(attempts) - len(attempts[attempts.to_the_end])
+    left = f" {cut} attempt{'s' * (cut != 1)} cut short count for no rung." if cut else ""
+    return f" The best score has <b>{escape(best.rung)}</b>, {score}; one seed alone does not rank the rungs.{left}"
 
 
 def _facts(row: Any, attempts: pd.DataFrame) -> str:

@@ -78,7 +78,7 @@ def words(name: str) -> str:
 
 def tone(verdict: str) -> str:
     """The CSS class of a verdict or outcome."""
-    return {"healthy": "good", "running": "wait", "interrupted": "wait"}.get(verdict, "bad")
+    return {"healthy": "good", "compared": "good", "running": "wait", "interrupted": "wait"}.get(verdict, "bad")
 
 
 def _number(attempts: pd.DataFrame, run: str) -> int:

@@ -137,6 +137,8 @@ class Supervisor:
                     return interrupted(str(error))
                 scratch = file.warm_start is None and file.resume_from is None
                 last = max(0, watchdog.last_step)
+                if verdict is not None and ended.code == 0 and verdict.is_training_failure:
+                    return verdict.after_its_end(last)
                 if verdict is not None:
                     return with_exit(verdict, ended, last)
                 logged = watchdog.has_logged
@@ -155,6 +157,9 @@ class Supervisor:
                 verdict = None  # it may come back; training goes on, and keeps its metrics
             except InfrastructureFailure as error:
                 return _end_in_order(job, str(error), grace)
+            if verdict is not None and file.config.ladder.compares:
+                watchdog.note(verdict)
+                verdict = None
             files.keep_checkpoints(watchdog.last_step)
             self._tell_news(watchdog)
             self._tell_news(files)

@@ -67,6 +67,7 @@ class Watchdog:
         """`chosen`: the rules of which the user is told if they are never judged."""
         self._chosen, self._reports = chosen, 0
         self._store, self.run_id, self.rules, self.spool = store, run_id, rules, spool
+        self._looking_for = tuple(rules)
         self.last_step = -1
         self._last_seen: dict[str, tuple[int, int]] = {}
         self._own_words: dict[str, tuple[int, int]] = {}
@@ -97,7 +98,7 @@ class Watchdog:
             if not self._look(once=True) and not late:
                 return self._look_thoroughly(_THOROUGH_SECONDS)
             self._newest |= late
-            verdict, stirred = None, stirring(self._newest, self._judged, self.rules)
+            verdict, stirred = None, stirring(self._newest, self._judged, self._looking_for)
             began = time.monotonic()
             due = [rule for rule in stirred if not rule.patient or began >= self._rested]
             if due and judge(self.history(due, once=True), due) is not None:
@@ -119,6 +120,11 @@ class Watchdog:
                 self._quiet.restart()
             raise
 
+    def note(self, verdict: Verdict) -> None:
+        """Takes note of a verdict that ends nothing: polls look for no other one. :meth:`final` judges all the same."""
+        self._looking_for = ()
+        self._news.append(f"{verdict.name}: {verdict.sentence}; noted, the training goes on to its end")
+
     def _deliver(self) -> dict[str, float]:
         """Delivers what is in the spool. Returns the newest values that stand at lower steps than others before."""
         if self.spool is None:
@@ -138,7 +144,9 @@ class Watchdog:
         if time.monotonic() - self._looked < max(seconds, self._wait, _THOROUGH_SHARE * self._cost):
             return None
         began = time.monotonic()
-        judged = [rule for rule in self.rules if rule.action == "fail" and set(rule.metrics) <= self._own_words.keys()]
+        judged = [
+            rule for rule in self._looking_for if rule.action == "fail" and set(rule.metrics) <= self._own_words.keys()
+        ]
         newest = sorted(self._own_words, key=lambda name: -self._own_words[name][1])
         last = self._store.behind(self.run_id, newest, once=True)[:1]
         said = self._in_all({*(name for rule in judged for name in rule.metrics), *last})

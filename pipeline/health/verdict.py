@@ -40,6 +40,8 @@ MEANINGS: dict[str, str] = {
     "unfinished": "the trainer process ended as if it were done, long before its `progress` was complete",
     "interrupted": "a person, or the budget, ended it",
 }
+_END, _TO_THE_END = "end", "trained to the end"
+"""The rule and the words of the evidence that a training went on to its own end."""
 _OF_SCRIPTS = {
     "gradient_explosion": "a loss, a gradient or another metric stays far above the level that is healthy for it",
     "numerical_instability": "a loss, a gradient or another metric is NaN or infinite",
@@ -55,7 +57,9 @@ _OF_SCRIPTS = {
 """The same of a trainer of the user's own, of which nothing is known but its metrics."""
 MEANING = "meaning"
 """The detail of an evidence that says what a verdict of the experiment's own means."""
-_NO_VERDICTS = ("healthy", "interrupted", "crash", "hang", "out_of_memory", "running", "error", "exhausted")
+_NO_VERDICTS = (
+    "healthy", "interrupted", "crash", "hang", "out_of_memory", "running", "error", "exhausted", "compared",
+)  # fmt: skip
 """What a rule cannot find, and outcomes of other things."""
 
 
@@ -181,6 +185,19 @@ class Verdict(BaseModel):
         """Whether no metrics of the attempt were ever healthy; the weights that it started from are suspect too."""
         return self.is_training_failure and any(each.began_bad for each in self.evidence)
 
+    def after_its_end(self, step: int) -> Verdict:
+        """The same of a training that went on to its own end, at this step, whatever the rules have found.
+
+        What was saved before its newest metrics is as good as the other evidence says.
+        """
+        ended = Evidence(rule=_END, last_good_step=step, detection_step=step, detail={"reason": _TO_THE_END})
+        return self.model_copy(update={"evidence": (*self.evidence, ended)})
+
+    @property
+    def trained_to_the_end(self) -> bool:
+        """Whether the training ran to its own end: neither a verdict, nor a crash, nor a person has cut it short."""
+        return self.name == "healthy" or any(each.rule == _END and each.metric is None for each in self.evidence)
+
     @property
     def is_training_failure(self) -> bool:
         return self.name not in ("healthy", "interrupted") and not self.is_infrastructure_failure
@@ -199,4 +216,4 @@ class Verdict(BaseModel):
 
     @property
     def sentence(self) -> str:
-        return "; ".join(each.sentence() for each in self.evidence)
+        return "; ".join(filter(None, (each.sentence() for each in self.evidence)))

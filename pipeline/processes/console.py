@@ -26,15 +26,17 @@ class PlainConsole(Console):
 
     Args:
         columns: of a file or a pipe.
+        aside: it writes to standard error, and the same is said of that.
     """
 
-    def __init__(self, columns: int = _IN_A_PIPE) -> None:
+    def __init__(self, columns: int = _IN_A_PIPE, *, aside: bool = False) -> None:
         given = {name: value for name in _FROM_THE_ENVIRONMENT if (value := os.environ.get(name))}
         for name, least in _SIZE.items():
             if (value := os.environ.get(name, "")).isdecimal() and int(value) >= least:
                 given[name] = value
-        terminal = sys.stdout.isatty()
+        terminal = (sys.stderr if aside else sys.stdout).isatty()
         super().__init__(
+            stderr=aside,
             highlight=False,
             force_terminal=terminal,
             force_jupyter=False,

@@ -23,7 +23,7 @@ Content = TypeVar("Content")
 
 def status_of(name: str) -> str:
     """MLflow's status for a verdict or an outcome: FINISHED, KILLED, or FAILED."""
-    statuses = {"healthy": RunStatus.FINISHED, "interrupted": RunStatus.KILLED}
+    statuses = {"healthy": RunStatus.FINISHED, "compared": RunStatus.FINISHED, "interrupted": RunStatus.KILLED}
     return str(RunStatus.to_string(statuses.get(name, RunStatus.FAILED)))
 
 
@@ -61,7 +61,7 @@ def difference_tag(changed: Mapping[str, Sequence[Any]]) -> str:
 def evidence_tag(evidence: Sequence[Mapping[str, Any]]) -> str:
     """JSON that fits into a tag. Where it is too long, the detail (the log's tail) and all but the last values go.
 
-    Where that is not enough, the last findings go.
+    Where that is not enough, the longest findings go.
     """
     return _json_tag(evidence, _shorter_evidence)
 
@@ -97,5 +97,5 @@ def _shorter_difference(changed: Mapping[str, Sequence[Any]]) -> Mapping[str, Se
 def _shorter_evidence(evidence: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
     shorter = [{**each, "values": each.get("values", [])[-_LAST_VALUES:], "detail": {}} for each in evidence]
     while shorter and len(json.dumps(shorter)) > _TAG_LIMIT:
-        shorter.pop()
+        shorter.remove(max(shorter, key=lambda each: len(json.dumps(each))))
     return shorter

@@ -282,6 +282,10 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyPlan:
     except ValidationError as error:
         raise BadInput(f"{path}: {explain(error, _File)}") from error
     require_games(config, str(path))
+    if config.ladder.compares:
+        raise BadInput(
+            f"{path}: ladder.until: a trial ends with its first healthy attempt; allowed: healthy, not 'end'"
+        )
     plan = StudyPlan(study=study, config=config)
     _check_space(plan, path)
     _check_optuna(study, path)

@@ -49,7 +49,7 @@ def metrics(update: int, *, level: float, collapsing: bool) -> dict[str, float]:
 
 
 def attempt(store: Store, parent: str, base: ExperimentConfig, number: int, rung: str, **how: object) -> str:
-    """A finished attempt: `level` of its score, whether it is `collapsing`, and its warm `start`."""
+    """A finished attempt: `level` of its score, whether it is `collapsing`, its warm `start`, whether it went on `whole`."""
     config = BUILT_IN[rung].transform(base)
     start = how.get("start")
     assert start is None or isinstance(start, WarmStart)
@@ -69,6 +69,7 @@ def attempt(store: Store, parent: str, base: ExperimentConfig, number: int, rung
     if collapsing:
         (evidence,) = RULE.firings(store.history(run, RULE.metrics))
         verdict = Verdict(name="expert_collapse", evidence=(evidence,))
+        verdict = verdict.after_its_end(64 * UPDATES) if how.get("whole") else verdict
     store.end_attempt(run, verdict, "a summary")
     return run
 

@@ -135,7 +135,7 @@ def test_table_on_the_terminal(nights: Nights, capsys: pytest.CaptureFixture[str
     assert "night <1> seed 1: healthy on softmax_only" in said.replace("\\[", "[")
     assert re.search(r"1 freeze_gat +expert collapse +episode 10 of attempt 0 +60", said)
     assert "expert_usage_excess 0.95" in said and "[7.0, 9.0]" in said
-    assert "over 2 experiments" in said and "P(softmax_only scores higher than v3) = 1.0" in said
+    assert "over 2 experiments" in said and "P(" not in said  # v3 was cut short each time
     assert (tmp_path / "compare.html").exists()
 
 
