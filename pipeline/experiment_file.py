@@ -174,7 +174,8 @@ def merge(file: Any, overrides: Iterable[str], source: str) -> dict[str, Any]:
     try:
         # Not validated: what depends on other keys is still open.
         defaults = ExperimentConfig.model_construct().model_dump(mode="json")
-        del defaults["ladder"]["rungs"], defaults["ladder"]["remedies"]  # these defaults depend on the trainer
+        for key in ("rungs", "remedies", "warm_start"):  # these defaults depend on the trainer, and on ladder.until
+            del defaults["ladder"][key]
         # An empty section (`training:` with nothing under it) means its defaults.
         given = {key: file[key] for key in file if file[key] is not None or key not in defaults}
         merged = OmegaConf.merge(defaults, given, OmegaConf.from_dotlist(words))
