@@ -14,7 +14,7 @@ READY := .venv/.ready
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run drill tune test lint ui compare bench clean
+.PHONY: help setup run drill rungs tune test lint ui compare bench clean
 
 help:  ## prints this list
 	@sed -n 's/^\([a-z]*\):.*##/make \1\t/p' Makefile | expand -t 14
@@ -37,6 +37,9 @@ run: $(READY)  ## runs one experiment, unattended: make run [EXPERIMENT=experime
 
 drill: $(READY)  ## shows the ladder at work: a run that really fails, step by step
 	@$(BIN)/ladder run experiments/drill.yaml $(ARGS)
+
+rungs: $(READY)  ## trains every rung to its end with the same seeds, to compare them: make rungs [ARGS="training.seed=[1,2,3,4,5]"]
+	@$(BIN)/ladder run experiments/compare_rungs.yaml $(ARGS)
 
 tune: $(READY)  ## lets Optuna tune the coefficients: make tune [STUDY=experiments/study.yaml] [ARGS="study.trials=60"], then ARGS="--validate 5"
 	@$(BIN)/ladder tune $(STUDY) $(ARGS)

@@ -49,7 +49,7 @@ def metrics(update: int, *, level: float, collapsing: bool) -> dict[str, float]:
 
 
 def attempt(store: Store, parent: str, base: ExperimentConfig, number: int, rung: str, **how: object) -> str:
-    """A finished attempt: `level` of its score, whether it is `collapsing`, its warm `start`, whether it went on `whole`."""
+    """A finished attempt: `level` of its score, its warm `start`, whether it is `collapsing`, and goes on `whole`."""
     config = BUILT_IN[rung].transform(base)
     start = how.get("start")
     assert start is None or isinstance(start, WarmStart)
