@@ -153,7 +153,8 @@ class Ladder:
         if compares:
             start = self._same_start(attempts, below, config)
             reason = f"rung {below + 1} of {len(self.rungs)}"
-            return Plan(rung, config, start, f"{reason}{_untrained(config, start)}")
+            why = () if self.base.ladder.warm_start else ("every rung starts from scratch",)
+            return Plan(rung, config, start, f"{reason}{_untrained(config, start, *why)}")
         start = healthy_start(attempts, config, rung) if self.base.ladder.warm_start and rung.warm_start else None
         kept = difference(self.configs[below], config)
         reason = f"after {last.verdict.name} of {last.label}" + (f"; it keeps {', '.join(kept)}" if kept else "")
@@ -291,11 +292,11 @@ def _written(rung: CustomRung) -> Rung:
     return Rung(rung.name, "from YAML", setting(rung.set), warm_start=rung.warm_start)
 
 
-def _untrained(config: ExperimentConfig, start: WarmStart | None) -> str:
+def _untrained(config: ExperimentConfig, start: WarmStart | None, why: str = "there is no good checkpoint") -> str:
     """What is to be said of a start from scratch whose graph encoder is never trained."""
     policy = config.policy
     fixed = not config.trainer.command and policy.has_graph and (policy.gat_frozen or policy.kind == "v2_gat")
-    return "; there is no good checkpoint, so the graph encoder keeps its random weights" if fixed and not start else ""
+    return f"; {why}, so the graph encoder keeps its random weights" if fixed and not start else ""
 
 
 def healthy_start(attempts: Sequence[Attempt], config: ExperimentConfig, rung: Rung) -> WarmStart | None:

@@ -60,7 +60,7 @@ def across(night: Comparison, colours: dict[str, int]) -> str:
     figure = charts.intervals(dots, "Score by rung: interquartile mean, 95 % interval over runs", "score")
     chance = [
         (
-            f"{row.x} over {row.y} ({row.seeds or 'no'} shared seed{'s' * (row.seeds != 1)})",
+            f"{row.x} over {row.y} ({_of_seeds(row.seeds)})",
             row.probability,
             row.probability_low,
             row.probability_high,
@@ -98,6 +98,10 @@ def of_comparisons(better: pd.DataFrame) -> str:
     if paired < count:
         many += ". Rungs without a seed in common were trained on different seeds, and may differ for that reason"
     return f"{many}."
+
+
+def _of_seeds(shared: int) -> str:
+    return f"{shared} seed{'s' * (shared != 1)}" if shared else "other seeds"
 
 
 def _cut_short(night: Comparison, *, fine: bool) -> str:

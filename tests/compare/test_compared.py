@@ -21,6 +21,7 @@ from pipeline.compare.statistics import paired_probability
 from pipeline.health.verdict import Verdict
 from pipeline.tracking.store import Store
 from tests.compare.conftest import attempt
+from tests.compare.test_comparison_page import look, needs_chromium
 from tests.conftest import small_config
 
 LEVELS = {1: {"v3": 10.0, "softmax_only": 20.0}, 2: {"v3": 30.0, "softmax_only": 32.0}}
@@ -111,7 +112,7 @@ def test_it_is_told_on_the_terminal_and_on_the_page(
     assert "3 comparisons, seed by seed; the intervals are not widened for their number" in said
     page = write_page(read(store, parents), store, tmp_path).read_text()
     assert ">2 of 2</b> trained every rung" in page and "Settled" not in page
-    assert "softmax_only over v3 (2 shared seeds)" in page and "3 comparisons, seed by seed" in page
+    assert "softmax_only over v3 (2 seeds)" in page and "3 comparisons, seed by seed" in page
     assert page.count("score reached") == 1 and "freeze_gat (1)" in page
     assert "<b>2 of 3 rungs trained to the end, not freeze_gat</b>" in page
     assert "The best score has <b>softmax_only</b>" in page and "1 attempt cut short count" in page
@@ -148,3 +149,15 @@ def test_numbers_that_are_none(night: Comparison) -> None:
     values = [row["score"] for row in json.loads(as_text(odd, "json"))]
     assert values[:3] == [None, None, None] and values[5] == 0.1
     assert Verdict(name="healthy").trained_to_the_end
+
+
+@needs_chromium
+def test_the_page_is_legible(compared: tuple[Store, list[str]], tmp_path: Path) -> None:
+    store, parents = compared
+    night = read(store, parents)
+    longest = {"v3": "v2_router_gat", "freeze_gat": "two_experts", "softmax_only": "softmax_only"}
+    named = night.attempts.assign(rung=night.attempts.rung.map(longest))
+    named.loc[1, "rung"] = "freeze_gat"  # a rung without any score
+    page = write_page(Comparison(night.experiments, named, night.metrics, night.verdicts), store, tmp_path)
+    seen = look(page, tmp_path, 1280)
+    assert seen["over"] == seen["low"] == [] and seen["blank"] == 0 and seen["scroll"] <= seen["width"]

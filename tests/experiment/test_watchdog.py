@@ -241,3 +241,27 @@ def test_runs_nested_in_the_attempts_are_signs_of_life_and_end_with_it(empty_sto
     conclude(empty_store, run_id, Ending.now(Verdict(name="crash"), 1.0), (), ())
     assert [client.get_run(each).info.status for each in (fold, inner)] == ["FAILED", "FAILED"]
     assert len(told) == 1 and "fold 1, inner" in told[0]
+
+
+def test_a_verdict_that_is_only_noted_is_told_once_and_is_the_final_one(empty_store: Store) -> None:
+    """Later polls see what is new, and judge no more; another rule that fires later changes nothing."""
+    loud, late = (
+        ThresholdRule(name=f"{name}_{verdict}", verdict=verdict, conditions=(Condition(metric=name, above=1.0),))
+        for name, verdict in (("loss", "gradient_explosion"), ("other", "expert_collapse"))
+    )
+    run_id = empty_store.start_run(small_config(), "a trainer", {})
+    watch, found = Watchdog(empty_store, run_id, (loud, late)), []
+    for step in range(1, 60):
+        empty_store.client.log_metric(run_id, "loss", 5.0, step=step)
+        empty_store.client.log_metric(run_id, "other", 5.0 if step > 30 else 0.0, step=step)
+        if (verdict := watch.poll()) is not None:
+            found.append(verdict)
+            watch.note(verdict)
+    (noted,) = found
+    assert watch.latest["loss"] == 5.0 and watch.last_step == 59
+    (sentence,) = (each for each in watch.news() if "goes on" in each)
+    assert sentence.startswith("gradient_explosion: loss 5.00")
+    final, _ = watch.final(ended=True)
+    assert (
+        final is not None and final.name == noted.name and final.evidence[0].onset_step == noted.evidence[0].onset_step
+    )

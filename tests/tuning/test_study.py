@@ -32,6 +32,11 @@ BAD = {
         ["trainer.parameters.x", "no default"],
     ),
     "misspelt key of the experiment": ({}, ["training.gama=1"], ["training.gama", "nearest valid: training.gamma"]),
+    "trials that go on after a healthy attempt": (
+        {},
+        ["ladder.until=end"],
+        ["ladder.until", "allowed: healthy, not 'end'"],
+    ),
     "empty range": ({}, [f"{RATE}.float=[0.1,0.1]"], [f"{RATE}.float", "empty range", "[0.1, 0.1]"]),
     "range upside down": ({}, [f"{RATE}.float=[0.2,0.1]"], ["empty range", "[0.2, 0.1]"]),
     "log from zero": ({}, [f"{RATE}.float=[0,0.1]"], [f"{RATE}.float", "above 0"]),
