@@ -45,7 +45,12 @@ STEPS = (-5, 0, 3, 2, 2**62)
 
 def logged(store: Store, name: str, *, alone: bool) -> tuple[str, str]:
     """An experiment that is running, whose attempt has logged a metric with every odd value: parent and attempt."""
-    values = {"trainer.command": ["train"], "ladder.rungs": ["v3"], "experiment.name": f"{name} {alone}"}
+    values = {
+        "trainer.command": ["train"],
+        "ladder.rungs": ["v3"],
+        "ladder.remedies": 0,
+        "experiment.name": f"{name} {alone}",
+    }
     config = ExperimentConfig().with_values(values)
     parent = store.start_parent(config)
     run = store.start_attempt(parent, config, rung="v3", number=0, diff={}, warm_start=None, reason="")
