@@ -3,8 +3,9 @@
     experiment_started
         attempt_started
             progress …              at each poll
+            warning …               what a rule with the action `warn` has found, when it arises
         attempt_ended
-            warning …               what the rules with the action `warn` have found
+            warning …               what they find only when the attempt has ended
         …
     experiment_ended
     close
@@ -77,7 +78,8 @@ class Callback:
     def progress(self, latest: Mapping[str, float]) -> None:
         """`latest`: the newest value of every metric of the attempt."""
 
-    def warning(self, evidence: Evidence) -> None: ...
+    def warning(self, evidence: Evidence) -> None:
+        """What a rule with the action `warn` has found, or what is to be known beside the verdict; once an attempt."""
 
     def attempt_ended(self, attempt: Attempt, summary: AttemptSummary) -> None:
         """Verdict and status are in the store already."""

@@ -15,7 +15,7 @@ from rich.table import Table
 from pipeline.compare.selection import main_metrics
 from pipeline.compare.svg import number
 from pipeline.health.readings import written
-from pipeline.tracking.runs import FROM_SCRATCH, AttemptRun, ParentRun, Source
+from pipeline.tracking.runs import FROM_SCRATCH, AttemptRun, LadderRun, ParentRun, Source
 from pipeline.tracking.store import Store
 
 _EVERY_SECONDS = 2.0
@@ -81,8 +81,9 @@ def _experiments(store: Store, most: int | None) -> list[_Experiment]:
 
 
 def _state(parents: list[_Experiment]) -> list[tuple[str, str]]:
-    """What makes a new table worth printing: the status of every run."""
-    return [(run.run_id, run.status) for _, parent, nested in parents for run in (parent, *nested)]
+    """What makes a new table worth printing: the status of every run, and the warnings of those at work."""
+    runs = [run for _, parent, nested in parents for run in (parent, *nested)]
+    return [(run.run_id, f"{run.status} {_warned(run)}") for run in runs]
 
 
 def _narrow(console: Console) -> bool:
@@ -107,7 +108,7 @@ def _table(parents: list[_Experiment], *, narrow: bool) -> Table:
             cells = (
                 f"  {each.number} {escape(each.label)}",
                 each.status,
-                each.verdict_name or "–",
+                each.verdict_name or _warned(each) or "–",
                 _position(each) if scripts else f"{metrics.get('episodes', 0):.0f}",
                 f"{metrics['progress']:.0%}" if running and "progress" in metrics else "",
                 _script_score(each) if each.is_of_a_script else _score(each),
@@ -117,6 +118,13 @@ def _table(parents: list[_Experiment], *, narrow: bool) -> Table:
             )
             table.add_row(*cells[: len(table.columns)])
     return table
+
+
+def _warned(run: LadderRun) -> str:
+    """The warnings of an attempt that has no verdict yet, in words; empty: there are none."""
+    if not isinstance(run, AttemptRun) or not run.is_running or not (count := len(run.warnings)):
+        return ""
+    return f"{count} warning{'s' * (count != 1)}"
 
 
 def _score(run: AttemptRun) -> str:

@@ -48,6 +48,8 @@ class Concluded(NamedTuple):
     watch: Watchdog
     """With the run's latest metrics."""
     warnings: tuple[Evidence, ...]
+    untold: tuple[Evidence, ...]
+    """Those of the warnings that the run did not have before: what arose while it ran was told then."""
     quality: Quality
 
 
@@ -82,9 +84,10 @@ def conclude(
         *remarks(folder),
         *fired,
     ]
-    if warnings:
-        store.set_tags(run_id, {tags.WARNINGS: warnings_tag(warnings)})
     run = store.run(run_id)
+    told = {_subject(each) for each in run.warnings} if isinstance(run, AttemptRun) else set()
+    if warnings or told:
+        store.set_tags(run_id, {tags.WARNINGS: warnings_tag(warnings)})
     quality = quality_of(store, run) if isinstance(run, AttemptRun) else NO_QUALITY
     store.set_tags(run_id, {tags.QUALITY: quality.name, **({tags.SCORE: said} if (said := quality.sentence) else {})})
     if checkpoints and ending.verdict.name == "healthy":
@@ -100,7 +103,13 @@ def conclude(
     store.end_attempt(run_id, ending.verdict, describe(watch, quality))
     if ending.verdict.name != "interrupted":  # that one may go on, and must know what it has reported
         spool.remove()
-    return Concluded(watch, tuple(warnings), quality)
+    untold = tuple(each for each in warnings if _subject(each) not in told)
+    return Concluded(watch, tuple(warnings), untold, quality)
+
+
+def _subject(warning: Evidence) -> tuple[str, str | None, str | None]:
+    """What a warning is about, whenever it was found."""
+    return warning.rule, warning.metric, warning.detail.get("reason")
 
 
 def _nested(names: Sequence[str]) -> str:

@@ -87,6 +87,7 @@ class Orchestrator:
             progress=self._told.progress,
             sign_of_life=self._sign_of_life,
             tell=self._told.message,
+            warn=self._told.warning,
         )
 
     def run(self, past: Past | None = None) -> End:
@@ -345,7 +346,7 @@ class Orchestrator:
         self._remember_random_score(done.watch.latest)
         self._summaries.append(summary(done.watch, done.quality))
         self._told.attempt_ended(attempt, self._summaries[-1])
-        for evidence in done.warnings:
+        for evidence in done.untold:
             self._told.warning(evidence)
         return attempt
 

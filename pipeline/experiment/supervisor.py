@@ -12,6 +12,7 @@ from pipeline.attempt.folder import AttemptFolder, remove_scratch, served_log
 from pipeline.attempt.spool import Spool
 from pipeline.config import BudgetSection
 from pipeline.errors import InfrastructureFailure, StoreAway
+from pipeline.experiment.arising import Arising
 from pipeline.experiment.conclude import interrupted, never_started, verdict_at_exit, with_exit
 from pipeline.experiment.first_metric import FirstMetric
 from pipeline.experiment.watchdog import Watchdog
@@ -37,6 +38,7 @@ class Supervisor:
         progress: called at each poll with the newest values of all metrics.
         sign_of_life: called at each poll; may raise StoreAway.
         tell: called with what the user should know beside that.
+        warn: called with what the rules with the action `warn` find while an attempt runs.
     """
 
     def __init__(
@@ -49,9 +51,11 @@ class Supervisor:
         progress: Callable[[Mapping[str, float]], None],
         sign_of_life: Callable[[], None],
         tell: Callable[[str], None],
+        warn: Callable[[Evidence], None] = lambda _: None,
     ) -> None:
         self._store, self._launcher, self._budget, self._poll_seconds = store, launcher, budget, poll_seconds
         self._ended, self._progress, self._sign_of_life, self._tell = ended, progress, sign_of_life, tell
+        self._warn = warn
         self._served: ServedStore | None = None
 
     def run(self, file: AttemptFile) -> Verdict:
@@ -115,6 +119,7 @@ class Supervisor:
     def _watch(self, job: Job, file: AttemptFile, files: ScriptFiles) -> Verdict:
         spool = Spool(Path(file.folder))
         watchdog = Watchdog(self._store, file.run_id, file.config.health.build(), spool, file.config.rules_to_be_judged)
+        arising = Arising(self._store, watchdog)
         first = FirstMetric(file, files, Path.cwd(), self._store.root)
         polled, began, grace = time.monotonic(), time.time(), file.config.trainer.grace_seconds
         while True:
@@ -167,6 +172,8 @@ class Supervisor:
                 self._tell(waiting)
             if verdict is not None:
                 return verdict
+            for evidence in arising.look():
+                self._warn(evidence)
             self._progress(watchdog.latest)
             silence = watchdog.silence()
             if silence > self._budget.hang_after_seconds and not watchdog.has_spoken_unseen():

@@ -83,6 +83,8 @@ class Watchdog:
         self._newest: dict[str, float] = {}
         self._doubted: set[str] = set()
         self._news: list[str] = []
+        self.heard = 0
+        """How often a look has found something new of the training."""
         self._judged: dict[str, float] = {}
         self._rested = -math.inf
 
@@ -98,6 +100,7 @@ class Watchdog:
             if not self._look(once=True) and not late:
                 return self._look_thoroughly(_THOROUGH_SECONDS)
             self._newest |= late
+            self.heard += bool(late)
             verdict, stirred = None, stirring(self._newest, self._judged, self._looking_for)
             began = time.monotonic()
             due = [rule for rule in stirred if not rule.patient or began >= self._rested]
@@ -160,6 +163,7 @@ class Watchdog:
         self._words = (self._words or {}) | said
         if spoken:
             self._quiet.restart()
+            self.heard += 1
         return verdict
 
     def _in_all(self, names: Iterable[str]) -> _Words:
@@ -266,6 +270,7 @@ class Watchdog:
         if own != self._own_words:
             self._own_words = own
             self._quiet.restart()
+            self.heard += 1
             self._words, self._wait = None, _THOROUGH_SECONDS
             self.last_step = max(step for step, _ in own.values())
         if seen == self._last_seen:

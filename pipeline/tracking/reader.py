@@ -87,7 +87,7 @@ class Reader(Connection):
         ids = dict.fromkeys(run.parent_id or run.run_id for run in found)
         return [run for run in map(self.run, ids) if run is not None]
 
-    def run(self, run_id: str) -> LadderRun | None:
+    def run(self, run_id: str, *, once: bool = False) -> LadderRun | None:
         """A run, also one that has been deleted; None if there is none of that id."""
 
         def ask() -> LadderRun | None:
@@ -98,7 +98,7 @@ class Reader(Connection):
                     return None
                 raise
 
-        return self._ask(ask)
+        return self._ask(ask, once=once)
 
     def check_active(self, run_id: str, *, once: bool = False) -> None:
         """Raises: InfrastructureFailure: the run has been deleted."""

@@ -9,9 +9,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from fallbacks.ladder import BUILT_IN, Plan
 from pipeline.callbacks import notify
+from pipeline.callbacks.callback import ExperimentEnded, ExperimentStarted
 from pipeline.callbacks.notify import Notifier
 from pipeline.config import ExperimentConfig
+from pipeline.health.verdict import Evidence
 
 
 def told(command: list[str] | None, facts: dict[str, object]) -> tuple[list[str], float]:
@@ -69,3 +72,33 @@ def test_hanging_command_is_ended_with_its_children(monkeypatch: pytest.MonkeyPa
             return
         time.sleep(0.1)
     raise AssertionError("the child lives")
+
+
+def test_warnings_are_told_once_a_rule_and_before_the_verdict(tmp_path: Path) -> None:
+    said, complaints = tmp_path / "said", list[str]()
+    command = ["sh", "-c", f"sleep 0.2; cat >> {said}; echo >> {said}"]
+    notifier = Notifier(command, complaints.append)
+    notifier.experiment_started(ExperimentStarted(ExperimentConfig(), "p", "", Path(), False, lambda _: None))
+    notifier.attempt_started(Plan(BUILT_IN["v3"], ExperimentConfig(), "", None), 2, "run")
+    began = time.monotonic()
+    for metric in ("a", "b"):
+        notifier.warning(Evidence(rule="high", metric=metric, values=(11.0,), threshold="> 10"))
+    assert time.monotonic() - began < 0.15  # nothing waits for the command
+    notifier.experiment_ended(ExperimentEnded("healthy", "", "v3", (), {}, None, False, None))
+    notifier.close()
+    warned, end = map(json.loads, said.read_text().splitlines())
+    assert warned["event"] == "warning" and end["event"] == "end" and warned["parent"] == end["parent"] == "p"
+    assert (warned["attempt"], warned["rung"], warned["run_id"]) == (2, "v3", "run")
+    assert warned["rule"] == "high" and warned["metric"] == "a" and "a 11.0 (> 10)" in warned["warning"]
+    assert complaints == []
+
+
+def test_a_command_that_hangs_at_warnings_holds_up_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(notify, "PATIENCE_SECONDS", 0.3)
+    notifier = Notifier(["sleep", "100"], lambda _: None)
+    for number in range(9):
+        notifier.warning(Evidence(rule=f"rule{number}"))
+    began = time.monotonic()
+    notifier._await_warnings()
+    notifier.close()
+    assert time.monotonic() - began < 1

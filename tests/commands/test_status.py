@@ -10,6 +10,9 @@ from rich.console import Console
 
 from pipeline.commands.status import status
 from pipeline.experiment.recovery import _choose
+from pipeline.health.verdict import Evidence, Verdict
+from pipeline.tracking import tags
+from pipeline.tracking.serialise import warnings_tag
 from pipeline.tracking.store import Store
 from tests.conftest import small_config
 
@@ -48,3 +51,23 @@ def test_a_terminal_shows_the_newest_and_a_pipe_all(empty_store: Store, monkeypa
     assert (
         ids[0] not in newest and ids[2] in newest and newest.rstrip().endswith("… and older ones: ladder status --all")
     )
+
+
+def test_a_running_attempt_shows_its_warnings(empty_store: Store) -> None:
+    config = small_config()
+    parent = empty_store.start_parent(config)
+    attempt = empty_store.start_attempt(parent, config, rung="v3", number=0, diff={}, warm_start=None, reason="")
+
+    def said() -> str:
+        console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+        status(empty_store, console)
+        assert isinstance(console.file, io.StringIO)
+        return console.file.getvalue()
+
+    assert "warning" not in said()
+    for count, words in ((1, "1 warning "), (2, "2 warnings ")):
+        warned = [Evidence(rule=f"rule{number}") for number in range(count)]
+        empty_store.set_tags(attempt, {tags.WARNINGS: warnings_tag(warned)})
+        assert words in said()
+    empty_store.end_attempt(attempt, Verdict(name="healthy"))
+    assert "warning" not in said() and "healthy" in said()
