@@ -12,7 +12,7 @@ def write_atomically(path: Path, text: str) -> None:
     Raises:
         OSError: the disk is full; the old content stands.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # another process may write the same file
     try:
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text)

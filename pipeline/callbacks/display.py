@@ -20,6 +20,7 @@ from pipeline.callbacks.callback import Callback, ExperimentEnded, ExperimentSta
 from pipeline.callbacks.notes import known_columns
 from pipeline.callbacks.script_metrics import ScriptMetrics
 from pipeline.callbacks.terminal import Terminal
+from pipeline.compare.command import PAGE
 from pipeline.compare.svg import number
 from pipeline.config import TrainingSection, difference
 from pipeline.health.phase import Phase
@@ -64,6 +65,8 @@ class Display(Callback):
             how = f", each of the {len(config.ladder.rungs)} trained to its end"
         say(f"ladder {rungs}{how}; rules {config.health.rules}; at most {config.budget.hours:g} h")
         say(f"store {escape(event.uri)}; this log {escape(str(log))}")
+        if not event.nested:
+            say(f"page {escape(str(event.root / PAGE))}, written anew about every minute")
         if config.trainer.command is None:
             on_purpose = accepted(config)
             for item in preflight(own_first(config)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -54,12 +55,13 @@ def score_curves(night: Comparison, attempts: pd.DataFrame, colours: Colours, ov
         curve, kind = curves[row.run_id], f"c{colours[row.rung]}"
         label = f"seed {row.seed}, " if attempts.parent.nunique() > 1 else ""
         says = f"{label}attempt {row.attempt} {row.rung}: {row.verdict}, {curve.value.iloc[-1]:.1f} at the end"
-        chart.line(curve[over].to_numpy(), curve.value.to_numpy(), kind, says)
         end = float(curve[over].iloc[-1]), float(curve.value.iloc[-1])
-        if row.to_the_end or row.verdict == "running":
-            chart.dot(*end, kind, says)
-        else:
-            chart.cross(*end, says)
+        with chart.group(attempt_kind(night, row)):
+            chart.line(curve[over].to_numpy(), curve.value.to_numpy(), kind, says)
+            if row.to_the_end or row.verdict == "running":
+                chart.dot(*end, kind, says)
+            else:
+                chart.cross(*end, says)
     return chart.render()
 
 
@@ -157,15 +159,16 @@ def metric_curves(night: Comparison, attempts: pd.DataFrame, metric: str, name: 
     for row in attempts[attempts.run_id.isin(curves)].itertuples():
         curve, whose = curves[row.run_id], f"{f'seed {row.seed}, ' if several else ''}attempt {row.attempt} {row.rung}"
         known = curve[np.isfinite(curve.value)]
-        if len(known):
-            says = f"{whose}: {row.verdict}, last {known.value.iloc[-1]:.4g}"
-            chart.line(curve.step.to_numpy(), curve.value.to_numpy(), line_kind(night, row.run_id), says)
-            end = float(known.step.iloc[-1]), float(known.value.iloc[-1])
-            if row.to_the_end or row.verdict in ("running", "interrupted"):
-                chart.dot(*end, f"c{chart_colour(night, row.run_id)}", says)
-            else:
-                chart.cross(*end, says)
-        _not_finite(chart, curve, f"{whose}: {metric}")
+        with chart.group(attempt_kind(night, row)):
+            if len(known):
+                says = f"{whose}: {row.verdict}, last {known.value.iloc[-1]:.4g}"
+                chart.line(curve.step.to_numpy(), curve.value.to_numpy(), line_kind(night, row.run_id), says)
+                end = float(known.step.iloc[-1]), float(known.value.iloc[-1])
+                if row.to_the_end or row.verdict in ("running", "interrupted"):
+                    chart.dot(*end, f"c{chart_colour(night, row.run_id)}", says)
+                else:
+                    chart.cross(*end, says)
+            _not_finite(chart, curve, f"{whose}: {metric}")
     return chart.render()
 
 
@@ -198,6 +201,11 @@ def line_kind(night: Comparison, run: str) -> str:
     rungs = list(dict.fromkeys(night.attempts.rung))
     again = rungs.index(night.attempts.set_index("run_id").rung[run]) >= COLOURS
     return f"c{chart_colour(night, run)}{' again' if again else ''}"
+
+
+def attempt_kind(night: Comparison, row: Any) -> str:
+    """CSS classes by which the legend hides an attempt: `a` and its number, `r` and the index of its rung."""
+    return f"a{row.attempt} r{list(dict.fromkeys(night.attempts.rung)).index(row.rung)}"
 
 
 def chart_colour(night: Comparison, run: str) -> int:

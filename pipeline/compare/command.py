@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,9 +17,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pipeline.attempt.atomic import write_atomically
 from pipeline.compare.across import of_comparisons
 from pipeline.compare.frames import Comparison
-from pipeline.compare.from_store import read
+from pipeline.compare.from_store import Memory, read
 from pipeline.compare.page import render
 from pipeline.compare.scores import plain_interval, verdict_on_score
 from pipeline.compare.timeline import tone, words
@@ -66,15 +67,14 @@ def as_text(attempts: pd.DataFrame, form: Form) -> str:
 
 
 def log_page(store: Store, parent: str, complain: Callable[[str], None]) -> None:
-    """Logs the page of one experiment, and its attempts as CSV, on its parent run.
+    """Writes the page of one experiment to the tracking root, and logs it and its attempts as CSV on its parent run.
 
     It never fails; `complain` gets a line instead.
     """
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            night = read(store, [parent])
-            store.log_file(parent, write_page(night, store, Path(folder)))
-            store.log_text(parent, as_text(night.attempts, "csv"), TABLE)
+        night = read(store, [parent])
+        store.log_file(parent, write_page(night, store, store.root))
+        store.log_text(parent, as_text(night.attempts, "csv"), TABLE)
     except Exception as error:
         complain(f"the page {PAGE} could not be made: {type(error).__name__}: {error}")
 
@@ -82,11 +82,20 @@ def log_page(store: Store, parent: str, complain: Callable[[str], None]) -> None
 def write_page(night: Comparison, store: Store, folder: Path) -> Path:
     """Writes the page as one file, whole or not at all. Returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / PAGE, _rendered(night, store))
+    return folder / PAGE
+
+
+def running_page(store: Store, parent: str) -> Callable[[], str]:
+    """What makes the page of an experiment that runs. It asks a store that is away once, and waits for nothing."""
+    asked = copy.copy(store)
+    asked.patience, memory = None, Memory()
+    return lambda: _rendered(read(asked, [parent], memory=memory), asked, running=parent)
+
+
+def _rendered(night: Comparison, store: Store, running: str | None = None) -> str:
     settled = [run for run in night.experiments.settled_run if isinstance(run, str)]
-    text = render(night, {run: section for run in settled if (section := _moment(store, run))})
-    temporary = folder / f".{PAGE}.unfinished"
-    temporary.write_text(text, encoding="utf-8")
-    return temporary.replace(folder / PAGE)
+    return render(night, {run: section for run in settled if (section := _moment(store, run))}, running)
 
 
 def _moment(store: Store, run: str) -> str | None:

@@ -37,6 +37,8 @@ _NOT_OF_TRAINING = ("training.seed", "budget.", "tracking.", "notify.")
 """Beginnings of the keys in which siblings may differ."""
 _FAMILIES = ("expert_usage/", "routing/", "situation/")
 _MILLISECONDS_A_MINUTE = 60_000
+_MOST_REMEMBERED = 300_000
+"""Points that are kept in memory: some 50 MB."""
 
 
 def load(
@@ -64,8 +66,33 @@ def load(
     return read(open_store(config), parents, metrics)
 
 
-def read(store: Store, parents: Sequence[str] = (), metrics: Iterable[str] = ()) -> Comparison:
-    """Reads the same from a store that is open."""
+class Memory:
+    """The histories of attempts that have ended, for who reads the same experiment again and again."""
+
+    def __init__(self) -> None:
+        self._points: dict[tuple[str, str], list[tuple[int, int, float]]] = {}
+        self._room = _MOST_REMEMBERED
+
+    def points(self, store: Store, run: AttemptRun, names: Sequence[str]) -> dict[str, list[tuple[int, int, float]]]:
+        """As the store has them, and asked for once where nothing is added any more."""
+        known = {name: self._points[run.run_id, name] for name in names if (run.run_id, name) in self._points}
+        new = [name for name in names if name not in known]
+        found = store.points(run.run_id, new) if new else {}
+        for name, told in found.items():
+            if not run.is_open and len(told) <= self._room:
+                self._points[run.run_id, name] = told
+                self._room -= len(told)
+        return {name: (known | found)[name] for name in names if name in known or name in found}
+
+
+def read(
+    store: Store, parents: Sequence[str] = (), metrics: Iterable[str] = (), memory: Memory | None = None
+) -> Comparison:
+    """Reads the same from a store that is open.
+
+    `memory`: what was read of these experiments before.
+    """
+    memory = memory or Memory()
     chosen = [_parent(store.find(word), store) for word in parents] if parents else _newest(store)
     experiments: list[ExperimentRow] = []
     attempts: list[AttemptRow] = []
@@ -82,7 +109,7 @@ def read(store: Store, parents: Sequence[str] = (), metrics: Iterable[str] = ())
             shown[parent.run_id] = _shown(parent, nested)
             more += shown[parent.run_id].metrics
         for run in nested:
-            found = _history(store, run, parent, more)
+            found = _history(store, run, parent, more, memory)
             rows.append(_attempt(store, run, parent, found))
             values += found
             odd += [each for each in found if not is_finite(each[-1]) and each[1] in run.newest]
@@ -255,14 +282,14 @@ _Point = tuple[str, str, int, float, float]
 """Run id, metric, step, minutes, value: a row of `metrics`, whatever the value is."""
 
 
-def _history(store: Store, run: AttemptRun, parent: ExperimentRun, more: Iterable[str]) -> list[_Point]:
+def _history(store: Store, run: AttemptRun, parent: ExperimentRun, more: Iterable[str], memory: Memory) -> list[_Point]:
     """The metrics of an attempt that are shown, and all that its evidence names.
 
     Minutes are counted from the parent's start. Where a metric has no steps, the step is its running number.
     """
     names = [*SHOWN, *more, *(name for name in sorted(run.logged) if name.startswith(_FAMILIES))]
     names += [each.metric for each in run.verdict.evidence if each.metric] if run.verdict else []
-    told = store.points(run.run_id, [each for each in dict.fromkeys(names) if each in run.logged])
+    told = memory.points(store, run, [each for each in dict.fromkeys(names) if each in run.logged])
     began = parent.start_time
     return [
         (run.run_id, name, step if any(one[0] for one in found) else number, (time - began) / _MILLISECONDS_A_MINUTE,

@@ -16,8 +16,10 @@ from pipeline.compare.across import across
 from pipeline.compare.cards import attempt_cards
 from pipeline.compare.costs import costs
 from pipeline.compare.frames import Comparison
+from pipeline.compare.live import RELOADS, note
 from pipeline.compare.scores import plain_interval, verdict_on_score
-from pipeline.compare.style import STYLE
+from pipeline.compare.script import SCRIPT
+from pipeline.compare.style import STYLE, hides
 from pipeline.compare.svg import number
 from pipeline.compare.timeline import legend, timeline, tone, words
 from pipeline.health.readings import written
@@ -26,12 +28,13 @@ _MOST_NAMES = 100
 """Names of metrics that are listed."""
 
 
-def render(night: Comparison, moments: Mapping[str, str] | None = None) -> str:
+def render(night: Comparison, moments: Mapping[str, str] | None = None, running: str | None = None) -> str:
     """The page, as HTML.
 
     Args:
         night: the experiments to compare.
         moments: the attempt's run id → HTML to show with a settled policy: what it attends to.
+        running: parent run of the experiment that runs, and whose page is written again and again.
     """
     colours = charts.colours_of(night)
     names = list(dict.fromkeys(night.experiments.experiment))
@@ -40,14 +43,19 @@ def render(night: Comparison, moments: Mapping[str, str] | None = None) -> str:
     for row in night.experiments.itertuples():
         parts.append(_experiment(night, row, colours, moments or {}, several=len(night.experiments) > 1))
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    live = "" if running is None else note(running, datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"))
+    kinds = [f"a{number}" for number in sorted({*night.attempts.attempt})] + [
+        f"r{index}" for index in range(len(colours))
+    ]
+    style = STYLE + hides(kinds)
     whose = "" if night.experiments.script.any() else "Scores are the game's own; "
     whose += "brackets are 95 % intervals." if whose else "Brackets are 95 % intervals."
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)} – comparison</title><style>{STYLE}</style></head><body><main>"
-        f"{''.join(parts)}<footer>Made by <code>ladder compare</code> on {made}. {whose}</footer>"
-        "</main></body></html>\n"
+        f"{RELOADS if live else ''}<title>{escape(title)} – comparison</title><style>{style}</style></head><body><main>"
+        f"{live}{''.join(parts)}<footer>Made by <code>ladder compare</code> on {made}. {whose}</footer>"
+        f"</main><script>{SCRIPT}</script></body></html>\n"
     )
 
 

@@ -1,5 +1,9 @@
 """The page's stylesheet, for light and dark mode, narrow screens and print."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 STYLE = """
 :root {
   color-scheme: light dark;
@@ -54,6 +58,16 @@ tr.total td { font-weight: 600; border-bottom: 0; }
 .swatch { display: inline-block; width: 10px; height: 10px; border-radius: 3px; margin-right: 8px; }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 20px; font-size: 13px; margin: 6px 0 4px; padding: 0;
   list-style: none; }
+.legend label { cursor: pointer; display: block; position: relative; }
+.legend input { position: absolute; opacity: 0; margin: 0; width: 100%; height: 100%; cursor: pointer; }
+.legend input:focus-visible ~ span { outline: 2px solid var(--soft); outline-offset: 2px; }
+.legend input:not(:checked) ~ span { opacity: .45; text-decoration: line-through; }
+.tip { position: fixed; z-index: 2; pointer-events: none; white-space: pre-line; max-width: 260px; padding: 5px 9px;
+  background: var(--card); color: var(--ink); border: 1px solid var(--rule); border-radius: 6px; font-size: 13px;
+  line-height: 1.35; box-shadow: 0 2px 8px #0003; }
+.tip:empty { display: none; }
+.hover { fill: none; stroke: var(--ink); stroke-width: 1.5; pointer-events: none; }
+.live { border-left: 3px solid var(--wait); padding: 2px 0 2px 12px; margin: 0 0 18px; font-size: 13px; }
 .two, .three { display: grid; gap: 18px 28px; }
 .two { grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); }
 .two.some { grid-template-columns: repeat(auto-fill, minmax(min(100%, 400px), 1fr)); }
@@ -121,6 +135,7 @@ footer { margin-top: 56px; padding-top: 14px; border-top: 1px solid var(--rule);
 }
 @media print {
   @page { size: A4; margin: 13mm; }
+  .tip, .hover { display: none; }
   main { max-width: none; padding: 0; } body { font-size: 12px; } h2 { margin-top: 28px; } h1 { font-size: 24px; }
   table { font-size: 11.5px; } .card { padding: 12px 14px; } .scroll { overflow: visible; }
   .three { grid-template-columns: repeat(3, 1fr); gap: 12px 18px; } .two { grid-template-columns: 1fr 1fr; }
@@ -135,6 +150,14 @@ footer { margin-top: 56px; padding-top: 14px; border-top: 1px solid var(--rule);
 COLOURS = 8
 """Number of colours for rungs, --c0 … --c7. Those for experts are --e0 … --e5. Both repeat when they are used up."""
 EXPERT_COLOURS = 6
+
+
+def hides(kinds: Iterable[str]) -> str:
+    """The rules by which a legend's entry hides, when it is not checked, what has its CSS class in its section."""
+    return "".join(
+        f"section:has(.legend [value={each}]:not(:checked)) .{each} {{ display: none; }}\n" for each in kinds
+    )
+
 
 STYLE += "".join(
     f".line.c{k} {{ stroke: var(--c{k}); }} .dot.c{k} {{ fill: var(--c{k}); }}\n" for k in range(COLOURS)

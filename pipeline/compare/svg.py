@@ -1,4 +1,6 @@
-"""Small charts as inline SVG, without a library or a script, legible in light and dark mode and in print.
+"""Small charts as inline SVG, without a library, legible in light and dark mode and in print.
+
+Lines carry their values (`data-x`, `data-y`), which `pipeline.compare.script` shows on hovering.
 
 Colours are CSS variables (`--ink`, `--c0` …) of the page that holds the chart; `pipeline.compare.style` defines them.
 """
@@ -6,7 +8,8 @@ Colours are CSS variables (`--ink`, `--c0` …) of the page that holds the chart
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from html import escape
 from typing import Literal
 
@@ -134,7 +137,8 @@ class Chart:
             self._add(f'<circle class="dot {kind}" cx="{self.px(x[0])}" cy="{self.py(y[0])}" r="2"', "circle", title)
         else:
             points = " ".join(f"{self.px(a)},{self.py(b)}" for a, b in zip(x, y, strict=True))
-            self._add(f'<polyline class="line {kind}" points="{points}"', "polyline", title)
+            values = f'data-x="{" ".join(map(_exactly, x))}" data-y="{" ".join(f"{each:.4g}" for each in y)}"'
+            self._add(f'<polyline class="line {kind}" points="{points}" {values}', "polyline", title)
 
     def edge(self, x: Sequence[float], at: Literal["top", "bottom"], kind: str, title: str = "") -> None:
         """Marks places of the horizontal axis on an edge of the plot; those that lie together are one mark."""
@@ -173,6 +177,13 @@ class Chart:
         path = f"M{a - 4:.1f},{b - 4:.1f}l8,8m0,-8l-8,8"
         self._add(f'<path class="cross" d="{path}"', "path", title)
 
+    @contextmanager
+    def group(self, kind: str) -> Iterator[None]:
+        """What is drawn inside belongs together, and can be hidden by this CSS class."""
+        self._parts.append(f'<g class="{kind}">')
+        yield
+        self._parts.append("</g>")
+
     def text(self, x: float, y: float, words: str, kind: str = "", anchor: str = "start") -> None:
         """Writes words at a place of the plot; `anchor` is SVG's `text-anchor`."""
         at = f'x="{self.px(x)}" y="{self.py(y)}" text-anchor="{anchor}"'
@@ -185,8 +196,9 @@ class Chart:
         """The chart as one SVG element."""
         width, height = self.size
         floor = height - _BOTTOM
+        said = f'role="img" aria-label="{escape(self.title)}" data-unit="{escape(self.x_label)}"'
         parts = [
-            f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(self.title)}">',
+            f'<svg class="chart" viewBox="0 0 {width} {height}" {said}>',
             f'<text class="title" x="0" y="13">{escape(shortened(self.title, width))}</text>',
         ]
         for value in self._y_ticks():
@@ -246,6 +258,11 @@ def _range(low: float, high: float) -> tuple[float, float]:
     """Both ends of an axis, far enough apart to be divided by their distance."""
     low, high = float(low), float(high)
     return low, high if high - low > 1e-12 * max(abs(low), 1e-200) else low + max(1.0, 1e-9 * abs(low))
+
+
+def _exactly(place: float) -> str:
+    """A place on the horizontal axis: a step with all its digits, minutes with some."""
+    return f"{int(place)}" if place == int(place) else f"{place:.5g}"
 
 
 def _thinned(x: np.ndarray, y: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:

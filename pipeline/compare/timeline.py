@@ -6,7 +6,7 @@ from html import escape
 
 import pandas as pd
 
-from pipeline.compare.charts import line_kind
+from pipeline.compare.charts import attempt_kind, line_kind
 from pipeline.compare.frames import Comparison
 from pipeline.compare.svg import number, ticks
 
@@ -60,14 +60,19 @@ def timeline(night: Comparison, attempts: pd.DataFrame, colours: dict[str, int])
 
 
 def legend(night: Comparison, attempts: pd.DataFrame) -> str:
-    """HTML of the rungs' colours."""
+    """HTML of the attempts' colours, or the rungs' where they are of several experiments.
+
+    A click on an entry hides its curves in the charts of the same section.
+    """
+    several = attempts.parent.nunique() > 1
     items = ""
-    for row in attempts.drop_duplicates("rung").itertuples():
+    for row in (attempts.drop_duplicates("rung") if several else attempts).itertuples():
         colour, *again = line_kind(night, row.run_id).split()
-        items += (
-            f'<li><span class="{" ".join(["swatch", *again])}" style="--of:var(--{colour});background:var(--{colour})">'
-            f"</span>{escape(row.rung)}</li>"
-        )
+        of_attempt, of_rung = attempt_kind(night, row).split()
+        hides, name = (of_rung, row.rung) if several else (of_attempt, f"{row.attempt} {row.rung}")
+        looks = f'class="{" ".join(["swatch", *again])}" style="--of:var(--{colour});background:var(--{colour})"'
+        box = f'<input type="checkbox" checked value="{hides}" name="{hides}{"" if several else f" {row.parent}"}">'
+        items += f'<li><label title="hide or show">{box}<span {looks}></span><span>{escape(name)}</span></label></li>'
     return f'<ul class="legend">{items}</ul>'
 
 

@@ -51,6 +51,38 @@ document.title = 'SEEN' + JSON.stringify(seen);
 """
 
 
+PLAY = """
+<script>
+const drawn = part => [...part.querySelectorAll('svg.chart .line')].filter(each => each.getClientRects().length).length;
+const part = [...document.querySelectorAll('section')].filter(each => each.querySelector('.legend input')).at(-1);
+const tip = document.querySelector('.tip'), seen = {before: drawn(part), idle: getComputedStyle(tip).display};
+const chart = part.querySelector('svg.chart'), line = chart.querySelector('[data-y]');
+const all = line.dataset.y.split(' '), middle = Math.floor(all.length / 2);
+const [x, y] = line.getAttribute('points').split(' ')[middle].split(',').map(Number);
+const point = kind => { const at = new DOMPoint(x, y).matrixTransform(chart.getScreenCTM());
+  chart.dispatchEvent(new PointerEvent(kind, {clientX: at.x, clientY: at.y, bubbles: true})); };
+point('pointermove');
+const box = tip.getBoundingClientRect();
+Object.assign(seen, {tip: tip.textContent, inside: box.left >= 0 && box.right <= innerWidth && box.width > 40,
+  ring: chart.querySelectorAll('.hover').length, value: all[middle], step: line.dataset.x.split(' ')[middle],
+  ink: getComputedStyle(tip).color, paper: getComputedStyle(tip).backgroundColor});
+point('pointerleave');
+seen.left = tip.textContent + chart.querySelectorAll('.hover').length;
+const entry = part.querySelector('.legend input');
+entry.click();
+seen.hidden = drawn(part);
+const [near] = [line.getClientRects().length];
+seen.line = near;
+point('pointermove');
+seen.of_hidden = tip.textContent;
+seen.others = drawn(document);
+entry.click();
+seen.after = drawn(part);
+document.title = 'SEEN' + JSON.stringify(seen);
+</script>
+"""
+
+
 @pytest.fixture(scope="module")
 def page(nights: Nights, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two seeds of one experiment; the settled attempt of one has left a figure."""
@@ -61,10 +93,10 @@ def page(nights: Nights, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_page(read(store), store, tmp_path_factory.mktemp("page"))
 
 
-def look(page: Path, folder: Path, width: int, *flags: str) -> dict[str, Any]:
+def look(page: Path, folder: Path, width: int, *flags: str, script: str = LOOK) -> dict[str, Any]:
     """What a script sees in the page in real Chromium."""
     copy = folder / "copy.html"
-    copy.write_text(page.read_text().replace("</body>", LOOK + "</body>"))
+    copy.write_text(page.read_text().replace("</body>", script + "</body>"))
     command = [str(CHROMIUM), *FLAGS[:-2], f"--window-size={width},1200", "--dump-dom", f"--user-data-dir={folder}/p"]
     result = subprocess.run([*command, *flags, copy.as_uri()], capture_output=True, text=True, timeout=100, check=True)
     found = re.search(r"<title>SEEN(.*?)</title>", result.stdout)
@@ -89,6 +121,24 @@ def test_page_is_legible(page: Path, tmp_path: Path, width: int, flags: tuple[st
 
 
 @needs_chromium
+@pytest.mark.parametrize(
+    ("width", "flags"),
+    [(1280, ()), (1280, ("--blink-settings=preferredColorScheme=0",)), (500, ())],
+    ids=["light", "dark", "narrow"],
+)
+def test_values_are_shown_on_hovering_and_attempts_hide(
+    page: Path, tmp_path: Path, width: int, flags: tuple[str, ...]
+) -> None:
+    seen = look(page, tmp_path, width, *flags, script=PLAY)
+    assert seen["idle"] == "none" and seen["left"] == "0"
+    assert seen["tip"].startswith(f"{seen['value']} at {int(seen['step']):,} ") and "\n" in seen["tip"]
+    assert seen["inside"] and seen["ring"] == 1 and seen["ink"] != seen["paper"]
+    assert seen["line"] == 0 and 0 < seen["hidden"] < seen["before"] == seen["after"]
+    assert "attempt 0" not in seen["of_hidden"]
+    assert seen["others"] > seen["hidden"]  # other sections have all of theirs
+
+
+@needs_chromium
 def test_page_on_paper(page: Path, tmp_path: Path) -> None:
     command = [str(CHROMIUM), *FLAGS[:-2], f"--user-data-dir={tmp_path}/p", f"--print-to-pdf={tmp_path / 'page.pdf'}"]
     subprocess.run([*command, page.as_uri()], capture_output=True, timeout=100, check=True)
@@ -98,7 +148,9 @@ def test_page_on_paper(page: Path, tmp_path: Path) -> None:
 
 def test_page_needs_no_network(page: Path) -> None:
     text = page.read_text()
-    assert "<script" not in text and "@import" not in text and "<link" not in text
+    assert re.findall("<script[^>]*>", text) == ["<script>"] and "@import" not in text and "<link" not in text
+    script = text[text.index("<script>") :]
+    assert not any(word in script for word in ("fetch(", "import", "http", "XMLHttp", "WebSocket", "eval"))
     sources = re.findall(r"""(?:src|href|xlink:href)\s*=\s*["']([^"']+)""", text) + re.findall(r"url\(([^)]+)\)", text)
     assert all(each.startswith(("#", "data:")) for each in sources), sources
     assert [each.name for each in page.parent.iterdir()] == ["compare.html"]
