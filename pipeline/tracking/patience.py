@@ -21,6 +21,8 @@ _HURRY_SECONDS = 3.0
 """Time that a store has to answer once the user has asked for an end. After it, the store is not asked any more."""
 _LONGEST_ANSWER_SECONDS = 300.0
 """After it the store counts as away, and is asked anew. MLflow's own time limits are far below."""
+_ONCE_SECONDS = 5.0
+"""Time that a store has to answer where it is asked once, beside other work."""
 _GAP_SECONDS = 60.0
 """Longest time between two looks of which all counts."""
 
@@ -83,7 +85,7 @@ class Patience:
         wait = _FIRST_WAIT_SECONDS
         while True:
             try:
-                return self.once(call, _HURRY_SECONDS)
+                return self.once(call, _HURRY_SECONDS, _LONGEST_ANSWER_SECONDS)
             except StoreAway as error:
                 if self._asked_to_stop.is_set():
                     self._gave_up = error
@@ -91,8 +93,8 @@ class Patience:
             self._asked_to_stop.wait(wait)
             wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
 
-    def once(self, call: Callable[[], Answer], hurry: float = 0.0) -> Answer:
-        """Asks once, and returns the answer. Once the user has asked for an end, it waits `hurry` seconds for it.
+    def once(self, call: Callable[[], Answer], hurry: float = 0.0, seconds: float = _ONCE_SECONDS) -> Answer:
+        """Asks once, and returns the answer. It waits `seconds` for it; once the user has asked for an end, `hurry`.
 
         Raises:
             StoreAway: no answer, and not away for good yet.
@@ -101,7 +103,7 @@ class Patience:
         if self._gave_up is not None:
             raise self._gave_up
         try:
-            answer = self._answer(call, hurry)
+            answer = self._answer(call, hurry, seconds)
         except StoreAway as error:
             if self._asked_to_stop.is_set():
                 raise
@@ -137,15 +139,16 @@ class Patience:
         """Tells the user."""
         self._tell(text)
 
-    def _answer(self, call: Callable[[], Answer], hurry: float) -> Answer:
+    def _answer(self, call: Callable[[], Answer], hurry: float, seconds: float) -> Answer:
         asked = Stopwatch(_GAP_SECONDS)
 
         def overdue() -> str | None:
             if not self._asked_to_stop.is_set():
                 asked.restart()
+                return None
             return "the tracking store does not answer" if asked.look() > hurry else None
 
-        return answer_of(call, _LONGEST_ANSWER_SECONDS, overdue)
+        return answer_of(call, seconds, overdue)
 
 
 def answer_of(call: Callable[[], Answer], seconds: float, overdue: Callable[[], str | None] = lambda: None) -> Answer:

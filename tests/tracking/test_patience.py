@@ -58,6 +58,14 @@ def test_once_asked_to_stop_nobody_waits() -> None:
     assert time.monotonic() - began < 30
 
 
+def test_a_slow_answer_is_waited_for_a_moment_where_one_asks_once() -> None:
+    said: list[str] = []
+    patience = Patience(60, threading.Event(), said.append)
+    assert patience.once(lambda: time.sleep(0.5) or "slow") == "slow" and said == []
+    with pytest.raises(StoreAway, match="no answer"):
+        patience.once(lambda: time.sleep(60), seconds=0.5)
+
+
 def test_a_stopwatch_does_not_count_what_nobody_saw(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("pipeline.tracking.patience.time.monotonic", lambda: now)
