@@ -28,7 +28,8 @@ SCRIPT = """
     const at = `${Number(x[best.index]).toLocaleString('en')} ${chart.dataset.unit}`;
     for (const [key, value] of [['cx', best.x], ['cy', best.y], ['r', 4]]) ring.setAttribute(key, value);
     tip.textContent = `${y[best.index]} at ${at}\\n${name}`;
-    const left = Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8);
+    tip.style.left = '0';
+    const left = Math.min(event.clientX + 14, document.documentElement.clientWidth - tip.offsetWidth - 8);
     tip.style.left = `${Math.max(4, left)}px`; tip.style.top = `${event.clientY + 16}px`;
   };
   for (const chart of document.querySelectorAll('svg.chart')) {

@@ -24,6 +24,10 @@ evidence. The onset is the first update at which the condition held, even if tha
 attempt starts from a checkpoint [from before the decline](ladder.md#where-the-next-attempt-starts) that led to the
 onset. A plateau breaks no weights: after it, the newest checkpoint will do. A condition on a bound takes no notice of
 NaN; `finite: false` asks for it.
+
+A rule with the action `warn` ends nothing. It is judged while an attempt runs, every 30 seconds at most, and is told
+once: in the log, in the run's tag `ladder.warnings`, by `ladder status`, on the page and to `notify.command`. What is
+certain only when the training has ended is told then. The tag is then written anew, with every metric that was found.
 """
 
 _WHY_NOT_SEED = """
