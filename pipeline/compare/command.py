@@ -72,8 +72,9 @@ def log_page(store: Store, parent: str, complain: Callable[[str], None]) -> None
     It never fails; `complain` gets a line instead.
     """
     try:
-        night = read(store, [parent])
-        store.log_file(parent, write_page(night, store, store.root))
+        night, page = read(store, [parent]), store.root / PAGE  # where the root is gone, none is made in its place
+        write_atomically(page, _rendered(night, store))
+        store.log_file(parent, page)
         store.log_text(parent, as_text(night.attempts, "csv"), TABLE)
     except Exception as error:
         complain(f"the page {PAGE} could not be made: {type(error).__name__}: {error}")
