@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict
 from pipeline.attempt.atomic import write_atomically
 from pipeline.attempt.folder import AttemptFolder
 from pipeline.config import ExperimentConfig, Fault
+from pipeline.health.monitor import rules_for
+from pipeline.health.rule import Rule
 from pipeline.secrets import hidden_in
 
 ATTEMPT_VARIABLE = "LADDER_ATTEMPT"
@@ -90,6 +92,11 @@ class AttemptFile(BaseModel):
     random_score: dict[str, float] | None = None
     """The random baseline that an earlier attempt has measured: metrics by name."""
     faults: tuple[PendingFault, ...] = ()
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The rules by which it is judged."""
+        return rules_for(self.config.health.build(), warm_start=self.warm_start is not None)
 
     @property
     def path(self) -> Path:

@@ -19,7 +19,7 @@ from pipeline.attempt.folder import AttemptFolder
 from pipeline.errors import BadInput
 from pipeline.experiment_file import merge, validate, with_overrides
 from pipeline.health.history import History
-from pipeline.health.monitor import LOGGED_WERE, judge, never_judged
+from pipeline.health.monitor import LOGGED_WERE, judge, never_judged, rules_for
 from pipeline.health.rule import Rule
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.tracking.access import has_store, tracking_root
@@ -78,7 +78,8 @@ def cases_of_run(run_id: str, overrides: Sequence[str]) -> list[Case]:
     cases = []
     for each in attempts:
         own = _configuration(store, each)
-        rules = validate(merge(own, overrides, run_id), run_id).health.build()
+        warm_start = isinstance(each, AttemptRun) and each.warm_start is not None
+        rules = rules_for(validate(merge(own, overrides, run_id), run_id).health.build(), warm_start=warm_start)
         names = dict.fromkeys(name for rule in rules for name in rule.reads(each.logged))
         history = store.history(each.run_id, [name for name in names if name in each.logged])
         title = f"{each.name}, run {each.run_id}"

@@ -124,9 +124,14 @@ class AttemptRow:
 
 
 def frame(kind: type[ExperimentRow | AttemptRow], rows: Sequence[ExperimentRow | AttemptRow]) -> pd.DataFrame:
-    """Rows as a frame, whose columns are the fields of their class. Integers that may be missing are Int64."""
+    """Rows as a frame, whose columns are the fields of their class.
+
+    Integers that may be missing are Int64. A text that is missing stays None, which pandas would make NaN.
+    """
     types = get_type_hints(kind)
     made = pd.DataFrame([asdict(row) for row in rows], columns=list(types))
+    for name in (name for name, type_ in types.items() if type_ == str | None):
+        made[name] = pd.Series([getattr(row, name) for row in rows], dtype=object)
     return made.astype({name: "Int64" for name, type_ in types.items() if type_ == int | None})
 
 

@@ -338,7 +338,7 @@ class Orchestrator:
             self.store,
             attempt.run_id,
             ending,
-            file.config.health.build(),
+            file.rules,
             checkpoints,
             lambda seen, quality: summary(seen, quality).sentence,
             file.config.rules_to_be_judged,

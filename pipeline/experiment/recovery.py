@@ -154,8 +154,9 @@ def _end(store: Store, launcher: Launcher, parent: ParentRun, owner: Owner | Non
         checkpoints: tuple[Checkpoint, ...] = ()
         chosen: tuple[Rule, ...] = ()
         with contextlib.suppress(OSError, ValidationError):  # no file yet: nothing has begun
-            config = AttemptFile.read(folder.file).config
-            rules, checkpoints = config.health.build(), usable(folder.checkpoints, fingerprint(config))[0]
+            file = AttemptFile.read(folder.file)
+            config = file.config
+            rules, checkpoints = file.rules, usable(folder.checkpoints, fingerprint(config))[0]
             chosen = config.rules_to_be_judged
         ending = Ending.read(folder.path)
         if ending is None:

@@ -118,7 +118,7 @@ class Supervisor:
 
     def _watch(self, job: Job, file: AttemptFile, files: ScriptFiles) -> Verdict:
         spool = Spool(Path(file.folder))
-        watchdog = Watchdog(self._store, file.run_id, file.config.health.build(), spool, file.config.rules_to_be_judged)
+        watchdog = Watchdog(self._store, file.run_id, file.rules, spool, file.config.rules_to_be_judged)
         arising = Arising(self._store, watchdog)
         first = FirstMetric(file, files, Path.cwd(), self._store.root)
         polled, began, grace = time.monotonic(), time.time(), file.config.trainer.grace_seconds

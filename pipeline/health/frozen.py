@@ -36,6 +36,10 @@ class FrozenRule(OfEach):
         )
 
     @property
+    def of_beginnings(self) -> bool:
+        return self.reports is None
+
+    @property
     def patient(self) -> bool:
         return True
 

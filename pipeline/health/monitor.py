@@ -39,6 +39,11 @@ def findings(history: History, rules: Iterable[Rule], *, ended: bool = False) ->
     return sorted(found, key=lambda finding: finding.evidence.detection_step or 0)
 
 
+def rules_for(rules: Sequence[Rule], *, warm_start: bool) -> tuple[Rule, ...]:
+    """The rules by which a training is judged, which may have begun from a checkpoint."""
+    return tuple(rule for rule in rules if not (warm_start and rule.of_beginnings))
+
+
 def judge(history: History, rules: Sequence[Rule], *, ended: bool = False) -> Verdict | None:
     """The verdict of the failing rule that fired first, or None while nothing has failed."""
     for finding in findings(history, rules, ended=ended):

@@ -39,6 +39,10 @@ class NoGainRule(OfEach):
     """Whether it fires only where each of the other metrics was the same to the last bit in 50 reports and more, or,
     where there is none, every gain is `certainly_below` its bound."""
 
+    @property
+    def of_beginnings(self) -> bool:
+        return True
+
     def condition(self) -> str:
         sure = "; and for sure: no score changes, or no loss gains" if self.sure else ""
         return f"no gain can be seen in {self.shown}: the last third of the reports is no better than the first{sure}"

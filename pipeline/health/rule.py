@@ -117,6 +117,11 @@ class Rule(Data, ABC):
         return all(metric in latest for metric in self.metrics)
 
     @property
+    def of_beginnings(self) -> bool:
+        """Whether it means a training from its beginning: what goes on from a checkpoint may have nothing to gain."""
+        return False
+
+    @property
     def patient(self) -> bool:
         """Whether it may be judged less often than its newest values ask for: it stirs at nearly every one of them."""
         return False

@@ -27,6 +27,7 @@ VALUES = {
     "phases__warmup_until": 40,
     "phases__transition_until": 40,
     "health__extra": [TOO_FAST],
+    "preflight__accept": ["learning_rate", "temperature", "monitor"],
 }
 
 

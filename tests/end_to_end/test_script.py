@@ -21,7 +21,7 @@ def test_the_example_goes_down_its_ladder_from_its_own_checkpoint(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert main(["run", "examples/plain.yaml", f"tracking.root={tmp_path}"]) == 0
     said = capsys.readouterr().out
-    assert "from step " in said and "ETA" in said
+    assert "from step " in said
     night = load(root=tmp_path)
     assert night.attempts.verdict.tolist() == ["gradient_explosion", "healthy"]
     assert night.attempts.score[1] > 0.7 and night.history(night.attempts.run_id[1], "score").step.max() == 200

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.health.gain import gain
 from pipeline.health.history import History
-from pipeline.health.monitor import findings, judge, never_judged, warnings
+from pipeline.health.monitor import findings, judge, never_judged, rules_for, warnings
 from pipeline.health.names import NO_RATES, RATES, has_word
 from pipeline.health.no_gain import NoGainRule
 from pipeline.health.outset import OutsetRule
@@ -178,6 +178,13 @@ def test_names_of_learning_rates(name: str) -> None:
 @pytest.mark.parametrize("name", ["lr_scale", "lr_decay", "learning_starts", "success_rate", "min_lr", "rate_learning"])
 def test_names_that_are_none(name: str) -> None:
     assert not has_word(name, RATES) or has_word(name, NO_RATES)
+
+
+def test_what_goes_on_from_a_checkpoint_may_have_nothing_to_gain() -> None:
+    converged = history(loss=0.19 + 0.001 * NOISE[:90], accuracy=np.full(90, 0.95))
+    assert judge(converged, rules_for(GENERIC, warm_start=False), ended=True) is not None
+    rules = rules_for(GENERIC, warm_start=True)
+    assert judge(converged, rules, ended=True) is None and warnings(converged, rules, ended=True) == []
 
 
 @pytest.mark.parametrize(
