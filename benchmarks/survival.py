@@ -290,10 +290,11 @@ ODD_TEXT = """What was odd:
 
 - A negative exit code means that the signal came in the first second, before anything had begun.
 - An experiment that had not begun ended with exit code 4 because the store was away: it refused to start, and said
-  so. Its episodes count as lost. Since these nights a store whose web server says that it restarts is waited for.
-- Two more things happened that the table does not count. In a tenth night an empty database stood in place of the one
-  that was taken away; SQLite can make none there any more. In seed 110 an orchestrator stood still until it was killed
-  by hand, as its thread that asks the store waited for Python's import lock; such a thread is now given up after 300 s.
+  so. A store whose web server says that it restarts (502, 503, 504) is waited for, two minutes at most.
+- Exit code 2 where the store is taken away: a command that begins then finds nothing to resume, and says so.
+- A night before these is not among them: an orchestrator stood still until it was killed by hand, as its thread that
+  asks the store waited for Python's import lock. Such a thread is given up after 300 s since.
+- The nights ran beside other work, at a load of up to 18 on two cores: the seconds above tell of that too.
 
 These are the cases:
 """
