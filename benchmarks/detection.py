@@ -98,7 +98,7 @@ def by_rules(rules: Iterable[Rule]) -> Detector:
 
     def detect(history: History) -> tuple[str, int] | None:
         verdict = judge(history, rules)
-        return None if verdict is None else (verdict.name, int(verdict.evidence[0].detection_step or 0))
+        return None if verdict is None else (verdict.name, int(verdict.detection_step or 0))
 
     return detect
 

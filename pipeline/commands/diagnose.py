@@ -128,7 +128,7 @@ def report(case: Case, console: Console, out: Path | None = None) -> Verdict | N
     if verdict is None:
         text = "no failing rule fires"
     else:
-        text = f"[bold]{verdict.name}[/] at step {verdict.evidence[0].detection_step}, by {verdict.evidence[0].rule}"
+        text = f"[bold]{verdict.name}[/] at step {verdict.detection_step}, by {verdict.evidence[0].rule}"
     for name, count in case.history.not_finite().items():
         console.print(f"{escape(name)}: {count} of {len(case.history.series(name)[1])} values are not finite")
     console.print(f"verdict: {text}" + (f" (recorded: {case.recorded})" if case.recorded else ""))

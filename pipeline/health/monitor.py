@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from pipeline.health.cause import cause
 from pipeline.health.history import History
 from pipeline.health.onset import with_start
 from pipeline.health.rule import ANY, Rule
@@ -45,11 +46,16 @@ def rules_for(rules: Sequence[Rule], *, warm_start: bool) -> tuple[Rule, ...]:
 
 
 def judge(history: History, rules: Sequence[Rule], *, ended: bool = False) -> Verdict | None:
-    """The verdict of the failing rule that fired first, or None while nothing has failed."""
+    """The verdict of the failing rule that fired first, or None while nothing has failed.
+
+    Where another rule explains that one, the verdict is the cause's, and the evidence is of both, the cause first.
+    """
     for finding in findings(history, rules, ended=ended):
         if finding.rule.action == "fail":
-            evidence = with_start(history, finding.rule, _with_meaning(finding), rules)
-            return Verdict(name=finding.rule.verdict, evidence=(evidence,))
+            explained = cause(history, finding.rule, finding.evidence, rules)
+            chain = [*([Finding(*explained)] if explained else []), finding]
+            evidence = (with_start(history, each.rule, _with_meaning(each), rules) for each in chain)
+            return Verdict(name=chain[0].rule.verdict, evidence=tuple(evidence))
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipeline.health.cause import EXPLAINS, REACH
 from pipeline.health.definitions import DEFINITIONS, Definition
 from pipeline.health.names import GRADIENTS, LOSSES, SCORES
 from pipeline.health.rule import Rule
@@ -20,10 +21,10 @@ The metrics are defined below (`pipeline/health/definitions.py`; what a run logs
 
 A rule looks at metrics once per report; this project's trainer reports once per PPO update. It fires when its condition
 has held as often as it asks for. The first rule with the action `fail` that fires gives the verdict, with the values as
-evidence. The onset is the first update at which the condition held, even if that lies in the grace period. The next
-attempt starts from a checkpoint [from before the decline](ladder.md#where-the-next-attempt-starts) that led to the
-onset. A plateau breaks no weights: after it, the newest checkpoint will do. A condition on a bound takes no notice of
-NaN; `finite: false` asks for it.
+evidence, unless another failure [explains it](#a-failure-that-explains-another). The onset is the first update at which
+the condition held, even if that lies in the grace period. The next attempt starts from a checkpoint [from before the
+decline](ladder.md#where-the-next-attempt-starts) that led to the onset. A plateau breaks no weights: after it, the
+newest checkpoint will do. A condition on a bound takes no notice of NaN; `finite: false` asks for it.
 
 A rule with the action `warn` ends nothing. It is judged while an attempt runs, every 30 seconds at most, and is told
 once: in the log, in the run's tag `ladder.warnings`, by `ladder status`, on the page and to `notify.command`. What is
@@ -65,10 +66,25 @@ findings are certain only then. `health.rules: none` has no rule; `health.extra`
 """
 
 
+_CAUSES = f"""
+### A failure that explains another
+
+An explosion may be over after one update, and leaves weights with which the router collapses and all nodes are alike.
+These rules need eight updates of ten, and would be the first to fire. So when one of them fires, each failing rule on a
+verdict that explains it is asked again with half its patience (rounded up). If it fires before that detection, and its
+condition held at most {REACH} updates before the onset, the verdict is its own, with the evidence of both. A plateau is
+explained by nothing: a policy that becomes certain takes a large step on its way there.
+
+| verdict | explains |
+|---|---|
+"""
+
+
 def render() -> str:
     """The page as Markdown."""
     parts = [_HEAD, "## Verdicts\n", "| verdict | meaning |", "|---|---|"]
     parts += [f"| `{name}` | {meaning} |" for name, meaning in MEANINGS.items()]
+    parts += [_CAUSES + "\n".join(f"| `{name}` | `{'`, `'.join(others)}` |" for name, others in EXPLAINS.items())]
     parts += [
         "\n## The monitored metrics, as they are shown while a run is under way\n",
         "| shown as | metric | normal | abnormal outside of |",

@@ -47,3 +47,14 @@ def incidents(hit: np.ndarray, window: int, patience: int, clear: int = 3, grace
             first = min(onset, start + int(np.argmax(hit[start : index + 1])))
             found.append(Incident(first, start, index))
     return found
+
+
+def last_of(hit: np.ndarray, incident: Incident, clear: int) -> int:
+    """The last value of an incident at which the condition holds; the arguments are those of `incidents`."""
+    last = incident.end
+    for index in range(incident.end, len(hit)):
+        if hit[index]:
+            last = index
+        elif index - last >= clear:
+            break
+    return last

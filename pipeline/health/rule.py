@@ -126,6 +126,14 @@ class Rule(Data, ABC):
         """Whether it may be judged less often than its newest values ask for: it stirs at nearly every one of them."""
         return False
 
+    def stirred(self, history: History, first: int, last: int) -> Evidence | None:
+        """The evidence of an incident for which half the patience is enough, and which lasts at some step in a range.
+
+        A rule that fired on what may be a consequence asks this of the rules on its causes. What comes after the last
+        step of the range has no say in it.
+        """
+        return None
+
     def at_exit(self, history: History) -> list[Evidence]:
         """What it finds in the history of a training that has ended by itself, if it has not fired before."""
         return []

@@ -107,6 +107,15 @@ V3: tuple[Rule, ...] = (
         "healthy update does. Afterwards the run looks calm, and its policy is ruined.",
     ),
     ThresholdRule(
+        name="policy_jumps",
+        verdict="gradient_explosion",
+        conditions=(Condition(metric="approx_kl", above=0.1),),
+        window=10,
+        patience=5,
+        meaning="Half of ten updates move the policy three times as far as any update of a healthy run does (0.036): "
+        "the learning rate is far too high, whatever the gradient's norm. A smaller one, and clipping.",
+    ),
+    ThresholdRule(
         name="smoothing",
         verdict="gat_oversmoothing",
         conditions=(

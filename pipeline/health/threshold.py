@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from pipeline.health.history import History, is_finite
-from pipeline.health.persistence import incidents
+from pipeline.health.persistence import incidents, last_of
 from pipeline.health.rule import Curves, Data, Rule, between
 from pipeline.health.verdict import Evidence
 
@@ -225,6 +225,15 @@ class ThresholdRule(Rule):
             self._evidence(steps, values, onset, start, end)
             for onset, start, end in incidents(hit, self.window, self.patience, self.clear, self.grace)
         ]
+
+    def stirred(self, history: History, first: int, last: int) -> Evidence | None:
+        steps, hit, values = self.violations(history)
+        hit = hit & (steps <= last)
+        half = self.model_copy(update={"patience": -(-self.patience // 2)})
+        for incident in reversed(incidents(hit, half.window, half.patience, self.clear, self.grace)):
+            if steps[last_of(hit, incident, self.clear)] >= first:
+                return half._evidence(steps, values, *incident)
+        return None
 
     def _evidence(self, steps: np.ndarray, values: dict[str, np.ndarray], onset: int, start: int, end: int) -> Evidence:
         first, *others = self.conditions

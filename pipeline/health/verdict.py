@@ -199,6 +199,11 @@ class Verdict(BaseModel):
         return self.name == "healthy" or any(each.rule == _END and each.metric is None for each in self.evidence)
 
     @property
+    def detection_step(self) -> int | None:
+        """The step at which the verdict was certain; a cause shows before what it explains."""
+        return max((each.detection_step for each in self.evidence if each.detection_step is not None), default=None)
+
+    @property
     def is_training_failure(self) -> bool:
         return self.name not in ("healthy", "interrupted") and not self.is_infrastructure_failure
 
