@@ -141,11 +141,11 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     Definition(
         "rollbacks",
-        "returns to the last finite state since the attempt began",
+        "returns to the last finite state since the attempt began, less one for every 50 clean updates after the last",
         "count",
         _BRIEF,
         "0",
-        "More than three: numerical instability.",
+        "More than three: numerical instability. Each one halves the learning rate for 20 updates.",
     ),
     Definition("nonfinite_rewards", "rewards that were NaN or Inf, taken as 0", "count", "–", "0"),
     Definition("nonfinite_metrics", "metrics left out of this report for being NaN or Inf", "count", "–", "not logged"),

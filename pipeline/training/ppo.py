@@ -53,13 +53,14 @@ class PPO:
             fused=True,
         )
 
-    def update(self, episode: int, phase: int, last_good: LastGoodState) -> dict[str, float]:
+    def update(self, episode: int, phase: int, last_good: LastGoodState, rate_factor: float = 1.0) -> dict[str, float]:
         """Makes `ppo_epochs` passes over the workers' rollouts, with one optimiser step for each finite minibatch.
 
         Args:
             episode: number of finished episodes, for the learning rate.
             phase: phase of the rollout, for the learning rate.
             last_good: the state to return to after too many minibatches that are not finite.
+            rate_factor: the learning rate is multiplied by this.
 
         Returns:
             The update's metrics: means over its minibatches unless the name says otherwise.
@@ -69,7 +70,7 @@ class PPO:
         skipped, in_a_row, rolled_back, learning_rate = 0, 0, False, 0.0
         for _ in range(training.ppo_epochs):
             for number in range(self.workers.call("shuffle")[0]):
-                learning_rate = self._set_learning_rate(episode, phase)
+                learning_rate = self._set_learning_rate(episode, phase, rate_factor)
                 measured = self._minibatch(number)
                 if measured is None:
                     skipped, in_a_row = skipped + 1, in_a_row + 1
@@ -98,9 +99,9 @@ class PPO:
             "optimiser_steps": float(self.optimiser_steps),
         }
 
-    def _set_learning_rate(self, episode: int, phase: int) -> float:
+    def _set_learning_rate(self, episode: int, phase: int, factor: float) -> float:
         config = self.config
-        rate = learning_rate_at(self.optimiser_steps, episode, phase, config.training, config.phases)
+        rate = factor * learning_rate_at(self.optimiser_steps, episode, phase, config.training, config.phases)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["factor"]
         return rate

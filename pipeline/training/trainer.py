@@ -4,7 +4,8 @@ restore a checkpoint, if there is one to start from
 until enough episodes are finished:
     keep the last good state
     collect a rollout                 (n games × T steps; phases switch as games begin)
-    update the policy                 (PPO; skips minibatches that are not finite, rolls back after several in a row)
+    update the policy                 (PPO; skips minibatches that are not finite, rolls back after several in a row,
+                                       and then goes on with half the learning rate for a while)
     log one batch of metrics          (step = environment steps)
     write a checkpoint, if 100 more episodes are finished, and after 2, 4, 8, … updates
 """
@@ -36,6 +37,7 @@ from pipeline.training.advantage import generalised_advantage
 from pipeline.training.baseline import NAME as BASELINE
 from pipeline.training.baseline import Baseline
 from pipeline.training.beside import Beside
+from pipeline.training.caution import Caution
 from pipeline.training.checkpoint import BEST, EARLY, prune, read_or_older, select_experts, write_checkpoint
 from pipeline.training.measure import episode_metrics, main_phase, rollout_metrics, routing_by_situation
 from pipeline.training.numerics import LastGoodState, RewardNormaliser
@@ -93,7 +95,7 @@ class Trainer:
         self.updates = 0
         self.began = 0
         """Updates of the schedule that came before this attempt."""
-        self.rollbacks = 0
+        self.caution = Caution()
         self.scores: deque[float] = deque(maxlen=training.score_window)
         self.best_score: float | None = None
         self.faults: list[PendingFault] = []
@@ -132,10 +134,11 @@ class Trainer:
             measured = self.learn_from(played)
             collected = time.perf_counter()
             self._strike_faults()
-            learnt = self.ppo.update(self.finished, main_phase(played), self.last_good)
+            learnt = self.ppo.update(self.finished, main_phase(played), self.last_good, self.caution.factor)
             if self.updates % _SITUATIONS_EVERY == 0:
                 measured |= routing_by_situation(played, self.policy.expert_names)
-            rolled_back = bool(learnt["rolled_back"])
+            rolled_back = bool(learnt.pop("rolled_back"))
+            self.caution.note(rolled_back=rolled_back, skipped=int(learnt["nonfinite_batches"]))
             self.updates += 1
             self._updates_here += 1
             seconds = {"collect": collected - started, "update": time.perf_counter() - collected}
@@ -204,7 +207,6 @@ class Trainer:
         return here > 1 and here & (here - 1) == 0
 
     def _report(self, played: Played, metrics: dict[str, float], seconds: dict[str, float]) -> None:
-        self.rollbacks += int(metrics.pop("rolled_back"))
         self.scores.extend(episode.score for episode in played.episodes)
         if self.scores:
             metrics["score_window"] = float(np.mean(self.scores))
@@ -213,7 +215,7 @@ class Trainer:
                 self.best_score = max(metrics["score_window"], best)
                 metrics["best/score_window"] = self.best_score
         metrics |= {
-            "rollbacks": float(self.rollbacks),
+            "rollbacks": float(self.caution.rollbacks),
             "episodes": float(self.finished),
             "progress": min(1.0, self.progress),  # more games may end than were asked for
             "memory_mb": self._memory(),
@@ -275,7 +277,7 @@ class Trainer:
             "steps": self.steps,
             "updates": self.updates,
             "began": self.began,
-            "rollbacks": self.rollbacks,
+            "caution": self.caution.state(),
             "scores": list(self.scores),
             "best_score": self.best_score,
             "best_saved": self._best_saved,
@@ -321,7 +323,7 @@ class Trainer:
         if start.exact:  # scores of another configuration do not count for this one
             self.scores.extend(state["scores"])
             self.best_score, self._best_saved = state["best_score"], state["best_saved"]
-            self.rollbacks = state["rollbacks"]
+            self.caution = Caution(**state.get("caution", {"rollbacks": state.get("rollbacks", 0)}))
         log.info("starts from episode %d of run %s (%s)", state["finished"], start.run_id, path)
 
     def _load_weights(self, state: dict[str, Any], carry: Carry) -> None:
