@@ -18,6 +18,7 @@ from benchmarks.detection import recordings
 from benchmarks.report import percent, share, write
 from pipeline.health.history import History
 from pipeline.health.phase import Phase
+from pipeline.health.plateau import PlateauRule
 from pipeline.health.rule_sets import RULE_SETS
 
 TRENDS = (-0.2, 0.0, 0.05, 0.1, 0.15, 0.2, 0.3)
@@ -26,7 +27,7 @@ STEPS = 2048
 RULES = [
     rule.model_copy(update={"phases": None})
     for rule in RULE_SETS["v3"]
-    if rule.least_episodes and Phase.FINETUNE not in (rule.phases or ())
+    if isinstance(rule, PlateauRule) and Phase.FINETUNE not in (rule.phases or ())
 ]
 
 

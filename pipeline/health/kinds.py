@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Discriminator, Tag
 
+from pipeline.health.beside_random import BesideRandomRule
 from pipeline.health.ceased import CeasedRule
 from pipeline.health.collapse import CollapseRule
 from pipeline.health.explosion import ExplosionRule
@@ -34,6 +35,7 @@ KINDS: dict[str, type[Rule]] = {
     "kind:outset": OutsetRule,
     "kind:nogain": NoGainRule,
     "kind:zerorate": ZeroRateRule,
+    "kind:besiderandom": BesideRandomRule,
 }
 """By their tags; the first of those that know most of the fields is meant."""
 
@@ -67,6 +69,7 @@ AnyRule = Annotated[
     | Annotated[CeasedRule, Tag("kind:ceased")]
     | Annotated[OutsetRule, Tag("kind:outset")]
     | Annotated[NoGainRule, Tag("kind:nogain")]
-    | Annotated[ZeroRateRule, Tag("kind:zerorate")],
+    | Annotated[ZeroRateRule, Tag("kind:zerorate")]
+    | Annotated[BesideRandomRule, Tag("kind:besiderandom")],
     Discriminator(tag_of),
 ]

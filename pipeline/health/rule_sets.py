@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pipeline.health.beside_random import BesideRandomRule
 from pipeline.health.generic import GENERIC
 from pipeline.health.phase import Phase
 from pipeline.health.plateau import PlateauRule
@@ -16,7 +17,8 @@ NAN: tuple[Rule, ...] = (
         name="rollbacks",
         verdict="numerical_instability",
         conditions=(Condition(metric="rollbacks", above=3),),
-        meaning="Training has gone back to the last finite state more than three times.",
+        meaning="Training has gone back to the last finite state more than three times. Each one halves the learning "
+        "rate for a while, and 50 clean updates forgive one, so rare ones in a long run do not add up.",
     ),
     ThresholdRule(
         name="nonfinite_batches",
@@ -220,6 +222,19 @@ V3: tuple[Rule, ...] = (
         action="warn",
         meaning="The same in fine-tune, where the learning rate is a tenth and less. There it is how a run converges, "
         "and no failure.",
+    ),
+    BesideRandomRule(
+        name="as_random",
+        margin=0.5,
+        action="warn",
+        meaning="After 1000 episodes and more the score is certainly less than half as much again as random play's; "
+        "recorded healthy runs have twice and more. It may still learn: a warning. Reward shaping, a higher learning "
+        "rate. With more games for the baseline (`environment.random_episodes`) it is certain more often.",
+    ),
+    BesideRandomRule(
+        name="below_random",
+        meaning="The score is certainly below that of random play after 1000 episodes and more: what is rewarded is "
+        "not the score, or the policy is stuck. Reward shaping, a higher entropy coefficient.",
     ),
 )
 

@@ -53,6 +53,9 @@ def healthy(updates: int = 120, seed: int = 0) -> dict[str, np.ndarray]:
         "rollbacks": np.zeros(updates),
         "score": random.normal(20, 20, updates) * np.linspace(0.5, 2.0, updates),
         "episodes": np.cumsum(random.integers(1, 4, updates)),
+        "random/score": np.full(updates, 8.5),
+        "random/score_low": np.full(updates, 7.0),
+        "random/score_high": np.full(updates, 10.0),
     }
 
 
