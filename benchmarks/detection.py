@@ -3,9 +3,9 @@
     python -m benchmarks.detection [--seeds reported|calibration|all]
 
 For each recorded fault (`benchmarks.recordings`) it says whether the fault was seen, whether the verdict was right, and
-how many updates and seconds after its onset. The onset is the first update from which the fault's own symptom
-(benchmarks/faults) holds in most of ten updates. An alarm more than five updates before the onset is a false one. For
-each healthy run it says whether a failing rule fired.
+how many updates and seconds after its injection: the event, or the start of the run where its configuration is the
+fault. Every recorded run counts, whether the fault has shown in its metrics or not. An alarm before the injection is a
+false one. For each healthy run it says whether a failing rule fired.
 
 | rules | what it is |
 |---|---|
@@ -14,8 +14,8 @@ each healthy run it says whether a failing rule fired.
 | threshold | the bounds of `v3` without persistence: a single update beyond a bound is a failure |
 | six_sigma | gradient norm or loss above mean + 6 σ of the last 128 updates; OLMo-core skips such steps |
 
-The rules were calibrated on the suite's seeds below 10, on three runs of 1 M steps, and on one run of the brief's whole
-schedule. All other runs are reported.
+The rules were calibrated on the suite's seeds below 10 (`FIRST_REPORTED` has the exceptions), on three runs of 1 M
+steps, and on one run of the brief's whole schedule. All other runs are reported.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import numpy as np
 
 from benchmarks.recordings import FOLDER
 from benchmarks.report import interval, percent, share, write
-from benchmarks.suite import Fault, Symptom, load_suite
+from benchmarks.suite import Fault, load_suite
 from pipeline.health.history import History
 from pipeline.health.monitor import judge
 from pipeline.health.rule import Rule
@@ -42,14 +42,12 @@ HEALTHY = re.compile(r"base|nethack(_cap\d+)?|(score|scout)_\d+k")
 FIRST_REPORTED = {
     "score_1000k": 4,
     "nethack": 2,
-    "learning_rate": 12,
+    "learning_rate": 21,
     "gat_explodes": 13,
     "router_learning_rate": 13,
 }
 """Recording → first seed that is reported; smaller seeds were used to calibrate the rules. It is 11 for other faults of
 the suite, and 1 for other longer healthy runs."""
-EARLY = 5
-"""Updates before the onset from which an alarm counts as seen: the symptom is not the only sign of a fault."""
 
 Detector = Callable[[History], tuple[str, int] | None]
 """Returns a verdict and the step of its detection, or None."""
@@ -77,7 +75,7 @@ def recordings() -> list[Recording]:
     for path in sorted(FOLDER.glob("*.csv.gz")):
         match = re.fullmatch(r"(\w+)-(\w+)-seed(\d+)\.csv\.gz", path.name)
         if match and HEALTHY.fullmatch(match[1]):
-            fault = Fault(match[1], "healthy", "none", "healthy", {}, None, {})
+            fault = Fault(match[1], "healthy", "none", "healthy", {}, {})
         elif match and match[1] in suite:
             fault = suite[match[1]]
         else:
@@ -127,53 +125,37 @@ DETECTORS: dict[str, Detector] = {
 }
 
 
-def onset(history: History, symptom: Symptom) -> int | None:
-    """The first step from which the symptom holds in enough of ten updates; None if the fault has not struck."""
-    steps, values = history.series(symptom.metric)
-    held = np.ones(len(values), dtype=bool)
-    if symptom.above is not None:
-        held &= values > symptom.above
-    if symptom.below is not None:
-        held &= values < symptom.below
-    for index in np.flatnonzero(held):
-        if held[index : index + 10].sum() >= symptom.of_ten:
-            return int(steps[index])
-    return None
-
-
 def seconds_between(history: History, first: int, last: int) -> float:
-    """Training time in seconds between two steps; negative if the second is earlier."""
+    """Training time in seconds after one step, up to another."""
     steps, spent = history.aligned(["time/collect", "time/update"])
     each = spent["time/collect"] + spent["time/update"]
-    low, high = min(first, last), max(first, last)
-    return float(each[(steps > low) & (steps <= high)].sum()) * (1 if last >= first else -1)
+    return float(each[(steps > first) & (steps <= last)].sum())
 
 
-def examine(recording: Recording, detect: Detector) -> dict[str, Any] | None:
-    """What a detector says of a faulty run, as a row of the results; None if the fault did not strike."""
-    assert recording.fault.symptom is not None
-    began = onset(recording.history, recording.fault.symptom)
-    if began is None:
-        return None
+def examine(recording: Recording, detect: Detector) -> dict[str, Any]:
+    """What a detector says of a faulty run, as a row of the results."""
     steps = recording.history.series("update")[0]
+    before = recording.fault.injected_at - 1
+    injected = int(steps[before - 1]) if before else 0
     found = detect(recording.history)
-    verdict, detected = found or (None, None)
-    delay = None if detected is None else int(np.searchsorted(steps, detected) - np.searchsorted(steps, began))
-    seen = delay is not None and delay >= -EARLY
+    verdict, detected = found or (None, 0)
+    seen = detected > injected
     return {
         "fault": recording.fault.name,
         "seed": recording.seed,
         "verdict": verdict,
         "seen": seen,
         "right": seen and verdict == recording.fault.verdict,
-        "delay_updates": delay if seen else None,
-        "delay_seconds": None if not seen or detected is None else seconds_between(recording.history, began, detected),
+        "delay_updates": int(np.searchsorted(steps, detected)) + 1 - before if seen and detected is not None else None,
+        "delay_seconds": seconds_between(recording.history, injected, detected)
+        if seen and detected is not None
+        else None,
     }
 
 
 def summary(faulty: list[Recording], healthy: list[Recording], detect: Detector) -> dict[str, Any]:
     """A detector's results on all runs: recall, right verdicts, delays and false alarms, with 95 % intervals."""
-    examined = [found for each in faulty if (found := examine(each, detect)) is not None]
+    examined = [examine(each, detect) for each in faulty]
     alarms = {
         f"{each.fault.name} {each.rung} seed {each.seed}": found for each in healthy if (found := detect(each.history))
     }
@@ -182,12 +164,6 @@ def summary(faulty: list[Recording], healthy: list[Recording], detect: Detector)
     seconds = [each["delay_seconds"] for each in examined if each["delay_seconds"] is not None]
     return {
         "faulty_runs": len(examined),
-        "did_not_strike": len(faulty) - len(examined),
-        "said_of_those": {
-            f"{each.fault.name} seed {each.seed}": found[0] if (found := detect(each.history)) else None
-            for each in faulty
-            if examine(each, detect) is None
-        },
         "recall": share(sum(each["seen"] for each in examined), len(examined)),
         "right_verdict": share(sum(each["right"] for each in examined), len(examined)),
         "delay_updates": interval(delays, "median") if delays else None,
@@ -224,8 +200,8 @@ def main() -> None:
     print("\nwith v3:")
     for name in dict.fromkeys(each.fault.name for each in faulty):
         runs = [each for each in results["v3"]["faults"] if each["fault"] == name]
-        words = ", ".join(f"{each['verdict'] or 'missed'} ({each['delay_updates']})" for each in runs)
-        print(f"  {name:24} {words or 'did not strike'}")
+        words = ", ".join(f"{each['verdict']} ({each['delay_updates']})" if each["seen"] else "missed" for each in runs)
+        print(f"  {name:24} {words}")
     for name, (verdict, step) in results["v3"]["alarms"].items():
         print(f"  FALSE ALARM {name}: {verdict} at step {step}")
     path = write("detection", {"seeds": asked.seeds, "rules": results}, asked.out)

@@ -1,7 +1,7 @@
 """The fault suite: `benchmarks/faults/*.yaml`, each a way in which such a training really goes wrong.
 
-A file is an experiment over `base.yaml` with one more section, `fault`. The section names the right verdict, the
-symptom by which the fault can be seen, and the rungs that remove the cause.
+A file is an experiment over `base.yaml` with one more section, `fault`. The section names the right verdict, and the
+rungs that remove the cause.
 """
 
 from __future__ import annotations
@@ -24,19 +24,6 @@ BASE = "base"
 
 
 @dataclass(frozen=True)
-class Symptom:
-    """The sign of a fault in the metrics, for an observer who knows the fault."""
-
-    metric: str
-    above: float | None = None
-    """The metric is above this value."""
-    below: float | None = None
-    """The metric is below this value."""
-    of_ten: int = 6
-    """Number of updates, of the ten from the onset on, in which this holds."""
-
-
-@dataclass(frozen=True)
 class Fault:
     """One file of the suite; the verdict of `base` is `healthy`."""
 
@@ -47,13 +34,17 @@ class Fault:
     """The right verdict."""
     cured_by: dict[str, str]
     """Rung that removes the cause → why."""
-    symptom: Symptom | None
     values: dict[str, Any]
     """The experiment's values over those of `base.yaml`."""
 
     def config(self, *overrides: str, base: Path = FOLDER / f"{BASE}.yaml") -> ExperimentConfig:
         """The experiment with overrides, validated like any other. `base`: the file that the fault's values change."""
         return validate(merge(OmegaConf.merge(OmegaConf.load(base), self.values), overrides, self.name), self.name)
+
+    @property
+    def injected_at(self) -> int:
+        """The first update that the fault affects: that of the injected event, or the first of all."""
+        return min((each["at_update"] for each in self.values.get("faults", ())), default=1)
 
     @property
     def of_training(self) -> bool:
@@ -68,8 +59,7 @@ def load_suite() -> dict[str, Fault]:
     for path in sorted(FOLDER.glob("*.yaml"), key=lambda each: (each.stem != BASE, each.stem)):
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
         about = values.pop("fault", {"family": "healthy", "cause": "none", "verdict": "healthy", "cured_by": {}})
-        symptom = Symptom(**about.pop("symptom")) if "symptom" in about else None
-        found[path.stem] = Fault(name=path.stem, symptom=symptom, values=values, **about)
+        found[path.stem] = Fault(name=path.stem, values=values, **about)
     return found
 
 

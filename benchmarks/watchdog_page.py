@@ -15,8 +15,8 @@ PAGE = Path(__file__).parent.parent / "docs" / "watchdog.md"
 _HEAD = """# Can the watchdog be trusted?
 
 `python -m benchmarks.watchdog_page` makes this page from the results; do not edit it. The rules themselves are in
-[health.md](health.md). All runs were recorded with an earlier learning rate, [one cosine over the whole
-run](decisions.md#phases-rewards-and-learning-rates).
+[health.md](health.md). Unless it says otherwise, runs were recorded with an earlier learning rate, [one cosine
+over the whole run](decisions.md#phases-rewards-and-learning-rates).
 
 ## The fault suite
 
@@ -28,15 +28,18 @@ _DETECTION = """
 ## Detection
 
 {faulty_runs} faulty and {healthy_runs} healthy runs were recorded once and replayed for each set of rules (`python
--m benchmarks.detection`). Nothing was calibrated on their seeds, with one exception: `dead_expert` was relaxed
-after a look at 44 healthy runs, and at least 35 of them are among these. The healthy runs have {healthy_updates:,}
+-m benchmarks.detection`). Nothing was calibrated on their seeds, with two exceptions: `dead_expert` was relaxed
+after a look at 44 healthy runs, and at least 35 of them are among these; the bound of `policy_jumps` is three times the
+largest value in any healthy run. The healthy runs have {healthy_updates:,}
 updates in all, up to {longest_healthy_run:,} in a run, over every rung.
 
-- *Recall*: the share of faulty runs with an alarm, at most five updates before the fault's own symptom, or after
-  it.
-- *Delay*: from the symptom to the verdict.
-- In {did_not_strike} more runs the fault was there but its symptom never came. They do not count. What `v3` said of
-  them: {said}.
+- *Recall*: the share of faulty runs with an alarm after the fault was injected. Every run counts, also one in which
+  the fault has not shown in any metric.
+- *Delay*: from the injection to the verdict: from the event, or from the start where the configuration is the fault.
+  Some faults wait for the transition, such as `sharp_router`, which is update 20 and later.
+- The runs of `learning_rate` are the seeds 21 – 23 and 27 – 31, with the present schedule and 25 updates each. Its
+  five earlier seeds were looked at when `policy_jumps` was chosen; of those five, seed 13 still has the verdict
+  `gat_oversmoothing`.
 
 All intervals are 95 %. To show that fewer than one healthy run in a hundred is ended would take some 300 runs
 without an alarm.
@@ -131,9 +134,7 @@ def measured(figure: list[float] | None, unit: str = "") -> str:
 def detection(found: dict[str, Any]) -> list[str]:
     runs = next(iter(found["rules"].values()))
     lines = [
-        _DETECTION.format(
-            **runs, said=", ".join(f"{name}: {verdict or 'nothing'}" for name, verdict in runs["said_of_those"].items())
-        ),
+        _DETECTION.format(**runs),
         "| rules | recall | right verdict | delay, updates | delay, seconds | false alarms, of healthy runs |",
         "|---|---|---|---|---|---|",
     ]
@@ -143,13 +144,14 @@ def detection(found: dict[str, Any]) -> list[str]:
         lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
     lines += [
         _RULES,
-        "With `v3`, fault by fault (delay in updates; negative: before the symptom):\n",
+        "With `v3`, fault by fault (delay in updates):\n",
         "| fault | verdicts |",
         "|---|---|",
     ]
     rows: dict[str, list[str]] = {}
     for each in found["rules"]["v3"]["faults"]:
-        rows.setdefault(each["fault"], []).append(f"{each['verdict'] or 'missed'} ({each['delay_updates']})")
+        words = f"{each['verdict']} ({each['delay_updates']})" if each["seen"] else "missed"
+        rows.setdefault(each["fault"], []).append(words)
     lines += [f"| {name} | {', '.join(verdicts)} |" for name, verdicts in rows.items()]
     alarms = found["rules"]["v3"]["alarms"]
     lines += [f"\nFalse alarms of `v3`: {json.dumps(alarms) if alarms else 'none'}."]

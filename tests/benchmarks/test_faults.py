@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import pytest
 
-from benchmarks.detection import DETECTORS, Recording, examine, onset
+from benchmarks.detection import DETECTORS, Recording, examine, summary
 from benchmarks.recovery import FOLDER, STRATEGIES, configuration, full_cost, order_matters, settles_mildly
-from benchmarks.suite import Fault, Symptom, load_suite
+from benchmarks.suite import Fault, load_suite
 from fallbacks.ladder import BUILT_IN
 from pipeline.config import RUNGS
-from pipeline.health.definitions import definition
 from pipeline.health.history import History
 from pipeline.health.verdict import VerdictName
 
@@ -31,7 +30,7 @@ def test_fault_is_sound(fault: Fault) -> None:
     assert fault.config() != SUITE["base"].config()  # it is caused through configuration
     assert fault.cured_by.keys() <= set(RUNGS)
     if fault.of_training:
-        assert fault.symptom is not None and definition(fault.symptom.metric) is not None
+        assert 1 <= fault.injected_at <= 20
     for rung in fault.cured_by:
         if fault.of_training:
             addresses = BUILT_IN[rung].addresses
@@ -43,9 +42,9 @@ def test_every_family_is_there() -> None:
     assert {fault.family for fault in SUITE.values()} == FAMILIES | {"healthy"}
 
 
-def recording(values: list[float], **about: Any) -> Recording:
-    symptom = Symptom(metric="expert_usage_excess", above=0.73)
-    fault = Fault("x", "expert collapse", "", "expert_collapse", {}, symptom, {})
+def recording(values: list[float], at_update: int | None = None) -> Recording:
+    events = {} if at_update is None else {"faults": [{"kind": "nan_gradient", "at_update": at_update}]}
+    fault = Fault("x", "expert collapse", "", "expert_collapse", {}, events)
     steps = range(100, 100 * len(values) + 1, 100)
     series = {
         "expert_usage_excess": values,
@@ -57,22 +56,22 @@ def recording(values: list[float], **about: Any) -> Recording:
     return Recording(fault, "v3", 11, history)
 
 
-def test_onset_is_where_the_symptom_stays() -> None:
-    symptom = Symptom(metric="expert_usage_excess", above=0.73)
-    assert onset(recording([0.1] * 5 + [0.9] + [0.1] * 10 + [0.9] * 20).history, symptom) == 1700
-    assert onset(recording([0.1] * 30).history, symptom) is None
+@pytest.mark.parametrize(("at_update", "delay"), [(None, 18), (1, 18), (11, 8)])
+def test_delay_is_counted_from_the_injection(at_update: int | None, delay: int) -> None:
+    found = examine(recording([0.1] * 10 + [0.9] * 20, at_update), DETECTORS["v3"])  # the 8th of 10 in a row
+    assert found["right"] and found["delay_updates"] == delay
+    assert found["delay_seconds"] == pytest.approx(delay * 1.5)
 
 
-def test_delay_is_counted_from_the_onset() -> None:
-    found = examine(recording([0.1] * 10 + [0.9] * 20), DETECTORS["v3"])
-    assert found is not None and found["right"]
-    assert found["delay_updates"] == 7 and found["delay_seconds"] == pytest.approx(7 * 1.5)  # the 8th of 10
+def test_a_run_in_which_nothing_shows_is_missed_not_left_out() -> None:
+    found = summary([recording([0.1] * 30)], [recording([0.1] * 30)], DETECTORS["v3"])
+    assert found["faulty_runs"] == 1 and found["recall"][0] == 0 and found["faults"][0]["delay_updates"] is None
 
 
-def test_alarm_long_before_the_onset_is_no_recall() -> None:
-    early = lambda history: ("expert_collapse", 100)  # noqa: E731
-    found = examine(recording([0.1] * 10 + [0.9] * 20), early)
-    assert found is not None and not found["seen"] and not found["right"]
+@pytest.mark.parametrize(("step", "seen"), [(100, False), (1000, False), (1100, True)])
+def test_an_alarm_before_the_injection_is_no_recall(step: int, seen: bool) -> None:
+    found = examine(recording([0.1] * 10 + [0.9] * 20, 11), lambda history: ("expert_collapse", step))
+    assert found["seen"] is found["right"] is seen
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

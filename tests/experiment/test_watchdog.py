@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,22 @@ def test_live_verdict_is_that_of_the_finished_run(seen: tuple[int, ...], tmp_pat
             live = watch.poll()
     finished = judge(store.history(run_id, ["alpha_entropy", "gat_attention_variance_raw"]), rules)
     assert finished is not None and finished.name == "router_indecision"
+    assert live == finished
+
+
+@pytest.mark.parametrize("seen", [range(20), range(2, 20, 5), (11,), (19,)], ids=str)
+def test_a_cause_is_found_whichever_polls_there_were(seen: Sequence[int], empty_store: Store) -> None:
+    """The explosion is over, and was never the newest value of a poll, when the rule that it explains fires."""
+    run_id = empty_store.start_run(small_config(), "a trainer", {})
+    watch, live = Watchdog(empty_store, run_id, RULE_SETS["v3"]), None
+    for update in range(20):
+        metrics = {"gat_smoothing": 0.5 if update < 3 else 0.99, "gradient_norm": 500.0 if update == 1 else 1.0}
+        empty_store.log_metrics(run_id, metrics, step=64 * (update + 1))
+        if update in seen and live is None:
+            live = watch.poll()
+    finished, _ = watch.final()
+    assert finished is not None and finished.name == "gradient_explosion"
+    assert [each.rule for each in finished.evidence] == ["gradient_level", "identical_nodes"]
     assert live == finished
 
 
