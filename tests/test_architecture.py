@@ -110,3 +110,12 @@ def test_text_without_an_encoding_is_found() -> None:
     good = "open(p, 'rb')", "p.open(mode='wb')", "p.read_text(encoding='utf-8')", "os.open(p, 1)", "subprocess.run(c)"
     assert [text for _, text in text_without_encoding("\n".join((*bad, *good)))] == list(bad)
     assert list(text_without_encoding("subprocess.run(c, text=True)"))
+
+
+def test_a_test_file_has_a_name_of_its_own() -> None:
+    """pytest takes two files of one name in folders that are no packages for the same module."""
+    places: dict[str, list[str]] = {}
+    for path in ROOT.glob("tests/**/test_*.py"):
+        if not (path.parent / "__init__.py").exists():
+            places.setdefault(path.name, []).append(str(path.relative_to(ROOT)))
+    assert not [each for each in places.values() if len(each) > 1]
