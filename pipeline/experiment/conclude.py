@@ -73,7 +73,7 @@ def conclude(
     spool = Spool(folder.path)
     store.deliver(run_id, spool, ended=True)
     watch = Watchdog(store, run_id, rules, chosen=chosen)
-    _, fired = watch.final(ended=ending.verdict.trained_to_the_end)
+    _, fired = watch.final(ended=ending.verdict.name == "healthy")  # of what failed, its verdict says enough
     store.log_metrics(run_id, {"cost/seconds": ending.seconds}, step=max(0, watch.last_step), at=ending.at)
     unjudged, unmet = {}, {}
     if ending.verdict.name == "healthy" or ending.verdict.is_training_failure:
