@@ -119,15 +119,22 @@ GENERIC: tuple[Rule, ...] = (
         meaning="With 95 % confidence the score has gained less than a fiftieth of its mean in 200 reports (or "
         "episodes, where the run counts them). Many trainings converge so: a warning.",
     ),
+    ZeroRateRule(
+        name="zero_rate",
+        words=RATES,
+        without=NO_RATES,
+        no_gain=True,
+        meaning="The learning rate was logged, and was 0 from the start to the end; no loss and no score has gained.",
+    ),
     NoGainRule(
         name="learns_nothing",
         words=_OBJECTIVES,
         without=_NOT_THE_OBJECTIVE,
-        certainly_below=0.01,
+        certainly_below=0.02,
         proof=SCORES,
         sure=True,
         meaning="From the first report to the last the score was the same to the last bit, and no gain can be seen in "
-        "the loss; or there is no score, and the loss has certainly gained less than a hundredth of its mean.",
+        "the loss; or there is no score, and the loss has certainly gained less than a fiftieth of its mean.",
     ),
     NoGainRule(
         name="nothing_learnt",
@@ -163,13 +170,6 @@ GENERIC: tuple[Rule, ...] = (
         action="warn",
         meaning="A loss, a gradient or a score was logged again and again, and then no more, while other metrics went "
         "on. A script that leaves out what is not a number looks so, and so does one that takes another branch.",
-    ),
-    ZeroRateRule(
-        name="zero_rate",
-        words=RATES,
-        without=NO_RATES,
-        no_gain=True,
-        meaning="The learning rate was logged, and was 0 from the start to the end; no loss and no score has gained.",
     ),
     ZeroRateRule(
         name="rate_logged_as_zero",

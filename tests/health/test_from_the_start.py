@@ -161,8 +161,9 @@ def test_noise_is_rarely_a_gain_and_moving_means_neither() -> None:
 
 
 def test_a_rate_of_0_from_the_start_to_the_end() -> None:
-    flat, falls = 2.3 + 0.1 * NOISE[:60], np.linspace(3, 1, 60)
+    flat, falls = 2.3 + 0.3 * NOISE[:60], np.linspace(3, 1, 60)
     assert said({"train/learning_rate": np.zeros(60), "loss": flat})[0] == "zero_rate"
+    assert said({"lr": np.zeros(60), "loss": 2.3 + 0.02 * NOISE[:60]})[0] == "zero_rate"  # the cause comes first
     assert said({"lr": np.zeros(12), "loss": flat[:12]}) == (None, {"rate_logged_as_zero"})
     assert said({"lr": np.zeros(60), "loss": falls}) == (None, {"rate_logged_as_zero"})  # rounded by the script
     for rate in (np.r_[np.zeros(59), 1e-9], np.r_[1e-3, np.zeros(59)], np.zeros(9)):
