@@ -11,7 +11,7 @@ from pydantic import Field
 
 from pipeline.health.history import History
 from pipeline.health.names import has_word, is_of_training, words
-from pipeline.health.of_each import OfEach
+from pipeline.health.of_each import AtTheEnd
 from pipeline.health.verdict import Evidence, RuleVerdict
 
 _MOST_OTHERS = 20
@@ -29,7 +29,7 @@ class _Silence(NamedTuple):
     other: str
 
 
-class CeasedRule(OfEach):
+class CeasedRule(AtTheEnd):
     """Fires at the end of a training in which a metric was no longer logged while others went on.
 
     The gap is counted in the reports of another metric that was logged in between, so that neither the unit of the
@@ -55,15 +55,6 @@ class CeasedRule(OfEach):
             f"when the training has ended with exit code 0: {self.silent_reports} reports of another metric and more, "
             f"and {self.silent_gaps:g} times its own longest gap"
         )
-
-    def find(self, metric: str, steps: np.ndarray, values: np.ndarray) -> list[Evidence]:
-        return []
-
-    def firings(self, history: History) -> list[Evidence]:
-        return []
-
-    def stirs(self, latest: object, before: object) -> bool:
-        return False
 
     def reads(self, names: Iterable[str]) -> tuple[str, ...]:
         names = list(names)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 from pydantic import Field
 
 from pipeline.health.history import History
-from pipeline.health.of_each import OfEach
-from pipeline.health.rule import Curves
+from pipeline.health.of_each import AtTheEnd
 from pipeline.health.verdict import Evidence, RuleVerdict
 
 
-class FewReportsRule(OfEach):
+class FewReportsRule(AtTheEnd):
     """Fires at the end of a training whose metrics were all reported so rarely that no other rule could judge them.
 
     NaN alone is seen at once. What else goes wrong is seen by comparison with the run's own past, which a few reports
@@ -27,15 +25,6 @@ class FewReportsRule(OfEach):
 
     def persistence(self) -> str:
         return "when the training has ended with exit code 0"
-
-    def stirs(self, latest: object, before: object) -> bool:
-        return False
-
-    def find(self, metric: str, steps: np.ndarray, values: np.ndarray) -> list[Evidence]:
-        return []
-
-    def firings(self, history: History) -> list[Evidence]:
-        return []
 
     def at_exit(self, history: History) -> list[Evidence]:
         counts = {metric: len(self.judged(history, metric)[1]) for metric in self.meant(history)}
@@ -59,7 +48,3 @@ class FewReportsRule(OfEach):
     def explain(self, history: History) -> str:
         most = max((len(self.judged(history, metric)[1]) for metric in self.meant(history)), default=0)
         return f"{most} reports of one of them at most"
-
-    def curves(self, history: History, evidence: Evidence) -> tuple[Curves, ...]:
-        assert evidence.metric is not None
-        return (Curves(evidence.metric, *history.series(evidence.metric)),)

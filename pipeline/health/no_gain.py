@@ -11,7 +11,7 @@ from pydantic import Field
 from pipeline.health.gain import LEAST, Gain, gain
 from pipeline.health.history import History
 from pipeline.health.names import has_word, is_of_training, should_fall
-from pipeline.health.of_each import OfEach
+from pipeline.health.of_each import AtTheEnd
 from pipeline.health.rule import Curves
 from pipeline.health.verdict import Evidence, RuleVerdict
 
@@ -20,7 +20,7 @@ _MAXIMA = (1.0, 100.0)
 """Of an accuracy, a reward or a percentage."""
 
 
-class NoGainRule(OfEach):
+class NoGainRule(AtTheEnd):
     """Fires at the end of a training none of whose metrics that are meant is better than at the start.
 
     It judges all of its metrics together: one that has gained is proof that something is learnt. No gain that can be
@@ -49,15 +49,6 @@ class NoGainRule(OfEach):
 
     def persistence(self) -> str:
         return f"from the start to the end, {LEAST} reports and more"
-
-    def stirs(self, latest: object, before: object) -> bool:
-        return False
-
-    def find(self, metric: str, steps: np.ndarray, values: np.ndarray) -> list[Evidence]:
-        return []
-
-    def firings(self, history: History) -> list[Evidence]:
-        return []
 
     def _sign(self, metric: str) -> float:
         return -1.0 if (self.direction or ("min" if should_fall(metric) else "max")) == "min" else 1.0

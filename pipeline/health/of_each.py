@@ -129,3 +129,19 @@ class OfEach(Rule):
     def curves(self, history: History, evidence: Evidence) -> tuple[Curves, ...]:
         assert evidence.metric is not None
         return (Curves(evidence.metric, *history.series(evidence.metric)),)
+
+
+class AtTheEnd(OfEach):
+    """A rule that judges trainings that have ended, and all of its metrics together: a subclass has `at_exit`."""
+
+    def find(self, metric: str, steps: np.ndarray, values: np.ndarray) -> list[Evidence]:
+        return []
+
+    def firings(self, history: History) -> list[Evidence]:
+        return []
+
+    def stirs(self, latest: Mapping[str, float], before: Mapping[str, float]) -> bool:
+        return False
+
+    @abstractmethod
+    def at_exit(self, history: History) -> list[Evidence]: ...

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import numpy as np
 from pydantic import Field
 
 from pipeline.health.gain import gain
 from pipeline.health.history import History
 from pipeline.health.names import NO_LEVELS, has_word, is_of_training, should_fall, should_rise
-from pipeline.health.of_each import OfEach
+from pipeline.health.of_each import AtTheEnd
 from pipeline.health.verdict import Evidence, RuleVerdict
 
 
-class ZeroRateRule(OfEach):
+class ZeroRateRule(AtTheEnd):
     """Fires at the end of a training all of whose learning rates were exactly 0 in every report.
 
     Warm-up begins at 0 and schedules end there, so one report above 0 is proof. A group of frozen parameters may have
@@ -39,15 +38,6 @@ class ZeroRateRule(OfEach):
         listed = tuple(names)
         beside = (name for name in listed if self.no_gain and _tells(name))
         return tuple(dict.fromkeys((*super().reads(listed), *beside)))
-
-    def stirs(self, latest: object, before: object) -> bool:
-        return False
-
-    def find(self, metric: str, steps: np.ndarray, values: np.ndarray) -> list[Evidence]:
-        return []
-
-    def firings(self, history: History) -> list[Evidence]:
-        return []
 
     def at_exit(self, history: History) -> list[Evidence]:
         rates = {metric: self.judged(history, metric) for metric in self.meant(history)}
