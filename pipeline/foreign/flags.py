@@ -48,6 +48,18 @@ def leaves(values: Mapping[str, Any], joint: str = ".", prefix: str = "") -> Ite
             yield f"{prefix}{key}", value
 
 
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Turns keys with dots into nested mappings: {"a.b": x} → {"a": {"b": x}}."""
+    tree: dict[str, Any] = {}
+    for key, value in values.items():
+        *path, last = str(key).split(".")
+        node = tree
+        for part in path:
+            node = node.setdefault(part, {})
+        node[last] = {**node.get(last, {}), **nested(value)} if isinstance(value, Mapping) else value
+    return tree
+
+
 def text(value: Any) -> str:
     """A value as it stands in one word: `true`, `null` and lists as in JSON, everything else as Python prints it."""
     if value is None or isinstance(value, bool):

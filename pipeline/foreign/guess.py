@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import yaml
 
+from pipeline.foreign.flags import leaves, nested
 from pipeline.foreign.help_text import Flag, plain_of, value_of
 from pipeline.foreign.source import Facts
 from pipeline.health.names import NO_LEVELS, SCORES, has_word
@@ -94,7 +95,7 @@ def propose(script: Script) -> Proposal:
     command = [*script.start, *words, *_placeholders(script, roles, parameters, given)]
     trainer: dict[str, Any] = {"command": command}
     if parameters:
-        trainer["parameters"] = _nested({flag.key: flag.number for flag in parameters.values()})
+        trainer["parameters"] = nested({flag.key: flag.number for flag in parameters.values()})
     if script.style == "tyro":
         trainer["flags"] = "tyro"
     metrics, more = _metrics(script, framework, {flag.plain: flag for flag in known}, roles)
@@ -193,18 +194,6 @@ def _placeholders(
         words = [f"{key}={filled[role]}" for role, key in own.items() if role != "folder"]
         return [*(["{hydra}"] if parameters else []), *words, "hydra.run.dir={folder}"]
     return [*(["{flags}"] if parameters else []), *(f"--{key}={filled[role]}" for role, key in own.items())]
-
-
-def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`{"optim.lr": 1}` as `{"optim": {"lr": 1}}`."""
-    tree: dict[str, Any] = {}
-    for key, value in values.items():
-        *path, last = key.split(".")
-        node = tree
-        for part in path:
-            node = node.setdefault(part, {})
-        node[last] = value
-    return tree
 
 
 def _framework(facts: Facts) -> str:
@@ -327,15 +316,9 @@ def _flow(value: Any) -> str:
     return text.removesuffix("\n").removesuffix("\n...").removesuffix("\n")
 
 
-def flags_of_settings(settings: Mapping[str, Any], prefix: str = "") -> list[Flag]:
+def flags_of_settings(settings: Mapping[str, Any]) -> list[Flag]:
     """Hydra's configuration as flags: one for each value, with dots."""
-    found = []
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            found += flags_of_settings(value, f"{prefix}{key}.")
-        else:
-            found.append(Flag(f"--{prefix}{key}", value))
-    return found
+    return [Flag(f"--{key}", value) for key, value in leaves(settings)]
 
 
 def parses_flags(modules: Collection[str]) -> bool:

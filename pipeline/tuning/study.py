@@ -33,6 +33,7 @@ from fallbacks.ladder import Ladder
 from pipeline.config import ExperimentConfig, Positive, PositiveInt, Section, difference, flatten
 from pipeline.errors import BadInput
 from pipeline.experiment_file import explain, merge, nearest_key, read_yaml, require_games, validate
+from pipeline.foreign.flags import nested
 from pipeline.secrets import HIDDEN, hidden_in, lacks_password, without_passwords
 
 SAMPLERS: dict[str, type[BaseSampler]] = {"tpe": TPESampler, "random": RandomSampler, "qmc": QMCSampler}
@@ -267,7 +268,7 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyPlan:
         # A key with dots means the same as nested keys, so that an override can reach a range of the file.
         given = OmegaConf.to_container(OmegaConf.create({"study": file.get("study") or {}}), resolve=True)
         if isinstance(given["study"], dict) and isinstance(given["study"].get("space"), dict):  # type: ignore[call-overload,index]
-            given["study"]["space"] = _nested(given["study"]["space"])  # type: ignore[call-overload,index]
+            given["study"]["space"] = nested(given["study"]["space"])  # type: ignore[call-overload,index]
         merged = OmegaConf.to_container(OmegaConf.merge(given, OmegaConf.from_dotlist(words[True])), resolve=True)
     except (yaml.YAMLError, OmegaConfBaseException, TypeError, ValueError) as error:
         raise BadInput(f"{path}: study: {' '.join(str(error).split())}") from error
@@ -292,20 +293,8 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyPlan:
     return plan
 
 
-def _nested(space: dict[str, Any]) -> dict[str, Any]:
-    """Turns keys with dots into nested mappings: {"a.b": x} → {"a": {"b": x}}."""
-    tree: dict[str, Any] = {}
-    for key, value in space.items():
-        *path, last = str(key).split(".")
-        node = tree
-        for part in path:
-            node = node.setdefault(part, {})
-        node[last] = {**node.get(last, {}), **_nested(value)} if isinstance(value, dict) else value
-    return tree
-
-
 def _dotted(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The inverse of `_nested`; a mapping that holds anything but mappings is a dimension."""
+    """The inverse of `nested`; a mapping that holds anything but mappings is a dimension."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict) and value and all(isinstance(each, dict) for each in value.values()):
