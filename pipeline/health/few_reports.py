@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from pipeline.health.gain import FEW
 from pipeline.health.history import History
 from pipeline.health.of_each import AtTheEnd
 from pipeline.health.verdict import Evidence, RuleVerdict
@@ -17,7 +18,7 @@ class FewReportsRule(AtTheEnd):
     """
 
     verdict: RuleVerdict = "reward_plateau"
-    enough: int = Field(default=10, ge=2)
+    enough: int = Field(default=FEW, ge=2)
     """Reports of one of the metrics with which something can be judged."""
 
     def condition(self) -> str:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 LEAST = 30
-"""Reports without which nothing can be said."""
+"""Reports without which nothing can be said for sure."""
+FEW = 12
+"""Reports with which something can be said at all: four in each third, so that ranks can tell them apart."""
 _CLEAR, _AT_ONCE = 2.0, 4.0
 """σ that a difference of thirds must have, and one that rests on the first report alone."""
 _NORMAL = 1.4826
@@ -30,15 +32,15 @@ class Gain:
     """The upper 95 % bound of the difference."""
 
 
-def gain(values: np.ndarray) -> Gain | None:
-    """What a metric has gained; None: there are too few finite values (n,), the larger the better.
+def gain(values: np.ndarray, least: int = LEAST) -> Gain | None:
+    """What a metric has gained; None: there are fewer than `least` finite values (n,), the larger the better.
 
     The first third of the reports is compared with the last, by their means (Welch) and by their ranks (Mann-Whitney).
     Neighbouring reports are alike where a script logs moving means, so each third counts as fewer reports, by its
     autocorrelation. Where all was learnt before the second report, that one tells.
     """
     values = values[np.isfinite(values)]
-    if len(values) < LEAST:
+    if len(values) < least:
         return None
     with np.errstate(over="ignore", invalid="ignore"):
         values = np.clip(values, -1e100, 1e100)

@@ -7,12 +7,14 @@ from pipeline.health.collapse import CollapseRule
 from pipeline.health.explosion import ExplosionRule
 from pipeline.health.few_reports import FewReportsRule
 from pipeline.health.frozen import FrozenRule
+from pipeline.health.gain import FEW
 from pipeline.health.names import GRADIENTS, LOSSES, NO_LEVELS, NO_RATES, RATES, SCORES
 from pipeline.health.no_gain import NoGainRule
 from pipeline.health.nonfinite import NonFiniteRule
 from pipeline.health.outset import PARTS, OutsetRule
 from pipeline.health.plateau import PlateauRule
 from pipeline.health.rule import Rule
+from pipeline.health.still import StillRule
 from pipeline.health.unfinished import UnfinishedRule
 from pipeline.health.zero_rate import ZeroRateRule
 
@@ -142,6 +144,7 @@ GENERIC: tuple[Rule, ...] = (
         without=_NOT_THE_OBJECTIVE,
         certainly_below=0.01,
         proof=SCORES,
+        reports=FEW,
         action="warn",
         meaning="No gain can be seen in the loss from the first third of the run to the last, or certainly less than a "
         "hundredth of its mean; nor in a score. A learning rate of 0, frozen weights, or a few more reports.",
@@ -150,8 +153,17 @@ GENERIC: tuple[Rule, ...] = (
         name="no_gain",
         words=SCORES,
         without=(*NO_LEVELS, "intrinsic", "bonus", "curiosity", "penalty"),
+        reports=FEW,
         action="warn",
         meaning="No gain can be seen in any score from the first third of the run to the last.",
+    ),
+    StillRule(
+        name="losses_stand_still",
+        words=(*_OBJECTIVES, "value", "values", "q"),
+        without=(*NO_LEVELS, *_EVALUATION),
+        action="warn",
+        meaning="Every loss and every estimate of value ends where it began, while the score may have risen: less "
+        "exploration raises it too. A learning rate of 0, frozen weights; or a network that had learnt before.",
     ),
     FrozenRule(
         name="constant_score",
@@ -182,6 +194,7 @@ GENERIC: tuple[Rule, ...] = (
     FewReportsRule(
         name="few_reports",
         words=(*LOSSES, *GRADIENTS, *SCORES),
+        enough=FEW,
         action="warn",
         meaning="So few reports that no rule could judge them: healthy means only that the script ended with exit "
         "code 0 and without NaN. Log more often.",

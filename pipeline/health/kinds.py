@@ -18,6 +18,7 @@ from pipeline.health.nonfinite import NonFiniteRule
 from pipeline.health.outset import OutsetRule
 from pipeline.health.plateau import PlateauRule
 from pipeline.health.rule import Rule
+from pipeline.health.still import StillRule
 from pipeline.health.threshold import Condition, ThresholdRule
 from pipeline.health.unfinished import UnfinishedRule
 from pipeline.health.zero_rate import ZeroRateRule
@@ -35,6 +36,7 @@ KINDS: dict[str, type[Rule]] = {
     "kind:outset": OutsetRule,
     "kind:nogain": NoGainRule,
     "kind:zerorate": ZeroRateRule,
+    "kind:still": StillRule,
     "kind:besiderandom": BesideRandomRule,
 }
 """By their tags; the first of those that know most of the fields is meant."""
@@ -70,6 +72,7 @@ AnyRule = Annotated[
     | Annotated[OutsetRule, Tag("kind:outset")]
     | Annotated[NoGainRule, Tag("kind:nogain")]
     | Annotated[ZeroRateRule, Tag("kind:zerorate")]
+    | Annotated[StillRule, Tag("kind:still")]
     | Annotated[BesideRandomRule, Tag("kind:besiderandom")],
     Discriminator(tag_of),
 ]

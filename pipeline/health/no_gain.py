@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from pipeline.health.gain import LEAST, Gain, gain
+from pipeline.health.gain import FEW, LEAST, Gain, gain
 from pipeline.health.history import History
 from pipeline.health.names import has_word, is_of_training, should_fall
 from pipeline.health.of_each import AtTheEnd
@@ -25,7 +25,7 @@ class NoGainRule(AtTheEnd):
 
     It judges all of its metrics together: one that has gained is proof that something is learnt. No gain that can be
     seen is no proof that there is none, so it is a rule for a warning, unless it is to be `sure`. It says nothing of
-    metrics that never change (`frozen` does), and of those with fewer than 30 reports.
+    metrics that never change (`frozen` does), and of those with fewer than so many reports.
     """
 
     verdict: RuleVerdict = "reward_plateau"
@@ -35,6 +35,8 @@ class NoGainRule(AtTheEnd):
     """A gain that certainly (95 %) is below this share of the mean is none either."""
     proof: tuple[str, ...] = ()
     """Words of other metrics whose gain is proof too: a loss may rise with the score."""
+    reports: int = Field(default=LEAST, ge=FEW)
+    """Reports of a metric without which nothing is said of it."""
     sure: bool = False
     """Whether it fires only where each of the other metrics was the same to the last bit in 50 reports and more, or,
     where there is none, every gain is `certainly_below` its bound."""
@@ -48,7 +50,7 @@ class NoGainRule(AtTheEnd):
         return f"no gain can be seen in {self.shown}: the last third of the reports is no better than the first{sure}"
 
     def persistence(self) -> str:
-        return f"from the start to the end, {LEAST} reports and more"
+        return f"from the start to the end, {self.reports} reports and more"
 
     def _sign(self, metric: str) -> float:
         return -1.0 if (self.direction or ("min" if should_fall(metric) else "max")) == "min" else 1.0
@@ -58,7 +60,7 @@ class NoGainRule(AtTheEnd):
         found = {}
         for metric in self.meant(history):
             values = self.judged(history, metric)[1]
-            measured = gain(self._sign(metric) * values)
+            measured = gain(self._sign(metric) * values, self.reports)
             if measured is not None and (values != values[0]).any():
                 found[metric] = measured
         return found
@@ -86,7 +88,7 @@ class NoGainRule(AtTheEnd):
         if not gains or any(self._is_seen(each) for each in gains.values()):
             return []
         others = [history.series(name)[1] for name in self._proofs(history.metrics)]
-        if any((found := gain(each)) is not None and found.seen for each in others):
+        if any((found := gain(each, self.reports)) is not None and found.seen for each in others):
             return []
         if self.sure and not (all(map(_is_constant, others)) if others else all(map(self._is_none, gains.values()))):
             return []
@@ -112,7 +114,7 @@ class NoGainRule(AtTheEnd):
         told = [f"{name} has gained {each.sigmas:.1f} σ" for name, each in gains.items() if self._is_seen(each)]
         if told:
             return ", ".join(told[:3])
-        return "another metric has gained" if gains else f"nothing that changes has {LEAST} reports"
+        return "another metric has gained" if gains else f"nothing that changes has {self.reports} reports"
 
     def curves(self, history: History, evidence: Evidence) -> tuple[Curves, ...]:
         assert evidence.metric is not None

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from pydantic import Field
 
-from pipeline.health.gain import gain
+from pipeline.health.gain import FEW, gain
 from pipeline.health.history import History
 from pipeline.health.names import NO_LEVELS, has_word, is_of_training, should_fall, should_rise
 from pipeline.health.of_each import AtTheEnd
@@ -75,5 +75,5 @@ def _tells(name: str) -> bool:
 def _is_without_gain(history: History) -> bool:
     """Whether there are losses or scores with enough reports, and none of them has gained anything."""
     signed = ((-1.0 if should_fall(name) else 1.0, name) for name in history.metrics if _tells(name))
-    gains = [found for sign, name in signed if (found := gain(sign * history.series(name)[1])) is not None]
+    gains = [found for sign, name in signed if (found := gain(sign * history.series(name)[1], FEW)) is not None]
     return bool(gains) and not any(each.seen for each in gains)

@@ -16,6 +16,7 @@ from pipeline.health.no_gain import NoGainRule
 from pipeline.health.outset import OutsetRule
 from pipeline.health.rule import Rule
 from pipeline.health.rule_sets import RULE_SETS
+from pipeline.health.still import StillRule
 from pipeline.health.threshold import Condition, ThresholdRule
 from pipeline.health.zero_rate import ZeroRateRule
 from tests.health.conformance import RuleConformance, is_one_line
@@ -116,7 +117,7 @@ def test_a_training_without_any_gain_is_told_with_its_numbers() -> None:
         "no gain can be seen in loss over 90 reports: mean 2.278 in the first third, 2.28 in the last" in told.threshold
     )
     assert "no_gain" in said({"ep_rew_mean": 20 + NOISE[:60], "loss": np.linspace(3, 1, 60)})[1]
-    assert said({"loss": 2.3 + 0.1 * NOISE[:29]}) == (None, set())  # too few to tell
+    assert "nothing_learnt" not in said({"loss": 2.3 + 0.1 * NOISE[:11]})[1]  # too few to tell
 
 
 @pytest.mark.parametrize(
@@ -164,7 +165,8 @@ def test_a_rate_of_0_from_the_start_to_the_end() -> None:
     flat, falls = 2.3 + 0.3 * NOISE[:60], np.linspace(3, 1, 60)
     assert said({"train/learning_rate": np.zeros(60), "loss": flat})[0] == "zero_rate"
     assert said({"lr": np.zeros(60), "loss": 2.3 + 0.02 * NOISE[:60]})[0] == "zero_rate"  # the cause comes first
-    assert said({"lr": np.zeros(12), "loss": flat[:12]}) == (None, {"rate_logged_as_zero"})
+    assert said({"lr": np.zeros(12), "loss": flat[:12]})[0] == "zero_rate"
+    assert said({"lr": np.zeros(11), "loss": flat[:11]}) == (None, {"rate_logged_as_zero", "few_reports"})
     assert said({"lr": np.zeros(60), "loss": falls}) == (None, {"rate_logged_as_zero"})  # rounded by the script
     for rate in (np.r_[np.zeros(59), 1e-9], np.r_[1e-3, np.zeros(59)], np.zeros(9)):
         assert said({"lr": rate, "loss": flat[: len(rate)]})[0] is None
@@ -193,8 +195,8 @@ def test_what_goes_on_from_a_checkpoint_may_have_nothing_to_gain() -> None:
     [
         ({"loss": [2.0, 1.0]}, True),
         ({"loss": [2.0], "val/acc": [0.5, 0.6]}, True),
-        ({"loss": np.linspace(2, 1, 9)}, True),
-        ({"loss": np.linspace(2, 1, 10), "val/acc": [0.5]}, False),
+        ({"loss": np.linspace(2, 1, 11)}, True),
+        ({"loss": np.linspace(2, 1, 12), "val/acc": [0.5]}, False),
         ({"speed": [1.0, 2.0]}, False),  # no loss and no score: the other rules say so
     ],
 )
@@ -203,9 +205,36 @@ def test_too_few_reports_are_told(series: dict[str, Any], warned: bool) -> None:
     assert rule is None and ("few_reports" in warnings_said) is warned
 
 
-@pytest.mark.parametrize("rule", [NoGainRule(name="r", metric="x"), ZeroRateRule(name="r", metric="x")])
+@pytest.mark.parametrize("reports", [12, 15, 20, 29])
+def test_a_dozen_reports_are_enough_for_a_warning(reports: int) -> None:
+    """A training of as many epochs that learns nothing is not silently healthy, and one that learns is not warned."""
+    nothing = {"train/loss": 2.3 + 0.01 * NOISE[:reports], "val/acc": 0.1 + 0.005 * NOISE[100 : 100 + reports]}
+    assert said(nothing) == (None, {"nothing_learnt", "no_gain"})
+    falls = np.exp(-np.arange(reports) / 3)
+    assert said({"train/loss": 0.3 + falls + 0.01 * NOISE[:reports], "val/acc": 0.9 - 0.5 * falls}) == (None, set())
+
+
+def test_a_score_that_rises_while_no_loss_moves() -> None:
+    """DQN with a learning rate of 0: exploration fades out, and the return rises all the same."""
+    rises = {"charts/episodic_return": np.linspace(20, 90, 60) + NOISE[:60]}
+    still = {"losses/td_loss": 1.03 + 0.01 * NOISE[60:120], "losses/q_values": -0.07 + 1e-4 * NOISE[120:180]}
+    assert said({**rises, **still}) == (None, {"losses_stand_still"})
+    assert said({**rises, **still, "losses/q_values": np.linspace(-0.07, 40, 60)}) == (None, set())
+    assert (
+        "losses_stand_still" not in said({"g_loss": 0.7 + 0.01 * NOISE[:60], "d_loss": 1.4 + 0.01 * NOISE[60:120]})[1]
+    )
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        NoGainRule(name="r", metric="x"),
+        ZeroRateRule(name="r", metric="x"),
+        StillRule(name="r", metric="x", scores=("x",)),
+    ],
+)
 def test_rules_of_the_end_speak_in_single_lines_and_fire_at_the_end_alone(rule: Rule) -> None:
-    flat = history(x=np.zeros(40) if isinstance(rule, ZeroRateRule) else NOISE[:40])
+    flat = history(x={ZeroRateRule: np.zeros(40), StillRule: 9 + 0.1 * NOISE[:40]}.get(type(rule), NOISE[:40]))
     (evidence,) = rule.at_exit(flat)
     assert rule.firings(flat) == [] and evidence.metric == "x" and not rule.stirs({"x": 0.0}, {})
     for text in (*rule.describe(), rule.explain(flat), evidence.sentence()):
