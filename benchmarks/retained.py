@@ -8,7 +8,7 @@ was lost. 0: no better than random play.
 
 A strategy has as many steps for all its attempts together as the control has for its one. So an attempt that fails late
 is dear, and one that goes on from a checkpoint costs only what it adds. An attempt that was cut off because all steps
-were spent counts as it is.
+were spent counts as it is. An experiment whose last attempt failed within 20 games has no policy, and retains nothing.
 
 The game is NetHackScout, on which learning shows within 300,000 steps (docs/learning.md), with the settings of
 `experiments/score.yaml`. `benchmarks.recovery --base scout` runs it. Each fault and seed writes
@@ -44,6 +44,8 @@ STEPS = 240_000
 """The shortest length at which the control is clearly above random play."""
 GAMES = 100
 """Number of last games over which a policy is judged."""
+LEAST_GAMES = 20
+"""Without so many games there is no policy to judge: it counts as random play."""
 RANDOM_GAMES = 320
 CONTROL = "control"
 _RETURN = "episode/task_return"
@@ -168,7 +170,8 @@ def report(steps: int) -> Path:
     ]
     for each in faulty:
         for result in each["strategies"].values():
-            result["retained"] = round(retained(result["score"], control[each["seed"]], random), 3)
+            score = result["score"] if result["games"] >= LEAST_GAMES else random
+            result["retained"] = round(retained(score, control[each["seed"]], random), 3)
     rows = {}
     print(f"random {random:.1f}; control " + ", ".join(f"seed {seed} {score:.1f}" for seed, score in control.items()))
     for strategy in dict.fromkeys(name for each in faulty for name in each["strategies"]):

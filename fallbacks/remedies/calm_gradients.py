@@ -1,6 +1,6 @@
 """Gradient explosion and NaN: a smaller learning rate, warmed up again, tighter clipping, LayerNorm."""
 
-from fallbacks.remedies.remedy import Remedy, Restored
+from fallbacks.remedies.remedy import FIRST_SUSPECTS, Remedy, Restored
 from pipeline.attempt.file import Carry
 
 CALM_GRADIENTS = Remedy(
@@ -8,11 +8,10 @@ CALM_GRADIENTS = Remedy(
     summary="half the learning rate, warmed up again with new moments; clipping at half the norm; LayerNorm",
     cures=("gradient_explosion", "numerical_instability", "performance_collapse"),
     restores=(
-        Restored("training.learning_rate", "above"),
+        *FIRST_SUSPECTS,
         Restored("training.gat_learning_rate_factor", "above"),
         Restored("training.router_learning_rate_factor", "above"),
         Restored("training.warmup_steps", "below", within=1000),  # none at all: a short run has a short one
-        Restored("training.max_grad_norm", "above"),
         Restored("training.critic_coef", "above"),
         Restored("training.clip_ratio", "above"),
         Restored("training.reward_clip", "above"),

@@ -1,12 +1,13 @@
 """Reward plateau: more reward for what is new, more shaping, more entropy."""
 
-from fallbacks.remedies.remedy import Remedy, Restored
+from fallbacks.remedies.remedy import FIRST_SUSPECTS, Remedy, Restored
 
 EXPLORE_MORE = Remedy(
     name="explore_more",
     summary="three times the entropy term; twice the reward for new squares, new depths and known stairs",
     cures=("reward_plateau",),
     restores=(
+        *FIRST_SUSPECTS,
         Restored("training.entropy_coef", "below"),
         Restored("training.learning_rate", "below"),
         Restored("environment.shaping.task", "below"),

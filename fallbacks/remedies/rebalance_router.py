@@ -4,7 +4,7 @@ Softmax alone does not cure a router that has collapsed. So the weights come fro
 moments of the router, which push on in the same direction, are left behind.
 """
 
-from fallbacks.remedies.remedy import Reannealed, Remedy, Restored
+from fallbacks.remedies.remedy import FIRST_SUSPECTS, Reannealed, Remedy, Restored
 from pipeline.attempt.file import Carry
 
 REBALANCE_ROUTER = Remedy(
@@ -12,6 +12,7 @@ REBALANCE_ROUTER = Remedy(
     summary="softmax again, then annealed half as fast; three times the load balance; the router's moments begin anew",
     cures=("expert_collapse",),
     restores=(
+        *FIRST_SUSPECTS,
         Restored("training.alpha_entropy_coef", "below"),
         Restored("training.load_balance_coef", "below"),
         Restored("training.router_learning_rate_factor", "above"),

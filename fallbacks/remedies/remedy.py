@@ -38,6 +38,10 @@ class Restored:
         return bool((above and self.harmful != "below") or (below and self.harmful != "above"))
 
 
+FIRST_SUSPECTS = (Restored("training.learning_rate", "above"), Restored("training.max_grad_norm", "above"))
+"""What may be the cause of any failure: too large a learning rate and no clipping look like whatever breaks first."""
+
+
 @dataclass(frozen=True)
 class Reannealed:
     """Softmax once more from where the attempt starts, then the annealing to sparsemax, more slowly.

@@ -107,10 +107,11 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for seed, control in ((1, 230.0), (2, 170.0)):
         said: dict[str, Any] = {"fault": CONTROL, "seed": seed, "strategies": {CONTROL: {"score": control}}}
         (folder / f"control-seed{seed}.json").write_text(json.dumps(said))
-        first = {"outcome": "healthy", "verdicts": ["expert_collapse", "healthy"]}
+        first = {"outcome": "healthy", "verdicts": ["expert_collapse", "healthy"], "games": 100}
         strategies = {
             "remedies": first | {"score": 220.0, "kept": "v3 + rebalance_router"},
             "ladder": first | {"score": 205.0, "kept": "freeze_gat"},
+            "restart": first | {"score": 300.0, "games": 1, "outcome": "exhausted", "kept": "seed_4041"},
         }
         said = {"fault": "sharp_router", "seed": seed, "strategies": strategies}
         (folder / f"sharp_router-seed{seed}.json").write_text(json.dumps(said))
@@ -124,6 +125,6 @@ def test_the_report_makes_the_page_of_seeds_whose_control_has_learnt(
     said = capsys.readouterr().out
     assert "no better than random play: seeds [2]" in said and "retained 0.80" in said
     assert "| remedies | 1 | 0.8 [nan, nan] | 100 % [3, 100] | `v3 + rebalance_router` 1 |" in page
-    assert "| sharp_router | 1 | 0.80 `v3 + rebalance_router` | 0.50 `freeze_gat` |" in page
+    assert "| sharp_router | 1 | 0.80 `v3 + rebalance_router` | 0.50 `freeze_gat` | 0.00 `seed_4041` |" in page
     assert "sharp_router | 2" not in page
     assert json.loads((results / "retained.json").read_text())["strategies"]["ladder"]["retained"][0] == 0.5

@@ -61,6 +61,15 @@ def labels(steps: list[Plan | End]) -> list[str]:
 # What a remedy changes
 
 
+def test_too_large_steps_are_restored_whatever_they_broke(remedy: Remedy) -> None:
+    wild = config(training__learning_rate=0.3, training__max_grad_norm=1e9)
+    restored = remedy.restored(wild)
+    assert restored.training.learning_rate == BASE.training.learning_rate
+    assert restored.training.max_grad_norm == BASE.training.max_grad_norm
+    tuned = config(training__learning_rate=3 * BASE.training.learning_rate, training__max_grad_norm=2.0)
+    assert remedy.restored(tuned) == tuned
+
+
 def test_names_are_their_own_and_no_two_cure_the_same() -> None:
     assert all(remedy.name == name for name, remedy in REMEDIES.items())
     cured = [verdict for each in REMEDIES.values() for verdict in each.cures]
