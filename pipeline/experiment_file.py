@@ -11,7 +11,12 @@ from typing import Any, get_args
 
 import yaml
 from omegaconf import OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import (
+    GrammarParseError,
+    InterpolationResolutionError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -30,6 +35,10 @@ _LONGEST = 200
 """Characters of a value in a line."""
 _MOST_SEEDS = 500
 """Each parent run has all of them in a tag."""
+_DOLLAR = (
+    "${key} stands for another key of the experiment, ${oc.env:NAME} for a variable of the environment; "
+    r"what is to reach a command as ${NAME} is written \${{NAME}} in trainer.command"
+)
 
 
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> ExperimentConfig:
@@ -187,7 +196,8 @@ def merge(file: Any, overrides: Iterable[str], source: str) -> dict[str, Any]:
     except RecursionError as error:
         raise BadInput(f"{source}: {_beyond(error)}") from error
     except (yaml.YAMLError, OmegaConfBaseException, TypeError, ValueError) as error:
-        raise BadInput(f"{source}: {_one_line(error)} (overrides: {' '.join(words) or 'none'})") from error
+        overridden = f" (overrides: {' '.join(words)})" if words else ""
+        raise BadInput(f"{source}: {_one_line(error)}{overridden}") from error
     assert isinstance(data, dict) and isinstance(written, dict)
     if isinstance(trainer := written["trainer"], dict) and (problem := interpolation(trainer["command"])):
         raise BadInput(f"{source}: trainer.command: {problem}")
@@ -333,4 +343,7 @@ def _nearest(name: str, names: Sequence[str]) -> str:
 def _one_line(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         return f"line {error.problem_mark.line + 1}, column {error.problem_mark.column + 1}: {error.problem}"
+    if isinstance(error, GrammarParseError | InterpolationResolutionError):
+        key = f"{error.full_key}: " if error.full_key else ""
+        return f"{key}{str(error.msg).splitlines()[0].strip()}; {_DOLLAR}"
     return " ".join(str(error).split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -471,3 +472,23 @@ def test_rungs_that_are_compared_start_from_scratch_unless_it_is_said(words: lis
 def test_check_says_that_every_rung_is_trained(capsys: pytest.CaptureFixture[str]) -> None:
     main(["check", QUICKSTART, "ladder.until=end"])
     assert "each of 5 rungs is trained to its end, from scratch" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "written", ["--d=${HOME}", "--d=${{oc.env:HOME}}", "--d=${no.such.key}", "--d=${oc.env:NO_SUCH_NAME}"]
+)
+def test_a_dollar_that_cannot_be_resolved_is_told_with_its_key_and_how_to_write_it(
+    written: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(json.dumps({"trainer": {"command": ["python", "x.py", written]}}))
+    with pytest.raises(BadInput, match=r"trainer\.command\[2\]: .*\\\$\{\{NAME\}\}") as told:
+        load_experiment(file)
+    assert "\n" not in str(told.value) and "full_key" not in str(told.value)
+
+
+def test_a_literal_dollar_reaches_the_command(tmp_path: Path) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(json.dumps({"trainer": {"command": ["bash", "-c", "echo \\${{HOME}}"]}}))
+    command = load_experiment(file).trainer.command
+    assert command is not None and command[-1].replace("{{", "{").replace("}}", "}") == "echo ${HOME}"
