@@ -20,7 +20,8 @@ from pipeline.callbacks.callback import Callback, ExperimentEnded, ExperimentSta
 from pipeline.callbacks.notes import known_columns
 from pipeline.callbacks.script_metrics import ScriptMetrics
 from pipeline.callbacks.terminal import Terminal
-from pipeline.compare.command import PAGE
+from pipeline.compare.command import COLOURS, PAGE
+from pipeline.compare.scores import sentence_of
 from pipeline.compare.svg import number
 from pipeline.config import TrainingSection, difference
 from pipeline.health.phase import Phase
@@ -30,12 +31,6 @@ from pipeline.health.verdict import Evidence
 from pipeline.preflight import accepted, own_first, preflight
 
 _LONGEST_ETA_SECONDS = 366 * 24 * 3600.0
-_QUALITIES = {
-    "above_random": "; its policy is [green]better than random play[/]",
-    "as_random": "; its policy is [yellow]not clearly better than random play[/]",
-    "below_random": "; its policy is [red]worse than random play[/]",
-}
-"""What is added to a good end."""
 _COLOURS = {"normal": "green", "between": "yellow", "abnormal": "red"}
 
 
@@ -121,7 +116,7 @@ class Display(Callback):
     def experiment_ended(self, event: ExperimentEnded) -> None:
         self.terminal.close_panel()
         say = self.terminal.say
-        say(f"[bold]{event.outcome}[/]: {escape(event.reason)}{_QUALITIES.get(event.quality, '')}")
+        say(f"[bold]{event.outcome}[/]: {escape(event.reason)}{quality_markup(event.quality)}")
         if event.attempts:
             self._table(event.attempts)
         if self._config.ladder.compares and (best := _best(event.attempts)) is not None:
@@ -259,6 +254,14 @@ class Display(Callback):
                 facts.add_row(band.label, f"[{colour}]{latest[band.metric]:.3f}[/] [dim]{band.describe(latest)}[/]")
         title = " · ".join(filter(None, [f"attempt {self._number}", self._plan.label, self._rung_of()]))
         return Panel(Group(bar, facts), title=title, title_align="left", expand=False)
+
+
+def quality_markup(name: str) -> str:
+    """Markup that is added to a good end; empty where nothing is known."""
+    if name not in ("above_random", "as_random", "below_random"):
+        return ""
+    sentence, tone = sentence_of(name)
+    return f"; [{COLOURS[tone]}]{sentence[0].lower()}{sentence[1:]}[/]"
 
 
 def _best(attempts: Sequence[AttemptSummary]) -> AttemptSummary | None:

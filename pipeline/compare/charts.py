@@ -21,6 +21,8 @@ from pipeline.health.verdict import Evidence
 
 Colours = Mapping[str, int]
 """Rung → index of its colour."""
+ENDS = "A cross: cut short. A dot: trained to its end, or still running."
+"""What the marks at the ends of curves mean."""
 _FIRST_EPISODES = 10
 _SQUEEZED_SCORES = 1000.0
 """Scores grow by orders of magnitude while all is well, and are compared as they are."""
@@ -58,11 +60,16 @@ def score_curves(night: Comparison, attempts: pd.DataFrame, colours: Colours, ov
         end = float(curve[over].iloc[-1]), float(curve.value.iloc[-1])
         with chart.group(attempt_kind(night, row)):
             chart.line(curve[over].to_numpy(), curve.value.to_numpy(), kind, says)
-            if row.to_the_end or row.verdict == "running":
-                chart.dot(*end, kind, says)
-            else:
-                chart.cross(*end, says)
+            _end(chart, row, end, kind, says)
     return chart.render()
+
+
+def _end(chart: Chart, row: Any, place: tuple[float, float], kind: str, says: str) -> None:
+    """Marks the end of an attempt's curve, as :data:`ENDS` explains. `row`: its row of `Comparison.attempts`."""
+    if row.to_the_end or row.verdict == "running":
+        chart.dot(*place, kind, says)
+    else:
+        chart.cross(*place, says)
 
 
 def _settled(night: Comparison, run: str) -> pd.DataFrame:
@@ -164,10 +171,7 @@ def metric_curves(night: Comparison, attempts: pd.DataFrame, metric: str, name: 
                 says = f"{whose}: {row.verdict}, last {known.value.iloc[-1]:.4g}"
                 chart.line(curve.step.to_numpy(), curve.value.to_numpy(), line_kind(night, row.run_id), says)
                 end = float(known.step.iloc[-1]), float(known.value.iloc[-1])
-                if row.to_the_end or row.verdict in ("running", "interrupted"):
-                    chart.dot(*end, f"c{chart_colour(night, row.run_id)}", says)
-                else:
-                    chart.cross(*end, says)
+                _end(chart, row, end, f"c{chart_colour(night, row.run_id)}", says)
             _not_finite(chart, curve, f"{whose}: {metric}")
     return chart.render()
 
@@ -193,7 +197,9 @@ def _failure(chart: Chart, night: Comparison, run: str, metric: str, curve: pd.D
     says = f"{metric}: last {known.value.iloc[-1]:.3g}"
     chart.line(curve.step.to_numpy(), curve.value.to_numpy(), f"c{colour}", says)
     if found:
-        chart.cross(float(known.step.iloc[-1]), float(known.value.iloc[-1]), f"detected: {found[0].sentence()}")
+        (row,) = night.attempts[night.attempts.run_id == run].itertuples()
+        end = float(known.step.iloc[-1]), float(known.value.iloc[-1])
+        _end(chart, row, end, f"c{colour}", f"detected: {found[0].sentence()}")
 
 
 def line_kind(night: Comparison, run: str) -> str:

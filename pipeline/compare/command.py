@@ -31,7 +31,8 @@ PAGE = "compare.html"
 TABLE = "attempts.csv"
 Form = Literal["csv", "json"]
 """How the table of attempts is written for a program."""
-_COLOURS = {"good": "green", "wait": "yellow", "bad": "red"}
+COLOURS = {"good": "green", "wait": "yellow", "bad": "red"}
+"""CSS class → colour on a terminal."""
 _LARGEST_FILM = 2_000_000  # bytes; a larger one is left out of the page
 
 
@@ -123,7 +124,7 @@ def _moment(store: Store, run: str) -> str | None:
 def show(night: Comparison, console: Console) -> None:
     """Prints a table for each experiment, and one over all of them."""
     for row in night.experiments.itertuples():
-        colour = _COLOURS[tone(row.outcome)]
+        colour = COLOURS[tone(row.outcome)]
         on = f" on {row.settled_rung}" if row.outcome == "healthy" else ""
         seed = "–" if pd.isna(row.seed) else row.seed
         console.print(
@@ -138,7 +139,7 @@ def show(night: Comparison, console: Console) -> None:
             quality, kind = verdict_on_score(row)
             against = f"a random policy: {plain_interval(row.random, row.random_low, row.random_high)}"
             if row.settled_run:
-                against += f". [{_COLOURS[kind]}]{quality}[/]"
+                against += f". [{COLOURS[kind]}]{quality}[/]"
             console.print(against.replace(" [", r" \[", 1), soft_wrap=True)
         console.print()
     if len(night.experiments) > 1:
@@ -161,7 +162,7 @@ def _attempts(night: Comparison, parent: str) -> Table:
         if isinstance(row.source, str):
             of = f"attempt {numbers[row.source]}" if row.source in numbers else row.source[:8]
             start = f"{row.counts} {row.source_episode} of {of}"
-        cells = [f"{row.attempt} {escape(row.rung)}", f"[{_COLOURS[tone(row.verdict)]}]{words(row.verdict)}[/]", start]
+        cells = [f"{row.attempt} {escape(row.rung)}", f"[{COLOURS[tone(row.verdict)]}]{words(row.verdict)}[/]", start]
         cells += [str(row.episodes)] * episodes + [f"{row.steps:,}"] * steps + [f"{row.minutes:.1f}"]
         cells += [escape(plain_interval(row.score, row.score_low, row.score_high, fine=script))] * scores
         table.add_row(*cells, escape(row.evidence))

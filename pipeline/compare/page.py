@@ -90,7 +90,7 @@ def _score(night: Comparison, attempts: pd.DataFrame, colours: dict[str, int]) -
     drawn = "".join(f"<figure>{each}</figure>" for each in curves if each)
     return (
         f'<section><h2>Score</h2><p class="note">Mean over the last episodes of each attempt, the game\'s own score. '
-        f"A cross: cut short. Grey: a random policy under the same step cap, with its 95 % interval.</p>"
+        f"{charts.ENDS} Grey: a random policy under the same step cap, with its 95 % interval.</p>"
         f'{legend(night, attempts)}<div class="two">{drawn}</div></section>'
         if drawn
         else ""
@@ -106,7 +106,7 @@ def _metrics(night: Comparison, parent: str, attempts: pd.DataFrame, colours: di
         never += [] if chart else [metric]
     odd = len(night.not_finite[night.not_finite.run_id.isin(attempts.run_id)]) > 0
     marks = " Red on the edge: NaN or infinite there." if odd and figures else ""
-    note = f'<p class="note">A cross: stopped as failed. A dot: not.{marks}</p>' if figures else ""
+    note = f'<p class="note">{charts.ENDS}{marks}</p>' if figures else ""
     told = f'<p class="note">Without a finite value: {_names(never)}.</p>' if never else ""
     if shown.others:
         told += (

@@ -21,13 +21,18 @@ RANDOM = "random/score"
 _UNKNOWN = Interval(np.nan, np.nan, np.nan)
 
 QualityName = Literal["above_random", "as_random", "below_random", "unknown"]
-_VERDICTS: dict[QualityName, tuple[str, str]] = {
+_VERDICTS: dict[str, tuple[str, str]] = {
     "above_random": ("Its policy is clearly better than random play", "good"),
     "below_random": ("Its policy is worse than random play", "bad"),
     "as_random": ("Its policy is not clearly better than random play", "wait"),
     "unknown": ("Whether its policy is better than random play is not known", "wait"),
 }
 """A sentence, and its CSS class."""
+
+
+def sentence_of(quality: str) -> tuple[str, str]:
+    """A value of the tag `ladder.quality` as a sentence without its full stop, and its CSS class."""
+    return _VERDICTS.get(quality, _VERDICTS["unknown"])
 
 
 class Quality(NamedTuple):
@@ -49,7 +54,7 @@ class Quality(NamedTuple):
     @property
     def verdict(self) -> tuple[str, str]:
         """The same as a sentence, and its CSS class."""
-        return _VERDICTS[self.name]
+        return sentence_of(self.name)
 
     @property
     def sentence(self) -> str:

@@ -143,8 +143,8 @@ class Evidence(BaseModel):
             return ", ".join(
                 str(value) if key in ("reason", "cause") else f"{key} {value}" for key, value in told.items()
             )
-        last = f"{self.values[-1]:#.3g}" if self.values else "?"
-        return f"{self.metric} {last} ({self.threshold}), steps {self.onset_step} – {self.detection_step}"
+        last = f" {self.values[-1]:#.3g}" if self.values else ""
+        return f"{self.metric}{last} ({self.threshold}), steps {self.onset_step} – {self.detection_step}"
 
 
 def _without_nan(content: Any) -> Any:

@@ -7,10 +7,11 @@ import math
 import pytest
 
 from pipeline.attempt.ending import Ending
-from pipeline.compare.scores import NO_QUALITY, Quality
+from pipeline.callbacks.display import quality_markup
+from pipeline.compare.scores import NO_QUALITY, Quality, sentence_of
 from pipeline.compare.statistics import Interval
 from pipeline.experiment.conclude import conclude
-from pipeline.health.verdict import Verdict
+from pipeline.health.verdict import Evidence, Verdict
 from pipeline.tracking.store import Store
 from tests.conftest import small_config
 
@@ -56,3 +57,14 @@ def test_an_attempt_says_what_its_policy_is_worth(
     tags = empty_store.client.get_run(run_id).data.tags
     assert tags["ladder.quality"] == done.quality.name == expected
     assert words in tags["ladder.score"] if words else "ladder.score" not in tags
+
+
+def test_each_quality_has_one_sentence() -> None:
+    assert quality_markup("as_random") == "; [yellow]its policy is not clearly better than random play[/]"
+    assert quality_markup("unknown") == quality_markup("of another version") == ""
+    assert sentence_of("of another version") == sentence_of("unknown")
+
+
+def test_evidence_without_values_names_its_metric_alone() -> None:
+    evidence = Evidence(rule="x", metric="loss", threshold="> 2", onset_step=1, detection_step=5)
+    assert evidence.sentence() == "loss (> 2), steps 1 – 5"
