@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -86,7 +87,7 @@ def _init(parsed: argparse.Namespace) -> int:
     return init(parsed.script, words, out or parsed.out, replace=force or parsed.force)
 
 
-def _compare(words: Sequence[str], out: str | None, form: Form | None) -> int:
+def _compare(words: Sequence[str], out: str | None, form: Form | None, target: float | None) -> int:
     """Run ids, and overrides such as tracking.root=DIR, in any order."""
     config = with_overrides([word for word in words if "=" in word])
     from pipeline.commands.environment import make_console, make_truthful
@@ -95,7 +96,8 @@ def _compare(words: Sequence[str], out: str | None, form: Form | None) -> int:
 
     store, console = open_store(config), make_console(aside=form is not None)
     make_truthful(store, console)
-    compare(store, [word for word in words if "=" not in word], None if out is None else Path(out), console, form)
+    named = [word for word in words if "=" not in word]
+    compare(store, named, None if out is None else Path(out), console, form, target)
     return EXIT_HEALTHY
 
 
@@ -154,6 +156,14 @@ def _seed(word: str) -> int:
     raise argparse.ArgumentTypeError(f"{word!r}: must be a whole number from 0 to 2147483647")
 
 
+def _score(word: str) -> float:
+    """Argument: a score."""
+    with contextlib.suppress(ValueError):
+        if math.isfinite(value := float(word)):
+            return value
+    raise argparse.ArgumentTypeError(f"{word!r}: must be a number")
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, as everything else does."""
 
@@ -209,6 +219,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--out", metavar="DIR", help="also write DIR/compare.html, one file that needs no network")
     text = "only the table of attempts, with all numbers, for a program to read"
     command.add_argument("--format", choices=("csv", "json"), help=text)
+    text = "the score whose cost is told, in steps and minutes (default: the lowest of the rungs' median final scores)"
+    command.add_argument("--target", type=_score, metavar="SCORE", help=text)
     text = "a checkpoint plays a game in this terminal, the router's weights beside it"
     command = commands.add_parser("watch", help=text, description=text)
     command.add_argument("run", metavar="RUN_ID", help="an attempt, or an experiment: then its settled attempt")
@@ -256,7 +268,7 @@ def _command(arguments: Sequence[str] | None) -> int:
         case "init":
             return _init(parsed)
         case "compare":
-            return _shown(partial(_compare, parsed.words, parsed.out, parsed.format))
+            return _shown(partial(_compare, parsed.words, parsed.out, parsed.format, parsed.target))
         case "watch":
             return _watch(parsed.run, parsed.overrides, parsed.seed, parsed.pace)
         case "status":

@@ -11,6 +11,7 @@ from pipeline.compare import charts
 from pipeline.compare.frames import Comparison
 from pipeline.compare.scores import SCORE, plain_interval, verdict_on_score
 from pipeline.compare.statistics import Interval, interval
+from pipeline.compare.target import NOT_REACHED, by_rung, to_score, to_target
 from pipeline.compare.timeline import legend, tone, words
 
 
@@ -76,6 +77,7 @@ def across(night: Comparison, colours: dict[str, int]) -> str:
         curves = [charts.metric_curves(night, night.attempts, name) for name in dict.fromkeys(first)]
     else:
         curves = [charts.score_curves(night, night.attempts, colours, "step")]
+    note += _to_target(night)
     drawn = "".join(f"<figure>{each}</figure>" for each in (figure, *curves, chances) if each)
     return (
         f"<header><h1>{escape(', '.join(dict.fromkeys(night.experiments.experiment)))}: {count} experiments</h1>"
@@ -98,6 +100,30 @@ def of_comparisons(better: pd.DataFrame) -> str:
     if paired < count:
         many += ". Rungs without a seed in common were trained on different seeds, and may differ for that reason"
     return f"{many}."
+
+
+def _to_target(night: Comparison) -> str:
+    """HTML of what it took each rung to get to a score; empty where no attempt has a running score."""
+    rungs = by_rung(night, night.target)
+    if rungs.empty:
+        return ""
+    target = to_target(night, night.target).target.iloc[0]
+    rows = "".join(
+        f"<tr><td>{escape(str(rung))}</td><td class='n'>{each.reached:.0f} of {each.attempts:.0f}</td>"
+        + (
+            f"<td class='n'>{each.steps:,.0f}</td><td class='n'>{each.minutes:.1f} min</td></tr>"
+            if np.isfinite(each.steps)
+            else f"<td class='n' colspan='2'>{NOT_REACHED} by half</td></tr>"
+        )
+        for rung, each in rungs.iterrows()
+    )
+    return (
+        f"<div class='scroll'><table style='width:auto'><tr><th>cost {to_score(target)}</th>"
+        "<th class='n'>reached by</th><th class='n'>steps (median)</th><th class='n'>time (median)</th></tr>"
+        f"{rows}</table></div>"
+        '<p class="note">Until the running score first reached it, of each attempt alone. One that did not counts as '
+        "later than any that did.</p>"
+    )
 
 
 def _of_seeds(shared: int) -> str:

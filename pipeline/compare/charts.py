@@ -23,7 +23,6 @@ Colours = Mapping[str, int]
 """Rung → index of its colour."""
 ENDS = "A cross: cut short. A dot: trained to its end, or still running."
 """What the marks at the ends of curves mean."""
-_FIRST_EPISODES = 10
 _SQUEEZED_SCORES = 1000.0
 """Scores grow by orders of magnitude while all is well, and are compared as they are."""
 MONITORED = tuple(band for band in BANDS if band.metric != "expert_usage_min")
@@ -32,11 +31,8 @@ _DRAWN = tuple(band.metric for band in MONITORED)
 
 
 def score_curves(night: Comparison, attempts: pd.DataFrame, colours: Colours, over: str) -> str | None:
-    """Chart of every attempt's windowed score over `step` or `minutes`, with the random baseline; None without a score.
-
-    A curve that has more than ten episodes begins with the tenth. A mean over two or three would set the axis.
-    """
-    curves = {run: _settled(night, run) for run in attempts.run_id}
+    """Chart of every attempt's windowed score over `step` or `minutes`, with the random baseline; None: no score."""
+    curves = {run: night.running_score(run) for run in attempts.run_id}
     curves = {run: curve for run, curve in curves.items() if len(curve)}
     if not curves:
         return None
@@ -70,13 +66,6 @@ def _end(chart: Chart, row: Any, place: tuple[float, float], kind: str, says: st
         chart.dot(*place, kind, says)
     else:
         chart.cross(*place, says)
-
-
-def _settled(night: Comparison, run: str) -> pd.DataFrame:
-    curve, episodes = night.history(run, "score_window"), night.history(run, "episodes")
-    early = set(episodes.step[episodes.value < _FIRST_EPISODES])
-    later = curve[~curve.step.isin(early)]
-    return curve if later.empty else later
 
 
 def monitored(night: Comparison, run: str, band: Band, steps: tuple[float, float], top: float) -> str | None:

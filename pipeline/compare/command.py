@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import dataclasses
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from pipeline.compare.frames import Comparison
 from pipeline.compare.from_store import Memory, read
 from pipeline.compare.page import render
 from pipeline.compare.scores import plain_interval, verdict_on_score
+from pipeline.compare.target import by_rung, cost, cost_of_rung, to_score, to_target, with_target
 from pipeline.compare.timeline import tone, words
 from pipeline.tracking.artifacts import ATTENTION, BEST_EPISODE
 from pipeline.tracking.store import Store
@@ -36,18 +38,26 @@ COLOURS = {"good": "green", "wait": "yellow", "bad": "red"}
 _LARGEST_FILM = 2_000_000  # bytes; a larger one is left out of the page
 
 
-def compare(store: Store, parents: Sequence[str], out: Path | None, console: Console, form: Form | None = None) -> None:
+def compare(
+    store: Store,
+    parents: Sequence[str],
+    out: Path | None,
+    console: Console,
+    form: Form | None = None,
+    target: float | None = None,
+) -> None:
     """Prints the comparison; writes `out/compare.html`. Raises BadInput where there is no such run.
 
     `form`: only the table of attempts is printed, for a program to read, to the standard output; `console` gets the
     path of the page.
+    `target`: the score whose cost is told; default as :func:`pipeline.compare.target.default_target`.
     """
-    night = read(store, parents)
+    night = dataclasses.replace(read(store, parents), target=target)
     page = None if out is None else write_page(night, store, out)  # first: whoever reads the tables may leave early
     if form is None:
         show(night, console)
     else:
-        sys.stdout.write(as_text(night.attempts, form))
+        sys.stdout.write(as_text(with_target(night, target), form))
     if page is not None:
         console.print(f"page {page}", soft_wrap=True, markup=False)
 
@@ -76,7 +86,7 @@ def log_page(store: Store, parent: str, complain: Callable[[str], None]) -> None
         night, page = read(store, [parent]), store.root / PAGE  # where the root is gone, none is made in its place
         write_atomically(page, _rendered(night, store))
         store.log_file(parent, page)
-        store.log_text(parent, as_text(night.attempts, "csv"), TABLE)
+        store.log_text(parent, as_text(with_target(night), "csv"), TABLE)
     except Exception as error:
         complain(f"the page {PAGE} could not be made: {type(error).__name__}: {error}")
 
@@ -154,7 +164,9 @@ def _attempts(night: Comparison, parent: str) -> Table:
     steps = script and bool(attempts.steps.any())
     scores = bool(np.isfinite(attempts.score).any()) or not script
     left, right = ["attempt", "verdict", "from"], [*["to episode"] * episodes, *["to step"] * steps, "minutes"]
-    right += ["score"] * scores
+    found = to_target(night, night.target).loc[attempts.run_id]
+    costs = bool(found.target_reached.notna().any())
+    right += ["score"] * scores + [to_score(target) for target in found.target[:1] if costs]
     table = _table(*left, *right, "evidence", right=tuple(range(len(left), len(left) + len(right))))
     numbers = attempts.set_index("run_id").attempt
     for row in attempts.itertuples():
@@ -165,6 +177,9 @@ def _attempts(night: Comparison, parent: str) -> Table:
         cells = [f"{row.attempt} {escape(row.rung)}", f"[{COLOURS[tone(row.verdict)]}]{words(row.verdict)}[/]", start]
         cells += [str(row.episodes)] * episodes + [f"{row.steps:,}"] * steps + [f"{row.minutes:.1f}"]
         cells += [escape(plain_interval(row.score, row.score_low, row.score_high, fine=script))] * scores
+        if costs:
+            reached = found.loc[row.run_id]
+            cells.append(cost(reached.target_reached, reached.steps_to_target, reached.minutes_to_target))
         table.add_row(*cells, escape(row.evidence))
     return table
 
@@ -189,6 +204,11 @@ def _show_across(night: Comparison, console: Console) -> None:
             table.add_row(f"{policy} {of}", f"{row.experiments:.0f}", "", "", "", escape(score))
     console.print(f"[bold]over {len(night.experiments)} experiments[/]")
     console.print(table)
+    if len(costs := by_rung(night, night.target)):
+        target = to_target(night, night.target).target.iloc[0]
+        console.print(f"cost {to_score(target)}, median over the attempts that reached it, of all:")
+        for rung, each in costs.iterrows():
+            console.print(f"  {rung}  {cost_of_rung(each)}", soft_wrap=True, markup=False)
     better = night.improvement()
     for row in better.itertuples():
         chance = f"{row.probability:.2f}"

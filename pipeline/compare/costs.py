@@ -10,12 +10,15 @@ import pandas as pd
 
 from pipeline.compare.frames import Comparison
 from pipeline.compare.scores import SCORE, plain_interval
+from pipeline.compare.target import COLUMNS, cost, to_score, to_target
 
 _SPENT = (("time/collect", "playing", "c0"), ("time/update", "learning", "c2"), ("time/report", "logging", "c6"))
 
 
 def costs(night: Comparison, attempts: pd.DataFrame, *, script: bool) -> str:
     """HTML of what each attempt has cost and come to; of a script, with the columns that it has logged anything for."""
+    found = to_target(night, night.target).loc[attempts.run_id]
+    target = to_score(found.target.iloc[0])
     columns = [
         _Column("time", [f"{each:.1f} min" for each in attempts.minutes], f"{attempts.minutes.sum():.1f} min"),
         _Column("to episode", [f"{each:,}" for each in attempts.episodes], known=bool(attempts.episodes.any())),
@@ -26,13 +29,15 @@ def costs(night: Comparison, attempts: pd.DataFrame, *, script: bool) -> str:
         _Column("memory", [_known(each / 1024, ".2f", " GB") for each in attempts.memory_mb]),
         _Column("score at the end",
                 [plain_interval(*each, fine=script) for each in attempts[SCORE].itertuples(index=False)]),
+        _Column(target, [cost(*each) for each in found[list(COLUMNS[1:])].itertuples(index=False)],
+                known=bool(found.target_reached.notna().any())),
         _Column("best score", [plain_interval(each, np.nan, np.nan, fine=True) for each in attempts.best_score],
                 known=script and bool(np.isfinite(attempts.best_score).any())),
     ]  # fmt: skip
     if script:
         columns = [each for each in columns if each.known and set(each.cells) != {"–"}]
     else:
-        columns = [each for each in columns if each.name not in ("to step", "best score")]
+        columns = [each for each in columns if each.known and each.name not in ("to step", "best score")]
     spent = any((night.metrics.metric == name).any() for name, _, _ in _SPENT)
     rows = []
     for index, row in enumerate(attempts.itertuples()):

@@ -63,6 +63,8 @@ import pandas as pd
 from pipeline.compare.statistics import Interval, interval, paired_probability, probability_of_improvement
 from pipeline.health.verdict import Evidence, Verdict
 
+_FIRST_EPISODES = 10
+
 
 @dataclass(frozen=True)
 class ExperimentRow:
@@ -171,6 +173,9 @@ class Comparison:
     not_finite: pd.DataFrame = field(default_factory=lambda: points(()))
     """The values that are NaN or infinite, with the columns of `metrics`."""
 
+    target: float | None = None
+    """The score that :mod:`pipeline.compare.target` asks for; None: its default."""
+
     @cached_property
     def _finite(self) -> dict[Any, pd.DataFrame]:
         """(Run id, metric) → its rows. To look for them in the whole frame each time takes minutes for a long run."""
@@ -190,6 +195,15 @@ class Comparison:
         rows = [each[run_id, metric] for each in (self._finite, self._not_finite) if (run_id, metric) in each]
         joined = pd.concat(rows or [self.metrics.iloc[:0]]).sort_values(["step", "minutes"])
         return joined.drop_duplicates("step", keep="last")[["step", "minutes", "value"]]
+
+    def running_score(self, run_id: str) -> pd.DataFrame:
+        """The windowed score of one attempt, as `history`. One of more than ten episodes begins with the tenth.
+
+        A mean over two or three would set the axis of a chart.
+        """
+        curve, episodes = self.history(run_id, "score_window"), self.history(run_id, "episodes")
+        later = curve[~curve.step.isin(episodes.step[episodes.value < _FIRST_EPISODES])]
+        return curve if later.empty else later
 
     def rungs(self) -> pd.DataFrame:
         """One row a rung, in the ladder's order: attempts, healthy ones, those trained to the end, minutes, and IQM.

@@ -18,6 +18,7 @@ from pipeline.compare.command import TABLE, as_text, compare, log_page, write_pa
 from pipeline.compare.frames import Comparison
 from pipeline.compare.from_store import read
 from pipeline.compare.statistics import paired_probability
+from pipeline.compare.target import COLUMNS
 from pipeline.health.verdict import Verdict
 from pipeline.tracking.store import Store
 from tests.compare.conftest import attempt
@@ -125,7 +126,7 @@ def test_the_table_for_programs(compared: tuple[Store, list[str]], capsys: pytes
     rows = json.loads(capsys.readouterr().out)
     night = read(store, parents)
     assert [row["run_id"] for row in rows] == night.attempts.run_id.tolist()
-    assert list(rows[0]) == list(night.attempts.columns)
+    assert list(rows[0]) == [*night.attempts.columns, *COLUMNS]
     assert rows[0]["score"] == pytest.approx(night.attempts.score[0]) and rows[0]["to_the_end"] is True
     assert rows[1]["changed"] == {"policy.gat_frozen": [False, True]} and rows[0]["source"] is None
     assert main(["compare", *parents, where, "--format=csv"]) == 0
