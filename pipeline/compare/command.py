@@ -24,6 +24,7 @@ from pipeline.compare.frames import Comparison
 from pipeline.compare.from_store import Memory, read
 from pipeline.compare.page import render
 from pipeline.compare.scores import plain_interval, verdict_on_score
+from pipeline.compare.sides import Sides, change_in_words, sides
 from pipeline.compare.target import by_rung, cost, cost_of_rung, to_score, to_target, with_target
 from pipeline.compare.timeline import tone, words
 from pipeline.tracking.artifacts import ATTENTION, BEST_EPISODE
@@ -31,6 +32,8 @@ from pipeline.tracking.store import Store
 
 PAGE = "compare.html"
 TABLE = "attempts.csv"
+DIFFERENCES = "differences.json"
+"""Beside the page, where two configurations are compared."""
 Form = Literal["csv", "json"]
 """How the table of attempts is written for a program."""
 COLOURS = {"good": "green", "wait": "yellow", "bad": "red"}
@@ -95,6 +98,8 @@ def write_page(night: Comparison, store: Store, folder: Path) -> Path:
     """Writes the page as one file, whole or not at all. Returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / PAGE, _rendered(night, store))
+    if (both := sides(night)) is not None:
+        write_atomically(folder / DIFFERENCES, json.dumps(both.as_json(), indent=2, ensure_ascii=False) + "\n")
     return folder / PAGE
 
 
@@ -154,6 +159,8 @@ def show(night: Comparison, console: Console) -> None:
         console.print()
     if len(night.experiments) > 1:
         _show_across(night, console)
+    if (both := sides(night)) is not None:
+        _show_sides(both, console)
 
 
 def _attempts(night: Comparison, parent: str) -> Table:
@@ -219,6 +226,19 @@ def _show_across(night: Comparison, console: Console) -> None:
             console.print(escape(f"P({row.x} scores higher than {row.y}) = {chance}{seeds}"), soft_wrap=True)
     if len(better):
         console.print(of_comparisons(better), soft_wrap=True, markup=False)
+
+
+def _show_sides(both: Sides, console: Console) -> None:
+    """Prints what differs between two configurations, and what came of it."""
+    console.print(f"\n[bold]side by side[/] A: {', '.join(both.parents[0])}; B: {', '.join(both.parents[1])}")
+    table = _table("", "A", "B", "B − A", right=())
+    for each in both.facts:
+        table.add_row(*map(escape, (each.name, each.a, each.b, change_in_words(each))))
+    console.print(table)
+    table = _table("changed key", "A", "B", right=())
+    for key, (a, b) in both.changed.items():
+        table.add_row(*map(escape, (key, a, b)))
+    console.print(table)
 
 
 def _table(*columns: str, right: tuple[int, ...]) -> Table:

@@ -173,6 +173,8 @@ class Comparison:
     not_finite: pd.DataFrame = field(default_factory=lambda: points(()))
     """The values that are NaN or infinite, with the columns of `metrics`."""
 
+    settings: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Run id of the parent → its configuration (dotted key → value as text), in the order in which they were named."""
     target: float | None = None
     """The score that :mod:`pipeline.compare.target` asks for; None: its default."""
 

@@ -18,6 +18,7 @@ from pipeline.attempt.record import label_of
 from pipeline.compare.frames import AttemptRow, Comparison, ExperimentRow, Shown, frame, points
 from pipeline.compare.scores import random_score, recent_score
 from pipeline.compare.selection import is_shown, main_metrics
+from pipeline.compare.sides import NOT_OF_TRAINING
 from pipeline.config import ExperimentConfig, changed_keys
 from pipeline.errors import BadInput
 from pipeline.health.history import as_meant, is_finite
@@ -33,8 +34,6 @@ SHOWN = (
     *(band.metric for band in BANDS),
 )  # fmt: skip
 """Metrics that are read by default, beside `expert_usage/…`, `routing/…`, `situation/…` and those of the evidence."""
-_NOT_OF_TRAINING = ("training.seed", "budget.", "tracking.", "notify.")
-"""Beginnings of the keys in which siblings may differ."""
 _FAMILIES = ("expert_usage/", "routing/", "situation/")
 _MILLISECONDS_A_MINUTE = 60_000
 _MOST_REMEMBERED = 300_000
@@ -130,6 +129,7 @@ def read(
         verdicts=verdicts,
         warnings=warnings,
         shown=shown,
+        settings={run.run_id: dict(run.params) for run in chosen},
         not_finite=points((run, name, step, minutes, as_meant(value)) for run, name, step, minutes, value in odd),
     )
 
@@ -159,7 +159,7 @@ def siblings(parent: ExperimentRun, others: Iterable[ExperimentRun]) -> list[Exp
     """`parent` and the experiments that train the same with other seeds, the newest of each seed."""
 
     def trained(run: ExperimentRun) -> dict[str, str]:
-        return {key: value for key, value in run.params.items() if not key.startswith(_NOT_OF_TRAINING)}
+        return {key: value for key, value in run.params.items() if not key.startswith(NOT_OF_TRAINING)}
 
     mine, by_seed = trained(parent), {parent.seed: parent}
     for run in sorted(others, key=lambda each: -each.start_time):

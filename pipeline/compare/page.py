@@ -19,6 +19,7 @@ from pipeline.compare.frames import Comparison
 from pipeline.compare.live import RELOADS, note
 from pipeline.compare.scores import plain_interval, verdict_on_score
 from pipeline.compare.script import SCRIPT
+from pipeline.compare.sides import section, sides
 from pipeline.compare.style import STYLE, hides
 from pipeline.compare.svg import number
 from pipeline.compare.timeline import legend, timeline, tone, words
@@ -40,6 +41,9 @@ def render(night: Comparison, moments: Mapping[str, str] | None = None, running:
     names = list(dict.fromkeys(night.experiments.experiment))
     title = ", ".join(names)
     parts = [across(night, colours)] if len(night.experiments) > 1 else []
+    if (both := sides(night)) is not None:
+        called = {each.parent: f"{each.experiment}, seed {each.seed}" for each in night.experiments.itertuples()}
+        parts.append(section(both, called))
     for row in night.experiments.itertuples():
         parts.append(_experiment(night, row, colours, moments or {}, several=len(night.experiments) > 1))
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")

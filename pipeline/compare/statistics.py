@@ -38,6 +38,16 @@ def interval(
     return Interval(float(statistic(runs)), *_quantiles(drawn))
 
 
+def difference(a: np.ndarray, b: np.ndarray, seed: int = 0) -> Interval:
+    """mean(B) − mean(A) of runs (n,) and (m,). Fewer than two runs of either have no interval."""
+    value = float(b.mean() - a.mean())
+    if len(a) < 2 or len(b) < 2:
+        return Interval(value, np.nan, np.nan)
+    random = np.random.default_rng(seed)
+    drawn = b[_resample(random, len(b))].mean(-1) - a[_resample(random, len(a))].mean(-1)
+    return Interval(value, *_quantiles(drawn))
+
+
 def probability_of_improvement(x: np.ndarray, y: np.ndarray, seed: int = 0) -> Interval:
     """P(X > Y) over all pairs of a run of X (n,) and one of Y (m,). A tie counts half (Mann & Whitney's U / nm)."""
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)

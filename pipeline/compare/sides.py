@@ -1,0 +1,166 @@
+"""Experiments of two configurations side by side: what differs in the configuration, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.compare.frames import Comparison
+from pipeline.compare.scores import plain_interval
+from pipeline.compare.statistics import Interval, difference, interval
+from pipeline.compare.timeline import words
+
+NOT_OF_TRAINING = ("training.seed", "budget.", "tracking.", "notify.")
+"""Beginnings of the keys in which siblings may differ."""
+_NOT_SHOWN = ("training.seed", "tracking.", "notify.")
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One thing that came of both."""
+
+    name: str
+    a: str
+    b: str
+    change: Interval | None = None
+    """B − A; None: it is no number, or not known of both."""
+    how: str = ""
+    """How the change is to be read."""
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Two configurations. A is that of the experiment that was named first."""
+
+    parents: tuple[tuple[str, ...], tuple[str, ...]]
+    """The experiments of A, and those of B."""
+    changed: dict[str, tuple[str, str]]
+    """Dotted key → its values in A and in B; by section. Seeds, store and notification are left out."""
+    facts: tuple[Fact, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """For a program. A number that is not known is null."""
+
+        def known(value: float) -> float | None:
+            return float(value) if np.isfinite(value) else None
+
+        return {
+            "a": list(self.parents[0]),
+            "b": list(self.parents[1]),
+            "configuration": [{"key": key, "a": a, "b": b} for key, (a, b) in self.changed.items()],
+            "facts": [
+                {"name": each.name, "a": each.a, "b": each.b, "how": each.how}
+                | dict(
+                    zip(("change", "change_low", "change_high"), map(known, each.change or [np.nan] * 3), strict=True)
+                )
+                for each in self.facts
+            ],
+        }
+
+
+def sides(night: Comparison) -> Sides | None:
+    """The two configurations of the experiments; None: there are not exactly two that train different things."""
+    groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for parent, values in night.settings.items():
+        trained = ((key, value) for key, value in values.items() if not key.startswith(NOT_OF_TRAINING))
+        groups.setdefault(tuple(sorted(trained)), []).append(parent)
+    if len(groups) != 2:
+        return None
+    a, b = groups.values()
+    keys = sorted({key for values in night.settings.values() for key in values if not key.startswith(_NOT_SHOWN)})
+    changed = {key: (_values(night, a, key), _values(night, b, key)) for key in keys}
+    return Sides(
+        (tuple(a), tuple(b)), {key: pair for key, pair in changed.items() if pair[0] != pair[1]}, _facts(night, a, b)
+    )
+
+
+def _values(night: Comparison, parents: list[str], key: str) -> str:
+    return " / ".join(dict.fromkeys(night.settings[parent].get(key, "–") for parent in parents))
+
+
+def _facts(night: Comparison, a: list[str], b: list[str]) -> tuple[Fact, ...]:
+    rows = night.experiments.set_index("parent")
+    of_a, of_b = rows.loc[a], rows.loc[b]
+    steps = night.attempts.groupby("parent").trained_steps.sum()
+    fine = bool(rows.script.all())
+    facts = [
+        Fact("experiments", str(len(a)), str(len(b))),
+        Fact("outcome", _counted(of_a.outcome.map(words)), _counted(of_b.outcome.map(words))),
+        Fact("settled on", _counted(of_a.settled_rung), _counted(of_b.settled_rung)),
+        _number("score", of_a, of_b, of_a.score, of_b.score, fine=fine),
+        _number("attempts", of_a, of_b, of_a.attempts, of_b.attempts),
+        _number("minutes", of_a, of_b, of_a.minutes, of_b.minutes),
+        _number("steps trained", of_a, of_b, steps.reindex(a).fillna(0), steps.reindex(b).fillna(0)),
+    ]
+    return tuple(each for each in facts if {each.a, each.b} != {"–"})
+
+
+def _counted(names: pd.Series) -> str:
+    """Names with their number: `2 healthy, 1 exhausted`."""
+    counts = names.dropna().value_counts(sort=False)
+    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "–"
+
+
+def _mean(runs: np.ndarray) -> np.ndarray:
+    return np.asarray(runs.mean(-1))
+
+
+def _number(
+    name: str, of_a: pd.DataFrame, of_b: pd.DataFrame, a: pd.Series, b: pd.Series, *, fine: bool = False
+) -> Fact:
+    """A number of each experiment, as the mean over those of one side, and the change of the mean."""
+    a, b = a.astype(float).dropna(), b.astype(float).dropna()
+    told_a, told_b = (plain_interval(*interval(each.to_numpy(), _mean), fine=fine) for each in (a, b))
+    if not len(a) or not len(b):
+        return Fact(name, told_a, told_b)
+    seeds_a = {of_a.seed[parent]: value for parent, value in a.items() if not pd.isna(of_a.seed[parent])}
+    seeds_b = {of_b.seed[parent]: value for parent, value in b.items() if not pd.isna(of_b.seed[parent])}
+    shared = [seed for seed in seeds_a if seed in seeds_b]
+    if len(shared) >= 2:
+        apart = np.array([seeds_b[seed] - seeds_a[seed] for seed in shared])
+        return Fact(name, told_a, told_b, interval(apart, _mean), f"seed by seed, {len(shared)} seeds")
+    found = difference(a.to_numpy(), b.to_numpy())
+    if np.isfinite(found.low):
+        return Fact(name, told_a, told_b, found, "different seeds")
+    how = "one seed each, so no interval" if len(a) == len(b) == 1 else "too few seeds for an interval"
+    return Fact(name, told_a, told_b, found, how)
+
+
+def change_in_words(fact: Fact) -> str:
+    """`+3.1 [1.0, 5.2] (seed by seed, 3 seeds)`; empty where there is none."""
+    if fact.change is None:
+        return ""
+    sign = "+" if fact.change.value > 0 else ""
+    return f"{sign}{plain_interval(*fact.change, fine=True)} ({fact.how})"
+
+
+def section(found: Sides, names: dict[str, str]) -> str:
+    """HTML of both. `names`: parent run → what it is called."""
+    facts = "".join(
+        f"<tr><td>{escape(each.name)}</td><td>{escape(each.a)}</td><td>{escape(each.b)}</td>"
+        f"<td>{escape(change_in_words(each))}</td></tr>"
+        for each in found.facts
+    )
+    rows, before = [], ""
+    for key, (a, b) in found.changed.items():
+        group, _, name = key.partition(".")
+        rows += [f"<tr><th colspan='3'>{escape(group)}</th></tr>"] if group != before else []
+        rows.append(
+            f"<tr><td><code>{escape(name or key)}</code></td><td>{escape(a)}</td><td><b>{escape(b)}</b></td></tr>"
+        )
+        before = group
+    who = " ".join(
+        f"<b>{letter}</b>: {', '.join(escape(names[parent]) for parent in parents)}."
+        for letter, parents in zip("AB", found.parents, strict=True)
+    )
+    return (
+        f'<section><h2>Side by side</h2><p class="note">{who} Numbers are means over experiments.</p>'
+        "<div class='scroll'><table><tr><th></th><th>A</th><th>B</th><th>B − A</th></tr>"
+        f'{facts}</table></div><p class="note" style="margin-top:14px">What differs in the configuration:</p>'
+        f"<div class='scroll'><table style='width:auto'><tr><th>key</th><th>A</th><th>B</th></tr>{''.join(rows)}"
+        "</table></div></section>"
+    )
