@@ -14,9 +14,11 @@ from pipeline.compare.statistics import Interval, interval
 from pipeline.compare.target import NOT_REACHED, by_rung, to_score, to_target
 from pipeline.compare.timeline import legend, tone, words
 
+MIXED = "both configurations are counted together here; they stand side by side below"
 
-def across(night: Comparison, colours: dict[str, int]) -> str:
-    """HTML of the summary of several experiments; the unit is the run."""
+
+def across(night: Comparison, colours: dict[str, int], *, mixed: bool = False) -> str:
+    """HTML of the summary of several experiments; the unit is the run. `mixed`: they are of two configurations."""
     settled, rungs, better = night.settled(), night.rungs(), night.improvement()
     count, fine = len(night.experiments), bool(night.experiments.script.all())
     ended = night.experiments[night.experiments.outcome == "healthy"]
@@ -34,7 +36,7 @@ def across(night: Comparison, colours: dict[str, int]) -> str:
             f"better than random; random policies score {plain_interval(*settled.loc['random', SCORE], fine=fine)}"
         )
     rows = "".join(
-        f'<tr><td><a href="#{row.parent}">{escape(row.experiment)}, seed {row.seed}</a></td>'
+        f'<tr><td><a href="#{row.parent}">{escape(night.called[row.parent])}</a></td>'
         f'<td class="{tone(row.outcome)}">{escape(words(row.outcome))}</td>'
         f"<td>{escape(str(row.settled_rung or '–'))}</td>"
         f"<td class='n'>{row.attempts}</td><td class='n'>{row.minutes:.1f} min</td>"
@@ -51,7 +53,9 @@ def across(night: Comparison, colours: dict[str, int]) -> str:
             means = f" Settled {policies} score {mean} (interquartile means over experiments)."
         note = (
             '<p class="note" style="margin-top:14px">The unit is the run, not the episode. A score counts for its rung '
-            "where the attempt was trained to its end. One run has no interval.</p>"
+            "where the attempt was trained to its end. One run has no interval."
+            + f" {MIXED[0].upper()}{MIXED[1:]}." * mixed
+            + "</p>"
         )
     dots = [
         (f"settled {policies} ({settled.experiments['settled']})", *settled.loc["settled", SCORE], "settled"),

@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline.attempt.atomic import write_atomically
-from pipeline.compare.across import of_comparisons
+from pipeline.compare.across import MIXED, of_comparisons
 from pipeline.compare.frames import Comparison
 from pipeline.compare.from_store import Memory, read
 from pipeline.compare.page import render
@@ -157,9 +157,10 @@ def show(night: Comparison, console: Console) -> None:
                 against += f". [{COLOURS[kind]}]{quality}[/]"
             console.print(against.replace(" [", r" \[", 1), soft_wrap=True)
         console.print()
+    both = sides(night)
     if len(night.experiments) > 1:
-        _show_across(night, console)
-    if (both := sides(night)) is not None:
+        _show_across(night, console, mixed=both is not None)
+    if both is not None:
         _show_sides(both, console)
 
 
@@ -191,8 +192,8 @@ def _attempts(night: Comparison, parent: str) -> Table:
     return table
 
 
-def _show_across(night: Comparison, console: Console) -> None:
-    """Prints the statistics over experiments, whose unit is the run."""
+def _show_across(night: Comparison, console: Console, *, mixed: bool) -> None:
+    """Prints the statistics over experiments, whose unit is the run. `mixed`: they are of two configurations."""
     script = bool(night.experiments.script.all())
     scored = not script or bool(np.isfinite(night.attempts.score).any())
     heading = ["score (IQM over those)"] * scored
@@ -209,7 +210,7 @@ def _show_across(night: Comparison, console: Console) -> None:
         if not script or np.isfinite(row.score):
             of = "runs" if script else "policies"
             table.add_row(f"{policy} {of}", f"{row.experiments:.0f}", "", "", "", escape(score))
-    console.print(f"[bold]over {len(night.experiments)} experiments[/]")
+    console.print(f"[bold]over {len(night.experiments)} experiments[/]{f'; {MIXED}' * mixed}")
     console.print(table)
     if len(costs := by_rung(night, night.target)):
         target = to_target(night, night.target).target.iloc[0]
@@ -230,7 +231,9 @@ def _show_across(night: Comparison, console: Console) -> None:
 
 def _show_sides(both: Sides, console: Console) -> None:
     """Prints what differs between two configurations, and what came of it."""
-    console.print(f"\n[bold]side by side[/] A: {', '.join(both.parents[0])}; B: {', '.join(both.parents[1])}")
+    console.print(
+        f"\n[bold]side by side[/] A: {', '.join(both.parents[0])}; B: {', '.join(both.parents[1])}", soft_wrap=True
+    )
     table = _table("", "A", "B", "B − A", right=())
     for each in both.facts:
         table.add_row(*map(escape, (each.name, each.a, each.b, change_in_words(each))))

@@ -179,6 +179,16 @@ class Comparison:
     """The score that :mod:`pipeline.compare.target` asks for; None: its default."""
 
     @cached_property
+    def called(self) -> dict[str, str]:
+        """Run id of the parent → what the experiment is called: its name and seed, and its run where others are too."""
+        rows = self.experiments
+        names = [f"{name}, seed {seed}" for name, seed in zip(rows.experiment, rows.seed, strict=True)]
+        return {
+            parent: name if names.count(name) == 1 else f"{name}, run {parent[:8]}"
+            for parent, name in zip(rows.parent, names, strict=True)
+        }
+
+    @cached_property
     def _finite(self) -> dict[Any, pd.DataFrame]:
         """(Run id, metric) → its rows. To look for them in the whole frame each time takes minutes for a long run."""
         return dict(iter(self.metrics.groupby(["run_id", "metric"], sort=False)))

@@ -40,10 +40,10 @@ def render(night: Comparison, moments: Mapping[str, str] | None = None, running:
     colours = charts.colours_of(night)
     names = list(dict.fromkeys(night.experiments.experiment))
     title = ", ".join(names)
-    parts = [across(night, colours)] if len(night.experiments) > 1 else []
-    if (both := sides(night)) is not None:
-        called = {each.parent: f"{each.experiment}, seed {each.seed}" for each in night.experiments.itertuples()}
-        parts.append(section(both, called))
+    both = sides(night)
+    parts = [across(night, colours, mixed=both is not None)] if len(night.experiments) > 1 else []
+    if both is not None:
+        parts.append(section(both, night.called))
     for row in night.experiments.itertuples():
         parts.append(_experiment(night, row, colours, moments or {}, several=len(night.experiments) > 1))
     made = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -30,6 +31,8 @@ class Fact:
     """B − A; None: it is no number, or not known of both."""
     how: str = ""
     """How the change is to be read."""
+    fine: bool = False
+    """Whether the change needs three digits."""
 
 
 @dataclass(frozen=True)
@@ -65,21 +68,32 @@ class Sides:
 def sides(night: Comparison) -> Sides | None:
     """The two configurations of the experiments; None: there are not exactly two that train different things."""
     groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
-    for parent, values in night.settings.items():
+    settings = {parent: one_by_one(values) for parent, values in night.settings.items()}
+    for parent, values in settings.items():
         trained = ((key, value) for key, value in values.items() if not key.startswith(NOT_OF_TRAINING))
         groups.setdefault(tuple(sorted(trained)), []).append(parent)
     if len(groups) != 2:
         return None
     a, b = groups.values()
-    keys = sorted({key for values in night.settings.values() for key in values if not key.startswith(_NOT_SHOWN)})
-    changed = {key: (_values(night, a, key), _values(night, b, key)) for key in keys}
+    keys = sorted({key for values in settings.values() for key in values if not key.startswith(_NOT_SHOWN)})
+    changed = {key: (_values(settings, a, key), _values(settings, b, key)) for key in keys}
     return Sides(
         (tuple(a), tuple(b)), {key: pair for key, pair in changed.items() if pair[0] != pair[1]}, _facts(night, a, b)
     )
 
 
-def _values(night: Comparison, parents: list[str], key: str) -> str:
-    return " / ".join(dict.fromkeys(night.settings[parent].get(key, "–") for parent in parents))
+def one_by_one(values: dict[str, str]) -> dict[str, str]:
+    """The parameters with those of a script, which are one mapping in JSON, each under its own key."""
+    try:
+        given = json.loads(values.get("trainer.parameters", "{}"))
+    except ValueError:  # cut short by the store
+        return values
+    each = {f"trainer.parameters.{key}": str(value) for key, value in given.items()}
+    return {key: value for key, value in values.items() if key != "trainer.parameters"} | each
+
+
+def _values(settings: dict[str, dict[str, str]], parents: list[str], key: str) -> str:
+    return " / ".join(dict.fromkeys(settings[parent].get(key, "–") for parent in parents))
 
 
 def _facts(night: Comparison, a: list[str], b: list[str]) -> tuple[Fact, ...]:
@@ -122,12 +136,12 @@ def _number(
     shared = [seed for seed in seeds_a if seed in seeds_b]
     if len(shared) >= 2:
         apart = np.array([seeds_b[seed] - seeds_a[seed] for seed in shared])
-        return Fact(name, told_a, told_b, interval(apart, _mean), f"seed by seed, {len(shared)} seeds")
+        return Fact(name, told_a, told_b, interval(apart, _mean), f"seed by seed, {len(shared)} seeds", fine)
     found = difference(a.to_numpy(), b.to_numpy())
     if np.isfinite(found.low):
-        return Fact(name, told_a, told_b, found, "different seeds")
+        return Fact(name, told_a, told_b, found, "different seeds", fine)
     how = "one seed each, so no interval" if len(a) == len(b) == 1 else "too few seeds for an interval"
-    return Fact(name, told_a, told_b, found, how)
+    return Fact(name, told_a, told_b, found, how, fine)
 
 
 def change_in_words(fact: Fact) -> str:
@@ -135,7 +149,7 @@ def change_in_words(fact: Fact) -> str:
     if fact.change is None:
         return ""
     sign = "+" if fact.change.value > 0 else ""
-    return f"{sign}{plain_interval(*fact.change, fine=True)} ({fact.how})"
+    return f"{sign}{plain_interval(*fact.change, fine=fact.fine)} ({fact.how})"
 
 
 def section(found: Sides, names: dict[str, str]) -> str:

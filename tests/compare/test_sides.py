@@ -11,7 +11,7 @@ from rich.console import Console
 
 from pipeline.compare.command import DIFFERENCES, PAGE, compare
 from pipeline.compare.from_store import read
-from pipeline.compare.sides import change_in_words, sides
+from pipeline.compare.sides import change_in_words, one_by_one, sides
 from pipeline.compare.statistics import difference
 from pipeline.tracking.store import Store
 
@@ -47,7 +47,8 @@ def test_it_is_told_on_the_terminal_the_page_and_in_json(
     compare(store, [made["first"][0], made["other"][0]], tmp_path, Console(width=200, highlight=False))
     assert "side by side" in (said := capsys.readouterr().out) and "training.gamma" in said
     page = (tmp_path / PAGE).read_text()
-    assert "Side by side" in page and "night &lt;1&gt;, seed 1" in page
+    assert "Side by side" in page and f"night &lt;1&gt;, seed 1, run {made['first'][0][:8]}" in page
+    assert "both configurations are counted together" in said
     told = json.loads((tmp_path / DIFFERENCES).read_text())
     assert [each["key"] for each in told["configuration"]] == ["training.gamma"]
     assert next(each for each in told["facts"] if each["name"] == "score")["change_low"] is None
@@ -57,3 +58,14 @@ def test_a_difference_has_an_interval_from_two_runs_each() -> None:
     found = difference(np.array([1.0, 2.0]), np.array([4.0, 5.0]))
     assert found.value == 3.0 and found.low <= 3.0 <= found.high and found.high > found.low
     assert np.isnan(difference(np.array([1.0]), np.array([4.0, 5.0])).low)
+
+
+def test_parameters_of_a_script_are_compared_one_by_one() -> None:
+    told = {"trainer.command": "x", "trainer.parameters": '{"lr": 0.05, "clip": null}'}
+    assert one_by_one(told) == {
+        "trainer.command": "x",
+        "trainer.parameters.lr": "0.05",
+        "trainer.parameters.clip": "None",
+    }
+    cut = {"trainer.parameters": '{"lr": 0.0'}
+    assert one_by_one(cut) == cut and one_by_one({"a": "1"}) == {"a": "1"}
