@@ -85,7 +85,7 @@ without the fault has (`python -m benchmarks.recovery --base scout`).
 
 - *Retained*: (the last attempt's policy − random) / (control − random), each the mean return of the last {games} games.
   Random play has {random:.0f}, the control {control:.0f} (mean over {seeds} seeds). Runs whose first attempt stayed
-  healthy do not count.
+  healthy do not count. Where the last attempt failed within 20 games there is no policy: it counts as random play.
 - *No failure at the end*: the last attempt had not failed when all steps were spent.
 - *Keeps*: the rung on which the last attempt ran, with the remedy, if one was tried there.
 """
