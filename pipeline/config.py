@@ -281,6 +281,10 @@ class HealthSection(Section):
         return tuple(rule for rule in self.build() if rule.name in own)
 
 
+_WHOLE_EXPERIMENT = ("experiment", "ladder", "preflight", "tracking", "notify", "launcher", "budget", "faults")
+"""Sections that no rung can change."""
+
+
 class CustomRung(Section):
     """A rung written in YAML: `{name: smaller_steps, set: {training.learning_rate: 1e-5}}`."""
 
@@ -294,7 +298,7 @@ class CustomRung(Section):
     @model_validator(mode="after")
     def _about_training(self) -> CustomRung:
         for key in self.set:
-            if key.split(".")[0] in ("experiment", "ladder", "preflight", "tracking", "notify", "budget", "faults"):
+            if key.split(".")[0] in _WHOLE_EXPERIMENT:
                 raise ValueError(f"set: {key} belongs to the whole experiment; a rung cannot change it")
         return self
 
@@ -374,6 +378,56 @@ class TrackingSection(Section):
     """MLflow tracking URI; default: the SQLite file under the root. MLFLOW_TRACKING_URI, if set, wins."""
     publish: bool = True
     """A healthy attempt leaves its policy as a logged model, a film of its best game, and its attention on the map."""
+
+
+_OWN_OPTIONS = (
+    "--array", "-a", "--chdir", "-D", "--error", "-e", "--export", "--export-file", "--get-user-env", "--ignore-pbs",
+    "--input", "-i", "--job-name", "-J", "--no-requeue", "--output", "-o", "--parsable", "--requeue", "--test-only",
+    "--wait", "-W", "--wrap",
+)  # fmt: skip
+"""Options of sbatch that the launcher sets itself, or whose meaning it relies on."""
+
+
+class LauncherSection(Section):
+    """Where trainers run (docs/cluster.md)."""
+
+    kind: Literal["local", "slurm"] = "local"
+    """`local`: processes of this machine. `slurm`: jobs by sbatch."""
+    options: tuple[Annotated[str, Field(min_length=1)], ...] = _sequence(())
+    """sbatch's own, as a list: `[--partition=gpu, --gres=gpu:1, --time=4:00:00]`."""
+    request: dict[str, Any] = {}
+    """What an attempt needs. `local`: `{cores: 2, memory_gb: 4}`."""
+    parallel: Annotated[int, Field(ge=1, le=256)] = 1
+    """How many experiments of a series (seeds) run at a time, each down its own ladder."""
+    lease_seconds: NonNegative = 3600.0
+    """On a cluster, a trainer whose orchestrator is silent for so long is ended in order. 0: never."""
+    lost: Annotated[int, Field(ge=0)] = 20
+    """How often an engine may take a trainer away (preemption, a lost node, a time limit) without progress between,
+    before that counts as a crash."""
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> LauncherSection:
+        if self.options and self.kind != "slurm":
+            raise ValueError(f"options: are sbatch's, and launcher.kind is {self.kind}; allowed: kind: slurm")
+        for option in self.options:
+            name = option.partition("=")[0]
+            short = next((own for own in _OWN_OPTIONS if len(own) == 2 and option.startswith(own)), None)
+            if (name in _OWN_OPTIONS and name.startswith("--")) or (short and not option.startswith("--")):
+                raise ValueError(f"options: {short or name}: the launcher sets that itself, so it cannot be given")
+            if not option.startswith("-") or any(character in option for character in "\0\n"):
+                raise ValueError(f"options: each is one word of sbatch's, such as --partition=gpu, not {option!r}")
+        if self.kind == "slurm" and self.request:
+            raise ValueError(
+                f"request: {', '.join(self.request)}: sbatch is asked by launcher.options, such as --cpus-per-task=2"
+            )
+        if self.kind == "local":
+            for name, value in self.request.items():
+                if name not in ("cores", "memory_gb"):
+                    raise ValueError(f"request: {name}: unknown; allowed with kind local: cores, memory_gb")
+                if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+                    raise ValueError(f"request: {name}: must be a number above 0, not {value!r}")
+        _refuse_what_json_cannot_hold("request", self.request)
+        return self
 
 
 class NotifySection(Section):
@@ -545,6 +599,7 @@ class ExperimentConfig(Section):
     budget: BudgetSection = BudgetSection()
     tracking: TrackingSection = TrackingSection()
     notify: NotifySection = NotifySection()
+    launcher: LauncherSection = LauncherSection()
     trainer: TrainerSection = TrainerSection()
     faults: tuple[Fault, ...] = _sequence(())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 
@@ -12,7 +13,8 @@ def write_atomically(path: Path, text: str) -> None:
     Raises:
         OSError: the disk is full; the old content stands.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # another process may write the same file
+    # Another thread, process or machine may write the same file.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_native_id()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text)

@@ -48,9 +48,8 @@ def private_files() -> int:
 def make_truthful(store: Store, console: Console) -> None:
     """Ends the runs that are RUNNING although their orchestrator is gone, if the store can be written."""
     from pipeline.experiment.recovery import reconcile
-    from pipeline.launchers.choose import make_launcher
 
     usual = private_files()
     with contextlib.suppress(InfrastructureFailure, OSError):
-        reconcile(store, make_launcher(), partial(console.print, markup=False, soft_wrap=True))
+        reconcile(store, partial(console.print, markup=False, soft_wrap=True))
     os.umask(usual)

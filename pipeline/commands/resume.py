@@ -45,11 +45,11 @@ class Resumption:
         """Goes on with the experiment of this parent run, or with the newest unfinished one; the exit code."""
         store, launcher, say = self._store, self._launcher, Terminal().say
         if named is None and (parent := cut_between_seeds(store)) is not None:
-            reconcile(store, launcher, say)
+            reconcile(store, say)
             with contextlib.chdir(self._folder(parent, say)):
                 return leave(self._remaining_seeds(parent, EXIT_HEALTHY))
         try:
-            past = take_up(store, launcher, named, self._adapted, say)
+            past = take_up(store, named, self._adapted, say)
         except NothingToResume as nothing:
             if (newest := next(store.newest_parents(), None)) is None:
                 raise
@@ -71,7 +71,7 @@ class Resumption:
             raise BadInput(
                 f"budget.hours: {hours:g} are spent; give it more: ladder resume {past.parent} budget.hours=…"
             )
-        reconcile(store, launcher, say)
+        reconcile(store, say)
         if past.config.trainer.command is None:
             launcher.warm_up()
         orchestrator = Orchestrator(past.config, store, launcher, callbacks_for(past.config, store))

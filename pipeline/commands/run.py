@@ -29,7 +29,7 @@ def run(configs: Sequence[ExperimentConfig], launcher: Launcher) -> int:
     """
     private_files()
     store = open_to_write(configs[0], Terminal().say)
-    reconcile(store, launcher, Terminal().say)
+    reconcile(store, Terminal().say)
     series = Series.of([config.training.seed for config in configs])
     return leave(one_after_another(configs, series, store, launcher))
 

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("ladder")
 _PICTURES_SECONDS = 30.0
 """For all pictures of an attempt together."""
+_TAKEN = "taken"
+"""The rule of the evidence of what an engine has taken away."""
 _NAMED = 5
 """Nested runs that a sentence names."""
 
@@ -201,3 +203,20 @@ def never_started(cause: str) -> Verdict:
 def interrupted(reason: str) -> Verdict:
     """The verdict of an attempt that a person, a budget, or a store that is gone has ended."""
     return Verdict(name="interrupted", evidence=(Evidence(rule="interrupted", detail={"reason": reason}),))
+
+
+def taken_away(reason: str) -> Verdict:
+    """The verdict of an attempt whose engine has taken its trainer away: it goes on from its last checkpoint."""
+    return Verdict(name="interrupted", evidence=(Evidence(rule=_TAKEN, detail={"reason": f"taken away: {reason}"}),))
+
+
+def elsewhere_ended(ended: Exit) -> Verdict | None:
+    """The verdict of a trainer that an engine has taken away, or that a person has cancelled there; None: neither."""
+    if ended.taken is not None:
+        return taken_away(ended.taken)
+    return None if ended.cancelled is None else interrupted(ended.cancelled)
+
+
+def was_taken_away(verdict: Verdict) -> bool:
+    """Whether that is the verdict."""
+    return verdict.name == "interrupted" and any(each.rule == _TAKEN for each in verdict.evidence)

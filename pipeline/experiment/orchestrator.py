@@ -12,17 +12,18 @@ sum up on the parent run
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import shlex
 import shutil
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
 from fallbacks.ladder import End, Ladder, Plan
-from pipeline.attempt.checkpoint_files import fingerprint, usable
+from pipeline.attempt.checkpoint_files import fingerprint, newest, usable
 from pipeline.attempt.ending import Ending
 from pipeline.attempt.file import AttemptFile, PendingFault
 from pipeline.attempt.folder import AttemptFolder, experiment_lock
@@ -32,10 +33,13 @@ from pipeline.callbacks.notes import markdown_table, resume_command
 from pipeline.compare.command import PAGE
 from pipeline.compare.scores import Quality
 from pipeline.config import ExperimentConfig, difference
-from pipeline.errors import InfrastructureFailure
-from pipeline.experiment.conclude import conclude
+from pipeline.errors import InfrastructureFailure, StoreAway
+from pipeline.experiment.conclude import conclude, was_taken_away
+from pipeline.experiment.losses import Losses
 from pipeline.experiment.past import Past
 from pipeline.experiment.place import Place
+from pipeline.experiment.queue import Queue
+from pipeline.experiment.room import NO_BOUNDS, Room
 from pipeline.experiment.series import Series
 from pipeline.experiment.supervisor import Supervisor, gone
 from pipeline.experiment.watchdog import Watchdog
@@ -66,8 +70,12 @@ class Orchestrator:
         callbacks: Sequence[Callback] = (),
         parent: str | None = None,
         series: Series | None = None,
+        room: Room = NO_BOUNDS,
     ) -> None:
-        """`parent`: another program's run, in which the attempts are nested. It is neither started nor ended here."""
+        """`parent`: another program's run, in which the attempts are nested. It is neither started nor ended here.
+
+        `room`: what experiments that run at the same time share of this machine.
+        """
         self._foreign_parent, self._series = parent, series
         self._stop_reason = "asked to stop"
         self.config, self.store, self._told = config, store, CallbackList(callbacks)
@@ -88,7 +96,13 @@ class Orchestrator:
             sign_of_life=self._sign_of_life,
             tell=self._told.message,
             warn=self._told.warning,
+            at_work=self._note_place,
+            room=room,
         )
+        self._losses = Losses(config.launcher.lost)
+        self._queue = Queue()
+        self._said_place = ""
+        self._run_at_work = ""
 
     def run(self, past: Past | None = None) -> End:
         """Runs the experiment to its end, from its beginning or from where it was cut off.
@@ -169,7 +183,7 @@ class Orchestrator:
         while isinstance(step, Plan) and (ended := self._ended()) is None:
             self.attempts.append(self._attempt(step))
             self._sign_of_life(once=False)
-            step = self.ladder.after(self.attempts)
+            step = self._after()
         if isinstance(step, Plan):
             step = End("interrupted", ended or "")
         self._sum_up(step.outcome, step.reason, step.settled_rung)
@@ -181,14 +195,56 @@ class Orchestrator:
         for problem in past.problems:
             self._told.message(problem)
         self._remember_random_score(past.random_score)
-        step = self.ladder.resume(self.attempts)
+        if past.at_work is not None:
+            self.attempts.append(self._attend(past.at_work, past.seconds))
+            self._sign_of_life(once=False)
+            return self._after()
+        return self._continued(self.ladder.resume(self.attempts))
+
+    def _after(self) -> Plan | End:
+        """What follows the last attempt. One whose trainer was taken away goes on as after an interruption."""
+        if was_taken_away(self.attempts[-1].verdict):
+            return self._continued(self.ladder.resume(self.attempts))
+        return self.ladder.after(self.attempts)
+
+    def _continued(self, step: Plan | End) -> Plan | End:
+        """The same; an attempt that goes on in its own run is no past one."""
         if isinstance(step, Plan) and step.continues:
             self.attempts.pop(), self._summaries.pop()
         return step
 
+    def _attend(self, file: AttemptFile, seconds: float) -> Attempt:
+        """Goes on with an attempt whose trainer has outlived its orchestrator. `seconds`: of the whole experiment."""
+        file = file.model_copy(update={"number": len(self.attempts)})
+        rung = next(each for each in self.ladder.rungs if each.name == file.rung)
+        reason = "its trainer is at work, or has ended meanwhile"
+        plan = Plan(rung, file.config, file.warm_start, reason, remedy=file.remedy)
+        before = max(0.0, seconds - 60 * sum(each.minutes for each in self._summaries))
+        return self._watched(plan, file, before, self._supervisor.attend)
+
     def _seconds(self) -> float:
-        """Seconds that the experiment has taken so far, without the time in which no orchestrator ran it."""
-        return time.monotonic() - self._began
+        """Seconds that it has taken so far, without the time in which no orchestrator ran it or it was queued."""
+        return time.monotonic() - self._began - self._queue.seconds
+
+    def _note_place(self, waiting: str | None, place: str) -> None:
+        """Takes note of what the trainer waits for, and of where it is at work; and tells when that changes."""
+        self._queue.note(waiting is not None)
+        kind = self.config.launcher.kind
+        if waiting is None and kind == "local" and not self._said_place:
+            return  # it is where the orchestrator is, as ever
+        if waiting is None and not place:
+            return
+        said = waiting or f"at work on {place}"
+        if said == self._said_place:
+            return
+        first, self._said_place = not self._said_place, said
+        after = "" if waiting or first else f", after {self._queue.last:.0f} s in the queue"
+        self._told.message(f"{said}{after}")
+        if not self._run_at_work:
+            return
+        with contextlib.suppress(StoreAway):  # it is told again at the next change
+            since = {"said": said, "waits": waiting is not None, "since": life_sign()}
+            self.store.set_tags(self._run_at_work, {tags.PLACE_OF_JOB: json.dumps(since)}, once=True)
 
     def stop(self, reason: str) -> None:
         """Asks for an end in good order: the attempt at work is `interrupted`."""
@@ -211,15 +267,26 @@ class Orchestrator:
     # One attempt
 
     def _attempt(self, plan: Plan) -> Attempt:
-        started = time.monotonic()
         file, before = self._begin(plan) if plan.continues is None else self._continue(plan, plan.continues)
+        return self._watched(plan, file, before, self._supervisor.run)
+
+    def _watched(
+        self, plan: Plan, file: AttemptFile, before: float, watch: Callable[[AttemptFile], Verdict]
+    ) -> Attempt:
+        """An attempt to its end. `before`: the seconds that it had taken already."""
+        started, queued = time.monotonic(), self._queue.seconds
+        self._run_at_work, self._said_place = file.run_id, ""
         self._told.attempt_started(plan, file.number, file.run_id)
 
         def ending(verdict: Verdict) -> Ending:
-            return Ending.now(verdict, before + time.monotonic() - started)
+            seconds = time.monotonic() - started - (self._queue.seconds - queued)
+            return Ending.now(verdict, before + max(0.0, seconds))
 
         try:
-            verdict = self._supervisor.run(file)
+            verdict = watch(file)
+            self._queue.note(False)
+            if was_taken_away(verdict):
+                verdict = self._losses.judged(verdict, newest_step(file.where, file.config))
         except BaseException as error:
             # No run is left RUNNING behind a process that is gone.
             with contextlib.suppress(InfrastructureFailure, OSError):
@@ -395,6 +462,12 @@ class Orchestrator:
             self.store.set_tags(self.parent, {tags.SETTLED_RUN: summaries[-1].run_id})
         self.store.set_tags(self.parent, {tags.QUALITY: quality})
         self.store.end_parent(self.parent, outcome, settled_rung, pd.DataFrame(rows), note)
+
+
+def newest_step(folder: AttemptFolder, config: ExperimentConfig) -> int:
+    """The step of an attempt's newest usable checkpoint; -1: there is none."""
+    checkpoints, _ = usable(folder.checkpoints, fingerprint(config))
+    return newest(checkpoints).step if checkpoints else -1
 
 
 def _error(error: BaseException) -> Verdict:

@@ -45,6 +45,8 @@ class Past:
     """How long it has taken so far."""
     problems: tuple[str, ...]
     """What was found damaged, in a sentence each."""
+    at_work: AttemptFile | None = None
+    """The attempt after these, whose trainer has outlived its orchestrator on a cluster: it can be attached to."""
 
 
 _RESUMABLE = (None, "interrupted", "error")
@@ -98,14 +100,18 @@ def _says(found: Any, expected: Any) -> bool:
     return bool(expected is None or found == expected)
 
 
-def read_past(store: Store, parent: ExperimentRun, config: ExperimentConfig, lock: Lock) -> Past:
-    """What an experiment has left behind. No attempt may be RUNNING any more."""
+def read_past(
+    store: Store, parent: ExperimentRun, config: ExperimentConfig, lock: Lock, at_work: AttemptFile | None = None
+) -> Past:
+    """What an experiment has left behind. No other attempt than the one at work may be RUNNING any more."""
     ladder = Ladder(config)
     attempts: list[Attempt] = []
     summaries: list[AttemptSummary] = []
     problems: list[str] = []
     random_score: dict[str, float] = {}
     for run in store.attempts(parent):
+        if at_work is not None and run.run_id == at_work.run_id:
+            continue
         attempt, bad = _read_attempt(store, run, ladder, attempts)
         seen = Watchdog(store, attempt.run_id, ())
         seen.refresh()
@@ -123,6 +129,7 @@ def read_past(store: Store, parent: ExperimentRun, config: ExperimentConfig, loc
         random_score=random_score,
         seconds=max(parent.seconds, 60 * sum(each.minutes for each in summaries)),
         problems=tuple(problems),
+        at_work=at_work,
     )
 
 
@@ -153,7 +160,12 @@ def _beginning(
     with contextlib.suppress(OSError, ValidationError):
         file = AttemptFile.read(folder.file)
         # What this call of `ladder resume` changes holds for the earlier attempts too.
-        changed = {"budget": ladder.base.budget, "tracking": ladder.base.tracking, "notify": ladder.base.notify}
+        changed = {
+            "budget": ladder.base.budget,
+            "tracking": ladder.base.tracking,
+            "notify": ladder.base.notify,
+            "launcher": ladder.base.launcher,
+        }
         return file.config.model_copy(update=changed), file.warm_start
     plan = ladder.resume(earlier)
     if isinstance(plan, Plan) and (plan.rung.name, plan.remedy) == (rung, remedy):

@@ -25,7 +25,7 @@ from pipeline.experiment.conclude import conclude
 from pipeline.experiment.past import Past, is_unfinished, read_config, read_past
 from pipeline.health.rule import Rule
 from pipeline.health.verdict import Evidence, Verdict
-from pipeline.launchers.base import Launcher
+from pipeline.launchers.choose import launcher_of
 from pipeline.processes.owner import LIFE_SIGN_SECONDS, Held, Lock, Owner
 from pipeline.tracking.runs import AttemptRun, ExperimentRun, ParentRun, StudyRun
 from pipeline.tracking.store import Store
@@ -39,8 +39,10 @@ class NothingToResume(BadInput):
     """Every experiment of the store has ended."""
 
 
-def reconcile(store: Store, launcher: Launcher, tell: Callable[[str], None]) -> None:
+def reconcile(store: Store, tell: Callable[[str], None]) -> None:
     """Ends the runs that are RUNNING although their orchestrator is gone. Runs whose owner may live are left alone.
+
+    So is an experiment whose trainer is still queued, or at work, on a cluster: `ladder resume` attaches to it.
 
     A study's own run is ended, too. Its trials' runs are not: they say what Optuna says, and `ladder tune` ends them
     when it goes on.
@@ -62,7 +64,9 @@ def reconcile(store: Store, launcher: Launcher, tell: Callable[[str], None]) -> 
                 now = store.run(parent.run_id)  # meanwhile it may have ended, or another process goes on with it
                 if not isinstance(now, ParentRun) or now.owner != owner or not _is_open(store, now):
                     continue
-                _end(store, launcher, now, owner)
+                if _remains(store, now) == "alive":
+                    continue
+                _end(store, now, owner)
                 tell(f"an earlier night: run {now.run_id} was left RUNNING by {owner}; ended as interrupted")
             except Exception as error:  # what its folder or its tags say may be anything, and the store may be away
                 why = " ".join(str(error).split())[:200]
@@ -74,7 +78,6 @@ def reconcile(store: Store, launcher: Launcher, tell: Callable[[str], None]) -> 
 
 def take_up(
     store: Store,
-    launcher: Launcher,
     wanted: str | None,
     adapt: Callable[[ExperimentConfig], ExperimentConfig],
     tell: Callable[[str], None] = lambda _: None,
@@ -101,8 +104,9 @@ def take_up(
         raise BadInput(f"{run_id}: is being run by {held}; two at once are not possible") from None
     try:
         config = adapt(read_config(store, parent))
-        _end(store, launcher, parent, owner)
-        return read_past(store, parent, config, lock)
+        at_work = _at_work(store, parent, config)
+        _end(store, parent, owner, spared=None if at_work is None else at_work.run_id)
+        return read_past(store, parent, config, lock, at_work)
     except BaseException:
         lock.release()
         raise
@@ -136,19 +140,48 @@ def _choose(store: Store, wanted: str | None) -> ExperimentRun:
     return run
 
 
-def _end(store: Store, launcher: Launcher, parent: ParentRun, owner: Owner | None) -> None:
-    """Ends the runs that were cut off. An attempt's verdict is the one that its folder has, else `interrupted`."""
+def _remains(store: Store, parent: ParentRun) -> Literal["nothing", "ended", "alive"]:
+    """What is left on a cluster of the attempt at work."""
+    for run in store.attempts(parent):
+        if run.is_open:
+            file = AttemptFolder.of(store.root, run.run_id).file
+            if (found := launcher_of(file).remains(file)) != "nothing":
+                return found
+    return "nothing"
+
+
+def _at_work(store: Store, parent: ExperimentRun, config: ExperimentConfig) -> AttemptFile | None:
+    """The attempt that can be attached to: its trainer is on a cluster, and is queued, at work, or has ended there."""
+    for run in store.attempts(parent):
+        folder = AttemptFolder.of(store.root, run.run_id)
+        if not run.is_open or Ending.read(folder.path) is not None:
+            continue
+        with contextlib.suppress(OSError, ValidationError):
+            file = AttemptFile.read(folder.file)
+            if launcher_of(folder.file).remains(folder.file) != "nothing":
+                changed = {"budget": config.budget, "tracking": config.tracking, "notify": config.notify}
+                return file.model_copy(update={"config": file.config.model_copy(update=changed)})
+    return None
+
+
+def _end(store: Store, parent: ParentRun, owner: Owner | None, spared: str | None = None) -> None:
+    """Ends the runs that were cut off, but for one that is spared, and with it its parent.
+
+    An attempt's verdict is the one that its folder has, else `interrupted`.
+    """
     sign = parent.last_sign.isoformat(timespec="seconds") if parent.last_sign else "never"
     reason = f"the orchestrator ({owner or 'unknown'}) is gone; its last sign of life: {sign}"
     attempts = store.attempts(parent)
     known = sum(run.metrics.get("cost/seconds", 0.0) for run in attempts)
     for run in attempts:
-        if not run.is_open:
+        if not run.is_open or run.run_id == spared:
             continue
         folder = AttemptFolder.of(store.root, run.run_id)
+        launcher = launcher_of(folder.file)
         launcher.end_remains(folder.file)
         if owner is not None and not (then := AttemptFolder.of(Path(owner.root), run.run_id).file).exists():
             launcher.end_remains(then)  # the root has been moved since they started
+        launcher.close()
         folder.remove_leftovers()
         rules: tuple[Rule, ...] = ()
         checkpoints: tuple[Checkpoint, ...] = ()
@@ -166,7 +199,7 @@ def _end(store: Store, launcher: Launcher, parent: ParentRun, owner: Owner | Non
             ending = Ending.now(Verdict(name="interrupted", evidence=(evidence,)), seconds)
             ending.write(folder.path)
         conclude(store, run.run_id, ending, rules, checkpoints, chosen=chosen)
-    if parent.is_open and not parent.is_deleted:
+    if parent.is_open and not parent.is_deleted and spared is None:
         said = parent.outcome  # with its note, a moment before it was cut off; a study has a note all along
         note = parent.note if said or isinstance(parent, StudyRun) else ""
         note = note or f"**interrupted** – {reason}"

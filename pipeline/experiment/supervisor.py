@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,8 +14,16 @@ from pipeline.attempt.spool import Spool
 from pipeline.config import BudgetSection
 from pipeline.errors import InfrastructureFailure, StoreAway
 from pipeline.experiment.arising import Arising
-from pipeline.experiment.conclude import interrupted, never_started, verdict_at_exit, with_exit
+from pipeline.experiment.conclude import (
+    elsewhere_ended,
+    interrupted,
+    never_started,
+    taken_away,
+    verdict_at_exit,
+    with_exit,
+)
 from pipeline.experiment.first_metric import FirstMetric
+from pipeline.experiment.room import NO_BOUNDS, Room, need_of
 from pipeline.experiment.watchdog import Watchdog
 from pipeline.foreign.redirect import redirected
 from pipeline.foreign.script_files import ScriptFiles
@@ -39,6 +48,8 @@ class Supervisor:
         sign_of_life: called at each poll; may raise StoreAway.
         tell: called with what the user should know beside that.
         warn: called with what the rules with the action `warn` find while an attempt runs.
+        at_work: called at each look with what the trainer waits for (None: it does not), and with where it is at work.
+        room: where a trainer of this machine has its cores and its memory; it waits until there are enough.
     """
 
     def __init__(
@@ -52,10 +63,12 @@ class Supervisor:
         sign_of_life: Callable[[], None],
         tell: Callable[[str], None],
         warn: Callable[[Evidence], None] = lambda _: None,
+        at_work: Callable[[str | None, str], None] = lambda *_: None,
+        room: Room = NO_BOUNDS,
     ) -> None:
         self._store, self._launcher, self._budget, self._poll_seconds = store, launcher, budget, poll_seconds
         self._ended, self._progress, self._sign_of_life, self._tell = ended, progress, sign_of_life, tell
-        self._warn = warn
+        self._warn, self._at_work, self._room = warn, at_work, room
         self._served: ServedStore | None = None
 
     def run(self, file: AttemptFile) -> Verdict:
@@ -64,6 +77,28 @@ class Supervisor:
         Raises:
             InfrastructureFailure: the trainer cannot be started.
         """
+        with contextlib.ExitStack() as held:
+            for why in self._room.wait_for(need_of(file.config), held):
+                if (reason := self._ended()) is not None:
+                    return interrupted(reason)
+                self._at_work(why, "")
+                with contextlib.suppress(StoreAway):
+                    self._sign_of_life()
+            return self._run(file)
+
+    def attend(self, file: AttemptFile) -> Verdict:
+        """Goes on watching a trainer that an orchestrator which is gone has launched. It returns as :meth:`run` does.
+
+        Raises:
+            InfrastructureFailure: as above.
+        """
+        files = ScriptFiles.of(file, Path.cwd(), self._store.root, begun=True)
+        job = self._launcher.attach(file.path)
+        if job is None:
+            return taken_away("its job is gone, and has not said how it ended")
+        return self._until_gone(job, file, files)
+
+    def _run(self, file: AttemptFile) -> Verdict:
         command = file.command or OWN_TRAINER
         path = file.write()
         scratch = file.where.make_scratch()
@@ -84,6 +119,12 @@ class Supervisor:
             file.where.remove_leftovers()
             raise InfrastructureFailure(f"trainer.command: {command[0]!r} cannot be started: {error}") from error
         try:
+            return self._until_gone(job, file, files)
+        finally:
+            remove_scratch(scratch)  # also where the attempt's folder is gone, and its note with it
+
+    def _until_gone(self, job: Job, file: AttemptFile, files: ScriptFiles) -> Verdict:
+        try:
             return self._watch(job, file, files)
         finally:
             ended = job.wait(0)
@@ -91,7 +132,6 @@ class Supervisor:
             files.finish(in_order=ended is not None and ended.code in _IN_ORDER)
             self._tell_news(files)
             file.where.remove_leftovers()
-            remove_scratch(scratch)  # also where the attempt's folder is gone, and its note with it
 
     def _uri_for(self, command: Sequence[str], file: AttemptFile) -> str:
         """Where the trainer finds the store: through a server, if its MLflow cannot open the SQLite file.
@@ -124,22 +164,32 @@ class Supervisor:
         polled, began, grace = time.monotonic(), time.time(), file.config.trainer.grace_seconds
         while True:
             ended = job.wait(min(self._poll_seconds, 0.5))
+            if ended is None:
+                waiting = job.waiting
+                self._at_work(waiting, job.place)
+                if waiting is not None:
+                    watchdog.rest()
             if (reason := self._ended()) is not None:
                 return _end_in_order(job, reason, grace)
             if ended is not None and not file.where.path.exists():
                 return interrupted(gone(file.where))
+            if ended is not None and ended.refused is not None:
+                return never_started(f"trainer.command: {ended.refused}")
             if ended is not None:
                 files.read_metrics(to_the_end=True)
                 try:
                     # What the metrics say comes before how the process ended.
                     self._store.deliver(file.run_id, spool, ended=True)
-                    verdict, _ = watchdog.final(ended=ended.code == 0)
+                    away = elsewhere_ended(ended)
+                    verdict, _ = watchdog.final(ended=ended.code == 0 and away is None)
                     broken = watchdog.broken_at_death(of_names=ended.said.of_names) if ended.by_itself else None
                     self._tell_news(watchdog)
                     if file.command is not None and not watchdog.has_logged:
                         self._tell_where_it_logged(began)
                 except InfrastructureFailure as error:
                     return interrupted(str(error))
+                if verdict is None and away is not None:
+                    return away
                 scratch = file.warm_start is None and file.resume_from is None
                 last = max(0, watchdog.last_step)
                 if verdict is not None and ended.code == 0 and verdict.is_training_failure:
@@ -201,5 +251,5 @@ def gone(folder: AttemptFolder) -> str:
 
 def _end_in_order(job: Job, reason: str, grace_seconds: float) -> Verdict:
     job.terminate()
-    job.wait(grace_seconds)
+    job.wait(grace_seconds + job.late_seconds)
     return interrupted(reason)

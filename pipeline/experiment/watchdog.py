@@ -196,6 +196,10 @@ class Watchdog:
             self._quiet.restart()
         return self._quiet.look()
 
+    def rest(self) -> None:
+        """The training waits for its turn, so its silence is none."""
+        self._quiet.restart()
+
     def has_spoken_unseen(self) -> bool:
         """Whether the training has said something since it last fell silent that no poll has seen.
 

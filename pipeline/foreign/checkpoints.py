@@ -23,10 +23,12 @@ from pipeline.attempt.atomic import write_atomically
 from pipeline.attempt.checkpoint_files import KeptInfo, contents
 from pipeline.attempt.folder import AttemptFolder
 from pipeline.config import BY_TIME, CheckpointSource, ExperimentConfig
-from pipeline.foreign.files import Finder, places
+from pipeline.foreign.files import Finder, before_it_began, places
 
 _SHARE_OF_LOOKING = 0.05
 """How much of the time may go into looking for checkpoints."""
+_BEFORE = ".checkpoints-before.json"
+"""In the attempt's folder: what was there before the script began."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,9 @@ class Collector:
         root: the tracking root, in which other attempts write.
     """
 
-    def __init__(self, source: CheckpointSource, folder: AttemptFolder, working: Path, root: Path) -> None:
+    def __init__(
+        self, source: CheckpointSource, folder: AttemptFolder, working: Path, root: Path, *, begun: bool = False
+    ) -> None:
         self._source, self._folder = source, folder
         where = places(folder.path, working, source.pattern, "", ())
         inside = [place for place in where if place.folder == folder.path]
@@ -57,16 +61,21 @@ class Collector:
             Finder(inside, [folder.kept], folders=True),
             Finder([place for place in where if place not in inside], [root], folders=True),
         ]
+        before_it_began(self._finders, folder.path / _BEFORE, begun=begun)
         self._seen: dict[Path, _State] = {}
         self._kept: dict[Path, _State] = {}
         self._step, self._look_again = 0, 0.0
         self._problems: dict[str, bool] = {}
 
     @staticmethod
-    def of(config: ExperimentConfig, folder: AttemptFolder, working: Path, root: Path) -> Collector | None:
+    def of(
+        config: ExperimentConfig, folder: AttemptFolder, working: Path, root: Path, *, begun: bool = False
+    ) -> Collector | None:
         """The collector of an attempt; None: its trainer describes its checkpoints itself, or writes none."""
         source = config.trainer.checkpoints
-        return None if config.trainer.command is None or source is None else Collector(source, folder, working, root)
+        if config.trainer.command is None or source is None:
+            return None
+        return Collector(source, folder, working, root, begun=begun)
 
     def poll(self, step: int) -> None:
         """Looks for checkpoints. `step`: that of the newest metrics."""
@@ -104,6 +113,8 @@ class Collector:
             return
         kept = self._folder.kept
         kept.mkdir(mode=0o700, exist_ok=True)
+        if _has_it(kept, step, path, state):  # an orchestrator before this one has kept it
+            return
         name = next(name for name in _names(step) if not (kept / f"{name}.json").exists())
         part = kept / f".{name}.part"
         shutil.rmtree(part, ignore_errors=True)
@@ -143,6 +154,18 @@ class Collector:
             description = descriptions.pop(index)
             description.unlink(missing_ok=True)
             shutil.rmtree(description.with_suffix(""), ignore_errors=True)
+
+
+def _has_it(kept: Path, step: int, path: Path, state: _State) -> bool:
+    """Whether a description tells of this very checkpoint."""
+    for description in kept.glob(f"{step:012d}*.json"):
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            info = json.loads(description.read_text(encoding="utf-8"))
+            if (info["origin"], info["size"]) == (str(path), state.size) and (
+                description.with_suffix("") / path.name
+            ).exists():
+                return True
+    return False
 
 
 def _names(step: int) -> Sequence[str]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
+
+from pipeline.attempt.atomic import write_atomically
 
 _DEEPEST = 8
 """Folders between a place and a file."""
@@ -102,6 +107,27 @@ class Finder:
                     yield from self._walk(entry.path, rest, deep - 1)
                 elif not rest and (self._folders or not is_folder):
                     yield entry.path
+
+
+def before_it_began(finders: Sequence[Finder], note: Path, *, begun: bool) -> float:
+    """When the script began, in seconds since 1970. A note has it, and the files that were there then.
+
+    `begun`: it is at work already, so the finders get what the note says; without one, all files count as new.
+    """
+    if begun:
+        try:
+            said = json.loads(note.read_text(encoding="utf-8"))
+            since, before = float(said["since"]), {Path(path): Mark(*mark) for path, mark in said["before"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            since, before = 0.0, {}
+        for finder in finders:
+            finder.before = before
+        return since
+    since = time.time()
+    known = {str(path): mark for finder in finders for path, mark in finder.before.items()}
+    with contextlib.suppress(OSError):
+        write_atomically(note, json.dumps({"since": since, "before": known}))
+    return since
 
 
 def mark_of(path: Path) -> Mark | None:

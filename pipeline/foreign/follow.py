@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pipeline.attempt.folder import AttemptFolder
 from pipeline.attempt.remarks import remark
 from pipeline.config import ExperimentConfig, MetricsSource
 from pipeline.foreign.event_files import EventTail
-from pipeline.foreign.files import Finder, Mark, Place, mark_of, places
+from pipeline.foreign.files import Finder, Mark, Place, before_it_began, mark_of, places
 from pipeline.foreign.row import Row, Tail, metric_name
 from pipeline.foreign.tables import CsvTail, JsonTail
 from pipeline.foreign.unread import Kind
@@ -31,6 +32,23 @@ SUBJECT = "trainer.metrics"
 """What the sentences about the files are about."""
 _SHARE_OF_LOOKING = 0.05
 """How much of the time may go into looking for new files."""
+_BEFORE = ".metrics-before.json"
+"""In the attempt's folder: the files that were there before the script began."""
+
+
+def _key(step: int | None, metrics: Mapping[str, float]) -> str:
+    return json.dumps([step, metrics], sort_keys=True)
+
+
+def _reported(spool: Path) -> Counter[str]:
+    """What the lines of a spool say, whatever their times."""
+    found = Counter[str]()
+    with contextlib.suppress(OSError), spool.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                said = json.loads(line)
+                found[_key(said["step"], said["metrics"])] += 1
+    return found
 
 
 def others(kind: str, folder: AttemptFolder, working: Path, root: Path, since: float) -> dict[str, Path]:
@@ -58,7 +76,9 @@ class Follower:
         root: the tracking root, in which other attempts write.
     """
 
-    def __init__(self, source: MetricsSource, folder: AttemptFolder, working: Path, root: Path) -> None:
+    def __init__(
+        self, source: MetricsSource, folder: AttemptFolder, working: Path, root: Path, *, begun: bool = False
+    ) -> None:
         self._source, self._folder = source, folder
         everything, usual = _USUAL[source.kind]
         where = places(folder.path, working, source.path, everything, usual)
@@ -68,7 +88,9 @@ class Follower:
             Finder([Place(each.folder, each.patterns) for each in where if each not in outside], ignored),
             Finder(outside, [root]),
         ]
-        self._since = time.time()
+        self._since = before_it_began(self._finders, folder.path / _BEFORE, begun=begun)
+        self._reported = _reported(folder.metrics) if begun else Counter[str]()
+        """What is in the spool already: it is read once more, and passed over."""
         self._tails: dict[Path, tuple[Tail, Mark | None]] = {}
         self._owners: dict[str, str] = {}
         self._refused: set[Path] = set()
@@ -79,12 +101,14 @@ class Follower:
         self._unwritten: list[bytes] = []
 
     @staticmethod
-    def of(config: ExperimentConfig, folder: AttemptFolder, working: Path, root: Path) -> Follower | None:
+    def of(
+        config: ExperimentConfig, folder: AttemptFolder, working: Path, root: Path, *, begun: bool = False
+    ) -> Follower | None:
         """The follower of an attempt; None: its trainer says its metrics itself."""
         source = config.trainer.metrics
         if config.trainer.command is None or source.kind == "mlflow":
             return None
-        return Follower(source, folder, working, root)
+        return Follower(source, folder, working, root, begun=begun)
 
     def poll(self, *, to_the_end: bool = False) -> None:
         """Reports what is new; `to_the_end`: all of it, as the script has ended."""
@@ -97,7 +121,8 @@ class Follower:
             # The rows of one look have one time, and those of two files never the same: it tells their order.
             self._last = now = max(int(time.time() * 1000), self._last + 1)
             try:
-                self._unwritten += (self._line(tail, row, now) for row in tail.read(to_the_end=to_the_end))
+                rows = tail.read(to_the_end=to_the_end)
+                self._unwritten += (line for row in rows if (line := self._line(tail, row, now)) is not None)
             except OSError as error:
                 self._problems.setdefault(f"{path}: {error}", False)
                 continue
@@ -177,9 +202,15 @@ class Follower:
         begin = before.size if before is not None and grown else 0
         return (CsvTail if self._source.kind == "csv" else JsonTail)(path, begin, self._source.step)
 
-    def _line(self, tail: Tail, row: Row, now: int) -> bytes:
-        """The row as a line of the spool. `now`: its time in milliseconds, where it says none."""
+    def _line(self, tail: Tail, row: Row, now: int) -> bytes | None:
+        """The row as a line of the spool; None: that has it already.
+
+        `now`: its time in milliseconds, where it says none.
+        """
         metrics = {metric_name(self._name(tail, name)): value for name, value in row.metrics.items()}
+        if self._reported and self._reported[key := _key(row.step, metrics)] > 0:
+            self._reported[key] -= 1
+            return None
         at = now if row.time is None else int(row.time * 1000)
         return json.dumps({"time": at, "step": row.step, "metrics": metrics}).encode() + b"\n"
 

@@ -18,15 +18,18 @@ class ScriptFiles:
     checkpoints: Collector | None
 
     @staticmethod
-    def of(file: AttemptFile, working: Path, root: Path) -> ScriptFiles:
+    def of(file: AttemptFile, working: Path, root: Path, *, begun: bool = False) -> ScriptFiles:
         """To be made before the script is started: it counts what is new from then on.
 
         Args:
+            begun: the script is at work already, and what followed its files is gone: what that has reported is not
+                reported again.
             working: the folder in which the script runs.
             root: the tracking root.
         """
         return ScriptFiles(
-            Follower.of(file.config, file.where, working, root), Collector.of(file.config, file.where, working, root)
+            Follower.of(file.config, file.where, working, root, begun=begun),
+            Collector.of(file.config, file.where, working, root, begun=begun),
         )
 
     def read_metrics(self, *, to_the_end: bool = False) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pipeline.launchers.exit import Exit
 
@@ -22,6 +22,18 @@ class Job(Protocol):
 
     log: Path
     """The file with everything that it prints."""
+
+    @property
+    def waiting(self) -> str | None:
+        """What it waits for, such as `queued in slurm as job 12 (Priority)`; None: it is at work, or has ended."""
+
+    @property
+    def place(self) -> str:
+        """Where it is at work, such as `n3, slurm job 12`; empty while that is not known."""
+
+    @property
+    def late_seconds(self) -> float:
+        """So much later than it happens, this process may see what the trainer does."""
 
     def wait(self, seconds: float) -> Exit | None:
         """Returns how it ended, or None if it still runs after so many seconds. Returns the same when asked again."""
@@ -47,8 +59,17 @@ class Launcher(Protocol):
             OSError: it cannot be started now.
         """
 
+    def attach(self, attempt: Path) -> Job | None:
+        """Returns the job of the attempt with this file, which an orchestrator that is gone has launched.
+
+        None: it has none that can be taken over, because a trainer here does not outlive its orchestrator.
+        """
+
+    def remains(self, attempt: Path) -> Literal["nothing", "ended", "alive"]:
+        """Whether there is a job to attach to, and whether it still waits or runs."""
+
     def end_remains(self, attempt: Path) -> int:
-        """Ends what still runs here of the attempt with this file, whose orchestrator is gone. Returns how many."""
+        """Ends what still runs of the attempt with this file, whose orchestrator is gone. Returns how many."""
 
     def close(self) -> None:
         """Ends all that it has started. A later launch starts anew."""

@@ -2,10 +2,40 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from pipeline.attempt.file import AttemptFile
+from pipeline.config import ExperimentConfig
 from pipeline.launchers.base import Launcher
+from pipeline.launchers.engine import Engine
 from pipeline.launchers.local import LocalLauncher
 
 
-def make_launcher() -> Launcher:
-    """The launcher of an experiment: processes of this machine."""
-    return LocalLauncher()
+def make_launcher(config: ExperimentConfig | None = None) -> Launcher:
+    """The launcher of an experiment: `launcher.kind`. None: processes of this machine."""
+    if config is None or (engine := make_engine(config)) is None:
+        return LocalLauncher()
+    from pipeline.launchers.remote import RemoteLauncher
+
+    return RemoteLauncher(engine, config.launcher.lease_seconds, config.trainer.grace_seconds)
+
+
+def make_engine(config: ExperimentConfig) -> Engine | None:
+    """The cluster of an experiment; None: it runs on this machine."""
+    match config.launcher.kind:
+        case "slurm":
+            from pipeline.launchers.slurm import Slurm
+
+            return Slurm(config.launcher.options, config.trainer.grace_seconds)
+        case _:
+            return None
+
+
+def launcher_of(attempt: Path) -> Launcher:
+    """The launcher with which the attempt with this file was launched."""
+    try:
+        return make_launcher(AttemptFile.read(attempt).config)
+    except (OSError, ValidationError):  # it has not begun
+        return LocalLauncher()

@@ -35,6 +35,12 @@ class Exit:
     """Whether the kernel has killed it because memory ran out."""
     disk_full: bool = False
     """Whether it could not write a file because the disk was full."""
+    taken: str | None = None
+    """Why an engine has taken it away, such as `preempted`; None: it has not."""
+    cancelled: str | None = None
+    """How a person has cancelled it in the engine; None: nobody has."""
+    refused: str | None = None
+    """Why it could not be started at all; None: it was started."""
 
     @classmethod
     def of(cls, code: int, log: Path, kernel_kills: int) -> Exit:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from pipeline.attempt.file import ATTEMPT_VARIABLE
 from pipeline.attempt.folder import AttemptFolder
@@ -37,6 +39,18 @@ class LocalJob:
         self._group, self._marker, self._launcher = ProcessGroup(process, log), marker, launcher
         self._killed_before = kernel_kills()
         self._exit: Exit | None = None
+
+    @property
+    def waiting(self) -> str | None:
+        return None
+
+    @property
+    def place(self) -> str:
+        return socket.gethostname()
+
+    @property
+    def late_seconds(self) -> float:
+        return 0.0
 
     def wait(self, seconds: float) -> Exit | None:
         bound(self.log)
@@ -114,6 +128,12 @@ class LocalLauncher:
         if started is None and (self._starter is None or not self._starter.alive):
             self._starter, self._starter_fails = None, not asked_to_stop()
         return started
+
+    def attach(self, attempt: Path) -> LocalJob | None:
+        return None
+
+    def remains(self, attempt: Path) -> Literal["nothing", "ended", "alive"]:
+        return "nothing"
 
     def end_remains(self, attempt: Path) -> int:
         return guardian.end_all(f"{ATTEMPT_VARIABLE}={attempt}")

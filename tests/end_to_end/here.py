@@ -7,6 +7,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -24,6 +25,8 @@ class Ended:
 
     def wait(self, seconds: float) -> Exit:
         return Exit.of(self.code, self.log, 0)
+
+    waiting, place, late_seconds = None, "here", 0.0
 
     def terminate(self) -> None: ...
 
@@ -57,6 +60,12 @@ class HereLauncher:
         if code == EXIT_INTERRUPTED:  # these tests were
             raise KeyboardInterrupt
         return Ended(path, code)
+
+    def attach(self, attempt: Path) -> None:
+        return None
+
+    def remains(self, attempt: Path) -> Literal["nothing"]:
+        return "nothing"
 
     def end_remains(self, attempt: Path) -> int:
         return 0

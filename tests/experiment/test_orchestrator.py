@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import yaml
@@ -68,6 +68,8 @@ class Job:
     def wait(self, seconds: float) -> Exit:
         return Exit.of(-signal.SIGSEGV, self.log, 0)
 
+    waiting, place, late_seconds = None, "here", 0.0
+
     def terminate(self) -> None: ...
 
     def kill(self) -> None: ...
@@ -80,6 +82,12 @@ class FailingLauncher:
 
     def launch(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> Job:
         return Job(folder)
+
+    def attach(self, attempt: Path) -> None:
+        return None
+
+    def remains(self, attempt: Path) -> Literal["nothing"]:
+        return "nothing"
 
     def end_remains(self, attempt: Path) -> int:
         return 0

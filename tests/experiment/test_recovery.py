@@ -16,7 +16,6 @@ from pipeline.tracking import tags
 from pipeline.tracking.runs import AttemptRun, LadderRun
 from pipeline.tracking.store import Store
 from tests.conftest import small_config
-from tests.end_to_end.here import HereLauncher
 
 
 def left(empty_store: Store) -> str:
@@ -28,7 +27,7 @@ def left(empty_store: Store) -> str:
 def test_what_was_left_is_ended_once(empty_store: Store) -> None:
     parent, told = left(empty_store), []
     for _ in range(2):
-        reconcile(empty_store, HereLauncher(), told.append)
+        reconcile(empty_store, told.append)
     run = empty_store.run(parent)
     assert run is not None and run.status == "KILLED" and len(told) == 1 and parent in told[0]
 
@@ -43,7 +42,7 @@ def test_what_is_no_longer_so_is_left_alone(empty_store: Store, by: str, monkeyp
         empty_store.end_parent(parent, "healthy", "v3", None, "a note")
     else:
         empty_store.set_tags(parent, {tags.OWNER: Owner.here(empty_store.root).model_dump_json()})
-    reconcile(empty_store, HereLauncher(), told.append)
+    reconcile(empty_store, told.append)
     run = empty_store.run(parent)
     assert run is not None and not told
     assert run.status == ("FINISHED" if by == "it has ended" else "RUNNING")
@@ -73,7 +72,7 @@ def test_a_status_that_another_program_has_set_hides_no_missing_verdict(
         empty_store.client.set_terminated(run_id, status)
     told: list[str] = []
     for _ in range(2):
-        reconcile(empty_store, HereLauncher(), told.append)
+        reconcile(empty_store, told.append)
     assert len(told) == 1
     runs = [empty_store.client.get_run(run_id) for run_id in (parent, attempt)]
     assert [run.info.status for run in runs] == ["KILLED", "KILLED"]
@@ -86,9 +85,9 @@ def test_an_experiment_that_is_run_is_left_alone_whatever_its_status_is(empty_st
     for run_id in (parent, attempt):
         empty_store.client.set_terminated(run_id, status)
     told: list[str] = []
-    reconcile(empty_store, HereLauncher(), told.append)
+    reconcile(empty_store, told.append)
     with pytest.raises(BadInput, match="is being run by process"):
-        take_up(empty_store, HereLauncher(), parent, lambda config: config)
+        take_up(empty_store, parent, lambda config: config)
     assert not told and tags.VERDICT not in empty_store.client.get_run(attempt).data.tags
 
 
@@ -96,7 +95,7 @@ def test_what_has_a_verdict_keeps_it(empty_store: Store) -> None:
     owner = Owner.here(empty_store.root).model_copy(update=GONE)
     _, attempt = with_attempt(empty_store, owner)
     empty_store.end_attempt(attempt, Verdict(name="crash"))
-    reconcile(empty_store, HereLauncher(), lambda _: None)
+    reconcile(empty_store, lambda _: None)
     run = empty_store.client.get_run(attempt)
     assert (run.data.tags[tags.VERDICT], run.info.status) == ("crash", "FAILED")
 
@@ -114,16 +113,16 @@ def test_an_experiment_that_was_deleted_is_not_resumed(empty_store: Store) -> No
     parent, _ = with_attempt(empty_store, owner)
     empty_store.client.delete_run(parent)
     with pytest.raises(BadInput, match="has been deleted"):
-        take_up(empty_store, HereLauncher(), parent, lambda config: config)
+        take_up(empty_store, parent, lambda config: config)
     told: list[str] = []
-    reconcile(empty_store, HereLauncher(), told.append)
+    reconcile(empty_store, told.append)
     assert not [each for each in told if "cannot" in each]
 
 
 def test_what_was_left_under_another_path_is_ended(empty_store: Store) -> None:
     owner = Owner.here(empty_store.root).model_copy(update={**GONE, "root": "/where/it/was"})
     parent, attempt = with_attempt(empty_store, owner)
-    reconcile(empty_store, HereLauncher(), lambda _: None)
+    reconcile(empty_store, lambda _: None)
     assert {empty_store.client.get_run(run_id).info.status for run_id in (parent, attempt)} == {"KILLED"}
 
 
@@ -154,9 +153,9 @@ def test_an_owner_elsewhere_is_waited_for_whatever_its_clock_says(
     monkeypatch.setattr(empty_store, "patience", None)
     if signs and days >= 0:
         with pytest.raises(BadInput, match="is being run by process"):
-            take_up(empty_store, HereLauncher(), parent, lambda config: config)
+            take_up(empty_store, parent, lambda config: config)
     else:
-        past = take_up(empty_store, HereLauncher(), parent, lambda config: config)
+        past = take_up(empty_store, parent, lambda config: config)
         past.lock.release()
         assert clock[0] == pytest.approx(120.0 if days >= 0 else 0.0, abs=2)
 
@@ -168,10 +167,10 @@ def test_a_lock_that_is_free_needs_no_waiting(empty_store: Store, monkeypatch: p
     empty_store.set_tags(parent, {tags.ALIVE: datetime.now(UTC).isoformat()})
     lock = Lock(experiment_lock(empty_store.root, parent), owner)
     told: list[str] = []
-    reconcile(empty_store, HereLauncher(), told.append)
+    reconcile(empty_store, told.append)
     assert not told
     lock.release(keep=True)  # as the kernel does when it is killed
-    reconcile(empty_store, HereLauncher(), told.append)
+    reconcile(empty_store, told.append)
     assert len(told) == 1 and empty_store.client.get_run(attempt).info.status == "KILLED"
 
 
@@ -187,7 +186,7 @@ def test_what_cannot_be_ended_is_one_line_and_the_others_are(
         return attempts(parent)
 
     monkeypatch.setattr(empty_store, "attempts", fail_for_one)
-    reconcile(empty_store, HereLauncher(), told.append)
+    reconcile(empty_store, told.append)
     assert len(told) == 2 and any(second in each and "cannot be ended" in each for each in told)
     assert not any("\n" in each for each in told)
     ended, stays = empty_store.run(first), empty_store.run(second)

@@ -1,0 +1,436 @@
+"""The launcher of a cluster: a warden on a node starts the trainer, and the attempt's folder is the channel.
+
+An engine submits, tells the state, cancels and finds jobs (:mod:`pipeline.launchers.engine`); all else is here. Two
+threads of the launcher renew the leases and ask the engine, so an engine that does not answer holds up nothing. What
+the trainer did is told by `exit.json` first; the engine says what the trainer cannot know: preempted, its node lost,
+out of memory, cancelled by a person.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from pipeline.attempt.file import ATTEMPT_VARIABLE
+from pipeline.attempt.folder import AttemptFolder
+from pipeline.launchers.channel import Channel, Ended, Launch, Lease, Sent, Started, Stop
+from pipeline.launchers.engine import SUSPENDED, Engine, EngineAway, Refused, State, portable, warden_command
+from pipeline.launchers.exit import Exit
+
+ENGINE_SECONDS, FOLDER_SECONDS = 10.0, 0.5
+"""Between two questions to the engine about a job, and between two looks at its folder."""
+_RENEW_SECONDS = 10.0
+"""Longest time between two renewals of a lease; a short lease is renewed four times in its length."""
+_LATE_SECONDS = 20.0
+"""Files of a node may be seen so late here. For so long, a job that has ended may still say how."""
+_CERTAIN = 2
+"""Answers in a row that are believed when they say that a job which had begun waits again."""
+_AWAY_SECONDS = 1800.0
+"""An engine that does not answer for so long takes no job any more."""
+_FINAL_SECONDS = 60.0
+"""For so long, an engine is waited for to say why a trainer was ended by a signal."""
+_STOP_SECONDS = 10.0
+"""So much later than it happens, this process may see that a trainer which was asked to end has ended."""
+_KILL_SECONDS, _CANCELLED_SECONDS = 5.0, 60.0
+"""For so long, a warden has time to kill; and then the engine, which may wait itself (Slurm's KillWait)."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """The times above, which tests shorten."""
+
+    engine: float = ENGINE_SECONDS
+    folder: float = FOLDER_SECONDS
+    late: float = _LATE_SECONDS
+    away: float = _AWAY_SECONDS
+    final: float = _FINAL_SECONDS
+
+
+class RemoteJob:
+    """A trainer on a node, or on its way there."""
+
+    def __init__(self, launcher: RemoteLauncher, channel: Channel, nonce: str, id: str | None) -> None:  # noqa: A002
+        self.log = AttemptFolder(channel.folder).log
+        self.nonce, self.id = nonce, id
+        self._launcher, self._channel = launcher, channel
+        self._lock = threading.RLock()
+        self.state: State | None = None
+        """What the engine said last."""
+        self.away_since: float | None = None
+        self.due = 0.0
+        """When the engine is asked next."""
+        self._ended_since: float | None = None
+        self._told_since: float | None = None
+        self._refused: str | None = None
+        self._asked: int | None = None
+        """The signal that this process has asked for."""
+        self._started: Started | None = None
+        self._exit: Exit | None = None
+        self._queued_again = 0
+        """How many answers in a row say that it waits, of those asked for after it had begun."""
+        self._renewals = 0
+
+    @property
+    def name(self) -> str:
+        """Under which the engine knows it."""
+        return job_name(self.nonce)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the launcher's threads have to care for it."""
+        return self._exit is None
+
+    @property
+    def _job(self) -> str:
+        return f"{self._launcher.engine.name} job {self.id}" if self.id else self._launcher.engine.name
+
+    @property
+    def waiting(self) -> str | None:
+        state = self.state
+        if self._exit is not None or self._channel.heard(Ended, self.nonce) is not None:
+            return None
+        if self._has_started and not (self._is_suspended or self._queued_again):
+            return None
+        if self.id is None:
+            return f"{self._launcher.engine.name} does not answer; it is asked again"
+        why = f" ({state.why})" if state is not None and state.why else ""
+        return f"{'suspended' if self._has_started else 'queued'}, {self._job}{why}"
+
+    @property
+    def _is_suspended(self) -> bool:
+        return self.state is not None and self.state.phase == "queued" and self.state.why == SUSPENDED
+
+    @property
+    def place(self) -> str:
+        if not self._has_started:
+            return ""
+        assert self._started is not None
+        where = self.state.where if self.state is not None else ""
+        return f"{where or self._started.host}, {self._job}"
+
+    @property
+    def late_seconds(self) -> float:
+        return _STOP_SECONDS
+
+    @property
+    def _has_started(self) -> bool:
+        if self._started is None:
+            self._started = self._channel.heard(Started, self.nonce)
+        return self._started is not None
+
+    def wait(self, seconds: float) -> Exit | None:
+        until = time.monotonic() + seconds
+        while True:
+            with self._lock:
+                if self._exit is None:
+                    self._exit = self._look()
+            if self._exit is not None or (left := until - time.monotonic()) <= 0:
+                return self._exit
+            time.sleep(min(left, self._launcher.patience.folder))
+
+    def terminate(self) -> None:
+        self._ask_for_end("terminate")
+        if self._exit is None and not self._has_started:
+            self._cancel()
+
+    def kill(self) -> None:
+        if self._exit is None:
+            self._ask_for_end("kill")
+            if self._has_started:
+                self.wait(_KILL_SECONDS)
+            if self._exit is None:
+                self._cancel()
+                until = time.monotonic() + _CANCELLED_SECONDS
+                while (
+                    self.wait(self._launcher.patience.folder) is None
+                    and time.monotonic() < until
+                    and self.id is not None
+                ):
+                    pass
+            with self._lock:
+                self._exit = self._exit or Exit.of(-signal.SIGKILL, self.log, 0)
+        elif self._channel.heard(Ended, self.nonce) is None and (self.state is None or self.state.phase != "ended"):
+            self._ask_for_end("kill")  # such as one that the engine has queued again; its warden may live
+            self._cancel()
+            until = time.monotonic() + _KILL_SECONDS
+            while self._channel.heard(Ended, self.nonce) is None and time.monotonic() < until:
+                time.sleep(self._launcher.patience.folder)
+        self._channel.withdraw(self.nonce)
+        self._launcher.forget(self)
+
+    def renew(self) -> None:
+        """Renews the lease."""
+        self._renewals += 1
+        with contextlib.suppress(OSError):
+            self._channel.say(Lease(nonce=self.nonce, count=self._renewals))
+
+    def ask(self) -> None:
+        """Submits it if need be, and asks the engine for its state."""
+        engine = self._launcher.engine
+        self.due = time.monotonic() + self._launcher.patience.engine
+        try:
+            if self.id is None:
+                self._submit()
+            elif self.state is None or self.state.phase != "ended":
+                had_started = self._has_started  # an answer from before it began says nothing of what it does now
+                self._hear(engine.state(self.id), had_started=had_started)
+            self.away_since = None
+        except EngineAway:
+            now = time.monotonic()
+            self.away_since = self.away_since or now
+            if self.id is None and now - self.away_since > self._launcher.patience.away:
+                self._refused = f"{engine.name} does not answer, for {now - self.away_since:.0f} s"
+
+    def _submit(self) -> None:
+        """Submits it, unless an answer was lost and it has been submitted."""
+        with self._lock:
+            if self._asked or self._refused is not None:
+                return
+            engine, folder = self._launcher.engine, self._channel.folder
+            try:
+                found = engine.find(self.name) if self.away_since is not None else None
+                self.id = found or engine.submit(
+                    self.name, warden_command(folder, self.nonce), folder, self._channel.engine_log
+                )
+            except Refused as refused:
+                self._refused = f"{engine.name} takes no such job: {refused}"
+                return
+            self._channel.say(Sent(nonce=self.nonce, engine=engine.name, id=self.id))
+            self.due = 0.0
+
+    def _hear(self, state: State, *, had_started: bool) -> None:
+        self.state = state
+        again = had_started and state.phase == "queued" and not self._is_suspended
+        self._queued_again = self._queued_again + 1 if again else 0
+        if state.phase == "ended" and self._ended_since is None:
+            self._ended_since = time.monotonic()
+
+    def _look(self) -> Exit | None:
+        """How it has ended; None: it has not, or that is not known yet."""
+        if self._refused is not None:
+            return Exit(code=1, refused=self._refused)
+        if (ended := self._channel.heard(Ended, self.nonce)) is not None:
+            return self._exit_of(ended)
+        state, started = self.state, self._has_started
+        if state is None or self.id is None:
+            return Exit.of(-self._asked, self.log, 0) if self._asked and self.id is None else None
+        if self._queued_again >= _CERTAIN:
+            return replace(self._silent(), taken=f"{self._job} was queued again by the engine")
+        if state.phase != "ended" or self._ended_since is None:
+            return None
+        late = self._launcher.patience.late if started or state.end not in ("cancelled", "taken") else 0.0
+        if self._asked:
+            late = min(late, 1.0)
+        return self._exit_by(state) if time.monotonic() - self._ended_since >= late else None
+
+    def _exit_of(self, ended: Ended) -> Exit | None:
+        """The exit that the warden tells, with what only the engine knows; None: the engine is to be heard first."""
+        if ended.refused is not None:
+            return Exit(code=ended.code, refused=ended.refused)
+        found = Exit.of(ended.code, self.log, int(ended.killed_for_memory))
+        if self._asked or ended.by == "asked" or (ended.code == 0 and ended.by is None):
+            return found
+        if ended.by == "lease":
+            return replace(found, taken="its orchestrator was silent for longer than launcher.lease_seconds")
+        self._told_since = self._told_since or time.monotonic()
+        state = self.state
+        known = state is not None and state.phase == "ended"
+        patience = self._launcher.patience.final
+        waits = state is not None and state.phase == "queued"
+        if not known and not waits and time.monotonic() - self._told_since < patience:
+            self.due = min(self.due, time.monotonic() + min(1.0, self._launcher.patience.engine))
+            return None
+        end = state.end if state is not None and known else "unknown"
+        if end == "cancelled":
+            return replace(found, cancelled=self._cancelled(state))
+        if end == "taken" or ended.by == "signal":
+            why = state.why if state is not None and end == "taken" else "the engine asked for its end"
+            return replace(found, taken=f"{self._job}: {why}")
+        return replace(found, killed_for_memory=found.killed_for_memory or end == "out_of_memory")
+
+    def _exit_by(self, state: State) -> Exit:
+        """The exit of a job whose warden says nothing: the engine's word is all there is."""
+        found = self._silent(state.code)
+        if self._asked:
+            return Exit.of(-self._asked, self.log, 0)
+        if state.end == "cancelled":
+            return replace(found, cancelled=self._cancelled(state))
+        if state.end == "out_of_memory":
+            return replace(found, code=-signal.SIGKILL, killed_for_memory=True)
+        if state.end == "taken":
+            return replace(found, taken=f"{self._job}: {state.why}")
+        if state.end == "unknown":
+            return replace(found, taken=f"{self._job} is not known any more, and has not said how it ended")
+        return found
+
+    def _silent(self, code: int = -signal.SIGKILL) -> Exit:
+        """An exit of which the node has said nothing. Before the trainer has begun, the engine's own output tells."""
+        log = self.log if self._has_started else self._channel.engine_log
+        return Exit.of(code or -signal.SIGKILL, log, 0)
+
+    def _cancelled(self, state: State | None) -> str:
+        why = f" ({state.why})" if state is not None and state.why else ""
+        return f"{self._job} was cancelled{why}"
+
+    def _ask_for_end(self, how: Literal["terminate", "kill"]) -> None:
+        self._asked = signal.SIGTERM if how == "terminate" else signal.SIGKILL
+        with contextlib.suppress(OSError):
+            self._channel.say(Stop(nonce=self.nonce, how=how))
+
+    def _cancel(self) -> None:
+        with self._lock:
+            job = self.id
+        if job is None:
+            return
+        with contextlib.suppress(EngineAway):
+            self._launcher.engine.cancel(job)
+        self.due = 0.0
+        self._launcher.hurry()
+
+
+def job_name(nonce: str) -> str:
+    """The name under which an engine knows the job of a launch."""
+    return f"ladder-{nonce}"
+
+
+class RemoteLauncher:
+    """Starts trainers as jobs of an engine.
+
+    Args:
+        lease_seconds: after so long without a sign of this process, a trainer is ended in order. 0: never.
+        grace_seconds: between SIGTERM and SIGKILL, where the engine or the lease ends a trainer.
+    """
+
+    def __init__(
+        self, engine: Engine, lease_seconds: float, grace_seconds: float, patience: Patience | None = None
+    ) -> None:
+        self.engine, self.patience = engine, patience or Patience()
+        self._lease, self._grace = lease_seconds, grace_seconds
+        self._jobs: list[RemoteJob] = []
+        self._closed = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._hurry = threading.Event()
+
+    def warm_up(self) -> None:
+        """Nothing can be prepared: the node is not known yet."""
+
+    def launch(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> RemoteJob:
+        folder.mkdir(parents=True, exist_ok=True)
+        channel, nonce = Channel(folder.resolve()), secrets.token_hex(8)
+        log = AttemptFolder(channel.folder).log
+        log.touch()
+        channel.clear()
+        launch = Launch(
+            nonce=nonce,
+            command=tuple(command),
+            inherited=portable(os.environ),
+            given={ATTEMPT_VARIABLE: str(folder), **environment},
+            working=str(Path.cwd()),
+            lease_seconds=self._lease,
+            grace_seconds=self._grace,
+        )
+        channel.say(launch)
+        job = RemoteJob(self, channel, nonce, None)
+        job.renew()
+        job.ask()
+        self._care_for(job)
+        return job
+
+    def attach(self, attempt: Path) -> RemoteJob | None:
+        channel = Channel(attempt.parent.resolve())
+        launch = channel.read(Launch)
+        if launch is None:
+            return None
+        sent = channel.heard(Sent, launch.nonce)
+        job = RemoteJob(self, channel, launch.nonce, sent.id if sent is not None else None)
+        job.renew()
+        if job.id is None:
+            with contextlib.suppress(EngineAway):
+                job.id = self.engine.find(job.name)
+            if job.id is None and channel.heard(Started, launch.nonce) is None:
+                return None  # it was never submitted
+        if job.id is not None:
+            job.ask()
+        self._care_for(job)
+        return job
+
+    def remains(self, attempt: Path) -> Literal["nothing", "ended", "alive"]:
+        channel = Channel(attempt.parent.resolve())
+        launch = channel.read(Launch)
+        if launch is None:
+            return "nothing"
+        if channel.heard(Ended, launch.nonce) is not None:
+            return "ended"
+        sent = channel.heard(Sent, launch.nonce)
+        try:
+            job = sent.id if sent is not None else self.engine.find(job_name(launch.nonce))
+            if job is None:
+                return "nothing" if channel.heard(Started, launch.nonce) is None else "ended"
+            return "ended" if self.engine.state(job).phase == "ended" else "alive"
+        except EngineAway:
+            return "alive"  # as far as can be known
+
+    def end_remains(self, attempt: Path) -> int:
+        job = self.attach(attempt)
+        if job is None:
+            return 0
+        lived = job.wait(0) is None
+        job.kill()
+        return int(lived)
+
+    def close(self) -> None:
+        for job in list(self._jobs):
+            job.kill()
+        self._closed.set()
+        self._hurry.set()
+        for thread in self._threads:
+            thread.join()
+        self._threads = []
+
+    def let_go(self) -> None:
+        """Leaves the jobs to whoever attaches to them. Nothing of this process cares for them any more."""
+        self._jobs.clear()
+        self.close()
+
+    def forget(self, job: RemoteJob) -> None:
+        """A job is gone, and needs no care any more."""
+        with contextlib.suppress(ValueError):
+            self._jobs.remove(job)
+
+    def hurry(self) -> None:
+        """Has the engine asked at once about jobs that are due."""
+        self._hurry.set()
+
+    def _care_for(self, job: RemoteJob) -> None:
+        self._jobs.append(job)
+        if not self._threads or self._closed.is_set():
+            self._closed.clear()
+            self._threads = [self._thread(self._renew), self._thread(self._ask)]
+
+    def _thread(self, work: Callable[[], None]) -> threading.Thread:
+        thread = threading.Thread(target=work, name=f"{self.engine.name} {work.__name__}", daemon=True)
+        thread.start()
+        return thread
+
+    def _renew(self) -> None:
+        every = min(_RENEW_SECONDS, self._lease / 4) if self._lease > 0 else _RENEW_SECONDS
+        while not self._closed.wait(every):
+            for job in list(self._jobs):
+                if job.is_open:
+                    job.renew()
+
+    def _ask(self) -> None:
+        while not self._closed.is_set():
+            for job in list(self._jobs):
+                if job.is_open and time.monotonic() >= job.due:
+                    job.ask()
+            self._hurry.wait(0.2)
+            self._hurry.clear()

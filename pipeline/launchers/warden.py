@@ -1,0 +1,152 @@
+"""The warden: on the node of a cluster, it starts a trainer with the local launcher, and watches over it.
+
+`python -m pipeline.launchers.warden FOLDER NONCE` is what an engine runs. It speaks with the orchestrator through the
+attempt's folder (:mod:`pipeline.launchers.channel`). It ends the trainer in order when the orchestrator asks, when the
+engine sends a signal (a time limit, preemption, a person's cancellation), or when the lease has run out; and at once
+when another launch has taken its place. What the trainer has started is gone before `exit.json` is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from pipeline.launchers.channel import Channel, Ended, Launch, Lease, Started, Stop
+from pipeline.launchers.engine import NODES_OWN
+from pipeline.launchers.exit import Exit
+from pipeline.launchers.local import LocalJob, LocalLauncher
+from pipeline.processes.signals import heeded
+
+_LOOK_SECONDS = 0.2
+_STARTED_BEFORE, _REFUSED = 75, 127
+"""Exit codes of the warden itself: EX_TEMPFAIL, and what shells have for a command that cannot be found."""
+_BY_SIGNAL = 128
+_KILL_SECONDS = 30.0
+"""After so long, with the grace before, a trainer that was asked to end is killed, whatever its orchestrator does."""
+
+
+class Warden:
+    """Watches over one trainer."""
+
+    def __init__(self, channel: Channel, launch: Launch, asked: threading.Event) -> None:
+        self._channel, self._launch, self._asked = channel, launch, asked
+        self._by: Literal["asked", "signal", "lease"] | None = None
+        self._kill_at: float | None = None
+        self._lease: Lease | None = None
+        self._renewed = time.monotonic()
+
+    def run(self, launcher: LocalLauncher) -> int:
+        """Starts the trainer and returns when it is gone: its exit code, as a shell has it."""
+        launch, channel = self._launch, self._channel
+        try:
+            with _scratch(launch.given.get("TMPDIR")) as changed:
+                job = launcher.launch(launch.command, {**launch.given, **changed}, channel.folder)
+                try:
+                    ended = self._watch(job)
+                finally:
+                    job.kill()
+        except (OSError, ValueError) as error:
+            self._tell(Ended(nonce=launch.nonce, code=_REFUSED, refused=str(error)))
+            return _REFUSED
+        if ended is None:
+            return _STARTED_BEFORE
+        self._tell(Ended(nonce=launch.nonce, code=ended.code, killed_for_memory=ended.killed_for_memory, by=self._by))
+        return ended.code if ended.code >= 0 else _BY_SIGNAL - ended.code
+
+    def _tell(self, ended: Ended) -> None:
+        if self._channel.is_current(self._launch.nonce):
+            self._channel.say(ended)
+
+    def _watch(self, job: LocalJob) -> Exit | None:
+        """How the trainer has ended; None: another launch has taken this one's place."""
+        nonce = self._launch.nonce
+        while (ended := job.wait(_LOOK_SECONDS)) is None:
+            if not self._channel.is_current(nonce):
+                print("another launch has taken this one's place, or its folder is gone: the trainer is ended")
+                return None
+            stop = self._channel.heard(Stop, nonce)
+            if stop is not None and stop.how == "kill":
+                self._by = self._by or "asked"
+                job.kill()
+            elif self._by is None and (why := self._why_to_end(stop)) is not None:
+                print(f"the trainer is asked to end: {why}")
+                self._by = why
+                patience = self._launch.grace_seconds + (_KILL_SECONDS if why == "asked" else 0.0)
+                self._kill_at = time.monotonic() + patience
+                job.terminate()
+            if self._kill_at is not None and time.monotonic() > self._kill_at:
+                job.kill()
+        return ended
+
+    def _why_to_end(self, stop: Stop | None) -> Literal["asked", "signal", "lease"] | None:
+        if stop is not None:
+            return "asked"
+        if self._asked.is_set():
+            return "signal"
+        lease = self._channel.heard(Lease, self._launch.nonce)
+        if lease is not None and lease != self._lease:
+            self._lease, self._renewed = lease, time.monotonic()
+        out = 0 < self._launch.lease_seconds < time.monotonic() - self._renewed
+        return "lease" if out else None
+
+
+@contextlib.contextmanager
+def _scratch(wanted: str | None) -> Iterator[dict[str, str]]:
+    """The folder for temporary files on this node: the one that was given, which is made here if it is not there."""
+    if wanted is None or Path(wanted).is_dir():
+        yield {}
+        return
+    try:
+        Path(wanted).mkdir(mode=0o700)
+        made = Path(wanted)
+    except OSError:  # the submitter's place for such files is not one of this node
+        made = Path(tempfile.mkdtemp(prefix="ladder-"))
+    try:
+        yield {"TMPDIR": str(made)}
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def boot() -> str:
+    """The id of this machine's boot."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+    return ""
+
+
+def main(folder: str, nonce: str) -> int:
+    """Runs the trainer of this launch; the exit code is the trainer's."""
+    asked = threading.Event()
+    with heeded(asked):
+        channel = Channel(Path(folder))
+        launch = channel.heard(Launch, nonce)
+        if launch is None:
+            print(f"{folder}: another launch has taken this one's place, or was withdrawn")
+            return _STARTED_BEFORE
+        if channel.heard(Started, nonce) is not None:  # the orchestrator alone restarts
+            print(f"{folder}: the engine has started this launch once more; it is left alone")
+            return _STARTED_BEFORE
+        channel.say(Started(nonce=nonce, host=socket.gethostname(), boot=boot(), at=time.time()))
+        nodes_own = {name: value for name, value in os.environ.items() if name.startswith(NODES_OWN)}
+        os.environ.clear()
+        os.environ.update({**launch.inherited, **nodes_own})
+        try:
+            os.chdir(launch.working)
+        except OSError as error:
+            channel.say(Ended(nonce=nonce, code=_REFUSED, refused=f"the working folder is not on this node: {error}"))
+            return _REFUSED
+        with contextlib.closing(LocalLauncher()) as launcher:
+            return Warden(channel, launch, asked).run(launcher)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
