@@ -44,8 +44,10 @@ def _run(path: str, overrides: Sequence[str]) -> int:
     if lines := not_accepted(configs[0]):
         raise BadInput(*(f"{path}: {line}" for line in lines))
     require_device(configs)
-    with contextlib.closing(make_launcher()) as launcher:
-        if any(config.trainer.command is None for config in configs):
+    launched = configs[0].launcher
+    with contextlib.closing(make_launcher(configs[0])) as launcher:
+        alone = launched.parallel == 1 or len(configs) == 1
+        if alone and any(config.trainer.command is None for config in configs):
             launcher.warm_up()  # it imports torch while this process imports MLflow
         from pipeline.commands.run import run
 
@@ -56,8 +58,8 @@ def _resume(words: Sequence[str]) -> int:
     named = [word for word in words if "=" not in word]
     overrides = [word for word in words if "=" in word]
     for word in overrides:
-        if not word.startswith(("tracking.", "budget.", "notify.")):
-            allowed = "tracking.…, budget.… and notify.…"
+        if not word.startswith(("tracking.", "budget.", "notify.", "launcher.")):
+            allowed = "tracking.…, budget.…, notify.… and launcher.…"
             raise BadInput(f"{word}: an experiment goes on as it began; only {allowed} can be given here")
     if len(named) > 1:
         raise BadInput(f"{' '.join(named)}: one experiment at a time")
@@ -204,7 +206,8 @@ def _parser() -> argparse.ArgumentParser:
         "words",
         nargs="*",
         metavar="PARENT_RUN_ID | key.sub=value",
-        help="its parent run (default: the newest unfinished one); tracking.…, budget.… and notify.… can be given",
+        help="its parent run (default: the newest unfinished one); "
+        "tracking.…, budget.…, notify.… and launcher.… can be given",
     )
     text = "tune the coefficients that a study names; again: go on with it"
     command = commands.add_parser("tune", help=text, description=text)

@@ -22,16 +22,17 @@ class PageWriter(Callback):
 
     Args:
         complain: called with one line where the page could not be made.
+        live: whether it is written while attempts run too. Of experiments that run at a time, one has the file.
     """
 
-    def __init__(self, store: Store, complain: Callable[[str], None]) -> None:
-        self._store, self._complain = store, complain
+    def __init__(self, store: Store, complain: Callable[[str], None], *, live: bool = True) -> None:
+        self._store, self._complain, self._live = store, complain, live
         self._parent: str | None = None
         self._rewriting: Rewriting | None = None
 
     def experiment_started(self, event: ExperimentStarted) -> None:
         self._parent = None if event.nested else event.parent
-        if self._parent is not None:
+        if self._parent is not None and self._live:
             self._rewriting = Rewriting(
                 running_page(self._store, self._parent), self._store.root / PAGE, self._complain
             )

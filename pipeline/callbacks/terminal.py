@@ -9,7 +9,7 @@ from functools import partial
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
@@ -36,8 +36,9 @@ class _LogFile(RotatingFileHandler):
 class Terminal:
     """Lines for a person, each in the log file too. On a terminal a live panel can stand below them."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self.console = console or PlainConsole()
+    def __init__(self, console: Console | None = None, name: str = "") -> None:
+        """`name`: stands before each line on the console, where several experiments share it."""
+        self.console, self._name = console or PlainConsole(), name
         self._live: Live | None = None
         self._file = logging.Logger("ladder")
         self._last_line = 0.0
@@ -61,7 +62,8 @@ class Terminal:
         self._file.info(rendered.plain)
         if not (only_plain and self.console.is_terminal):
             stamp = time.strftime("%H:%M:%S" if self.console.is_terminal else "%Y-%m-%d %H:%M:%S")
-            self._show(partial(self.console.print, Text(f"{stamp} ", style="dim") + rendered, soft_wrap=True))
+            begin = Text(f"{stamp} ", style="dim") + Text(f"{self._name} " if self._name else "", style="cyan")
+            self._show(partial(self.console.print, begin + rendered, soft_wrap=True))
 
     def complain(self, what: str) -> None:
         """A warning: something went wrong beside the work."""
@@ -73,7 +75,8 @@ class Terminal:
 
     def print(self, what: RenderableType) -> None:
         """Something on the console alone, such as a table."""
-        self._show(partial(self.console.print, what))
+        named = Group(Text(self._name, style="cyan"), what) if self._name else what
+        self._show(partial(self.console.print, named))
 
     def line_is_due(self, factor: float = 1.0) -> bool:
         """Whether the last line of progress is long enough ago; if so, the next is due after this one."""

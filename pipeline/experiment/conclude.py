@@ -7,6 +7,7 @@ everything; for one that still is, the next orchestrator writes down what is mis
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -40,6 +41,8 @@ _PICTURES_SECONDS = 30.0
 """For all pictures of an attempt together."""
 _TAKEN = "taken"
 """The rule of the evidence of what an engine has taken away."""
+_DRAWING = threading.Lock()
+"""Matplotlib's fonts and formulas are not made for several threads, and several experiments may run at a time."""
 _NAMED = 5
 """Nested runs that a sentence names."""
 
@@ -139,8 +142,9 @@ def pictures(watch: Watchdog, findings: Iterable[Evidence]) -> Iterator[tuple[st
 def _picture(history: History, rule: Rule, finding: Evidence) -> Figure:
     from pipeline.health.plot import draw  # loads matplotlib, which a healthy experiment never needs
 
-    figure = draw(history, rule, finding)
-    figure.draw_without_rendering()  # finds what cannot be drawn, such as a formula in a title
+    with _DRAWING:
+        figure = draw(history, rule, finding)
+        figure.draw_without_rendering()  # finds what cannot be drawn, such as a formula in a title
     return figure
 
 

@@ -112,6 +112,12 @@ def take_up(
         raise
 
 
+def is_run(store: Store, parent: ParentRun) -> bool:
+    """Whether a process may be running an experiment that has not ended."""
+    owner = parent.owner
+    return parent.is_open and owner is not None and _state(store, parent, owner) != "gone"
+
+
 def _choose(store: Store, wanted: str | None) -> ExperimentRun:
     """The experiment that is to go on. Raises BadInput where there is none, or it has ended."""
     if wanted is None:

@@ -55,6 +55,8 @@ class Room:
     cores: float
     memory_gb: float
     _taken: list[Need] = field(default_factory=list)
+    _waiting: list[object] = field(default_factory=list)
+    """Those who wait, in their order: one that needs much is not passed by for ever."""
     _changed: threading.Condition = field(default_factory=threading.Condition)
 
     @staticmethod
@@ -64,14 +66,24 @@ class Room:
 
     def wait_for(self, need: Need, held: contextlib.ExitStack) -> Iterator[str]:
         """Takes what is needed, until `held` is closed. Meanwhile, twice a second, it yields what it waits for."""
-        while not self._take(need):
-            yield f"queued for {need}; this machine has {self.cores:g} cores and {self.memory_gb:.0f} GB"
-            with self._changed:
-                self._changed.wait(_LOOK_SECONDS)
-        held.callback(self._give_back, need)
-
-    def _take(self, need: Need) -> bool:
+        me = object()
         with self._changed:
+            self._waiting.append(me)
+        try:
+            while not self._take(need, me):
+                yield f"queued for {need}; this machine has {self.cores:g} cores and {self.memory_gb:.0f} GB"
+                with self._changed:
+                    self._changed.wait(_LOOK_SECONDS)
+            held.callback(self._give_back, need)
+        finally:
+            with self._changed:
+                self._waiting.remove(me)
+                self._changed.notify_all()
+
+    def _take(self, need: Need, me: object) -> bool:
+        with self._changed:
+            if self._waiting[0] is not me:
+                return False
             cores = sum(each.cores for each in self._taken) + need.cores
             memory = sum(each.memory_gb for each in self._taken) + need.memory_gb
             fits = cores <= self.cores and memory <= self.memory_gb

@@ -22,7 +22,10 @@ def require_device(configs: Iterable[ExperimentConfig], *, begun: bool = False) 
     Raises:
         BadInput: an experiment asks for a GPU, and torch finds none. The message says what torch says.
     """
-    rungs = [rung for config in configs for rung in (config, *Ladder(config).configs)]
+    here = [
+        config for config in configs if config.launcher.kind == "local"
+    ]  # a node of a cluster has devices of its own
+    rungs = [rung for config in here for rung in (config, *Ladder(config).configs)]
     if not any(rung.training.device == "cuda" and rung.trainer.command is None for rung in rungs):
         return
     asked = subprocess.run(

@@ -25,7 +25,7 @@ from benchmarks.tracking_server import TrackingServer, why_not
 from fallbacks.ladder import End
 from pipeline.attempt.spool import Spool
 from pipeline.cli import main
-from pipeline.commands.run import callbacks_for
+from pipeline.commands.turns import callbacks_for
 from pipeline.experiment.orchestrator import Orchestrator
 from pipeline.experiment_file import load_experiment
 from pipeline.tracking.access import default_uri
