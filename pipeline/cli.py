@@ -45,6 +45,10 @@ def _run(path: str, overrides: Sequence[str]) -> int:
         raise BadInput(*(f"{path}: {line}" for line in lines))
     require_device(configs)
     launched = configs[0].launcher
+    if launched.kind != "local":
+        from pipeline.commands.cluster import require_reachable_store
+
+        require_reachable_store(configs[0])
     with contextlib.closing(make_launcher(configs[0])) as launcher:
         alone = launched.parallel == 1 or len(configs) == 1
         if alone and any(config.trainer.command is None for config in configs):
@@ -73,11 +77,12 @@ def _resume(words: Sequence[str]) -> int:
 
 def _check(path: str, overrides: Sequence[str], seconds: float) -> int:
     config = load_experiments(path, overrides)[0]
+    from pipeline.commands.check import check, check_cluster
+
     if config.trainer.command is not None:
         from pipeline.commands.rehearse import rehearse
 
-        return rehearse(config, seconds)
-    from pipeline.commands.check import check
+        return rehearse(config, seconds) if check_cluster(config) else EXIT_BAD_INPUT
 
     return check(config)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from rich.markup import escape
 from rich.table import Table
 
-from pipeline.commands.environment import make_console
+from pipeline.commands.environment import make_console, private_files
 from pipeline.config import ExperimentConfig
 from pipeline.errors import EXIT_BAD_INPUT, EXIT_HEALTHY
 from pipeline.launchers.gpu import require_device
@@ -14,6 +15,7 @@ from pipeline.preflight import CHECKLIST, accepted, not_accepted, own_first, pre
 def check(config: ExperimentConfig) -> int:
     """Prints the pre-flight checklist; fails where an item is not true."""
     require_device([config])
+    cluster = check_cluster(config)
     first = own_first(config)
     items = preflight(first)
     on_purpose = accepted(config)
@@ -37,4 +39,19 @@ def check(config: ExperimentConfig) -> int:
         console.print("`ladder run` refuses this experiment: an item differs that preflight.accept does not name")
     if rules := too_short(first):
         console.print(f"too short to tell that the score stands still, by the rules: {rules}", soft_wrap=True)
-    return EXIT_HEALTHY if all(true) else EXIT_BAD_INPUT
+    return EXIT_HEALTHY if all(true) and cluster else EXIT_BAD_INPUT
+
+
+def check_cluster(config: ExperimentConfig) -> bool:
+    """Asks the cluster of an experiment, and prints what it says. Returns whether an experiment can run there."""
+    if config.launcher.kind == "local":
+        return True
+    from pipeline.commands.cluster import ask_cluster  # loads MLflow
+
+    console, good = make_console(), True
+    private_files()
+    for finding in ask_cluster(config):
+        mark = {True: "[green]yes[/]", False: "[red]NO[/]", None: "[yellow]?[/]"}[finding.good]
+        console.print(f"{mark} {finding.what}: {escape(finding.words)}", soft_wrap=True)
+        good = good and finding.good is not False
+    return good

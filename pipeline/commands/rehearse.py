@@ -35,7 +35,7 @@ def rehearse(config: ExperimentConfig, seconds: float) -> int:
     what = "the rung starts" if rungs == 1 else f"each of {rungs} rungs starts"
     _print(console, f"{what} for {seconds:g} seconds at most, under a temporary tracking root")
     done: list[Rehearsed] = []
-    with contextlib.closing(make_launcher()) as launcher:
+    with contextlib.closing(make_launcher(config)) as launcher:
         rehearsal = Rehearsal(config, launcher, seconds, said.append)
         for each in rehearsal.run():
             done.append(each)

@@ -83,7 +83,11 @@ def _experiments(store: Store, most: int | None) -> list[_Experiment]:
 def _state(parents: list[_Experiment]) -> list[tuple[str, str]]:
     """What makes a new table worth printing: the status of every run, and the warnings of those at work."""
     runs = [run for _, parent, nested in parents for run in (parent, *nested)]
-    return [(run.run_id, f"{run.status} {_warned(run)}") for run in runs]
+    return [(run.run_id, f"{run.status} {_warned(run)} {_said(run)}") for run in runs]
+
+
+def _said(run: LadderRun) -> str:
+    return run.place.said if isinstance(run, AttemptRun) and run.place is not None else ""
 
 
 def _narrow(console: Console) -> bool:
@@ -117,7 +121,17 @@ def _table(parents: list[_Experiment], *, narrow: bool) -> Table:
                 _words(each.warm_start, each.counts),
             )
             table.add_row(*cells[: len(table.columns)])
+            if (place := _place(each)) is not None:
+                table.add_row(f"    [dim]{escape(place)}[/]")
     return table
+
+
+def _place(run: AttemptRun) -> str | None:
+    """What the trainer of an attempt waits for, or where it is at work, and since when; None: it needs no words."""
+    place = run.place
+    if place is None or not run.is_running:
+        return None
+    return f"{place.said}, since {place.since.astimezone():%H:%M:%S}"
 
 
 def _warned(run: LadderRun) -> str:

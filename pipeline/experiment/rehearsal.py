@@ -178,6 +178,7 @@ class _Stage:
             progress=self._progress,
             sign_of_life=lambda: None,
             tell=rehearsal.tell,
+            at_work=self._at_work,
         )
 
     def close(self) -> None:
@@ -237,6 +238,10 @@ class _Stage:
         if self._until_first and self._first is not None:
             return "it has logged"
         return "the seconds are over" if time.monotonic() - self._began > self._rehearsal.seconds else None
+
+    def _at_work(self, waiting: str | None, place: str) -> None:
+        if waiting is not None:
+            self._began = time.monotonic()  # the seconds are those of a start, not of a queue
 
     def _progress(self, latest: Mapping[str, float]) -> None:
         if latest and self._first is None:

@@ -71,6 +71,13 @@ class Engine(Protocol):
     def cancel(self, job: str) -> None:
         """Cancels it, whether it waits or runs. One that has ended, or is not known, is no error."""
 
+    def test(self) -> str:
+        """What it says of a job with these options, without one.
+
+        Raises:
+            Refused: it would not take it.
+        """
+
     def find(self, name: str) -> str | None:
         """The id of the job with this name that waits or runs; None: there is none."""
 

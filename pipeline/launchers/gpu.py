@@ -22,9 +22,7 @@ def require_device(configs: Iterable[ExperimentConfig], *, begun: bool = False) 
     Raises:
         BadInput: an experiment asks for a GPU, and torch finds none. The message says what torch says.
     """
-    here = [
-        config for config in configs if config.launcher.kind == "local"
-    ]  # a node of a cluster has devices of its own
+    here = [config for config in configs if config.launcher.kind == "local"]  # a node elsewhere has its own devices
     rungs = [rung for config in here for rung in (config, *Ladder(config).configs)]
     if not any(rung.training.device == "cuda" and rung.trainer.command is None for rung in rungs):
         return

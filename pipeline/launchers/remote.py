@@ -113,8 +113,7 @@ class RemoteJob:
         if not self._has_started:
             return ""
         assert self._started is not None
-        where = self.state.where if self.state is not None else ""
-        return f"{where or self._started.host}, {self._job}"
+        return f"{self._started.host}, {self._job}"
 
     @property
     def late_seconds(self) -> float:

@@ -116,6 +116,11 @@ def _scratch(wanted: str | None) -> Iterator[dict[str, str]]:
         shutil.rmtree(made, ignore_errors=True)
 
 
+def _node() -> str:
+    """The name under which the engine, or else the network, knows this node."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
 def boot() -> str:
     """The id of this machine's boot."""
     with contextlib.suppress(OSError):
@@ -135,7 +140,7 @@ def main(folder: str, nonce: str) -> int:
         if channel.heard(Started, nonce) is not None:  # the orchestrator alone restarts
             print(f"{folder}: the engine has started this launch once more; it is left alone")
             return _STARTED_BEFORE
-        channel.say(Started(nonce=nonce, host=socket.gethostname(), boot=boot(), at=time.time()))
+        channel.say(Started(nonce=nonce, host=_node(), boot=boot(), at=time.time()))
         nodes_own = {name: value for name, value in os.environ.items() if name.startswith(NODES_OWN)}
         os.environ.clear()
         os.environ.update({**launch.inherited, **nodes_own})

@@ -188,14 +188,17 @@ def _is_held_by(owner: Owner, lock: Path, *, private: bool) -> bool | None:
 
 def is_local(path: Path) -> bool:
     """Whether no other kernel can have the file system of this path at the same time."""
+    return file_system(path) in _LOCAL
+
+
+def file_system(path: Path) -> str | None:
+    """Returns the type of the file system of this path, such as `ext4` or `nfs4`; None: that cannot be found out."""
     with contextlib.suppress(OSError):
         place = path.resolve()
         mounts = [each for each in psutil.disk_partitions(all=True) if place.is_relative_to(each.mountpoint)]
-        # Of several that are mounted at one place, the last one is seen.
-        return (
-            bool(mounts) and max(reversed(mounts), key=lambda each: len(Path(each.mountpoint).parts)).fstype in _LOCAL
-        )
-    return False
+        if mounts:  # of several that are mounted at one place, the last one is seen
+            return str(max(reversed(mounts), key=lambda each: len(Path(each.mountpoint).parts)).fstype)
+    return None
 
 
 def _boot() -> str:

@@ -252,6 +252,16 @@ class Source:
     episode: int
 
 
+@dataclass(frozen=True)
+class PlaceOfJob:
+    """What a trainer waits for, or where it is at work."""
+
+    said: str
+    """Such as `queued, slurm job 7 (Priority)`, or `at work on n3, slurm job 7`."""
+    waits: bool
+    since: datetime
+
+
 class AttemptRun(LadderRun):
     """The run of one attempt."""
 
@@ -297,6 +307,15 @@ class AttemptRun(LadderRun):
     def is_open(self) -> bool:
         """Whether nothing has said yet how it ended, whatever its status is."""
         return self.is_running or self.verdict_name is None
+
+    @property
+    def place(self) -> PlaceOfJob | None:
+        """What its trainer waits for, or where it is at work; None: it is where its orchestrator is."""
+        found = self._json(tags.PLACE_OF_JOB)
+        with contextlib.suppress(TypeError, ValueError, KeyError):
+            since = datetime.fromisoformat(found["since"])
+            return PlaceOfJob(str(found["said"]), bool(found["waits"]), since)
+        return None
 
     @property
     def counts(self) -> str:

@@ -170,7 +170,7 @@ def work_on(assigned: Assignment, stop: Callable[[], bool]) -> bool:
     from pipeline.tuning.experiment import Experiments
     from pipeline.tuning.mlflow_runs import StudyStore, reconcile
 
-    with contextlib.closing(make_launcher()) as launcher:
+    with contextlib.closing(make_launcher(assigned.plan.config)) as launcher:
         if assigned.plan.config.trainer.command is None:
             launcher.warm_up()  # before there is a thread that a fork would lose
         plan, trials = assigned.plan, assigned.open_trials()

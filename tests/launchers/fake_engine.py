@@ -77,6 +77,12 @@ class FakeEngine:
         self._answer()
         self._end(job, "cancelled")
 
+    def test(self) -> str:
+        self._answer()
+        if self._refuses is not None:
+            raise Refused(self._refuses)
+        return "it takes everything"
+
     def find(self, name: str) -> str | None:
         self._answer()
         for path in self.folder.glob("*.json"):
