@@ -129,7 +129,8 @@ class Rehearsal:
             InfrastructureFailure: a trainer cannot be started, or the disk is full.
         """
         ladder = Ladder(self.config)
-        with tempfile.TemporaryDirectory(prefix="ladder-check-", ignore_cleanup_errors=True) as name:
+        place = tempfile.TemporaryDirectory(prefix="ladder-check-", dir=self._shared(), ignore_cleanup_errors=True)
+        with place as name:
             root = Path(name).resolve()
             store = Store(default_uri(root), root)
             store.patience = Patience(_STORE_AWAY_SECONDS, self.asked_to_stop, self.tell)
@@ -142,6 +143,13 @@ class Rehearsal:
                     yield rehearsed
                     if left is None and rehearsed.start.checkpoints:
                         left = rung.name, rehearsed.start
+
+    def _shared(self) -> Path | None:
+        """A folder that the nodes of a cluster have too; None: this machine's folder for temporary files will do."""
+        if self.config.launcher.kind == "local":
+            return None
+        root = tracking_root(self.config)
+        return next(each for each in (root, *root.parents) if each.is_dir())
 
     def _rung(self, stage: _Stage, rung: Rung, config: ExperimentConfig, left: tuple[str, Start] | None) -> Rehearsed:
         """`left`: the rung before that has left a checkpoint. The ladder would start this one from there."""
