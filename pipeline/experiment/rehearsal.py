@@ -34,7 +34,7 @@ from pipeline.health.verdict import Verdict
 from pipeline.launchers.base import Launcher
 from pipeline.launchers.exit import tail_of
 from pipeline.processes.signals import heeded
-from pipeline.tracking.access import default_uri
+from pipeline.tracking.access import default_uri, tracking_root
 from pipeline.tracking.patience import Patience
 from pipeline.tracking.store import Store
 

@@ -9,6 +9,7 @@ out of memory, cancelled by a person.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import secrets
 import signal
@@ -64,6 +65,8 @@ class RemoteJob:
         self._lock = threading.RLock()
         self.state: State | None = None
         """What the engine said last."""
+        self._heard_at = -math.inf
+        """When it was asked for that."""
         self.away_since: float | None = None
         self.due = 0.0
         """When the engine is asked next."""
@@ -156,6 +159,8 @@ class RemoteJob:
                     pass
             with self._lock:
                 self._exit = self._exit or Exit.of(-signal.SIGKILL, self.log, 0)
+        elif self._exit.taken is not None and self._channel.heard(Ended, self.nonce) is not None:
+            self._cancel()  # an engine may have queued again what it has taken away
         elif self._channel.heard(Ended, self.nonce) is None and (self.state is None or self.state.phase != "ended"):
             self._ask_for_end("kill")  # such as one that the engine has queued again; its warden may live
             self._cancel()
@@ -179,8 +184,10 @@ class RemoteJob:
             if self.id is None:
                 self._submit()
             elif self.state is None or self.state.phase != "ended":
+                asked = time.monotonic()
                 had_started = self._has_started  # an answer from before it began says nothing of what it does now
                 self._hear(engine.state(self.id), had_started=had_started)
+                self._heard_at = asked
             self.away_since = None
         except EngineAway:
             now = time.monotonic()
@@ -239,19 +246,20 @@ class RemoteJob:
             return found
         if ended.by == "lease":
             return replace(found, taken="its orchestrator was silent for longer than launcher.lease_seconds")
-        self._told_since = self._told_since or time.monotonic()
+        now = time.monotonic()
+        self._told_since = self._told_since or now
         state = self.state
         known = state is not None and state.phase == "ended"
-        patience = self._launcher.patience.final
-        waits = state is not None and state.phase == "queued"
-        if not known and not waits and time.monotonic() - self._told_since < patience:
-            self.due = min(self.due, time.monotonic() + min(1.0, self._launcher.patience.engine))
+        # What the engine said before it ended says nothing of why it did.
+        settled = known or (state is not None and state.phase == "queued" and self._heard_at > self._told_since)
+        if not settled and now - self._told_since < self._launcher.patience.final:
+            self.due = min(self.due, now + min(1.0, self._launcher.patience.engine))
             return None
         end = state.end if state is not None and known else "unknown"
         if end == "cancelled":
             return replace(found, cancelled=self._cancelled(state))
         if end == "taken" or ended.by == "signal":
-            why = state.why if state is not None and end == "taken" else "the engine asked for its end"
+            why = state.why if state is not None and end == "taken" else "it got a signal, as engines send before a time limit"
             return replace(found, taken=f"{self._job}: {why}")
         return replace(found, killed_for_memory=found.killed_for_memory or end == "out_of_memory")
 

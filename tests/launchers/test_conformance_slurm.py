@@ -61,6 +61,13 @@ launcher = RemoteLauncher(Slurm((), 1.0), lease_seconds=1, grace_seconds=1, pati
         assert found.cancelled == f"slurm job {job.id} was cancelled (cancelled)" and found.taken is None
         assert "heard SIGTERM" in job.log.read_text()
 
+    def test_it_is_told_also_where_the_engine_is_seldom_asked(self, slurm_cluster: SlurmCluster, folder: Path) -> None:
+        with contextlib.closing(RemoteLauncher(Slurm(), 60, 2)) as launcher:
+            job = self.begun(launcher, ANSWERS.format(then="sys.exit(130)"), folder)
+            slurm_cluster.run("scancel", job.id)
+            found = ended(job)
+            assert found.cancelled is not None and found.taken is None
+
     def test_a_job_that_is_cancelled_while_it_waits(
         self, launcher: RemoteLauncher, slurm_cluster: SlurmCluster, folder: Path
     ) -> None:
@@ -99,6 +106,16 @@ launcher = RemoteLauncher(Slurm((), 1.0), lease_seconds=1, grace_seconds=1, pati
         slurm_cluster.run("scontrol", "requeue", job.id, check=False)
         assert job.wait(1.0) is None
         job.kill()
+
+    def test_a_requeue_that_is_forced_runs_nothing_twice(
+        self, launcher: RemoteLauncher, slurm_cluster: SlurmCluster, folder: Path
+    ) -> None:
+        job = self.begun(launcher, ANSWERS.format(then="sys.exit(130)"), folder)
+        slurm_cluster.run("scontrol", "update", f"JobId={job.id}", "Requeue=1")
+        slurm_cluster.run("scontrol", "requeue", job.id)
+        assert ended(job).taken is not None
+        job.kill()
+        eventually(lambda: not slurm_cluster.run("squeue", "-h", f"--jobs={job.id}", check=False).strip())
 
     def test_a_controller_that_is_away_holds_up_nothing(
         self, launcher: RemoteLauncher, slurm_cluster: SlurmCluster, folder: Path
