@@ -11,23 +11,21 @@ from pipeline.config import ExperimentConfig
 from pipeline.launchers.base import Launcher
 from pipeline.launchers.engine import Engine
 from pipeline.launchers.local import LocalLauncher
+from pipeline.launchers.remote import RemoteLauncher
+from pipeline.launchers.slurm import Slurm
 
 
 def make_launcher(config: ExperimentConfig | None = None) -> Launcher:
     """The launcher of an experiment: `launcher.kind`. None: processes of this machine."""
-    if config is None or (engine := make_engine(config)) is None:
-        return LocalLauncher()
-    from pipeline.launchers.remote import RemoteLauncher
-
-    return RemoteLauncher(engine, config.launcher.lease_seconds, config.trainer.grace_seconds)
+    if config is not None and (engine := make_engine(config)) is not None:
+        return RemoteLauncher(engine, config.launcher.lease_seconds, config.trainer.grace_seconds)
+    return LocalLauncher()
 
 
 def make_engine(config: ExperimentConfig) -> Engine | None:
     """The cluster of an experiment; None: it runs on this machine."""
     match config.launcher.kind:
         case "slurm":
-            from pipeline.launchers.slurm import Slurm
-
             return Slurm(config.launcher.options, config.trainer.grace_seconds)
         case _:
             return None
@@ -38,4 +36,4 @@ def launcher_of(attempt: Path) -> Launcher:
     try:
         return make_launcher(AttemptFile.read(attempt).config)
     except (OSError, ValidationError):  # it has not begun
-        return LocalLauncher()
+        return make_launcher()

@@ -43,6 +43,8 @@ _STOP_SECONDS = 10.0
 _KILL_SECONDS, _CANCELLED_SECONDS = 5.0, 60.0
 """For so long, a warden has time to kill; and then the engine, which may wait itself (Slurm's KillWait)."""
 
+_SIGNALLED = "it got a signal, as engines send before a time limit"
+
 
 @dataclass(frozen=True)
 class Patience:
@@ -259,7 +261,7 @@ class RemoteJob:
         if end == "cancelled":
             return replace(found, cancelled=self._cancelled(state))
         if end == "taken" or ended.by == "signal":
-            why = state.why if state is not None and end == "taken" else "it got a signal, as engines send before a time limit"
+            why = state.why if state is not None and end == "taken" else _SIGNALLED
             return replace(found, taken=f"{self._job}: {why}")
         return replace(found, killed_for_memory=found.killed_for_memory or end == "out_of_memory")
 

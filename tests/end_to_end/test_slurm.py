@@ -1,0 +1,127 @@
+"""The whole program on a real Slurm: `ladder` as a person starts it, with this project's trainer and with a script."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.entities import Run
+
+from tests.end_to_end.conftest import LIGHT, Experiment
+from tests.launchers.slurm_cluster import SlurmCluster, why_not
+from tests.processes.maker import eventually
+
+pytestmark = pytest.mark.xdist_group("slurm")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[SlurmCluster]:
+    if (missing := why_not()) is not None:
+        pytest.skip(missing)
+    with contextlib.closing(SlurmCluster()) as cluster, pytest.MonkeyPatch.context() as patch:
+        for name, value in cluster.environment.items():
+            patch.setenv(name, value)
+        yield cluster
+
+
+def job_of(cluster: SlurmCluster, made: Experiment, process: Any, updates: int = 3) -> str:
+    """The job of the only attempt, once it has reported so many updates."""
+    made.wait_for_spooled(updates, process)
+    (job,) = cluster.run("squeue", "-h", "-o", "%i", "--states=RUNNING").split()
+    return job
+
+
+def steps(made: Experiment, run: Run) -> list[int]:
+    """The steps of its updates: each once, none missing."""
+    numbers = [round(point.value) for point in made.client.get_metric_history(run.info.run_id, "update")]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    return numbers
+
+
+def nothing_is_left(cluster: SlurmCluster, made: Experiment) -> None:
+    eventually(lambda: not cluster.run("squeue", "-h").strip())
+    assert not made.trainers() and "RUNNING" not in {run.info.status for run in made.runs()}
+
+
+def test_this_projects_trainer_goes_on_in_the_same_run_after_preemption(cluster: SlurmCluster, experiment: Any) -> None:
+    more = {"training__episodes": 60, "training__checkpoint_every_episodes": 4, "launcher__kind": "slurm"}
+    made = experiment(**more, launcher__options=["--exclusive", "--nodelist=n1", "--mem=3000M"])
+    process = made.start()
+    job_of(cluster, made, process, 6)
+    urgent = ("--partition=urgent", "--exclusive", "--nodelist=n1", "--output=/dev/null", "--wrap=sleep 1")
+    cluster.run("sbatch", *urgent)
+    assert process.wait(timeout=200) == 0, process.stdout and process.stdout.read()
+    said = process.stdout.read()
+    assert "preempted" in said and "in the queue" in said
+    (attempt,) = made.attempts
+    assert attempt.info.status == "FINISHED" and steps(made, attempt)[0] == 1
+    undisturbed = Experiment(
+        made.folder / "undisturbed", made.values | {"launcher.kind": "local", "launcher.options": []}
+    )
+    assert undisturbed.run_here().outcome == "healthy"
+    for metric in ("alpha_entropy", "score_window", "gradient_norm"):
+        ours = made.client.get_metric_history(attempt.info.run_id, metric)
+        theirs = undisturbed.client.get_metric_history(undisturbed.attempts[0].info.run_id, metric)
+        assert [(each.step, each.value) for each in ours] == [(each.step, each.value) for each in theirs]
+    nothing_is_left(cluster, made)
+
+
+def test_the_job_outlives_its_orchestrator_and_resume_attaches_to_it(cluster: SlurmCluster, experiment: Any) -> None:
+    until = "{folder}/until"
+    made = experiment(trainer__command=LIGHT, launcher__kind="slurm", health__rules="none")
+    until = made.folder / "until"
+    made.values["trainer.parameters"] = {"until": str(until)}
+    made.__post_init__()
+    process = made.start()
+    job = job_of(cluster, made, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert re.search(rf"at work on n\d, slurm job {job}", made.heard("status"))
+    before = made.spooled()
+    eventually(lambda: made.spooled() > before + 3)
+    resumed = made.start(made.resume_command())
+    made.wait_for_updates(before + 5, resumed)
+    until.touch()
+    assert resumed.wait(timeout=60) == 0, resumed.stdout.read()
+    (attempt,) = made.attempts
+    assert attempt.info.status == "FINISHED" and steps(made, attempt)[0] == 1
+    nothing_is_left(cluster, made)
+
+
+def test_a_persons_scancel_ends_the_experiment_in_order(cluster: SlurmCluster, experiment: Any) -> None:
+    made = experiment(trainer__command=LIGHT, launcher__kind="slurm", health__rules="none")
+    process = made.start()
+    cluster.run("scancel", job_of(cluster, made, process))
+    assert process.wait(timeout=60) == 130
+    assert made.parent.data.tags["ladder.outcome"] == "interrupted" and len(made.attempts) == 1
+    assert "was cancelled" in made.attempts[0].data.tags["ladder.evidence"]
+    nothing_is_left(cluster, made)
+
+
+def test_ctrl_c_ends_the_job(cluster: SlurmCluster, experiment: Any) -> None:
+    made = experiment(trainer__command=LIGHT, launcher__kind="slurm", health__rules="none")
+    process = made.start()
+    job_of(cluster, made, process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    nothing_is_left(cluster, made)
+
+
+def test_check_asks_slurm_and_looks_from_a_node(cluster: SlurmCluster, experiment: Any) -> None:
+    made = experiment(trainer__command=LIGHT, launcher__kind="slurm", health__rules="none")
+    words = ["check", str(made.file), "--seconds", "2"]
+    result = made.ladder(*words, f"tracking.root={made.root}")
+    assert "yes jobs: Job" in result.stdout and "at the same path on n" in result.stdout, result.stdout + result.stderr
+    assert "1 of 1 rungs start and log" in result.stdout and result.returncode == 0
+    refused = made.ladder(*words, f"tracking.root={made.root}", "launcher.options=[--partition=nope]")
+    assert refused.returncode == 2 and "NO jobs: slurm takes no such job" in refused.stdout
+    assert not [
+        path for path in [*made.folder.iterdir(), *Path(made.root).iterdir()] if path.name.startswith(".ladder")
+    ]
+    assert os.environ["SLURM_CONF"]

@@ -1,0 +1,278 @@
+"""Experiments whose trainers are jobs of a cluster: an engine of four functions stands for it."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fallbacks.ladder import End
+from pipeline.attempt.folder import AttemptFolder
+from pipeline.config import ExperimentConfig
+from pipeline.experiment.orchestrator import Orchestrator
+from pipeline.experiment.recovery import reconcile, take_up
+from pipeline.launchers import choose
+from pipeline.launchers.remote import Patience, RemoteLauncher
+from pipeline.tracking.runs import AttemptRun
+from pipeline.tracking.store import Store
+from tests.conftest import small_config
+from tests.launchers.fake_engine import FakeEngine
+from tests.processes.maker import eventually
+
+ROOT = Path(__file__).parents[2]
+QUICK = Patience(engine=0.1, folder=0.02, late=0.3, away=5.0, final=5.0)
+SCRIPT = """
+import json, os, signal, sys, time
+folder, gate, *start = sys.argv[1:]
+step = json.load(open(start[1]))["step"] if start else 0
+asked = []
+signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
+log = open(os.path.join(folder, "log.jsonl"), "a", buffering=1)
+while step < 400 and not os.path.exists(gate):
+    step += 1
+    log.write(json.dumps({"step": step, "loss": 1 / step}) + "\\n")
+    if step % 10 == 0 or asked:
+        path = os.path.join(folder, f"ckpt_{step:06d}.json")
+        json.dump({"step": step}, open(path + ".part", "w"))
+        os.replace(path + ".part", path)
+    if asked:
+        sys.exit(130)
+    time.sleep(0.02)
+"""
+
+
+def script_config(folder: Path, **changes: Any) -> ExperimentConfig:
+    """A script that logs a step every 20 ms, until the file `gate` is there."""
+    script = folder / "train.py"
+    script.write_text(SCRIPT)
+    command = [sys.executable, str(script), "{folder}", str(folder / "gate"), "--resume", "{checkpoint}"]
+    values: dict[str, Any] = {
+        "trainer__command": command,
+        "trainer__metrics": {"kind": "jsonl", "path": "log.jsonl", "step": "step"},
+        "trainer__checkpoints": {"pattern": "ckpt_*.json", "step": r"ckpt_(\d+)"},
+        "trainer__grace_seconds": 2.0,
+        "health__rules": "none",
+        "health__poll_seconds": 0.2,
+        "budget__retries": 0,
+        "ladder__rungs": ["v3"],
+        "ladder__remedies": 0,
+        "launcher__kind": "slurm",
+    }
+    return small_config(**{**values, **changes})
+
+
+class AtWork:
+    """An orchestrator in a thread of its own."""
+
+    def __init__(self, config: ExperimentConfig, store: Store, engine: FakeEngine) -> None:
+        self.store = store
+        self.launcher = RemoteLauncher(engine, config.launcher.lease_seconds, 2.0, QUICK)
+        self.orchestrator = Orchestrator(config, store, self.launcher)
+        self._end: End | None = None
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        with contextlib.closing(self.launcher):
+            self._end = self.orchestrator.run()
+
+    @property
+    def attempts(self) -> list[AttemptRun]:
+        (parent,) = self.store.parents()
+        return self.store.attempts(parent)
+
+    def job(self, attempt: int = 0) -> str:
+        """The job of an attempt that has logged something."""
+
+        def found() -> str | None:
+            folders = sorted((self.store.root / "attempts").glob("*"), key=lambda path: path.stat().st_ctime)
+            with contextlib.suppress(OSError, IndexError):
+                folder = folders[attempt]
+                if len((folder / "log.jsonl").read_text().splitlines()) > 25:
+                    return str(json.loads((folder / "job.json").read_text())["id"])
+            return None
+
+        return str(eventually(found))
+
+    def end(self) -> End:
+        self._thread.join(60)
+        assert self._end is not None
+        return self._end
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[FakeEngine]:
+    with contextlib.closing(FakeEngine(tmp_path / "engine")) as engine:
+        yield engine
+
+
+@pytest.fixture
+def empty(tmp_path: Path, empty_database: Path) -> Store:
+    from pipeline.tracking.access import default_uri
+
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "mlflow.db").write_bytes(empty_database.read_bytes())
+    return Store(default_uri(tmp_path / "root"), tmp_path / "root")
+
+
+def steps(store: Store, run: AttemptRun) -> list[int]:
+    """The steps of its metrics: each once, none missing."""
+    points = store.points(run.run_id, ["loss"])["loss"]
+    found = [step for step, _, _ in points]
+    assert found == list(range(found[0], found[0] + len(found)))
+    return found
+
+
+def test_a_queue_is_no_hang_and_costs_no_budget(tmp_path: Path, empty: Store, engine: FakeEngine) -> None:
+    (engine.folder / "hold").touch()
+    config = script_config(tmp_path, budget__hang_after_seconds=0.8, budget__hours=2.5 / 3600)
+    at_work = AtWork(config, empty, engine)
+    eventually(lambda: at_work.orchestrator._queue.seconds > 3.5)
+    run = at_work.attempts[0]
+    assert run.is_running and run.place is not None and run.place.waits and "held" in run.place.said
+    (tmp_path / "gate").touch()
+    (engine.folder / "hold").unlink()
+    assert at_work.end().outcome in ("healthy", "exhausted", "error")  # it has had its turn
+    assert at_work.attempts[0].metrics["cost/seconds"] < 3
+
+
+@pytest.mark.parametrize("how", ["preempted", "node lost"])
+def test_what_was_taken_away_goes_on_and_spends_no_retry(
+    tmp_path: Path, empty: Store, engine: FakeEngine, how: str
+) -> None:
+    at_work = AtWork(script_config(tmp_path), empty, engine)
+    job = at_work.job()
+    engine.take(job) if how == "preempted" else engine.lose(job)
+    at_work.job(1)
+    (tmp_path / "gate").touch()
+    assert at_work.end().outcome == "healthy"
+    first, second = at_work.attempts
+    assert (first.verdict_name, second.verdict_name) == ("interrupted", "healthy")
+    assert first.status == "KILLED" and second.warm_start is not None
+    before, after = steps(empty, first), steps(empty, second)
+    assert before[0] == 1 and after[0] - 1 == second.warm_start.episode
+    assert before[-1] - after[0] < (1 if how == "preempted" else 10)  # only what came after the last checkpoint
+    assert second.place is not None and f"job {at_work.job(1)}" in second.place.said
+
+
+def test_a_person_who_cancels_the_job_ends_the_experiment(tmp_path: Path, empty: Store, engine: FakeEngine) -> None:
+    at_work = AtWork(script_config(tmp_path), empty, engine)
+    engine.cancel(at_work.job())
+    end = at_work.end()
+    assert end.outcome == "interrupted" and "was cancelled" in end.reason
+    assert len(at_work.attempts) == 1 and at_work.attempts[0].status == "KILLED"
+
+
+def test_one_that_is_taken_away_again_and_again_without_progress_crashes(
+    tmp_path: Path, empty: Store, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = engine.submit
+
+    def doomed(*words: Any) -> str:
+        job = submit(*words)
+        engine.lose(job)
+        return job
+
+    monkeypatch.setattr(engine, "submit", doomed)
+    end = AtWork(script_config(tmp_path, launcher__lost=2), empty, engine)
+    assert end.end().outcome == "exhausted"
+    assert [run.verdict_name for run in end.attempts] == ["interrupted", "interrupted", "crash"]
+
+
+ORCHESTRATOR = """
+import sys
+from pathlib import Path
+from pipeline.config import ExperimentConfig
+from pipeline.experiment.orchestrator import Orchestrator
+from pipeline.launchers.remote import Patience, RemoteLauncher
+from pipeline.tracking.access import default_uri
+from pipeline.tracking.store import Store
+from tests.launchers.fake_engine import FakeEngine
+root, engine, text = sys.argv[1:]
+config = ExperimentConfig.model_validate_json(text)
+quick = Patience(engine=0.1, folder=0.02)
+launcher = RemoteLauncher(FakeEngine(Path(engine)), config.launcher.lease_seconds, 2.0, quick)
+Orchestrator(config, Store(default_uri(Path(root)), Path(root)), launcher).run()
+"""
+
+
+def killed(config: ExperimentConfig, store: Store, engine: FakeEngine) -> str:
+    """The job of an experiment whose orchestrator has been killed while it was at work."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", ORCHESTRATOR, str(store.root), str(engine.folder), config.model_dump_json()],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+    def logged() -> str | None:
+        assert process.poll() is None
+        for folder in (store.root / "attempts").glob("*"):
+            with contextlib.suppress(OSError):
+                if len((folder / "log.jsonl").read_text().splitlines()) > 25:
+                    return str(json.loads((folder / "job.json").read_text())["id"])
+        return None
+
+    job = str(eventually(logged))
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return job
+
+
+@pytest.mark.parametrize("meanwhile", ["it works", "it has ended", "the lease has run out"])
+def test_resume_attaches_to_a_job_that_has_outlived_its_orchestrator(
+    tmp_path: Path, empty: Store, engine: FakeEngine, meanwhile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choose, "make_engine", lambda config: engine)
+    lease = 1.5 if meanwhile == "the lease has run out" else 60.0
+    config = script_config(tmp_path, launcher__lease_seconds=lease)
+    job = killed(config, empty, engine)
+    folder = next((empty.root / "attempts").glob("*"))
+    told: list[str] = []
+    if meanwhile == "it works":
+        reconcile(empty, told.append)
+        (parent,) = empty.parents()
+        assert parent.is_running and engine.state(job).phase == "running" and not told
+    else:
+        if meanwhile == "it has ended":
+            (tmp_path / "gate").touch()
+        eventually(lambda: (folder / "exit.json").exists())
+    past = take_up(empty, None, lambda config: config)
+    assert past.at_work is not None and not past.attempts
+    with contextlib.closing(RemoteLauncher(engine, 60, 2.0, QUICK)) as launcher:
+        orchestrator = Orchestrator(past.config, empty, launcher)
+        thread = threading.Timer(0.7, (tmp_path / "gate").touch)
+        thread.start()
+        assert orchestrator.run(past).outcome == "healthy"
+        thread.join()
+    (parent,) = empty.parents()
+    runs = empty.attempts(parent)
+    first = ["interrupted", "healthy"] if meanwhile == "the lease has run out" else ["healthy"]
+    assert [run.verdict_name for run in runs] == first and parent.status == "FINISHED"
+    found = [steps(empty, run) for run in runs]
+    assert found[0][0] == 1 and all(before[-1] >= after[0] - 1 for before, after in itertools.pairwise(found))
+    submitted = [path.stem for path in engine.folder.glob("*.json")]
+    assert len(submitted) == len(runs)
+
+
+def test_a_job_that_ended_without_an_orchestrator_is_ended_by_any_command(
+    tmp_path: Path, empty: Store, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choose, "make_engine", lambda config: engine)
+    killed(script_config(tmp_path), empty, engine)
+    folder = AttemptFolder(next((empty.root / "attempts").glob("*")))
+    (tmp_path / "gate").touch()
+    eventually(lambda: (folder.path / "exit.json").exists())
+    told: list[str] = []
+    reconcile(empty, told.append)
+    (parent,) = empty.parents()
+    assert parent.status == "KILLED" and len(told) == 1
+    assert [run.verdict_name for run in empty.attempts(parent)] == ["interrupted"]
