@@ -388,15 +388,24 @@ _OWN_OPTIONS = (
 """Options of sbatch that the launcher sets itself, or whose meaning it relies on."""
 
 
+_OF_RAY = (
+    "entrypoint_num_cpus", "entrypoint_num_gpus", "entrypoint_memory", "entrypoint_resources", "runtime_env", "metadata"
+)  # fmt: skip
+"""Fields of a submission to Ray that the launcher does not set itself."""
+
+
 class LauncherSection(Section):
     """Where trainers run (docs/cluster.md)."""
 
-    kind: Literal["local", "slurm"] = "local"
-    """`local`: processes of this machine. `slurm`: jobs by sbatch."""
+    kind: Literal["local", "slurm", "ray"] = "local"
+    """`local`: processes of this machine. `slurm`: jobs by sbatch. `ray`: jobs by Ray's Jobs API."""
     options: tuple[Annotated[str, Field(min_length=1)], ...] = _sequence(())
     """sbatch's own, as a list: `[--partition=gpu, --gres=gpu:1, --time=4:00:00]`."""
+    address: Annotated[str, Field(min_length=1)] | None = None
+    """Of Ray's dashboard, such as `http://127.0.0.1:8265`."""
     request: dict[str, Any] = {}
-    """What an attempt needs. `local`: `{cores: 2, memory_gb: 4}`."""
+    """What an attempt needs. `local`: `{cores: 2, memory_gb: 4}`. `ray`: fields of a submission, such as
+    `{entrypoint_num_gpus: 1}`."""
     parallel: Annotated[int, Field(ge=1, le=256)] = 1
     """How many experiments of a series (seeds) run at a time, each down its own ladder."""
     lease_seconds: NonNegative = 3600.0
@@ -409,6 +418,12 @@ class LauncherSection(Section):
     def _fits_its_kind(self) -> LauncherSection:
         if self.options and self.kind != "slurm":
             raise ValueError(f"options: are sbatch's, and launcher.kind is {self.kind}; allowed: kind: slurm")
+        if self.address is not None and self.kind != "ray":
+            raise ValueError(f"address: is Ray's, and launcher.kind is {self.kind}; allowed: kind: ray")
+        if self.address is None and self.kind == "ray":
+            raise ValueError("address: is missing; launcher.kind: ray needs that of Ray, such as http://127.0.0.1:8265")
+        if self.address is not None and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", self.address):
+            raise ValueError(f"address: must be http://HOST:PORT, not {self.address!r}")
         for option in self.options:
             name = option.partition("=")[0]
             short = next((own for own in _OWN_OPTIONS if len(own) == 2 and option.startswith(own)), None)
@@ -420,6 +435,9 @@ class LauncherSection(Section):
             raise ValueError(
                 f"request: {', '.join(self.request)}: sbatch is asked by launcher.options, such as --cpus-per-task=2"
             )
+        for name in self.request if self.kind == "ray" else ():
+            if name not in _OF_RAY:
+                raise ValueError(f"request: {name}: unknown; allowed with kind ray: {', '.join(_OF_RAY)}")
         if self.kind == "local":
             for name, value in self.request.items():
                 if name not in ("cores", "memory_gb"):

@@ -11,6 +11,7 @@ from pipeline.config import ExperimentConfig
 from pipeline.launchers.base import Launcher
 from pipeline.launchers.engine import Engine
 from pipeline.launchers.local import LocalLauncher
+from pipeline.launchers.ray import Ray
 from pipeline.launchers.remote import RemoteLauncher
 from pipeline.launchers.slurm import Slurm
 
@@ -27,6 +28,9 @@ def make_engine(config: ExperimentConfig) -> Engine | None:
     match config.launcher.kind:
         case "slurm":
             return Slurm(config.launcher.options, config.trainer.grace_seconds)
+        case "ray":
+            assert config.launcher.address is not None, "the configuration has seen to that"
+            return Ray(config.launcher.address, config.launcher.request, config.trainer.grace_seconds)
         case _:
             return None
 

@@ -73,7 +73,6 @@ def test_this_projects_trainer_goes_on_in_the_same_run_after_preemption(cluster:
 
 
 def test_the_job_outlives_its_orchestrator_and_resume_attaches_to_it(cluster: SlurmCluster, experiment: Any) -> None:
-    until = "{folder}/until"
     made = experiment(trainer__command=LIGHT, launcher__kind="slurm", health__rules="none")
     until = made.folder / "until"
     made.values["trainer.parameters"] = {"until": str(until)}
