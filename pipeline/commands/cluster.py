@@ -105,7 +105,9 @@ def ask_cluster(config: ExperimentConfig, seconds: float = PROBE_SECONDS) -> Ite
             pass
         waited = job.waiting
         log = AttemptFolder(folder).log
-        said = dict(line.split(" ", 1) for line in log.read_text(errors="replace").splitlines() if " " in line)
+        said = dict(
+            line.split(" ", 1) for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if " " in line
+        )
         if ended is None:
             what = f"not known yet: after {seconds:.0f} s the probe is {waited or 'still running'}"
             yield Finding("shared root", None, what)
