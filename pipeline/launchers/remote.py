@@ -40,6 +40,8 @@ _FINAL_SECONDS = 60.0
 """For so long, an engine is waited for to say why a trainer was ended by a signal."""
 _STOP_SECONDS = 10.0
 """So much later than it happens, this process may see that a trainer which was asked to end has ended."""
+_DROPPED_SECONDS = 3.0
+"""For so long, an engine has time to drop a job that waits and was cancelled."""
 _KILL_SECONDS, _CANCELLED_SECONDS = 5.0, 60.0
 """For so long, a warden has time to kill; and then the engine, which may wait itself (Slurm's KillWait)."""
 
@@ -77,6 +79,7 @@ class RemoteJob:
         self._refused: str | None = None
         self._asked: int | None = None
         """The signal that this process has asked for."""
+        self._cancelled_at: float | None = None
         self._started: Started | None = None
         self._exit: Exit | None = None
         self._queued_again = 0
@@ -230,6 +233,11 @@ class RemoteJob:
         state, started = self.state, self._has_started
         if state is None or self.id is None:
             return Exit.of(-self._asked, self.log, 0) if self._asked and self.id is None else None
+        dropped = self._cancelled_at is not None and time.monotonic() - self._cancelled_at > _DROPPED_SECONDS
+        if self._asked and dropped and not started and state.phase == "queued":
+            # Ray drops a job that waits only when it has a place for it. Without its launch, that does nothing there.
+            self._channel.withdraw(self.nonce)
+            return Exit.of(-self._asked, self.log, 0)
         if self._queued_again >= _CERTAIN:
             return replace(self._silent(), taken=f"{self._job} was queued again by the engine")
         if state.phase != "ended" or self._ended_since is None:
@@ -301,6 +309,7 @@ class RemoteJob:
             return
         with contextlib.suppress(EngineAway):
             self._launcher.engine.cancel(job)
+            self._cancelled_at = self._cancelled_at or time.monotonic()
         self.due = 0.0
         self._launcher.hurry()
 

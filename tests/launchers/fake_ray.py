@@ -106,7 +106,9 @@ class FakeRay:
         while not self._closed.wait(0.02):
             with self._lock:
                 for job in self.jobs.values():
-                    if job["status"] == "PENDING" and not self.holds:
+                    if job["status"] == "PENDING" and not self.holds and job.get("_dropped"):
+                        job |= {"status": "STOPPED", "message": "Job was intentionally stopped."}
+                    elif job["status"] == "PENDING" and not self.holds:
                         environment = {**_bare(), **job["_body"]["runtime_env"].get("env_vars", {})}
                         job["_process"] = subprocess.Popen(
                             job["_body"]["entrypoint"], shell=True, env=environment, start_new_session=True, cwd="/"
@@ -136,7 +138,7 @@ class FakeRay:
         if job is None:
             return 404, "Job does not exist"
         if job["status"] == "PENDING":
-            job |= {"status": "STOPPED", "message": "Job was intentionally stopped."}
+            job["_dropped"] = True  # Ray hears of it when the job has a place
         elif job["status"] == "RUNNING":
             wait = float(job["_body"]["runtime_env"]["env_vars"].get("RAY_JOB_STOP_WAIT_TIME_S", _WAIT_SECONDS))
             job["_kill_at"] = time.monotonic() + wait

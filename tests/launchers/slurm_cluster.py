@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "scancel")
@@ -90,7 +91,7 @@ class SlurmCluster:
             self.start("slurmctld")
             self.start("n1")
             self.start("n2")
-            self._await(lambda: self.run("sinfo", "-h", "-o", "%T %D").strip() == "idle 2", "the nodes")
+            self.await_nodes()
         except BaseException:
             self.close()
             raise
@@ -125,6 +126,10 @@ class SlurmCluster:
                 process.send_signal(number)
             process.wait()
 
+    def await_nodes(self) -> None:
+        """Waits until both nodes are there and have nothing to do."""
+        self._await(lambda: set(self.run("sinfo", "-h", "-o", "%T %D").split("\n")) == {"idle 2", ""}, "the nodes", 90)
+
     def run(self, *words: str, check: bool = True) -> str:
         """What one of Slurm's commands says."""
         done = subprocess.run(
@@ -144,15 +149,16 @@ class SlurmCluster:
             self.stop(name, signal.SIGTERM)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _await(self, true: object, what: str) -> None:
-        until = time.monotonic() + _PATIENCE_SECONDS
+    def _await(self, true: Callable[[], bool], what: str, seconds: float = _PATIENCE_SECONDS) -> None:
+        until = time.monotonic() + seconds
         while time.monotonic() < until:
             with contextlib.suppress(RuntimeError, subprocess.TimeoutExpired):
-                if true():  # type: ignore[operator]
+                if true():
                     return
             time.sleep(0.1)
         logs = "".join(each.read_text(errors="replace")[-1500:] for each in self.folder.glob("*.out"))
-        raise RuntimeError(f"Slurm: {what} did not come\n{logs}")
+        nodes = self.run("scontrol", "show", "node", "-o", check=False)
+        raise RuntimeError(f"Slurm: {what} did not come\n{nodes}\n{logs}")
 
 
 def _free_ports() -> tuple[int, int]:

@@ -73,6 +73,20 @@ launcher = RemoteLauncher(Ray(FakeRay().address, {}, 1.0), lease_seconds=1, grac
         ray.holds = False
         assert ended(job).code == 0
 
+    def test_one_that_waits_and_is_stopped_by_us_is_not_waited_for_and_never_runs(
+        self, launcher: RemoteLauncher, ray: FakeRay, folder: Path
+    ) -> None:
+        ray.holds = True
+        job = self.start(launcher, "print('ready')", folder)
+        job.terminate()
+        assert ended(job).detail == {"signal": "SIGTERM"}
+        job.kill()
+        assert job.id is not None and ray.jobs[job.id]["status"] == "PENDING" and not (folder / "launch.json").exists()
+        ray.jobs[job.id].pop("_dropped")  # it would run
+        ray.holds = False
+        eventually(lambda: ray.get(f"/api/jobs/{job.id}")[1]["status"] in ("FAILED", "SUCCEEDED"))
+        assert "ready" not in job.log.read_text()
+
     def test_what_a_person_stops_is_cancelled_and_has_our_grace(
         self, launcher: RemoteLauncher, ray: FakeRay, folder: Path
     ) -> None:
@@ -134,6 +148,8 @@ def test_the_verbs(tmp_path: Path) -> None:
         assert engine.find("a") == "a" and engine.state("a").phase == "queued"
         engine.cancel("a")
         engine.cancel("never known")
+        ray.holds = False
+        eventually(lambda: engine.state("a").phase == "ended")
         assert engine.state("a").end == "cancelled" and engine.find("a") is None
     with pytest.raises(EngineAway):
         engine.test()

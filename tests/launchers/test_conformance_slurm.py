@@ -121,14 +121,14 @@ launcher = RemoteLauncher(Slurm((), 1.0), lease_seconds=1, grace_seconds=1, pati
         self, launcher: RemoteLauncher, slurm_cluster: SlurmCluster, folder: Path
     ) -> None:
         job = self.begun(launcher, ANSWERS.format(then="sys.exit(7)"), folder)
-        slurm_cluster.stop("slurmctld")
+        slurm_cluster.stop("slurmctld", signal.SIGTERM)
         try:
             assert job.wait(1.0) is None
             job.terminate()
             assert ended(job).code == 7
         finally:
             slurm_cluster.start("slurmctld")
-            eventually(lambda: slurm_cluster.run("sinfo", "-h", "-o", "%T %D", check=False).startswith("idle 2"))
+            slurm_cluster.await_nodes()
 
     def test_options_reach_sbatch_and_its_refusal_is_told(self, slurm_cluster: SlurmCluster, folder: Path) -> None:
         with pytest.raises(Refused, match="nope"):
@@ -163,4 +163,4 @@ def test_a_lost_node(slurm_cluster: SlurmCluster, tmp_path: Path) -> None:
             eventually(lambda: not suite.remains(tmp_path / "attempt"))  # withdrawn, so its warden ends it
         finally:
             slurm_cluster.start("n2")
-            eventually(lambda: slurm_cluster.run("sinfo", "-h", "-o", "%T %D", check=False).startswith("idle 2"))
+            slurm_cluster.await_nodes()
