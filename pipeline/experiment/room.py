@@ -30,7 +30,7 @@ class Need:
     memory_gb: float
 
     def __str__(self) -> str:
-        return f"{self.cores:g} cores and {self.memory_gb:g} GB"
+        return f"{self.cores:g} core{'s' * (self.cores != 1)} and {self.memory_gb:g} GB"
 
 
 def need_of(config: ExperimentConfig) -> Need:

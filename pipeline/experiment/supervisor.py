@@ -30,6 +30,7 @@ from pipeline.foreign.script_files import ScriptFiles
 from pipeline.foreign.speaks import may_speak_to_mlflow
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.base import OWN_TRAINER, CannotStart, Job, Launcher
+from pipeline.launchers.choose import launcher_of
 from pipeline.launchers.exit import tail_of
 from pipeline.processes.environment import their_environment
 from pipeline.tracking.served import ServedStore, other_version
@@ -94,7 +95,9 @@ class Supervisor:
         """
         files = ScriptFiles.of(file, Path.cwd(), self._store.root, begun=True)
         job = self._launcher.attach(file.path)
-        if job is None:
+        if job is None:  # it is of another launcher, if the user has named another one since
+            with contextlib.closing(launcher_of(file.path)) as theirs:
+                theirs.end_remains(file.path)
             return taken_away("its job is gone, and has not said how it ended")
         return self._until_gone(job, file, files)
 

@@ -9,6 +9,7 @@ out of memory, cancelled by a person.
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 import secrets
@@ -45,7 +46,11 @@ _DROPPED_SECONDS = 3.0
 _KILL_SECONDS, _CANCELLED_SECONDS = 5.0, 60.0
 """For so long, a warden has time to kill; and then the engine, which may wait itself (Slurm's KillWait)."""
 
+_UNKNOWN = "unknown"
+"""In place of the id of a job that the engine does not know."""
 _SIGNALLED = "it got a signal, as engines send before a time limit"
+
+_log = logging.getLogger("ladder")
 
 
 @dataclass(frozen=True)
@@ -62,9 +67,13 @@ class Patience:
 class RemoteJob:
     """A trainer on a node, or on its way there."""
 
-    def __init__(self, launcher: RemoteLauncher, channel: Channel, nonce: str, id: str | None) -> None:  # noqa: A002
+    def __init__(
+        self, launcher: RemoteLauncher, channel: Channel, nonce: str, job: str | None = None, *, attached: bool = False
+    ) -> None:
+        """`job`: its id, if it is known. `attached`: another process has submitted it, and this one never does."""
+        self._attached = attached
         self.log = AttemptFolder(channel.folder).log
-        self.nonce, self.id = nonce, id
+        self.nonce, self.id = nonce, job
         self._launcher, self._channel = launcher, channel
         self._lock = threading.RLock()
         self.state: State | None = None
@@ -207,7 +216,12 @@ class RemoteJob:
                 return
             engine, folder = self._launcher.engine, self._channel.folder
             try:
-                found = engine.find(self.name) if self.away_since is not None else None
+                may_be_there = self._attached or self.away_since is not None
+                found = engine.find(self.name) if may_be_there else None
+                if found is None and self._attached:
+                    self.id = _UNKNOWN
+                    self._hear(State("ended", end="unknown"), had_started=self._has_started)
+                    return
                 self.id = found or engine.submit(
                     self.name, warden_command(folder, self.nonce), folder, self._channel.engine_log
                 )
@@ -356,9 +370,13 @@ class RemoteLauncher:
             grace_seconds=self._grace,
         )
         channel.say(launch)
-        job = RemoteJob(self, channel, nonce, None)
+        job = RemoteJob(self, channel, nonce)
         job.renew()
-        job.ask()
+        try:
+            job.ask()
+        except OSError:  # it may have been submitted
+            job.kill()
+            raise
         self._care_for(job)
         return job
 
@@ -368,15 +386,11 @@ class RemoteLauncher:
         if launch is None:
             return None
         sent = channel.heard(Sent, launch.nonce)
-        job = RemoteJob(self, channel, launch.nonce, sent.id if sent is not None else None)
+        if sent is None and self.remains(attempt) == "nothing":
+            return None  # it was never submitted
+        job = RemoteJob(self, channel, launch.nonce, None if sent is None else sent.id, attached=True)
         job.renew()
-        if job.id is None:
-            with contextlib.suppress(EngineAway):
-                job.id = self.engine.find(job.name)
-            if job.id is None and channel.heard(Started, launch.nonce) is None:
-                return None  # it was never submitted
-        if job.id is not None:
-            job.ask()
+        job.ask()
         self._care_for(job)
         return job
 
@@ -449,6 +463,9 @@ class RemoteLauncher:
         while not self._closed.is_set():
             for job in list(self._jobs):
                 if job.is_open and time.monotonic() >= job.due:
-                    job.ask()
+                    try:
+                        job.ask()
+                    except Exception:  # such as a full disk: the other jobs are cared for, and this one again later
+                        _log.exception("%s cannot be asked about now", job.name)
             self._hurry.wait(0.2)
             self._hurry.clear()

@@ -22,6 +22,7 @@ from pipeline.config import ExperimentConfig
 from pipeline.experiment.orchestrator import Orchestrator
 from pipeline.experiment.recovery import reconcile, take_up
 from pipeline.launchers import choose
+from pipeline.launchers.local import LocalLauncher
 from pipeline.launchers.remote import Patience, RemoteLauncher
 from pipeline.tracking.runs import AttemptRun
 from pipeline.tracking.store import Store
@@ -261,6 +262,20 @@ def test_resume_attaches_to_a_job_that_has_outlived_its_orchestrator(
     assert found[0][0] == 1 and all(before[-1] >= after[0] - 1 for before, after in itertools.pairwise(found))
     submitted = [path.stem for path in engine.folder.glob("*.json")]
     assert len(submitted) == len(runs)
+
+
+def test_who_resumes_with_another_launcher_ends_the_job_first(
+    tmp_path: Path, empty: Store, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choose, "make_engine", lambda config: engine if config.launcher.kind == "slurm" else None)
+    job = killed(script_config(tmp_path), empty, engine)
+    past = take_up(empty, None, lambda config: config.with_values({"launcher.kind": "local"}))
+    (tmp_path / "gate").touch()
+    with contextlib.closing(LocalLauncher()) as launcher:
+        assert Orchestrator(past.config, empty, launcher).run(past).outcome in ("healthy", "error")
+    assert engine.state(job).phase == "ended"
+    (parent,) = empty.parents()
+    assert empty.attempts(parent)[0].verdict_name == "interrupted"
 
 
 def test_a_job_that_ended_without_an_orchestrator_is_ended_by_any_command(

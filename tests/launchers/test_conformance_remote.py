@@ -222,6 +222,52 @@ launcher = RemoteLauncher(FakeEngine(Path(tempfile.mkdtemp())), lease_seconds=1,
             (folder / "g").touch()
             assert ended(attached).code == 3
 
+    def test_a_job_that_the_engine_does_not_know_is_not_submitted_again_by_who_attaches(
+        self, engine: FakeEngine, folder: Path
+    ) -> None:
+        first = RemoteLauncher(engine, lease_seconds=30, grace_seconds=2, patience=QUICK)
+        job = self.begun(first, PAUSE, folder)
+        first.let_go()
+        engine.lose(job.id)
+        engine.forget(job.id)
+        (folder / "job.json").unlink()
+        before = list(engine.folder.glob("*.json"))
+        with contextlib.closing(RemoteLauncher(engine, 30, 2, QUICK)) as second:
+            attached = second.attach(AttemptFolder(folder).file)
+            assert attached is not None and "not known any more" in (ended(attached).taken or "")
+            attached.kill()
+        assert list(engine.folder.glob("*.json")) == before
+
+    def test_who_attaches_while_the_engine_is_away_waits_for_it(self, engine: FakeEngine, folder: Path) -> None:
+        first = RemoteLauncher(engine, lease_seconds=30, grace_seconds=2, patience=QUICK)
+        job = self.begun(first, f"print('ready', flush=True)\n{AWAIT}\nraise SystemExit(3)", folder, GATE=f"{folder}/g")
+        first.let_go()
+        (folder / "job.json").unlink()
+        (engine.folder / "away").touch()
+        with contextlib.closing(RemoteLauncher(engine, 30, 2, QUICK)) as second:
+            attached = second.attach(AttemptFolder(folder).file)
+            assert attached is not None and attached.wait(0.3) is None
+            (engine.folder / "away").unlink()
+            eventually(lambda: attached.id == job.id)
+            (folder / "g").touch()
+            assert ended(attached).code == 3
+
+    def test_a_disk_that_is_full_at_the_submission_leaves_no_job(
+        self, engine: FakeEngine, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        say = Channel.say
+
+        def full(channel: Channel, word: object) -> None:
+            if isinstance(word, Sent):
+                raise OSError(28, "No space left on device")
+            say(channel, word)
+
+        monkeypatch.setattr(Channel, "say", full)
+        with contextlib.closing(RemoteLauncher(engine, 30, 2, QUICK)) as launcher:
+            with pytest.raises(OSError, match="No space left"):
+                self.start(launcher, PAUSE, folder)
+            assert not self.remains(folder) and not (folder / "launch.json").exists()
+
     def test_a_second_launch_fences_the_first(self, engine: FakeEngine, folder: Path) -> None:
         first = RemoteLauncher(engine, lease_seconds=30, grace_seconds=2, patience=QUICK)
         self.begun(first, PAUSE, folder)
