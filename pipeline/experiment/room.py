@@ -16,8 +16,8 @@ from pipeline.config import ExperimentConfig
 
 _LOOK_SECONDS = 0.5
 _GB = 2**30
-_OWN_GB, _WORKER_GB = 0.8, 0.4
-"""Of this project's own trainer and of each of its workers, rounded up from what they take at the default sizes."""
+_OWN_GB, _WORKER_GB = 0.4, 0.4
+"""Of this project's own trainer and of each of its workers: twice what the quickstart's take, 0.6 GB with two."""
 _SCRIPT_GB = 1.0
 """Of a trainer of the user's own that does not say what it needs."""
 
