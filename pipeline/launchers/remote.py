@@ -81,6 +81,7 @@ class RemoteJob:
         self._heard_at = -math.inf
         """When it was asked for that."""
         self.away_since: float | None = None
+        self._away = "it is not asked yet"
         self.due = 0.0
         """When the engine is asked next."""
         self._ended_since: float | None = None
@@ -117,7 +118,7 @@ class RemoteJob:
         if self._has_started and not (self._is_suspended or self._queued_again):
             return None
         if self.id is None:
-            return f"{self._launcher.engine.name} does not answer; it is asked again"
+            return f"{self._launcher.engine.name} takes no job now ({self._away}); it is asked again"
         why = f" ({state.why})" if state is not None and state.why else ""
         return f"{'suspended' if self._has_started else 'queued'}, {self._job}{why}"
 
@@ -203,11 +204,11 @@ class RemoteJob:
                 self._hear(engine.state(self.id), had_started=had_started)
                 self._heard_at = asked
             self.away_since = None
-        except EngineAway:
-            now = time.monotonic()
+        except EngineAway as away:
+            now, self._away = time.monotonic(), str(away)
             self.away_since = self.away_since or now
             if self.id is None and now - self.away_since > self._launcher.patience.away:
-                self._refused = f"{engine.name} does not answer, for {now - self.away_since:.0f} s"
+                self._refused = f"{engine.name} has taken no job for {now - self.away_since:.0f} s: {away}"
 
     def _submit(self) -> None:
         """Submits it, unless an answer was lost and it has been submitted."""
@@ -308,7 +309,7 @@ class RemoteJob:
         return Exit.of(code or -signal.SIGKILL, log, 0)
 
     def _cancelled(self, state: State | None) -> str:
-        why = f" ({state.why})" if state is not None and state.why else ""
+        why = f" ({state.why})" if state is not None and state.why not in ("", "cancelled", "stopped") else ""
         return f"{self._job} was cancelled{why}"
 
     def _ask_for_end(self, how: Literal["terminate", "kill"]) -> None:

@@ -19,7 +19,7 @@ _ANSWER_SECONDS = 45.0
 _AWAY = re.compile(
     r"[Uu]nable to contact slurm controller|[Cc]onnect(ion)? (failure|refused|timed out)|[Tt]imed out|[Zz]ero [Bb]ytes"
     r"|[Ss]ocket|in standby mode|[Tt]emporarily|try again|backup controller|[Mm]unge|[Aa]uthentication"
-    r"|Slurm database|slurmdbd"
+    r"|Slurm database|slurmdbd|MaxSubmit|submit limit"
 )
 _FORGOTTEN = re.compile(r"Invalid job id")
 _QUEUED = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT",

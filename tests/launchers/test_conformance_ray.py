@@ -93,7 +93,7 @@ launcher = RemoteLauncher(Ray(FakeRay().address, {}, 1.0), lease_seconds=1, grac
         job = self.begun(launcher, ANSWERS.format(then="sys.exit(130)"), folder)
         ray.post(f"/api/jobs/{job.id}/stop", {})
         found = ended(job)
-        assert found.cancelled == f"ray job {job.id} was cancelled (stopped)" and found.taken is None
+        assert found.cancelled == f"ray job {job.id} was cancelled" and found.taken is None
         assert ray.asked[-1]["runtime_env"]["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"] == "7"
 
     def test_a_job_whose_supervisor_died_was_taken_away_and_its_trainer_does_not_live_on(
@@ -112,7 +112,7 @@ launcher = RemoteLauncher(Ray(FakeRay().address, {}, 1.0), lease_seconds=1, grac
         job = self.begun(launcher, ANSWERS.format(then="sys.exit(7)"), folder)
         ray.away = True
         late = self.start(launcher, "print('ready')", tmp_path / "late")
-        assert "does not answer" in (late.waiting or "")
+        assert "takes no job now" in (late.waiting or "")
         job.terminate()
         assert ended(job).code == 7
         ray.away = False

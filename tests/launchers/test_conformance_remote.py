@@ -144,7 +144,7 @@ launcher = RemoteLauncher(FakeEngine(Path(tempfile.mkdtemp())), lease_seconds=1,
         (engine.folder / "away").touch()
         time.sleep(0.3)
         late = self.start(launcher, "print('ready')", tmp_path / "late")
-        assert job.waiting is None and "does not answer" in (late.waiting or "")
+        assert job.waiting is None and "takes no job now (the fake engine is away)" in (late.waiting or "")
         (tmp_path / "gate").touch()
         assert ended(job).code == 0
         (engine.folder / "away").unlink()
@@ -174,7 +174,7 @@ launcher = RemoteLauncher(FakeEngine(Path(tempfile.mkdtemp())), lease_seconds=1,
         (engine.folder / "away").touch()
         try:
             with contextlib.closing(RemoteLauncher(engine, 30, 2, QUICK)) as launcher:
-                assert "does not answer" in (ended(self.start(launcher, PAUSE, folder)).refused or "")
+                assert "has taken no job" in (ended(self.start(launcher, PAUSE, folder)).refused or "")
         finally:
             (engine.folder / "away").unlink()
 

@@ -58,7 +58,7 @@ launcher = RemoteLauncher(Slurm((), 1.0), lease_seconds=1, grace_seconds=1, pati
         job = self.begun(launcher, ANSWERS.format(then="sys.exit(130)"), folder)
         slurm_cluster.run("scancel", job.id)
         found = ended(job)
-        assert found.cancelled == f"slurm job {job.id} was cancelled (cancelled)" and found.taken is None
+        assert found.cancelled == f"slurm job {job.id} was cancelled" and found.taken is None
         assert "heard SIGTERM" in job.log.read_text()
 
     def test_it_is_told_also_where_the_engine_is_seldom_asked(self, slurm_cluster: SlurmCluster, folder: Path) -> None:
