@@ -109,6 +109,14 @@ GENERIC: tuple[Rule, ...] = (
         meaning="A training loss had clearly fallen, and has risen again by most of it. In reinforcement learning that "
         "may be the reward that grows: a warning.",
     ),
+    NoGainRule(
+        name="policy_no_longer_moves",
+        words=SCORES,
+        without=(*NO_LEVELS, "intrinsic", "bonus", "curiosity", "penalty"),
+        idle=("kl",),
+        meaning="The divergence of the policy from the one before was exactly 0 in the last two thirds of the reports, "
+        "and no score has gained: the policy is saturated, and no update reaches it. A smaller learning rate.",
+    ),
     PlateauRule(
         name="standstill",
         metric=None,

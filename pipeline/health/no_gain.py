@@ -10,12 +10,13 @@ from pydantic import Field
 
 from pipeline.health.gain import FEW, LEAST, Gain, gain
 from pipeline.health.history import History
-from pipeline.health.names import has_word, is_of_training, should_fall
+from pipeline.health.names import NO_LEVELS, has_word, is_of_training, should_fall
 from pipeline.health.of_each import AtTheEnd
 from pipeline.health.rule import Curves
 from pipeline.health.verdict import Evidence, RuleVerdict
 
 _CONSTANT_REPORTS = 50
+_IDLE_REPORTS = 20
 _MAXIMA = (1.0, 100.0)
 """Of an accuracy, a reward or a percentage."""
 
@@ -40,6 +41,9 @@ class NoGainRule(AtTheEnd):
     sure: bool = False
     """Whether it fires only where each of the other metrics was the same to the last bit in 50 reports and more, or,
     where there is none, every gain is `certainly_below` its bound."""
+    idle: tuple[str, ...] = ()
+    """Words of further metrics. Fire only where all of those that are logged were 0 after the first third of their
+    reports, and not before: an update that no longer changes anything."""
 
     @property
     def of_beginnings(self) -> bool:
@@ -47,7 +51,9 @@ class NoGainRule(AtTheEnd):
 
     def condition(self) -> str:
         sure = "; and for sure: no score changes, or no loss gains" if self.sure else ""
-        return f"no gain can be seen in {self.shown}: the last third of the reports is no better than the first{sure}"
+        idle = f"; and {' or '.join(self.idle)} is exactly 0 after the first third, and was not before"
+        no_better = f"no gain can be seen in {self.shown}: the last third of the reports is no better than the first"
+        return f"{no_better}{sure}{idle if self.idle else ''}"
 
     def persistence(self) -> str:
         return f"from the start to the end, {self.reports} reports and more"
@@ -74,7 +80,14 @@ class NoGainRule(AtTheEnd):
 
     def reads(self, names: Iterable[str]) -> tuple[str, ...]:
         listed = tuple(names)
-        return tuple(dict.fromkeys((*super().reads(listed), *self._proofs(listed))))
+        return tuple(dict.fromkeys((*super().reads(listed), *self._proofs(listed), *self._idle(listed))))
+
+    def _idle(self, names: Iterable[str]) -> tuple[str, ...]:
+        return tuple(
+            name
+            for name in names
+            if is_of_training(name) and has_word(name, self.idle) and not has_word(name, NO_LEVELS)
+        )
 
     def _proofs(self, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(
@@ -92,6 +105,9 @@ class NoGainRule(AtTheEnd):
             return []
         if self.sure and not (all(map(_is_constant, others)) if others else all(map(self._is_none, gains.values()))):
             return []
+        idle = [history.series(name)[1] for name in self._idle(history.metrics)]
+        if self.idle and not (idle and all(map(_has_become_idle, idle))):
+            return []
         metric, *more = gains
         steps, values = self.judged(history, metric)
         sign, found = self._sign(metric), gains[metric]
@@ -102,7 +118,8 @@ class NoGainRule(AtTheEnd):
                 metric=metric,
                 values=tuple(values[-10:].tolist()),
                 threshold=f"no gain can be seen in {metric} over {len(values)} reports: mean {sign * found.first:.4g} "
-                f"in the first third, {sign * found.last:.4g} in the last{also}",
+                f"in the first third, {sign * found.last:.4g} in the last{also}"
+                + (f"; {self._idle(history.metrics)[0]} has become 0 for good" if idle else ""),
                 onset_step=int(steps[0]),
                 last_good_step=int(steps[-1]),
                 detection_step=int(steps[-1]),
@@ -119,6 +136,12 @@ class NoGainRule(AtTheEnd):
     def curves(self, history: History, evidence: Evidence) -> tuple[Curves, ...]:
         assert evidence.metric is not None
         return (Curves(evidence.metric, *history.series(evidence.metric), noisy=True),)
+
+
+def _has_become_idle(values: np.ndarray) -> bool:
+    """Whether the values were other than 0 at first, and then never again."""
+    first = len(values) // 3
+    return len(values) >= _IDLE_REPORTS and bool(values[:first].any()) and not values[first:].any()
 
 
 def _is_constant(values: np.ndarray) -> bool:

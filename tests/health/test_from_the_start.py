@@ -225,6 +225,20 @@ def test_a_score_that_rises_while_no_loss_moves() -> None:
     )
 
 
+def test_a_policy_that_no_update_reaches() -> None:
+    """The divergence from the policy before becomes exactly 0, while the critic's loss still falls."""
+    score, loss = {"ep_rew_mean": 17 + NOISE[:60]}, {"value_loss": np.linspace(9e6, 1e6, 60)}
+    saturated = {"approx_kl": np.r_[9000.0, 3.0, np.zeros(58)]}
+    assert said({**score, **loss, **saturated})[0] == "policy_no_longer_moves"
+    for healthy in (
+        {"ep_rew_mean": np.linspace(17, 90, 60)},  # it learns
+        {"approx_kl": np.zeros(60)},  # one pass over the samples: the ratio is 1, and the divergence always 0
+        {"approx_kl": np.r_[9000.0, 3.0, np.zeros(57), 1e-9]},
+    ):
+        assert said({**score, **loss, **saturated, **healthy})[0] is None
+    assert said({**score, **loss})[0] is None
+
+
 @pytest.mark.parametrize(
     "rule",
     [
