@@ -78,6 +78,7 @@ class Supervisor:
         Raises:
             InfrastructureFailure: the trainer cannot be started.
         """
+        file.write()  # before it waits: one that is ended in a queue has its folder, too
         with contextlib.ExitStack() as held:
             for why in self._room.wait_for(need_of(file.config), held):
                 if (reason := self._ended()) is not None:
@@ -103,12 +104,11 @@ class Supervisor:
 
     def _run(self, file: AttemptFile) -> Verdict:
         command = file.command or OWN_TRAINER
-        path = file.write()
         scratch = file.where.make_scratch()
         environment = {
             URI_VARIABLE: self._uri_for(command, file),
             RUN_VARIABLE: file.run_id,
-            ATTEMPT_VARIABLE: str(path),
+            ATTEMPT_VARIABLE: str(file.path),
             "TMPDIR": str(scratch),
             **redirected(file.config, their_environment()),
         }

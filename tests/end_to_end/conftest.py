@@ -207,11 +207,12 @@ class Experiment:
         found = []
         for process in psutil.process_iter():
             try:
-                if process.environ().get("LADDER_ATTEMPT", "").startswith(str(self.root)):
+                ours = process.environ().get("LADDER_ATTEMPT", "").startswith(str(self.root))
+                if ours and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
             except (psutil.Error, OSError):
                 continue
-        return [process for process in found if process.status() != psutil.STATUS_ZOMBIE]
+        return found
 
     def worker(self) -> psutil.Process:
         """The process that a trainer with two workers has beside its own."""

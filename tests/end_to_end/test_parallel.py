@@ -94,3 +94,24 @@ def test_those_for_which_there_is_no_room_wait(experiment: Any) -> None:
     assert result.returncode == 0, result.stdout
     assert result.stdout.count("queued for 10000 cores") == 2 and time.monotonic() - began > 3
     assert "in the queue" in result.stdout
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_those_that_wait_for_room_are_cut_off_in_order(experiment: Any, how: signal.Signals) -> None:
+    made = seeds(experiment, launcher__request={"cores": 10_000.0})
+    until = made.folder / "until"
+    made.values["trainer.parameters"] = {"until": str(until)}
+    made.__post_init__()
+    process = made.start()
+    eventually(lambda: process.poll() is not None or (at_work(made, 1) and len(parents(made)) == 3))
+    process.send_signal(how)
+    assert process.wait(timeout=60) == (130 if how == signal.SIGINT else -9)
+    if how == signal.SIGINT:
+        said = process.stdout.read() if process.stdout else ""
+        assert "error" not in said.lower(), said
+        assert {run.data.tags["ladder.outcome"] for run in parents(made).values()} == {"interrupted"}
+    eventually(lambda: not made.trainers())
+    until.touch()
+    resumed = made.start(made.resume_command())
+    assert resumed.wait(timeout=90) == 0, resumed.stdout and resumed.stdout.read()
+    assert {run.data.tags["ladder.outcome"] for run in parents(made).values()} == {"healthy"}

@@ -39,7 +39,7 @@ step = json.load(open(start[1]))["step"] if start else 0
 asked = []
 signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
 log = open(os.path.join(folder, "log.jsonl"), "a", buffering=1)
-while step < 400 and not os.path.exists(gate):
+while True:
     step += 1
     log.write(json.dumps({"step": step, "loss": 1 / step}) + "\\n")
     if step % 10 == 0 or asked:
@@ -48,12 +48,14 @@ while step < 400 and not os.path.exists(gate):
         os.replace(path + ".part", path)
     if asked:
         sys.exit(130)
+    if step >= 400 or os.path.exists(gate):
+        break
     time.sleep(0.02)
 """
 
 
 def script_config(folder: Path, **changes: Any) -> ExperimentConfig:
-    """A script that logs a step every 20 ms, until the file `gate` is there."""
+    """A script that logs a step every 20 ms, at least one, until the file `gate` is there."""
     script = folder / "train.py"
     script.write_text(SCRIPT)
     command = [sys.executable, str(script), "{folder}", str(folder / "gate"), "--resume", "{checkpoint}"]
@@ -246,7 +248,7 @@ def test_resume_attaches_to_a_job_that_has_outlived_its_orchestrator(
         if meanwhile == "it has ended":
             (tmp_path / "gate").touch()
         eventually(lambda: (folder / "exit.json").exists())
-    past = take_up(empty, None, lambda config: config)
+    past = take_up(empty, None, lambda config: config.with_values({"launcher.lease_seconds": 60}))
     assert past.at_work is not None and not past.attempts
     with contextlib.closing(RemoteLauncher(engine, 60, 2.0, QUICK)) as launcher:
         orchestrator = Orchestrator(past.config, empty, launcher)
