@@ -12,6 +12,8 @@ FEW = 12
 """Reports with which something can be said at all: four in each third, so that ranks can tell them apart."""
 _CLEAR, _AT_ONCE = 2.0, 4.0
 """σ that a difference of thirds must have, and one that rests on the first report alone."""
+_BEYOND_CHANCE = 3.0
+"""σ from which an autocorrelation is none that chance makes."""
 _NORMAL = 1.4826
 """The median absolute deviation times this is the σ of a normal distribution."""
 
@@ -65,12 +67,25 @@ def _spread(values: np.ndarray) -> float:
     return float(_NORMAL * np.median(np.abs(values - np.median(values))))
 
 
-def _independent(values: np.ndarray) -> float:
-    """So many independent reports tell as much as these (n,), by their autocorrelation at lag 1; at least 2."""
+def is_noise(values: np.ndarray) -> bool:
+    """Whether values (n,) are no more alike to their neighbours than chance makes them (3 σ), as if none followed.
+
+    The standard error of an autocorrelation is 1/√n where there is none (Bartlett 1946).
+    """
+    values = values[np.isfinite(values)]
+    return _autocorrelation(values) * np.sqrt(len(values)) < _BEYOND_CHANCE
+
+
+def _autocorrelation(values: np.ndarray) -> float:
+    """At lag 1, of the values (n,); 0 for a constant."""
     apart = values - values.mean()
     square = float((apart**2).sum())
-    correlation = float((apart[1:] * apart[:-1]).sum()) / square if square > 0 else 0.0
-    correlation = min(max(correlation, 0.0), 0.99)
+    return float((apart[1:] * apart[:-1]).sum()) / square if square > 0 else 0.0
+
+
+def _independent(values: np.ndarray) -> float:
+    """So many independent reports tell as much as these (n,), by their autocorrelation at lag 1; at least 2."""
+    correlation = min(max(_autocorrelation(values), 0.0), 0.99)
     return max(2.0, len(values) * (1 - correlation) / (1 + correlation))
 
 

@@ -144,7 +144,8 @@ GENERIC: tuple[Rule, ...] = (
         proof=SCORES,
         sure=True,
         meaning="From the first report to the last the score was the same to the last bit, and no gain can be seen in "
-        "the loss; or there is no score, and the loss has certainly gained less than a fiftieth of its mean.",
+        "the loss; or the loss has certainly gained less than a fiftieth of its mean, no score a tenth, and all are "
+        "noise around a constant.",
     ),
     NoGainRule(
         name="nothing_learnt",

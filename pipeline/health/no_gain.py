@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
-from pipeline.health.gain import FEW, LEAST, Gain, gain
+from pipeline.health.gain import FEW, LEAST, Gain, gain, is_noise
 from pipeline.health.history import History
 from pipeline.health.names import NO_LEVELS, has_word, is_of_training, should_fall
 from pipeline.health.of_each import AtTheEnd
@@ -17,6 +17,8 @@ from pipeline.health.verdict import Evidence, RuleVerdict
 
 _CONSTANT_REPORTS = 50
 _IDLE_REPORTS = 20
+_SMALL = 0.1
+"""Share of the mean below which a score's gain is none."""
 _MAXIMA = (1.0, 100.0)
 """Of an accuracy, a reward or a percentage."""
 
@@ -39,8 +41,9 @@ class NoGainRule(AtTheEnd):
     reports: int = Field(default=LEAST, ge=FEW)
     """Reports of a metric without which nothing is said of it."""
     sure: bool = False
-    """Whether it fires only where each of the other metrics was the same to the last bit in 50 reports and more, or,
-    where there is none, every gain is `certainly_below` its bound."""
+    """Whether it fires only where that is certain. Either each of the other metrics was the same to the last bit in 50
+    reports and more. Or every gain is `certainly_below` its bound; where there are other metrics, theirs is below a
+    tenth of the mean, and all of them are nothing but noise around a constant."""
     idle: tuple[str, ...] = ()
     """Words of further metrics. Fire only where all of those that are logged were 0 after the first third of their
     reports, and not before: an update that no longer changes anything."""
@@ -50,7 +53,7 @@ class NoGainRule(AtTheEnd):
         return True
 
     def condition(self) -> str:
-        sure = "; and for sure: no score changes, or no loss gains" if self.sure else ""
+        sure = "; and for sure: no score changes, or all is noise around a constant" if self.sure else ""
         idle = f"; and {' or '.join(self.idle)} is exactly 0 after the first third, and was not before"
         no_better = f"no gain can be seen in {self.shown}: the last third of the reports is no better than the first"
         return f"{no_better}{sure}{idle if self.idle else ''}"
@@ -80,7 +83,12 @@ class NoGainRule(AtTheEnd):
 
     def reads(self, names: Iterable[str]) -> tuple[str, ...]:
         listed = tuple(names)
-        return tuple(dict.fromkeys((*super().reads(listed), *self._proofs(listed), *self._idle(listed))))
+        scores = filter(self._is_score, listed)
+        return tuple(dict.fromkeys((*super().reads(listed), *scores, *self._idle(listed))))
+
+    def _is_score(self, name: str) -> bool:
+        """Whether it is one of the other metrics, of held-out data too."""
+        return is_of_training(name) and has_word(name, self.proof) and not has_word(name, NO_LEVELS)
 
     def _idle(self, names: Iterable[str]) -> tuple[str, ...]:
         return tuple(
@@ -96,6 +104,24 @@ class NoGainRule(AtTheEnd):
             if self.proof and is_of_training(name) and has_word(name, self.proof) and not has_word(name, self.without)
         )
 
+    def _is_certain(self, gains: Mapping[str, Gain], history: History) -> bool:
+        """Whether no gain is missing from sight: none is worth the name, and nothing has happened beside noise."""
+        if not all(map(self._is_none, gains.values())):
+            return False
+        others = [history.series(name)[1] for name in history.metrics if self._is_score(name)]
+        if not others:
+            return True
+        measured = [(each, gain(each, self.reports)) for each in others if (each != each[0]).any()]
+        if not measured or any(found is None for _, found in measured):
+            return False
+        small = all(
+            found.upper < _SMALL * abs(found.first + found.last) / 2 and not _is_near_its_maximum(found.last)
+            for _, found in measured
+            if found
+        )
+        own = [self.judged(history, metric)[1] for metric in gains]
+        return small and all(map(is_noise, [*own, *(each for each, _ in measured)]))
+
     def at_exit(self, history: History) -> list[Evidence]:
         gains = self._gains(history)
         if not gains or any(self._is_seen(each) for each in gains.values()):
@@ -103,7 +129,7 @@ class NoGainRule(AtTheEnd):
         others = [history.series(name)[1] for name in self._proofs(history.metrics)]
         if any((found := gain(each, self.reports)) is not None and found.seen for each in others):
             return []
-        if self.sure and not (all(map(_is_constant, others)) if others else all(map(self._is_none, gains.values()))):
+        if self.sure and not (others and all(map(_is_constant, others))) and not self._is_certain(gains, history):
             return []
         idle = [history.series(name)[1] for name in self._idle(history.metrics)]
         if self.idle and not (idle and all(map(_has_become_idle, idle))):
@@ -142,6 +168,11 @@ def _has_become_idle(values: np.ndarray) -> bool:
     """Whether the values were other than 0 at first, and then never again."""
     first = len(values) // 3
     return len(values) >= _IDLE_REPORTS and bool(values[:first].any()) and not values[first:].any()
+
+
+def _is_near_its_maximum(level: float) -> bool:
+    """Whether there is hardly anything left to gain, if it is an accuracy or a percentage."""
+    return any((1 - _SMALL) * most <= level <= most for most in _MAXIMA)
 
 
 def _is_constant(values: np.ndarray) -> bool:

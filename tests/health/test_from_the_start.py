@@ -26,6 +26,7 @@ GENERIC = RULE_SETS["generic"]
 RANDOM = np.random.default_rng(5)
 NOISE = RANDOM.normal(size=300)
 SPREAD = np.exp(0.4 * NOISE)
+WAVES = np.sin(np.arange(300) / 3)
 
 
 class TestOutset(RuleConformance):
@@ -128,6 +129,11 @@ def test_a_training_without_any_gain_is_told_with_its_numbers() -> None:
         ({"loss": 20 + 3 * NOISE[:90]}, None),  # it may have gained a hundredth
         ({"loss": 20 + 3 * NOISE[:90], "r2": 0.1 * NOISE[:90]}, None),  # a score that changes may yet rise
         ({"loss": 20 + 3 * NOISE[:40], "r2": np.full(40, -0.2)}, None),  # too few to be sure
+        ({"train/loss": 2.3 + 0.02 * NOISE[:36], "val/acc": 0.1 + 0.01 * NOISE[40:76]}, "learns_nothing"),
+        ({"train/loss": 2.3 + 0.02 * NOISE[:29], "val/acc": 0.1 + 0.01 * NOISE[40:69]}, None),  # too few reports
+        ({"train/loss": 2.3 + 0.02 * NOISE[:36], "val/acc": 0.1 + 0.04 * NOISE[40:76]}, None),  # a gain may be hidden
+        ({"train/loss": 0.05 + 4e-4 * NOISE[:36], "val/acc": 0.98 + 0.001 * NOISE[40:76]}, None),  # nothing is left
+        ({"loss": 1 + 0.01 * WAVES[:90], "reward": 50 + WAVES[:90]}, None),  # something happens: levels, opponents
         ({"loss": 20 + 3 * NOISE[:90], "accuracy": np.ones(90)}, None),  # there is nothing left to gain
         ({"loss": np.linspace(3, 1, 90), "r2": np.full(90, -0.2)}, None),
     ],
