@@ -215,7 +215,10 @@ class Ladder:
         rung = self.rungs[index]
         if remedy is not None:
             own = [each for each in attempts if each.rung == rung.name]
-            if (start := healthy_start(own, config, replace(rung, carry=remedy.carry))) is not None:
+            start = healthy_start(own, config, replace(rung, carry=remedy.carry))
+            if start is None and (carry := remedy.carry_from_decline) is not None:
+                start = healthy_start(own, config, replace(rung, carry=carry), elsewhere=True)
+            if start is not None:
                 return start
         return healthy_start(attempts, config, rung) if rung.warm_start else None
 
@@ -299,12 +302,15 @@ def _untrained(config: ExperimentConfig, start: WarmStart | None, why: str = "th
     return f"; {why}, so the graph encoder keeps its random weights" if fixed and not start else ""
 
 
-def healthy_start(attempts: Sequence[Attempt], config: ExperimentConfig, rung: Rung) -> WarmStart | None:
+def healthy_start(
+    attempts: Sequence[Attempt], config: ExperimentConfig, rung: Rung, *, elsewhere: bool = False
+) -> WarmStart | None:
     """The newest checkpoint that was healthy when it was written and stayed so until a failure began.
 
     It looks at the last attempt first, then at those before it. A checkpoint is still good if an attempt that started
     from it failed *later*, and is not if that attempt failed from its very first metrics. A checkpoint that the
-    configuration cannot load is passed over.
+    configuration cannot load is passed over. `elsewhere`: the part of the policy that failed does not count, because it
+    is not taken over.
     """
     guilty = _unloadable(attempts) | {
         attempt.warm_start.checkpoint
@@ -317,7 +323,7 @@ def healthy_start(attempts: Sequence[Attempt], config: ExperimentConfig, rung: R
         fit = [
             checkpoint
             for checkpoint in attempt.checkpoints
-            if attempt.verdict.trusts(checkpoint.step) and checkpoint.path not in guilty
+            if attempt.verdict.trusts(checkpoint.step, elsewhere=elsewhere) and checkpoint.path not in guilty
         ]
         if fit and _loadable(attempt.config, config, rung):
             best = newest(fit)

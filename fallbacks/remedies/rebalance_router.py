@@ -1,7 +1,8 @@
 """Expert collapse: softmax again, annealed more slowly; a stronger balance; a router that has forgotten its momentum.
 
 Softmax alone does not cure a router that has collapsed. So the weights come from a checkpoint of before, and Adam's
-moments of the router, which push on in the same direction, are left behind.
+moments of the router, which push on in the same direction, are left behind. Where there is none, as the router has
+leant to one expert from the first, that expert has learnt all the same: it becomes all of them, under a new router.
 """
 
 from fallbacks.remedies.remedy import FIRST_SUSPECTS, Reannealed, Remedy, Restored
@@ -23,5 +24,6 @@ REBALANCE_ROUTER = Remedy(
     scales={"training.load_balance_coef": 3.0},
     reannealed=Reannealed(softmax_share=0.1, slower=2.0),
     carry=Carry(forgets=("router",)),
+    carry_from_decline=Carry(forgets=("router", "experts"), upcycles=True),
     needs="V3's router",
 )

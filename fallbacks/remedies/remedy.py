@@ -85,6 +85,9 @@ class Remedy:
     reannealed: Reannealed | None = None
     carry: Carry = Carry()
     """What it takes over from the checkpoint of its rung."""
+    carry_from_decline: Carry | None = None
+    """What it takes over where no checkpoint is from before the decline: from the newest one that was sound in all but
+    the part of the policy that failed."""
     needs: Literal["a trained graph encoder", "V3's router"] | None = None
     """What a policy must have for this remedy to change anything."""
 

@@ -43,6 +43,8 @@ class Carry(BaseModel):
     """Parts of the policy whose weights are taken over without Adam's moments."""
     warmed_up: bool = True
     """Whether the learning rate's warm-up goes on where it was; else it begins again."""
+    upcycles: bool = False
+    """Whether the router begins anew and every expert takes over the weights of the one that was used most."""
 
 
 class WarmStart(BaseModel):

@@ -28,6 +28,8 @@ _MANY_TIMES, _EXPLODED = 3.0, 100.0
 times the spread where not all values are positive."""
 _LEAST_REPORTS = 8
 """Reports that make a run's own level."""
+_ONE_PART = (("expert_collapse", "router_indecision"),)
+"""Verdicts about one part of the policy that can be replaced alone: the router."""
 _STRETCHES = 8
 """The newest stretches of sound weights that a verdict keeps: it has to fit into a tag."""
 
@@ -171,6 +173,13 @@ def with_start(history: History, rule: Rule, evidence: Evidence, rules: Iterable
         history: that of the metrics of all rules.
         rules: all rules by which the run is judged; those with the action `fail` count.
     """
+    fatal = [each for each in rules if each.action == "fail"]
+    reports = history.series(evidence.metric)[0] if evidence.metric is not None else np.array([], dtype=np.int64)
+    part = next((part for part in _ONE_PART if rule.verdict in part), None)
+    if part is not None and len(reports):
+        others = [each for each in fatal if each.verdict not in part]
+        elsewhere = _sound(history, others, reports, min(int(reports[-1]), evidence.detection_step or 0))
+        evidence = evidence.model_copy(update={"sound_elsewhere": elsewhere})
     last, onset = evidence.last_good_step, evidence.onset_step
     if last is None or onset is None:
         return evidence
@@ -179,8 +188,7 @@ def with_start(history: History, rule: Rule, evidence: Evidence, rules: Iterable
         values = values[steps <= onset]
         found = before_decline(worse * values) if len(values) else None
         last = -1 if found is None else min(last, int(steps[found]))
-    reports = history.series(evidence.metric)[0] if evidence.metric is not None else np.array([], dtype=np.int64)
-    sound = _sound(history, [each for each in rules if each.action == "fail"], reports, last)
+    sound = _sound(history, fatal, reports, last)
     return evidence.model_copy(update={"sound": sound})
 
 

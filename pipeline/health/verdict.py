@@ -107,11 +107,18 @@ class Evidence(BaseModel):
     sound: tuple[tuple[int, int], ...] | None = None
     """Stretches of steps (first, end) before the decline began that led to the onset: weights that were saved from
     `first` on and before `end` were measured as normal in every monitored metric. None: this was not looked for."""
+    sound_elsewhere: tuple[tuple[int, int], ...] = ()
+    """The same, also within the decline, for every monitored metric but those of the part of the policy that fails."""
     detection_step: int | None = None
     detail: dict[str, Any] = {}
 
-    def trusts(self, step: int) -> bool:
-        """Whether weights that were saved at this step were healthy, and the decline had not begun."""
+    def trusts(self, step: int, *, elsewhere: bool = False) -> bool:
+        """Whether weights that were saved at this step were healthy, and the decline had not begun.
+
+        `elsewhere`: whether those of the other parts of the policy were healthy.
+        """
+        if elsewhere:
+            return any(first <= step < end for first, end in self.sound_elsewhere)
         if self.sound is not None:
             return any(first <= step < end for first, end in self.sound)
         return self.last_good_step is not None and step < self.last_good_step
@@ -174,11 +181,14 @@ class Verdict(BaseModel):
     """One of :data:`VerdictName`, or the verdict of a rule of the experiment's own: a training failure."""
     evidence: tuple[Evidence, ...] = ()
 
-    def trusts(self, step: int) -> bool:
-        """Whether weights that were saved at this step were healthy and stayed so until the failure began."""
+    def trusts(self, step: int, *, elsewhere: bool = False) -> bool:
+        """Whether weights that were saved at this step were healthy and stayed so until the failure began.
+
+        `elsewhere`: whether those of the parts of the policy that did not fail were healthy.
+        """
         if not self.is_training_failure:
             return True
-        return all(each.trusts(step) for each in self.evidence)
+        return all(each.trusts(step, elsewhere=elsewhere) for each in self.evidence)
 
     @property
     def failed_from_the_start(self) -> bool:

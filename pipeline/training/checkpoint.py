@@ -25,6 +25,7 @@ __all__ = [
     "read_checkpoint",
     "read_or_older",
     "select_experts",
+    "upcycled",
     "write_checkpoint",
 ]
 
@@ -167,3 +168,30 @@ def select_experts(
         return tensors
     index = torch.tensor([source.index(name) for name in target])
     return {name: tensor[index] if name in rows else tensor for name, tensor in tensors.items()}
+
+
+_APART = 0.1
+"""Share of its own first weights that sets an upcycled expert apart from the others."""
+
+
+def upcycled(tensors: dict[str, Tensor], fresh: dict[str, Tensor], leader: int) -> dict[str, Tensor]:
+    """A mixture whose experts all begin as the one that led, with a router that has learnt nothing.
+
+    So the mixture plays as the leader did, whatever the router says, and the experts can part again (sparse upcycling:
+    Komatsuzaki et al. 2023, https://arxiv.org/abs/2212.05055). Identical ones would stay identical, so each of the
+    others gets a share of its first weights on top.
+
+    Args:
+        tensors: parameters of the policy by name.
+        fresh: those of the same policy before training.
+        leader: index of the expert.
+    """
+    found = {}
+    for name, tensor in tensors.items():
+        part = name.split(".")[0]
+        if part == "experts":
+            found[name] = tensor[leader] + _APART * fresh[name]
+            found[name][leader] = tensor[leader]
+        else:
+            found[name] = fresh[name] if part == "router" else tensor
+    return found

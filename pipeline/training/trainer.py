@@ -38,7 +38,7 @@ from pipeline.training.baseline import NAME as BASELINE
 from pipeline.training.baseline import Baseline
 from pipeline.training.beside import Beside
 from pipeline.training.caution import Caution
-from pipeline.training.checkpoint import BEST, EARLY, prune, read_or_older, select_experts, write_checkpoint
+from pipeline.training.checkpoint import BEST, EARLY, prune, read_or_older, select_experts, upcycled, write_checkpoint
 from pipeline.training.measure import episode_metrics, main_phase, rollout_metrics, routing_by_situation
 from pipeline.training.numerics import LastGoodState, RewardNormaliser
 from pipeline.training.player import observation_spec
@@ -89,6 +89,8 @@ class Trainer:
             config.environment.num_envs, training.gamma, training.reward_clip, training.reward_centring
         )
         self.ppo = PPO(self.policy, config, self.workers, device)
+        self.usage = [1.0] * len(self.policy.expert_names)
+        """Mean weight of each expert over the newest samples."""
         self.last_good = LastGoodState(self._learning_state, self._restore_learning)
         self.steps = 0
         self.finished = 0
@@ -173,6 +175,7 @@ class Trainer:
             gae_lambda=training.gae_lambda,
         ).numpy()
         returns = advantage + played.value
+        self.usage = played.alpha.reshape(-1, len(self.usage)).mean(0).tolist() if played.alpha.size else self.usage
         count = training.workers
         parts = zip(np.split(advantage, count, axis=1), np.split(returns, count, axis=1), strict=True)
         self.workers.call_each("learn_from", list(parts))
@@ -282,6 +285,7 @@ class Trainer:
             "best_score": self.best_score,
             "best_saved": self._best_saved,
             "experts": list(self.policy.expert_names),
+            "usage": self.usage,
         }
         info = {
             "episode": self.finished,
@@ -334,7 +338,10 @@ class Trainer:
         experts = tuple(state["experts"]), self.policy.expert_names
         weights = {name: tensor for name, tensor in state["policy"].items() if carried(name)}
         own = self.policy.state_dict()
-        own.update(select_experts(weights, rows, *experts) if rows & weights.keys() else weights)
+        if carry.upcycles:
+            own.update(upcycled(weights, own, leader=int(np.argmax(state["usage"]))))
+        else:
+            own.update(select_experts(weights, rows, *experts) if rows & weights.keys() else weights)
         self.policy.load_state_dict(own)
         if carry.optimiser:
             moments = {

@@ -195,6 +195,22 @@ def test_a_remedy_comes_before_the_next_rung_from_the_rungs_last_good_checkpoint
     assert plan.config == REMEDIES["rebalance_router"].applied(on.configs[0], 3)
 
 
+@pytest.mark.parametrize("began", [250, None])
+def test_where_the_router_declined_from_the_first_its_leader_becomes_every_expert(began: int | None) -> None:
+    found = Evidence(rule="test", onset_step=400, last_good_step=400, sound=(), sound_elsewhere=((0, 450),))
+    if began is not None:
+        found = found.model_copy(update={"sound": ((0, began),)})
+    first = ended(ladder().first(), Verdict(name="expert_collapse", evidence=(found,)), 100, 300, 500)
+    plan = ladder().after([first])
+    assert isinstance(plan, Plan) and plan.remedy == "rebalance_router" and plan.warm_start is not None
+    start = plan.warm_start
+    assert (start.checkpoint, start.carry.upcycles) == (("/0/100.pt", False) if began else ("/0/300.pt", True))
+    gradients = Evidence(rule="another", onset_step=400, last_good_step=400, sound=())
+    worse = Verdict(name="expert_collapse", evidence=(found.model_copy(update={"sound": ()}), gradients))
+    plan = ladder().after([ended(ladder().first(), worse, 100, 300)])
+    assert isinstance(plan, Plan) and plan.warm_start is None  # something else was wrong too
+
+
 def test_the_brief_s_ladder_alone() -> None:
     on = ladder(ladder__remedies=0)
     assert labels(go_down(on, *["expert_collapse"] * 5)) == [*BUILT_IN, "exhausted"]

@@ -133,6 +133,16 @@ def test_a_monitored_metric_outside_its_normal_band_speaks_against_a_start() -> 
     assert evidence(loud, *V3).sound == ((0, 40), (50, 60))
 
 
+def test_what_was_sound_but_for_the_router_in_its_decline() -> None:
+    """From the first report on the router leans to one expert; the gradients are those of a healthy run, mostly."""
+    calm = {"gradient_norm": [1.0] * 4 + [8.0, 1.0, 9.0, 9.0] + [1.0] * 12, "gat_smoothing": [0.5] * 20}
+    found = evidence(run(expert_usage_excess=[0.8] * 20, alpha_entropy_ratio=[0.1] * 20, **calm), *V3)
+    last = found.detection_step
+    assert last is not None and not found.sound and found.sound_elsewhere == ((0, 40), (50, 60), (80, last))
+    assert found.trusts(90, elsewhere=True) and not found.trusts(90) and not found.trusts(45, elsewhere=True)
+    assert evidence(run(x=DECLINE), HIGH.model_copy(update={"verdict": "reward_plateau"})).sound_elsewhere == ()
+
+
 def test_a_level_of_the_runs_own_is_normal() -> None:
     """Healthy sparse runs have gradients between the brief's normal and abnormal."""
     level = [6.0, 6.5, 7.0, 6.2, 6.8, 6.4] * 4

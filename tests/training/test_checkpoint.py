@@ -264,6 +264,32 @@ def test_a_remedy_forgets_a_parts_moments_and_can_begin_the_warm_up_again(tmp_pa
         assert router <= fresh.ppo.state()["moments"].keys()
 
 
+def test_an_upcycled_mixture_plays_as_its_leader_did_and_can_part_again(tmp_path: Path) -> None:
+    """Whatever the new router says: every expert is the one that led, but for a share of its own first weights."""
+    trained, _ = make(small_config(policy__router_bias=[0, 9, 0, 0]), tmp_path / "v3")
+    trained.train()
+    path = sorted((tmp_path / "v3" / "checkpoints").glob("0*.pt"))[-1]
+    saved = read_checkpoint(path)
+    assert saved["usage"].index(max(saved["usage"])) == 1 and sum(saved["usage"]) == pytest.approx(1)
+    fresh, metrics = make(small_config(training__episodes=16), tmp_path / "new")
+    before = {name: tensor.clone() for name, tensor in fresh.policy.state_dict().items()}
+    carry = Carry(forgets=("router", "experts"), upcycles=True)
+    fresh.start_from(WarmStart(checkpoint=str(path), run_id="x", episode=12, carry=carry))
+    state = fresh.policy.state_dict()
+    for name, tensor in saved["policy"].items():
+        part = name.split(".")[0]
+        if part == "router":
+            assert torch.equal(state[name], before[name])
+        elif part == "experts":
+            assert torch.equal(state[name][1], tensor[1])
+            others = torch.tensor([1, 0, 1, 1])[:, None, None]
+            assert torch.allclose(state[name], tensor[1] + 0.1 * others * before[name])
+        else:
+            assert torch.equal(state[name], tensor)
+    assert not any(name.startswith(("router.", "experts.")) for name in fresh.ppo.state()["moments"])
+    assert fresh.train() and metrics
+
+
 def test_the_one_before_is_used_where_a_checkpoint_is_bad(tmp_path: Path) -> None:
     """Bad checkpoints: damaged, of another configuration, without a description, or no checkpoint at all."""
     for number, configuration in enumerate(("mine", "mine", "another", "mine", "mine"), start=1):
