@@ -54,12 +54,8 @@ lint: $(READY)  ## checks style, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-ui: $(READY)  ## serves the MLflow UI on http://127.0.0.1:5000: make ui [PORT=…] [ROOT=mlruns]
-	@case "$$MLFLOW_TRACKING_URI" in http*) echo "the store is a server: open $$MLFLOW_TRACKING_URI"; exit;; esac; \
-	if test -z "$$MLFLOW_TRACKING_URI"; then \
-	  $(BIN)/ladder status "tracking.root=$(ROOT)"; test -e "$(ROOT)/mlflow.db" || exit 0; fi; \
-	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false PYTHONWARNINGS=ignore exec $(BIN)/mlflow ui --host 127.0.0.1 --port $(PORT) \
-	  --workers 1 --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(ROOT)/mlflow.db}"
+ui: $(READY)  ## serves the MLflow UI on http://127.0.0.1:5000, and prints where in it the newest experiment is: make ui [PORT=…] [ROOT=mlruns]
+	@exec $(BIN)/ladder ui --port $(PORT) "tracking.root=$(ROOT)"
 
 compare: $(READY)  ## shows what happened in the newest experiment, as a table and a page: make compare [ROOT=mlruns] [OUT=mlruns] [ARGS=PARENT_RUN_ID]
 	@$(BIN)/ladder compare $(ARGS) "tracking.root=$(ROOT)" --out "$(OUT)"

@@ -131,6 +131,18 @@ def _status(config: ExperimentConfig, *, everything: bool, follow: bool) -> int:
     return EXIT_HEALTHY
 
 
+def _ui(config: ExperimentConfig, port: int) -> int:
+    from pipeline.commands.environment import make_console
+    from pipeline.commands.ui import ui
+    from pipeline.tracking.access import has_store, tracking_uri
+    from pipeline.tracking.store import open_store
+
+    _status(config, everything=False, follow=False)
+    if has_store(config):
+        ui(open_store(config), tracking_uri(config), port, make_console())
+    return EXIT_HEALTHY
+
+
 def _diagnose(target: str, overrides: Sequence[str], out: str | None) -> int:
     from pipeline.commands.diagnose import cases_of_file, cases_of_run, report
     from pipeline.commands.environment import make_console
@@ -161,6 +173,14 @@ def _seed(word: str) -> int:
         if 0 <= (value := int(word)) < 2**31:
             return value
     raise argparse.ArgumentTypeError(f"{word!r}: must be a whole number from 0 to 2147483647")
+
+
+def _port(word: str) -> int:
+    """Argument: a port."""
+    with contextlib.suppress(ValueError):
+        if 0 < (value := int(word)) < 2**16:
+            return value
+    raise argparse.ArgumentTypeError(f"{word!r}: must be a port from 1 to 65535")
 
 
 def _score(word: str) -> float:
@@ -239,6 +259,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("overrides", nargs="*", metavar="key.sub=value", help="such as tracking.root=DIR")
     command.add_argument("--all", action="store_true", help="also the older ones, which a terminal leaves out")
     command.add_argument("--follow", action="store_true", help="until no experiment is running any more")
+    text = "serve the MLflow UI on this machine, and say where in it the newest experiment is"
+    command = commands.add_parser("ui", help=text, description=text)
+    command.add_argument("overrides", nargs="*", metavar="key.sub=value", help="such as tracking.root=DIR")
+    command.add_argument("--port", type=_port, default=5000, help="default 5000")
     return parser
 
 
@@ -282,6 +306,8 @@ def _command(arguments: Sequence[str] | None) -> int:
         case "status":
             config = with_overrides(parsed.overrides)
             return _shown(partial(_status, config, everything=parsed.all, follow=parsed.follow))
+        case "ui":
+            return _shown(partial(_ui, with_overrides(parsed.overrides), parsed.port))
         case "diagnose":
             return _shown(partial(_diagnose, parsed.target, parsed.overrides, parsed.out))
         case _:

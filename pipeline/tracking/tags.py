@@ -89,3 +89,5 @@ PRIMARY_METRIC, PRIMARY_METRIC_RISES = (
     "mlflow.experiment.primaryMetric.greaterIsBetter",
 )
 """Which metric the UI's table shows first."""
+VIEW = "mlflow.sharedViewState."
+"""Before the key of a shared view: which columns the UI's table shows, in what order."""

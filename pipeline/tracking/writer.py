@@ -31,6 +31,7 @@ from pipeline.tracking.batches import log_metrics, log_params, set_tags
 from pipeline.tracking.connection import Connection
 from pipeline.tracking.runs import FROM_SCRATCH
 from pipeline.tracking.serialise import cut, difference_tag, evidence_tag, in_parts, param, status_of
+from pipeline.tracking.view import KEY, shared_view
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,6 +41,7 @@ _EXPERIMENT_TAGS = {
     tags.EXPERIMENT_KIND: "custom_model_development",
     tags.PRIMARY_METRIC: "score_window",
     tags.PRIMARY_METRIC_RISES: "True",
+    f"{tags.VIEW}{KEY}": shared_view(),
 }
 
 
@@ -72,6 +74,13 @@ class Writer(Connection):
                 return found_or_made()  # another process has made it meanwhile
 
         return self._ask(found_or_made)
+
+    def offer_view(self, experiment_id: str) -> None:
+        """Puts the view of the attempts into an MLflow experiment that was made without it, if it can be written."""
+        name, content = f"{tags.VIEW}{KEY}", shared_view()
+        with contextlib.suppress(InfrastructureFailure):
+            if self._ask(partial(self.client.get_experiment, experiment_id)).tags.get(name) != content:
+                self._ask(partial(self.client.set_experiment_tag, experiment_id, name, content))
 
     def start_parent(self, config: ExperimentConfig, more: Mapping[str, str] | None = None) -> str:
         """The run of the whole experiment; its attempts are nested in it. `more`: further tags."""
