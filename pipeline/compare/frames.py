@@ -60,7 +60,15 @@ from typing import Any, get_type_hints
 import numpy as np
 import pandas as pd
 
-from pipeline.compare.statistics import Interval, interval, paired_probability, probability_of_improvement
+from pipeline.compare.statistics import (
+    Interval,
+    holm,
+    interval,
+    paired_probability,
+    permutation_p,
+    probability_of_improvement,
+    share_of,
+)
 from pipeline.health.verdict import Evidence, Verdict
 
 _FIRST_EPISODES = 10
@@ -246,6 +254,9 @@ class Comparison:
     def improvement(self) -> pd.DataFrame:
         """One row for each two rungs x ≠ y: P(an attempt of x scores higher than one of y), with its interval.
 
+        `p` is that of the difference of their means by permutation, and `p_holm` the same corrected for the number of
+        comparisons (NaN where there are fewer than two).
+
         Of attempts that were trained to their end. Where both rungs have such attempts with the same seeds (`seeds` of
         them), these are compared seed by seed, and the others left out. Where they share none (`seeds` is 0), all are
         compared with all; the difference may then be that of the seeds.
@@ -268,14 +279,51 @@ class Comparison:
                     if shared
                     else probability_of_improvement(np.concatenate(kept_x), np.concatenate(kept_y))
                 )
+                ends = [np.array([each.mean() for each in kept]) if shared else np.concatenate(kept)
+                        for kept in (kept_x, kept_y)]  # fmt: skip
                 counts = {
                     "attempts_x": sum(map(len, kept_x)),
                     "attempts_y": sum(map(len, kept_y)),
                     "seeds": len(shared),
                 }
-                rows.append({"x": x, "y": y} | counts | _columns("probability", found))
-        columns = ["x", "y", "attempts_x", "attempts_y", "seeds", "probability", "probability_low", "probability_high"]
-        return pd.DataFrame(rows, columns=columns)
+                p = permutation_p(*ends, paired=bool(shared))
+                rows.append({"x": x, "y": y} | counts | _columns("probability", found) | {"p": p})
+        columns = [
+            "x",
+            "y",
+            "attempts_x",
+            "attempts_y",
+            "seeds",
+            "probability",
+            "probability_low",
+            "probability_high",
+            "p",
+        ]
+        table = pd.DataFrame(rows, columns=columns)
+        order = list(whole)
+        once = table.index[[order.index(x) < order.index(y) for x, y in zip(table.x, table.y, strict=True)]]
+        corrected = dict(
+            zip(zip(table.x[once], table.y[once], strict=True), holm(table.p[once].to_numpy()), strict=True)
+        )
+        table["p_holm"] = [corrected.get((x, y), corrected.get((y, x))) for x, y in zip(table.x, table.y, strict=True)]
+        return table
+
+    def profiles(self) -> pd.DataFrame:
+        """The performance profile of each rung: the share of its runs that score higher than each score.
+
+        One row for each rung and score of any run, rising: rung, runs, score, and share with Wilson's interval, which
+        holds for one score at a time. Of attempts that were trained to their end (Agarwal et al. 2021, section 4.2).
+        """
+        rows = []
+        scores = np.unique(_scored(self.attempts).score.to_numpy())
+        for rung, group in self.attempts.groupby("rung", sort=False):
+            own = _scored(group).score.to_numpy()
+            rows += [
+                {"rung": rung, "runs": len(own), "score": float(score), **_columns("share", share_of(own > score))}
+                for score in scores
+                if len(own)
+            ]
+        return pd.DataFrame(rows, columns=["rung", "runs", "score", "share", "share_low", "share_high"])
 
     def settled(self) -> pd.DataFrame:
         """Two rows, the settled policies and random play: experiments, and the IQM of the scores with interval.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import permutation_test
 
 RESAMPLES = 5000
 _NORMAL = 1.959964
@@ -67,12 +68,48 @@ def paired_probability(x: Sequence[np.ndarray], y: Sequence[np.ndarray]) -> Inte
     The interval is Wilson's for n seeds: two seeds that agree leave much open; a bootstrap would not say so.
     """
     wins = [float(((a[:, None] > b) + 0.5 * (a[:, None] == b)).mean()) for a, b in zip(x, y, strict=True)]
-    if len(wins) < 2:
-        return Interval(wins[0] if wins else np.nan, np.nan, np.nan)
-    count, mean, square = len(wins), float(np.mean(wins)), _NORMAL**2
+    return share_of(np.array(wins))
+
+
+def share_of(hits: np.ndarray) -> Interval:
+    """The mean of n numbers between 0 and 1, with Wilson's interval for a share of n. One has no interval."""
+    count, square = len(hits), _NORMAL**2
+    if count < 2:
+        return Interval(float(hits[0]) if count else np.nan, np.nan, np.nan)
+    mean = float(np.mean(hits))
     middle = (mean + square / (2 * count)) / (1 + square / count)
     half = _NORMAL / (1 + square / count) * float(np.sqrt(mean * (1 - mean) / count + square / (4 * count**2)))
     return Interval(mean, max(0.0, middle - half), min(1.0, middle + half))
+
+
+def permutation_p(x: np.ndarray, y: np.ndarray, *, paired: bool) -> float:
+    """The two-sided p of the difference of means under exchange of the labels, of runs (n,) and (m,).
+
+    `paired`: n = m, and labels are exchanged within a pair alone. Exact where there are at most 10,000 exchanges. NaN:
+    there are fewer than two of either.
+    """
+    if min(len(x), len(y)) < 2:
+        return float("nan")
+    found = permutation_test(
+        (np.asarray(x, dtype=float), np.asarray(y, dtype=float)),
+        lambda a, b, axis: a.mean(axis=axis) - b.mean(axis=axis),
+        permutation_type="samples" if paired else "independent",
+        vectorized=True,
+        n_resamples=10_000,
+        rng=np.random.default_rng(0),
+    )
+    return float(found.pvalue)
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """p (n,) corrected for their number, so that any false one is improbable (Holm 1979). NaN stays, uncounted."""
+    corrected = np.full(len(p), np.nan)
+    order = [index for index in np.argsort(p) if np.isfinite(p[index])]
+    least = 0.0
+    for rank, index in enumerate(order):
+        least = max(least, min(1.0, (len(order) - rank) * p[index]))
+        corrected[index] = least
+    return corrected
 
 
 def recent_mean(values: np.ndarray, episodes: np.ndarray, window: int, seed: int = 0) -> Interval:

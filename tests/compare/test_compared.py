@@ -17,7 +17,7 @@ from pipeline.cli import main
 from pipeline.compare.command import TABLE, as_text, compare, log_page, write_page
 from pipeline.compare.frames import Comparison
 from pipeline.compare.from_store import read
-from pipeline.compare.statistics import paired_probability
+from pipeline.compare.statistics import holm, paired_probability, permutation_p
 from pipeline.compare.target import COLUMNS
 from pipeline.health.verdict import Verdict
 from pipeline.tracking.store import Store
@@ -100,6 +100,31 @@ def test_the_interval_over_seeds_is_wilsons(wins: int, low: float, high: float) 
     x = [np.array([1.0 if seed < wins else -1.0]) for seed in range(5)]
     found = paired_probability(x, [np.array([0.0])] * 5)
     assert found == pytest.approx((wins / 5, low, high), abs=1e-3)
+
+
+def test_the_number_of_comparisons_is_corrected_for() -> None:
+    """Holm's own example has this shape: the smallest counts n times, the next n − 1 times, and none falls again."""
+    assert holm(np.array([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm(np.array([0.02, np.nan, 0.9]))[[0, 2]] == pytest.approx([0.04, 0.9])
+    assert np.isnan(holm(np.array([0.02, np.nan]))[1]) and not len(holm(np.array([])))
+
+
+def test_p_is_that_of_all_exchanges() -> None:
+    x, y = np.array([3.0, 5, 6, 8, 9]), np.array([1.0, 2, 3, 4, 5])
+    assert permutation_p(x, y, paired=True) == pytest.approx(2 / 2**5)  # x is higher in each pair: 2 of 32 exchanges
+    assert permutation_p(x + 10, y, paired=False) == pytest.approx(2 / 252)
+    assert permutation_p(x, x, paired=True) == 1.0 and np.isnan(permutation_p(x[:1], y, paired=False))
+
+
+def test_profiles_are_shares_of_runs_above_a_score(night: Comparison) -> None:
+    found = night.profiles()
+    for rung, each in found.groupby("rung", sort=False):
+        own = night.attempts[(night.attempts.rung == rung) & night.attempts.to_the_end].score.dropna()
+        assert (each.runs == len(own)).all() and each.score.is_monotonic_increasing
+        assert each.share.tolist() == [(own > score).mean() for score in each.score]
+        assert each.share.is_monotonic_decreasing and each.share.iloc[-1] < 1
+    better = night.improvement()
+    assert (better.p_holm.dropna() >= better.p[better.p_holm.notna()]).all()
 
 
 def test_it_is_told_on_the_terminal_and_on_the_page(
