@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 import venv
+import zipfile
 from pathlib import Path
 
 import psutil
@@ -103,6 +105,25 @@ def test_what_is_locked_is_what_is_allowed() -> None:
     for requirements in declared().values():
         for each in requirements:
             assert each.specifier.contains(versions[canonical(each.name)]), each
+
+
+BUILD = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
+
+
+def test_the_wheel_has_every_file_of_the_packages(tmp_path: Path) -> None:
+    """The page's templates too, and what the trainer's Python is given."""
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    for name in ("pipeline", "fallbacks"):
+        shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    files = {
+        str(path.relative_to(tmp_path))
+        for name in ("pipeline", "fallbacks")
+        for path in tmp_path.glob(f"{name}/**/*.*")
+    }
+    subprocess.run([sys.executable, "-c", BUILD, "."], cwd=tmp_path, capture_output=True, timeout=120, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert files <= {*zipfile.ZipFile(wheel).namelist()} and "pipeline/compare/templates/page.html.j2" in files
 
 
 COMMANDS = """

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from pipeline.compare.axis import SQUEEZED, axis_of
 from pipeline.compare.frames import Comparison, points
-from pipeline.compare.style import COLOURS, EXPERT_COLOURS
 from pipeline.compare.svg import Chart, number
 from pipeline.environments.names import SITUATIONS
 from pipeline.health.names import SCORES, has_word
@@ -21,6 +21,10 @@ from pipeline.health.verdict import Evidence
 
 Colours = Mapping[str, int]
 """Rung → index of its colour."""
+COLOURS = 8
+"""Number of colours for rungs in the stylesheet, --c0 … --c7. They repeat when they are used up."""
+EXPERT_COLOURS = 6
+"""Those for experts, --e0 … --e5."""
 ENDS = "A cross: cut short. A dot: trained to its end, or still running."
 """What the marks at the ends of curves mean."""
 _SQUEEZED_SCORES = 1000.0
@@ -30,7 +34,7 @@ MONITORED = tuple(band for band in BANDS if band.metric != "expert_usage_min")
 _DRAWN = tuple(band.metric for band in MONITORED)
 
 
-def score_curves(night: Comparison, attempts: pd.DataFrame, colours: Colours, over: str) -> str | None:
+def score_curves(night: Comparison, attempts: pd.DataFrame, colours: Colours, over: str) -> Markup | None:
     """Chart of every attempt's windowed score over `step` or `minutes`, with the random baseline; None: no score."""
     curves = {run: night.running_score(run) for run in attempts.run_id}
     curves = {run: curve for run, curve in curves.items() if len(curve)}
@@ -68,7 +72,7 @@ def _end(chart: Chart, row: Any, place: tuple[float, float], kind: str, says: st
         chart.cross(*place, says)
 
 
-def monitored(night: Comparison, run: str, band: Band, steps: tuple[float, float], top: float) -> str | None:
+def monitored(night: Comparison, run: str, band: Band, steps: tuple[float, float], top: float) -> Markup | None:
     """Chart of one monitored metric of one attempt, with its normal band, its limits and the failing window.
 
     None if the attempt did not log the metric.
@@ -110,7 +114,7 @@ def _normal(
     chart.area(list(curve.step), lows, highs, "normal", "normal here")
 
 
-def other_evidence(night: Comparison, run: str, evidence: Evidence, drawn: Collection[str] = _DRAWN) -> str | None:
+def other_evidence(night: Comparison, run: str, evidence: Evidence, drawn: Collection[str] = _DRAWN) -> Markup | None:
     """Chart of the metric of an evidence; None if it is among those that are `drawn`, or has no finite value."""
     if evidence.metric is None or evidence.metric in drawn:
         return None
@@ -133,7 +137,7 @@ def other_evidence(night: Comparison, run: str, evidence: Evidence, drawn: Colle
     return chart.render()
 
 
-def metric_curves(night: Comparison, attempts: pd.DataFrame, metric: str, name: str | None = None) -> str | None:
+def metric_curves(night: Comparison, attempts: pd.DataFrame, metric: str, name: str | None = None) -> Markup | None:
     """Chart of one metric of all attempts over the steps; None if no attempt has a finite value of it.
 
     `name`: what the ladder calls it.
@@ -220,7 +224,7 @@ def experts_of(night: Comparison, run: str) -> list[str]:
     return [name.removeprefix("expert_usage/") for name in dict.fromkeys(rows.metric)]
 
 
-def expert_load(night: Comparison, run: str, steps: tuple[float, float], order: list[str]) -> str | None:
+def expert_load(night: Comparison, run: str, steps: tuple[float, float], order: list[str]) -> Markup | None:
     """Chart of the experts' load (mean α of each, stacked) and of the phase changes; None for fewer than two experts.
 
     `steps`: range of the horizontal axis. `order`: experts in the order of their colours.
@@ -267,7 +271,7 @@ def routing_table(night: Comparison, run: str) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def intervals(rows: list[tuple[str, float, float, float, str]], title: str, unit: str = "") -> str | None:
+def intervals(rows: list[tuple[str, float, float, float, str]], title: str, unit: str = "") -> Markup | None:
     """Chart of dots with whiskers; None if no row has a value.
 
     `rows`: (label, value, low, high, CSS class of the dot) each, from the top down.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import copy
 import dataclasses
 import json
@@ -22,12 +21,12 @@ from pipeline.attempt.atomic import write_atomically
 from pipeline.compare.across import MIXED, of_comparisons
 from pipeline.compare.frames import Comparison
 from pipeline.compare.from_store import Memory, read
+from pipeline.compare.moments import moment
 from pipeline.compare.page import render
 from pipeline.compare.scores import plain_interval, verdict_on_score
 from pipeline.compare.sides import Sides, change_in_words, sides
 from pipeline.compare.target import by_rung, cost, cost_of_rung, to_score, to_target, with_target
-from pipeline.compare.timeline import tone, words
-from pipeline.tracking.artifacts import ATTENTION, BEST_EPISODE
+from pipeline.compare.wording import tone, words
 from pipeline.tracking.store import Store
 
 PAGE = "compare.html"
@@ -38,7 +37,6 @@ Form = Literal["csv", "json"]
 """How the table of attempts is written for a program."""
 COLOURS = {"good": "green", "wait": "yellow", "bad": "red"}
 """CSS class → colour on a terminal."""
-_LARGEST_FILM = 2_000_000  # bytes; a larger one is left out of the page
 
 
 def compare(
@@ -112,28 +110,7 @@ def running_page(store: Store, parent: str) -> Callable[[], str]:
 
 def _rendered(night: Comparison, store: Store, running: str | None = None) -> str:
     settled = [run for run in night.experiments.settled_run if isinstance(run, str)]
-    return render(night, {run: section for run in settled if (section := _moment(store, run))}, running)
-
-
-def _moment(store: Store, run: str) -> str | None:
-    """The section on the settled policy: what it attends to, and its best episode. None: its trainer left neither."""
-    drawing, film = store.artifact(run, ATTENTION), store.artifact(run, BEST_EPISODE)
-    figures = []
-    if drawing is not None:
-        figures.append(
-            f'<figure><div class="moment">{drawing.decode()}</div><figcaption>A moment of its best episode. Lines: '
-            "what the hero's node attends to, mean over heads of the last layer; the thicker, the more. Bars: the "
-            "router's weights.</figcaption></figure>"
-        )
-    if film is not None and len(film) <= _LARGEST_FILM:
-        data = base64.b64encode(film).decode()
-        figures.append(
-            f'<figure><img alt="The best episode, played back" src="data:image/gif;base64,{data}"><figcaption>The best '
-            "of its games, played back; beside it the router's weights.</figcaption></figure>"
-        )
-    if not figures:
-        return None
-    return f'<section><h2>The settled policy at play</h2><div class="two">{"".join(figures)}</div></section>'
+    return render(night, {run: found for run in settled if (found := moment(store, run))}, running)
 
 
 def show(night: Comparison, console: Console) -> None:

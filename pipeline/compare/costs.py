@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from pipeline.compare.frames import Comparison
 from pipeline.compare.scores import SCORE, plain_interval
 from pipeline.compare.target import COLUMNS, cost, to_score, to_target
+from pipeline.compare.template import fill
 
 _SPENT = (("time/collect", "playing", "c0"), ("time/update", "learning", "c2"), ("time/report", "logging", "c6"))
 
 
-def costs(night: Comparison, attempts: pd.DataFrame, *, script: bool) -> str:
+def costs(night: Comparison, attempts: pd.DataFrame, *, script: bool) -> Markup:
     """HTML of what each attempt has cost and come to; of a script, with the columns that it has logged anything for."""
     found = to_target(night, night.target).loc[attempts.run_id]
     target = to_score(found.target.iloc[0])
@@ -39,28 +40,13 @@ def costs(night: Comparison, attempts: pd.DataFrame, *, script: bool) -> str:
     else:
         columns = [each for each in columns if each.known and each.name not in ("to step", "best score")]
     spent = any((night.metrics.metric == name).any() for name, _, _ in _SPENT)
-    rows = []
-    for index, row in enumerate(attempts.itertuples()):
-        cells = "".join(f"<td class='n'>{each.cells[index]}</td>" for each in columns)
-        bar = f"<td>{_spent(night, row)}</td>" if spent or not script else ""
-        rows.append(f"<tr><td>{row.attempt} {escape(row.rung)}</td>{cells}{bar}</tr>")
-    last, heading, legend = "", "", ""
-    if spent or not script:
-        last, heading = "<td></td>", "<th>time spent</th>"
-        parts = "".join(
-            f'<li><span class="swatch" style="background:var(--{colour})"></span>{name}</li>'
-            for _, name, colour in _SPENT
-        )
-        legend = (
-            f'<ul class="legend soft">{parts}<li><span class="swatch" style="background:var(--rule)"></span>'
-            "starting, watching, the random baseline</li></ul>"
-        )
-    sums = "".join(f"<td class='n'>{each.sum}</td>" if each.sum else "<td></td>" for each in columns)
-    total = f"<tr class='total'><td>together</td>{sums}{last}</tr>"
-    headings = "".join(f"<th class='n'>{each.name}</th>" for each in columns)
-    return (
-        f"<section><h2>Costs</h2><div class='scroll'><table><tr><th>attempt</th>{headings}{heading}</tr>"
-        f"{''.join(rows)}{total}</table></div>{legend}</section>"
+    shown = spent or not script
+    return fill(
+        "costs.html.j2",
+        columns=columns,
+        attempts=list(attempts.itertuples()),
+        spent=[_spent(night, row) for row in attempts.itertuples()] if shown else None,
+        parts=_SPENT,
     )
 
 
@@ -78,14 +64,8 @@ def _known(value: float, form: str, unit: str = "") -> str:
     return f"{value:{form}}{unit}" if np.isfinite(value) else "–"
 
 
-def _spent(night: Comparison, row: Any) -> str:
-    """HTML of a bar: for what an attempt has taken its time."""
-    seconds = [night.history(row.run_id, name).value.sum() / 60 for name, _, _ in _SPENT]
-    other = max(0.0, row.minutes - sum(seconds))
-    whole = max(1e-9, sum(seconds) + other)
-    parts = "".join(
-        f'<span style="width:{100 * each / whole:.1f}%;background:var(--{colour})" '
-        f'title="{name}: {each:.2f} min"></span>'
-        for each, (_, name, colour) in zip(seconds, _SPENT, strict=True)
-    )
-    return f'<div class="parts" style="background:var(--rule)">{parts}</div>'
+def _spent(night: Comparison, row: Any) -> list[tuple[float, str, str, float]]:
+    """For what an attempt has taken its time: share in percent, name, colour and minutes of each part."""
+    minutes = [night.history(row.run_id, name).value.sum() / 60 for name, _, _ in _SPENT]
+    whole = max(1e-9, sum(minutes) + max(0.0, row.minutes - sum(minutes)))
+    return [(100 * each / whole, name, colour, each) for each, (_, name, colour) in zip(minutes, _SPENT, strict=True)]

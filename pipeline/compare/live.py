@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import re
-from html import escape
 from pathlib import Path
 
-from pipeline.attempt.atomic import write_atomically
+from markupsafe import Markup
 
-RELOADS = '<meta http-equiv="refresh" content="60">'
+from pipeline.attempt.atomic import write_atomically
+from pipeline.compare.template import fill
+
+RELOADS = Markup('<meta http-equiv="refresh" content="60">')
 """In the page's head: the browser loads the file again after a minute."""
 
 
-def note(parent: str, written: str) -> str:
+def note(parent: str, written: str) -> Markup:
     """HTML of the line at the head of the page."""
-    return (
-        f'<p class="live" id="live-{escape(parent)}"><b class="wait">Running.</b> Written at {escape(written)}, '
-        "and anew about every minute; this page reloads itself.</p>"
-    )
+    return fill("live.html.j2", parent=parent, written=written, ended=None)
 
 
 def end_reloading(page: Path, parent: str, outcome: str) -> None:
@@ -32,9 +31,9 @@ def end_reloading(page: Path, parent: str, outcome: str) -> None:
         text = page.read_text(encoding="utf-8")
     except FileNotFoundError:
         return
-    ours = re.compile(rf'(<p class="live" id="live-{re.escape(parent)}">).*?Written at ([^,<]*),.*?</p>')
-    if ours.search(text) is None:
+    ours = re.search(rf'<p class="live" id="live-{re.escape(parent)}">.*?Written at ([^,<]*),.*?</p>', text, re.DOTALL)
+    if ours is None:
         return
-    ended = f'<b class="wait">Not running any more: {escape(outcome)}.</b>'
-    text = ours.sub(rf"\g<1>{ended} This is how it stood at \g<2>.</p>", text, count=1)
+    ended = fill("live.html.j2", parent=parent, written=ours[1], ended=outcome)
+    text = "".join((text[: ours.start()], ended, text[ours.end() :]))
     write_atomically(page, text.replace(RELOADS, "", 1))

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from html import escape
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from pipeline.compare.frames import Comparison
 from pipeline.compare.scores import plain_interval
 from pipeline.compare.statistics import Interval, difference, interval
-from pipeline.compare.timeline import words
+from pipeline.compare.template import fill
+from pipeline.compare.wording import words
 
 NOT_OF_TRAINING = ("training.seed", "budget.", "tracking.", "notify.")
 """Beginnings of the keys in which siblings may differ."""
@@ -152,29 +155,15 @@ def change_in_words(fact: Fact) -> str:
     return f"{sign}{plain_interval(*fact.change, fine=fact.fine)} ({fact.how})"
 
 
-def section(found: Sides, names: dict[str, str]) -> str:
+def section(found: Sides, names: dict[str, str]) -> Markup:
     """HTML of both. `names`: parent run → what it is called."""
-    facts = "".join(
-        f"<tr><td>{escape(each.name)}</td><td>{escape(each.a)}</td><td>{escape(each.b)}</td>"
-        f"<td>{escape(change_in_words(each))}</td></tr>"
-        for each in found.facts
-    )
-    rows, before = [], ""
-    for key, (a, b) in found.changed.items():
-        group, _, name = key.partition(".")
-        rows += [f"<tr><th colspan='3'>{escape(group)}</th></tr>"] if group != before else []
-        rows.append(
-            f"<tr><td><code>{escape(name or key)}</code></td><td>{escape(a)}</td><td><b>{escape(b)}</b></td></tr>"
-        )
-        before = group
-    who = " ".join(
-        f"<b>{letter}</b>: {', '.join(escape(names[parent]) for parent in parents)}."
-        for letter, parents in zip("AB", found.parents, strict=True)
-    )
-    return (
-        f'<section><h2>Side by side</h2><p class="note">{who} Numbers are means over experiments.</p>'
-        "<div class='scroll'><table><tr><th></th><th>A</th><th>B</th><th>B − A</th></tr>"
-        f'{facts}</table></div><p class="note" style="margin-top:14px">What differs in the configuration:</p>'
-        f"<div class='scroll'><table style='width:auto'><tr><th>key</th><th>A</th><th>B</th></tr>{''.join(rows)}"
-        "</table></div></section>"
+    keys = [(*key.partition("."), values) for key, values in found.changed.items()]
+    return fill(
+        "sides.html.j2",
+        who=[(letter, [names[each] for each in parents]) for letter, parents in zip("AB", found.parents, strict=True)],
+        facts=[(each.name, each.a, each.b, change_in_words(each)) for each in found.facts],
+        groups=[
+            (group, [(name or group, *values) for _, _, name, values in of_group])
+            for group, of_group in groupby(keys, itemgetter(0))
+        ],
     )

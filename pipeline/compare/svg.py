@@ -1,8 +1,8 @@
 """Small charts as inline SVG, without a library, legible in light and dark mode and in print.
 
-Lines carry their values (`data-x`, `data-y`), which `pipeline.compare.script` shows on hovering.
+Lines carry their values (`data-x`, `data-y`), which `templates/page.js` shows on hovering.
 
-Colours are CSS variables (`--ink`, `--c0` …) of the page that holds the chart; `pipeline.compare.style` defines them.
+Colours are CSS variables (`--ink`, `--c0` …) of the page that holds the chart; `templates/style.css.j2` defines them.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from html import escape
 from typing import Literal
 
 import numpy as np
+from markupsafe import Markup
+
+from pipeline.compare.template import element
 
 FONT = 12
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 12.0, 26.0, 26.0
@@ -91,7 +93,7 @@ class Chart:
         self._linear = linear
         self.x = _range(*x)
         self.y = _range(self._scaled(y[0]), self._scaled(y[1]))
-        self._parts: list[str] = []
+        self._parts: list[Markup] = []
 
     # Coordinates
 
@@ -121,7 +123,7 @@ class Chart:
         if len(x):
             there = [f"{self.px(a)},{self.py(b)}" for a, b in zip(x, high, strict=True)]
             back = [f"{self.px(a)},{self.py(b)}" for a, b in zip(x, low, strict=True)]
-            self._add(f'<polygon class="{kind}" points="{" ".join([*there, *reversed(back)])}"', "polygon", title)
+            self._add("polygon", title, class_=kind, points=" ".join([*there, *reversed(back)]))
 
     def line(self, x: np.ndarray, y: np.ndarray, kind: str, title: str = "") -> None:
         """Draws a line through the values, with a gap where one is not finite; a single value is a point."""
@@ -134,11 +136,11 @@ class Chart:
 
     def _unbroken(self, x: np.ndarray, y: np.ndarray, kind: str, title: str) -> None:
         if len(x) == 1:
-            self._add(f'<circle class="dot {kind}" cx="{self.px(x[0])}" cy="{self.py(y[0])}" r="2"', "circle", title)
+            self._add("circle", title, class_=f"dot {kind}", cx=self.px(x[0]), cy=self.py(y[0]), r=2)
         else:
             points = " ".join(f"{self.px(a)},{self.py(b)}" for a, b in zip(x, y, strict=True))
-            values = f'data-x="{" ".join(map(_exactly, x))}" data-y="{" ".join(f"{each:.4g}" for each in y)}"'
-            self._add(f'<polyline class="line {kind}" points="{points}" {values}', "polyline", title)
+            values = {"data_x": " ".join(map(_exactly, x)), "data_y": " ".join(f"{each:.4g}" for each in y)}
+            self._add("polyline", title, class_=f"line {kind}", points=points, **values)
 
     def edge(self, x: Sequence[float], at: Literal["top", "bottom"], kind: str, title: str = "") -> None:
         """Marks places of the horizontal axis on an edge of the plot; those that lie together are one mark."""
@@ -149,8 +151,8 @@ class Chart:
             while count < len(places) and places[count] - places[count - 1] <= _NEAREST_MARKS:
                 count += 1
             width = max(4.0, places[count - 1] - places[0])
-            box = f'x="{places[0] - 2:.1f}" y="{y}" width="{width:.1f}" height="6" rx="1"'
-            self._add(f'<rect class="{kind}" {box}', "rect", title)
+            box = {"x": round(places[0] - 2, 1), "y": y, "width": round(width, 1), "height": 6}
+            self._add("rect", title, class_=kind, **box, rx=1)
             places = places[count:]
 
     def level(self, y: float, kind: str, title: str = "") -> None:
@@ -158,67 +160,62 @@ class Chart:
         share = (self._scaled(y) - self.y[0]) / (self.y[1] - self.y[0])
         if 0 <= share <= 1:
             at = self.py(y)
-            ends = f'x1="{_LEFT}" x2="{self.size[0] - _RIGHT}" y1="{at}" y2="{at}"'
-            self._add(f'<line class="{kind}" {ends}', "line", title)
+            self._add("line", title, class_=kind, x1=_LEFT, x2=self.size[0] - _RIGHT, y1=at, y2=at)
 
     def span(self, start: float, end: float, kind: str, title: str = "") -> None:
         """Draws a vertical strip over the whole height."""
         left, right = self.px(max(start, self.x[0])), self.px(min(end, self.x[1]))
-        box = f'x="{left}" y="{_TOP}" width="{max(2.0, right - left):.1f}" height="{self.size[1] - _TOP - _BOTTOM}"'
-        self._add(f'<rect class="{kind}" {box}', "rect", title)
+        box = {"x": left, "y": _TOP, "width": round(max(2.0, right - left), 1)}
+        self._add("rect", title, class_=kind, **box, height=self.size[1] - _TOP - _BOTTOM)
 
     def dot(self, x: float, y: float, kind: str, title: str = "") -> None:
         """Draws a dot."""
-        self._add(f'<circle class="dot {kind}" cx="{self.px(x)}" cy="{self.py(y)}" r="3.5"', "circle", title)
+        self._add("circle", title, class_=f"dot {kind}", cx=self.px(x), cy=self.py(y), r=3.5)
 
     def cross(self, x: float, y: float, title: str = "") -> None:
         """Draws a cross, which marks a failure."""
         a, b = self.px(x), self.py(y)
-        path = f"M{a - 4:.1f},{b - 4:.1f}l8,8m0,-8l-8,8"
-        self._add(f'<path class="cross" d="{path}"', "path", title)
+        self._add("path", title, class_="cross", d=f"M{a - 4:.1f},{b - 4:.1f}l8,8m0,-8l-8,8")
 
     @contextmanager
     def group(self, kind: str) -> Iterator[None]:
         """What is drawn inside belongs together, and can be hidden by this CSS class."""
-        self._parts.append(f'<g class="{kind}">')
+        around, self._parts = self._parts, []
         yield
-        self._parts.append("</g>")
+        self._parts = [*around, element("g", Markup().join(self._parts), class_=kind)]
 
     def text(self, x: float, y: float, words: str, kind: str = "", anchor: str = "start") -> None:
         """Writes words at a place of the plot; `anchor` is SVG's `text-anchor`."""
-        at = f'x="{self.px(x)}" y="{self.py(y)}" text-anchor="{anchor}"'
-        self._parts.append(f'<text class="{kind}" {at}>{escape(words)}</text>')
+        at = {"x": self.px(x), "y": self.py(y), "text_anchor": anchor}
+        self._parts.append(element("text", words, class_=kind, **at))
 
-    def _add(self, opened: str, tag: str, title: str) -> None:
-        self._parts.append(f"{opened}><title>{escape(title)}</title></{tag}>" if title else f"{opened}/>")
+    def _add(self, tag: str, title: str, **attributes: object) -> None:
+        self._parts.append(element(tag, element("title", title) if title else "", **attributes))
 
-    def render(self) -> str:
+    def render(self) -> Markup:
         """The chart as one SVG element."""
         width, height = self.size
         floor = height - _BOTTOM
-        said = f'role="img" aria-label="{escape(self.title)}" data-unit="{escape(self.x_label)}"'
-        parts = [
-            f'<svg class="chart" viewBox="0 0 {width} {height}" {said}>',
-            f'<text class="title" x="0" y="13">{escape(shortened(self.title, width))}</text>',
-        ]
+        ends = {"x1": _LEFT, "x2": width - _RIGHT}
+        parts = [element("text", shortened(self.title, width), class_="title", x=0, y=13)]
         for value in self._y_ticks():
             at = self.py(value)
-            parts.append(f'<line class="grid" x1="{_LEFT}" x2="{width - _RIGHT}" y1="{at}" y2="{at}"/>')
-            parts.append(
-                f'<text class="tick" x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{number(value)}</text>'
-            )
+            parts.append(element("line", class_="grid", **ends, y1=at, y2=at))
+            place = {"x": _LEFT - 6, "y": round(at + 4, 1), "text_anchor": "end"}
+            parts.append(element("text", number(value), class_="tick", **place))
         parts += self._parts
-        parts.append(f'<line class="axis" x1="{_LEFT}" x2="{width - _RIGHT}" y1="{floor}" y2="{floor}"/>')
+        parts.append(element("line", class_="axis", **ends, y1=floor, y2=floor))
         marks = ticks(*self.x, count=max(2, width // 110))
         for index, value in enumerate(marks):
             unit = f" {self.x_label}" if self.x_label and index == len(marks) - 1 else ""
             anchor = "end" if unit and self.px(value) > width - 60 else "middle"
             edge = width - _RIGHT if anchor == "end" else self.px(value)
             at = self.px(value)
-            parts.append(f'<line class="axis" x1="{at}" x2="{at}" y1="{floor}" y2="{floor + 3}"/>')
-            place = f'x="{edge}" y="{floor + 16}" text-anchor="{anchor}"'
-            parts.append(f'<text class="tick" {place}>{number(value)}{escape(unit)}</text>')
-        return "".join(parts) + "</svg>"
+            parts.append(element("line", class_="axis", x1=at, x2=at, y1=floor, y2=floor + 3))
+            place = {"x": edge, "y": floor + 16, "text_anchor": anchor}
+            parts.append(element("text", f"{number(value)}{unit}", class_="tick", **place))
+        said = {"role": "img", "aria_label": self.title, "data_unit": self.x_label}
+        return element("svg", Markup().join(parts), class_="chart", viewBox=f"0 0 {width} {height}", **said)
 
     def _y_ticks(self) -> list[float]:
         if self._rows:

@@ -2,18 +2,50 @@
 
 from __future__ import annotations
 
-from html import escape
+from typing import NamedTuple
 
 import pandas as pd
+from markupsafe import Markup
 
 from pipeline.compare.charts import attempt_kind, line_kind
 from pipeline.compare.frames import Comparison
 from pipeline.compare.svg import number, ticks
+from pipeline.compare.template import fill
 
 _LANE = 54  # pixels, as in the stylesheet
 
 
-def timeline(night: Comparison, attempts: pd.DataFrame, colours: dict[str, int]) -> str:
+class Lane(NamedTuple):
+    """One attempt; lengths are in percent of the whole time."""
+
+    attempt: int
+    rung: str
+    verdict: str
+    evidence: str
+    colour: int
+    left: float
+    width: float
+    hatched: float
+    """Share of the bar in percent, from the end, during which the attempt was failing."""
+    said: str
+    place: str
+    """CSS of where the words stand."""
+
+
+class Entry(NamedTuple):
+    """One entry of a legend."""
+
+    name: str
+    box: str
+    """What tells its checkbox from all others of the page."""
+    hides: str
+    """The CSS class that it hides."""
+    colour: str
+    again: bool
+    """Whether the colour is of another entry too, and the line dashed."""
+
+
+def timeline(night: Comparison, attempts: pd.DataFrame, colours: dict[str, int]) -> Markup:
     """HTML of the timeline, with warm starts drawn across the lanes.
 
     It is HTML and not SVG, so that its words stay legible on a narrow page.
@@ -28,7 +60,6 @@ def timeline(night: Comparison, attempts: pd.DataFrame, colours: dict[str, int])
     for index, row in enumerate(attempts.itertuples()):
         left, width = percent(row.begins), percent(row.minutes)
         failing = _failing_minutes(night, row.run_id, row.begins + row.minutes)
-        hatch = f'<i style="width:{min(100, 100 * failing / max(row.minutes, 1e-9)):.1f}%"></i>' if failing else ""
         said = f"{row.minutes:.1f} min"
         # Words that begin far to the right would leave the page, so they end where the bar ends.
         place = f"left:{left}%" if left < 30 else f"left:0;text-align:right;right:{max(0.0, 100 - left - width):.2f}%"
@@ -38,52 +69,40 @@ def timeline(night: Comparison, attempts: pd.DataFrame, colours: dict[str, int])
             if row.source in order:
                 at = percent(_when(night, row.source, int(row.source_episode), row.counts))
                 top, bottom = order[row.source] * _LANE + 29, index * _LANE + 13
-                links.append(f'<path d="M{at},{top}V{bottom - 6}L{left + 0.25},{bottom}"/>')
+                links.append(f"M{at},{top}V{bottom - 6}L{left + 0.25},{bottom}")
         else:
             said += ", from scratch"
+        hatched = min(100, 100 * failing / max(row.minutes, 1e-9))
         lanes.append(
-            f'<div class="lane"><span><b>{row.attempt}</b> {escape(row.rung)}'
-            f'<small class="{tone(row.verdict)}">{escape(words(row.verdict))}</small></span>'
-            f'<div class="track"><div class="bar" style="left:{left}%;width:{width}%;'
-            f'background:var(--c{colours[row.rung]})" title="{escape(row.evidence)}">{hatch}</div>'
-            f'<div class="said" style="{place}"><span>{escape(said)}</span></div></div></div>'
+            Lane(row.attempt, row.rung, row.verdict, row.evidence, colours[row.rung], left, width, hatched, said, place)
         )
-    height = _LANE * len(attempts)
-    overlay = (
-        f'<svg class="links" style="height:{height}px" viewBox="0 0 100 {height}" preserveAspectRatio="none" '
-        f'aria-hidden="true">{"".join(links)}</svg>'
+    marks = [(percent(mark), number(mark)) for mark in ticks(0, end, 4)]
+    return fill(
+        "timeline.html.j2",
+        lanes=lanes,
+        links=links,
+        height=_LANE * len(attempts),
+        marks=[each for each in marks if each[0] < 80],  # leaves room for the label of the end
+        end=end,
     )
-    marks = [mark for mark in ticks(0, end, 4) if percent(mark) < 80]  # leaves room for the label of the end
-    shown = "".join(f'<b style="left:{percent(mark)}%">{number(mark)}</b>' for mark in marks)
-    scale = f'<div class="scale">{shown}<b style="left:100%">{end:.1f} min</b></div>'
-    return f'<div class="timeline">{"".join(lanes)}{overlay}{scale}</div>'
 
 
-def legend(night: Comparison, attempts: pd.DataFrame) -> str:
+def legend(night: Comparison, attempts: pd.DataFrame) -> Markup:
     """HTML of the attempts' colours, or the rungs' where they are of several experiments.
 
     A click on an entry hides its curves in the charts of the same section.
     """
     several = attempts.parent.nunique() > 1
-    items = ""
+    entries = []
     for row in (attempts.drop_duplicates("rung") if several else attempts).itertuples():
         colour, *again = line_kind(night, row.run_id).split()
         of_attempt, of_rung = attempt_kind(night, row).split()
-        hides, name = (of_rung, row.rung) if several else (of_attempt, f"{row.attempt} {row.rung}")
-        looks = f'class="{" ".join(["swatch", *again])}" style="--of:var(--{colour});background:var(--{colour})"'
-        box = f'<input type="checkbox" checked value="{hides}" name="{hides}{"" if several else f" {row.parent}"}">'
-        items += f'<li><label title="hide or show">{box}<span {looks}></span><span>{escape(name)}</span></label></li>'
-    return f'<ul class="legend">{items}</ul>'
-
-
-def words(name: str) -> str:
-    """A verdict or outcome as words."""
-    return name.replace("_", " ")
-
-
-def tone(verdict: str) -> str:
-    """The CSS class of a verdict or outcome."""
-    return {"healthy": "good", "compared": "good", "running": "wait", "interrupted": "wait"}.get(verdict, "bad")
+        if several:
+            entries.append(Entry(row.rung, of_rung, of_rung, colour, bool(again)))
+        else:
+            name = f"{row.attempt} {row.rung}"
+            entries.append(Entry(name, f"{of_attempt} {row.parent}", of_attempt, colour, bool(again)))
+    return fill("legend.html.j2", entries=entries)
 
 
 def _number(attempts: pd.DataFrame, run: str) -> int:

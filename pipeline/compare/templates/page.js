@@ -1,9 +1,5 @@
-"""The page's only script: values on hovering, and attempts that stay hidden when the page reloads.
-
-Without it the page is whole: lines have titles, and the legend hides attempts by the stylesheet alone.
-"""
-
-SCRIPT = """
+// Values on hovering, and attempts that stay hidden when the page reloads. Without it the page is whole: lines have
+// titles, and the legend hides attempts by the stylesheet alone.
 (() => {
   const make = (name, kind, parent) => { const found = document.createElementNS(parent.namespaceURI, name);
     found.setAttribute('class', kind); return parent.appendChild(found); };
@@ -27,7 +23,7 @@ SCRIPT = """
     const {name, x, y} = best.line.known, ring = make('circle', 'hover', chart);
     const at = `${Number(x[best.index]).toLocaleString('en')} ${chart.dataset.unit}`;
     for (const [key, value] of [['cx', best.x], ['cy', best.y], ['r', 4]]) ring.setAttribute(key, value);
-    tip.textContent = `${y[best.index]} at ${at}\\n${name}`;
+    tip.textContent = `${y[best.index]} at ${at}\n${name}`;
     tip.style.left = '0';
     const left = Math.min(event.clientX + 14, document.documentElement.clientWidth - tip.offsetWidth - 8);
     tip.style.left = `${Math.max(4, left)}px`; tip.style.top = `${event.clientY + 16}px`;
@@ -44,4 +40,3 @@ SCRIPT = """
       sessionStorage.setItem(key, JSON.stringify(boxes.filter(box => !box.checked).map(box => box.name))));
   } catch { /* no storage: all attempts are shown again */ }
 })();
-"""
