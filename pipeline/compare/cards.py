@@ -11,6 +11,7 @@ from markupsafe import Markup
 from pipeline.compare import charts
 from pipeline.compare.frames import Comparison
 from pipeline.compare.template import fill
+from pipeline.compare.timeline import legend_of_metrics
 from pipeline.health.nonfinite import NOT_FINITE
 from pipeline.health.rule_sets import Band
 from pipeline.health.verdict import MEANING, Evidence
@@ -22,6 +23,7 @@ _MOST_NAMES = 8
 class Figure(NamedTuple):
     """A chart or a table of an attempt."""
 
+    name: str
     drawn: Markup
     failing: bool = False
     """Whether it shows what gave the verdict."""
@@ -41,6 +43,22 @@ class Told(NamedTuple):
     """Whether it is known at which step it began, and at which it was certain."""
 
 
+class Card(NamedTuple):
+    """One attempt."""
+
+    row: Any
+    """Its row of `Comparison.attempts`."""
+    colour: int
+    meaning: str
+    """What its verdict means."""
+    told: list[Told]
+    warnings: list[tuple[str, str, list[str]]]
+    """Rule, sentence, and the other metrics of which it is true."""
+    odd: list[tuple[str, int, int, int]]
+    """Metric, number of its reports that are no number, of all reports, and the first step of those."""
+    figures: list[Figure]
+
+
 class Routing(NamedTuple):
     """Mean weight of each expert in each situation."""
 
@@ -51,8 +69,8 @@ class Routing(NamedTuple):
     """Share of each situation of all moments."""
 
 
-def attempt_cards(night: Comparison, attempts: pd.DataFrame, bands: Sequence[Band] = charts.MONITORED) -> Markup:
-    """HTML of the attempts' cards; a metric has the same axes in all of them.
+def attempt_cards(night: Comparison, attempts: pd.DataFrame, bands: Sequence[Band] = charts.MONITORED) -> list[Card]:
+    """The attempts' cards; a metric has the same axes in all of them.
 
     `bands`: the metrics that are drawn of each attempt, where it has logged them.
     """
@@ -61,44 +79,81 @@ def attempt_cards(night: Comparison, attempts: pd.DataFrame, bands: Sequence[Ban
         band.metric: float(night.metrics[night.metrics.metric == band.metric].value.max(skipna=True)) for band in bands
     }
     experts = list(dict.fromkeys(name for run in attempts.run_id for name in charts.experts_of(night, run)))
-    return Markup().join(_card(night, row, steps, bands, tops, experts) for row in attempts.itertuples())
+    scripts = night.experiments.set_index("parent").script
+    cards = []
+    for row in attempts.itertuples():
+        verdict = night.verdicts.get(row.run_id)
+        evidence = verdict.evidence if verdict else ()
+        figures = _monitored(night, row.run_id, evidence, steps, bands, tops) + _experts(
+            night, row.run_id, steps, experts
+        )
+        meaning = "it has not ended yet" if verdict is None else verdict.meaning(script=bool(scripts[row.parent]))
+        cards.append(
+            Card(
+                row,
+                charts.chart_colour(night, row.run_id),
+                meaning,
+                [_evidence(each) for each in evidence],
+                _warnings(night, row),
+                _not_finite(night, row.run_id),
+                figures,
+            )
+        )
+    return cards
 
 
-def _card(
+def cards_section(cards: Sequence[Card], *, script: bool, where: str) -> Markup:
+    """HTML of the cards. `where` tells them from others of the page."""
+    names = metrics_of(cards)
+    return fill(
+        "cards.html.j2",
+        cards=cards,
+        script=script,
+        failing=any(figure.failing for card in cards for figure in card.figures),
+        kinds={name: f"m{index}" for index, name in enumerate(names)},
+        legend=legend_of_metrics(names, f"attempts {where}"),
+        most=_MOST_NAMES,
+    )
+
+
+def metrics_of(cards: Sequence[Card]) -> list[str]:
+    """The names of all figures."""
+    return list(dict.fromkeys(figure.name for card in cards for figure in card.figures))
+
+
+def _monitored(
     night: Comparison,
-    row: Any,
+    run: str,
+    evidence: Sequence[Evidence],
     steps: tuple[float, float],
     bands: Sequence[Band],
     tops: dict[str, float],
-    experts: list[str],
-) -> Markup:
-    verdict = night.verdicts.get(row.run_id)
-    evidence = verdict.evidence if verdict else ()
+) -> list[Figure]:
+    """The monitored metrics, and the others that gave the verdict."""
     failing = {each.metric for each in evidence}
     figures = []
     for band in bands:
-        if (chart := charts.monitored(night, row.run_id, band, steps, tops[band.metric])) is not None:
-            figures.append(Figure(chart, band.metric in failing))
+        if (chart := charts.monitored(night, run, band, steps, tops[band.metric])) is not None:
+            figures.append(Figure(band.label, chart, band.metric in failing))
     drawn = {band.metric for band in bands}
     for each in {each.metric: each for each in reversed(evidence)}.values():
-        if (chart := charts.other_evidence(night, row.run_id, each, drawn)) is not None:
-            figures.append(Figure(chart, True))
-    script = bool(night.experiments.set_index("parent").script[row.parent])
-    return fill(
-        "card.html.j2",
-        row=row,
-        colour=charts.chart_colour(night, row.run_id),
-        meaning="it has not ended yet" if verdict is None else verdict.meaning(script=script),
-        told=[_evidence(each) for each in evidence],
-        warnings=_warnings(night, row),
-        odd=_not_finite(night, row.run_id),
-        figures=figures,
-        load=charts.expert_load(night, row.run_id, steps, experts),
-        routing=_routing(night, row.run_id, experts),
-        experts=[name for name in experts if name in charts.experts_of(night, row.run_id)],
-        swatches={name: experts.index(name) % charts.EXPERT_COLOURS for name in experts},
-        most=_MOST_NAMES,
-    )
+        if (chart := charts.other_evidence(night, run, each, drawn)) is not None:
+            figures.append(Figure(str(each.metric), chart, failing=True))
+    return figures
+
+
+def _experts(night: Comparison, run: str, steps: tuple[float, float], experts: list[str]) -> list[Figure]:
+    """The load of the experts, and what they are used for; none for fewer than two."""
+    load = charts.expert_load(night, run, steps, experts)
+    if load is None:
+        return []
+    colours = {name: experts.index(name) % charts.EXPERT_COLOURS for name in experts}
+    routing, mine = _routing(night, run, experts), charts.experts_of(night, run)
+    if routing is None:  # if there is a heat map, its first column is the legend
+        legend = fill("experts.html.j2", colours={name: colours[name] for name in experts if name in mine})
+        return [Figure(charts.LOAD, load + legend)]
+    table = fill("routing.html.j2", routing=routing, colours=colours)
+    return [Figure(charts.LOAD, load), Figure("routing by situation", table)]
 
 
 def _warnings(night: Comparison, row: Any) -> list[tuple[str, str, list[str]]]:

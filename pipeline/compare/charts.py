@@ -27,6 +27,8 @@ EXPERT_COLOURS = 6
 """Those for experts, --e0 … --e5."""
 ENDS = "A cross: cut short. A dot: trained to its end, or still running."
 """What the marks at the ends of curves mean."""
+LOAD = "load of the experts"
+"""Title of the chart :func:`expert_load`."""
 _SQUEEZED_SCORES = 1000.0
 """Scores grow by orders of magnitude while all is well, and are compared as they are."""
 MONITORED = tuple(band for band in BANDS if band.metric != "expert_usage_min")
@@ -110,8 +112,13 @@ def _normal(
         now = {name: float(values[step]) for name, values in others.items() if step in values.index}
         low, high = band.bounds(now)
         bounds.append((bottom if low is None else max(low, bottom), top if high is None else min(high, top)))
-    lows, highs = zip(*bounds, strict=True)
-    chart.area(list(curve.step), lows, highs, "normal", "normal here")
+    corners = [
+        index
+        for index, each in enumerate(bounds)
+        if index in (0, len(bounds) - 1) or not bounds[index - 1] == each == bounds[index + 1]
+    ]
+    lows, highs = zip(*(bounds[index] for index in corners), strict=True)
+    chart.area(curve.step.iloc[corners].tolist(), lows, highs, "normal", "normal here")
 
 
 def other_evidence(night: Comparison, run: str, evidence: Evidence, drawn: Collection[str] = _DRAWN) -> Markup | None:
@@ -240,13 +247,12 @@ def expert_load(night: Comparison, run: str, steps: tuple[float, float], order: 
     x, usage = usage.index.to_numpy(), usage.to_numpy()
     keep = np.unique(np.linspace(0, len(x) - 1, min(len(x), 200)).astype(int))
     x, tops = x[keep], np.cumsum(usage[keep], axis=1)
-    chart = Chart("load of the experts", steps, (0.0, 1.0), x_label="steps")
+    chart = Chart(LOAD, steps, (0.0, 1.0), x_label="steps")
     below = np.zeros(len(x))
     for index, name in enumerate(experts):
         colour = order.index(name) % EXPERT_COLOURS
-        chart.area(
-            list(x), list(below), list(tops[:, index]), f"fill e{colour}", f"{name}: {usage[-1, index]:.0%} at the end"
-        )
+        says = f"{name}: {usage[-1, index]:.0%} at the end"
+        chart.area(list(x), list(below), list(tops[:, index]), f"fill e{colour}", says, shown=list(usage[keep, index]))
         below = tops[:, index]
     phase = night.history(run, "phase")
     for before, after in zip(phase.itertuples(), phase.iloc[1:].itertuples(), strict=False):

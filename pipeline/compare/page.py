@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from pipeline.compare import charts
 from pipeline.compare.across import across
-from pipeline.compare.cards import attempt_cards
+from pipeline.compare.cards import attempt_cards, cards_section, metrics_of
 from pipeline.compare.costs import costs
 from pipeline.compare.frames import Comparison
 from pipeline.compare.live import RELOADS, note
@@ -22,12 +22,20 @@ from pipeline.compare.scores import plain_interval, verdict_on_score
 from pipeline.compare.sides import section, sides
 from pipeline.compare.svg import number
 from pipeline.compare.template import fill, source
-from pipeline.compare.timeline import legend, timeline
+from pipeline.compare.timeline import legend, legend_of_metrics, timeline
 from pipeline.compare.wording import tone, words
 from pipeline.health.readings import written
 
 _MOST_NAMES = 100
 """Names of metrics that are listed."""
+
+
+class Part(NamedTuple):
+    """One experiment."""
+
+    html: Markup
+    metrics: int = 0
+    """How many can be hidden in one of its sections."""
 
 
 class Fact(NamedTuple):
@@ -53,31 +61,33 @@ def render(night: Comparison, moments: Mapping[str, Moment] | None = None, runni
     both = sides(night)
     several = len(night.experiments) > 1
     now = datetime.now(UTC)
-    kinds = [f"a{each}" for each in sorted({*night.attempts.attempt})] + [f"r{index}" for index in range(len(colours))]
+    experiments = [
+        _experiment(night, row, colours, (moments or {}).get(str(row.settled_run)), several=several)
+        for row in night.experiments.itertuples()
+    ]
     page = fill(
         "page.html.j2",
         title=", ".join(dict.fromkeys(night.experiments.experiment)),
         colours=charts.COLOURS,
         expert_colours=charts.EXPERT_COLOURS,
-        kinds=kinds,
+        kinds=[
+            *(f"a{each}" for each in sorted({*night.attempts.attempt})),
+            *(f"r{index}" for index in range(len(colours))),
+            *(f"m{index}" for index in range(max(each.metrics for each in experiments))),
+        ],
         script=source("page.js"),
         reloads=RELOADS if running else "",
         live=note(running, f"{now:%Y-%m-%d %H:%M:%S} UTC") if running else "",
         across=across(night, colours, mixed=both is not None) if several else "",
         sides=section(both, night.called) if both is not None else "",
-        experiments=[
-            _experiment(night, row, colours, (moments or {}).get(str(row.settled_run)), several=several)
-            for row in night.experiments.itertuples()
-        ],
+        experiments=[each.html for each in experiments],
         made=f"{now:%Y-%m-%d %H:%M} UTC",
         of_the_game=not night.experiments.script.any(),
     )
     return str(page)
 
 
-def _experiment(
-    night: Comparison, row: Any, colours: dict[str, int], moment: Moment | None, *, several: bool
-) -> Markup:
+def _experiment(night: Comparison, row: Any, colours: dict[str, int], moment: Moment | None, *, several: bool) -> Part:
     attempts = night.attempts[night.attempts.parent == row.parent]
     quality, kind = verdict_on_score(row)
     values = {
@@ -92,16 +102,19 @@ def _experiment(
         "facts": _facts(row, attempts),
     }
     if attempts.empty:
-        return fill("experiment.html.j2", **values)
-    return fill(
+        return Part(fill("experiment.html.j2", **values))
+    shown = night.shown.get(row.parent)
+    cards = attempt_cards(night, attempts, charts.MONITORED if not row.script or (shown and shown.bands) else ())
+    page = fill(
         "experiment.html.j2",
         **values,
         timeline=timeline(night, attempts, colours),
         curves=_metrics(night, row.parent, attempts) if row.script else _score(night, attempts, colours),
         moment=None if row.script else moment,
-        cards=_cards(night, row, attempts),
+        cards=cards_section(cards, script=row.script, where=row.parent),
         costs=costs(night, attempts, script=row.script),
     )
+    return Part(page, max(len(metrics_of(cards)), len(shown.metrics) if shown else 0))
 
 
 def _score(night: Comparison, attempts: pd.DataFrame, colours: dict[str, int]) -> Markup:
@@ -125,16 +138,11 @@ def _metrics(night: Comparison, parent: str, attempts: pd.DataFrame) -> Markup:
         odd=len(night.not_finite[night.not_finite.run_id.isin(attempts.run_id)]) > 0,
         legend=legend(night, attempts),
         charts=[chart for chart in drawn.values() if chart],
+        of_metrics=legend_of_metrics([name for name, chart in drawn.items() if chart], parent),
         never=[name for name, chart in drawn.items() if not chart],
         others=shown.others,
         most=_MOST_NAMES,
     )
-
-
-def _cards(night: Comparison, row: Any, attempts: pd.DataFrame) -> Markup:
-    bands = () if row.script and not night.shown[row.parent].bands else charts.MONITORED
-    cards = attempt_cards(night, attempts, bands)
-    return fill("cards.html.j2", script=row.script, failing='class="failing"' in cards, cards=cards)
 
 
 def _best(row: Any, attempts: pd.DataFrame) -> tuple[str, str] | None:

@@ -1,6 +1,7 @@
 """Small charts as inline SVG, without a library, legible in light and dark mode and in print.
 
-Lines carry their values (`data-x`, `data-y`), which `templates/page.js` shows on hovering.
+Lines carry their values (`data-x`, `data-y`), which `templates/page.js` shows on hovering. With the ends of the axes
+(`data-span`) it zooms in: what is drawn lies in an inner `svg`, and the marks of the axes in `g.ticks`.
 
 Colours are CSS variables (`--ink`, `--c0` …) of the page that holds the chart; `templates/style.css.j2` defines them.
 """
@@ -21,10 +22,13 @@ FONT = 12
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 12.0, 26.0, 26.0
 _MOST_POINTS = 400
 """Number of points to which a line is thinned: more cannot be seen, and would make the page large."""
-_LETTER = 7.4
+_LETTER = 8.2
 """Widest mean width of a letter of the title, in pixels."""
 _MOST_POWERS = 8
 """Powers of ten that a logarithmic axis names."""
+_MOST_DIGITS = 8
+_SHOWN = 1000
+"""Values that differ by this part of an axis have different digits."""
 _NEAREST_MARKS = 4.0
 """Pixels between two marks on the edge, from which on they are one."""
 
@@ -40,17 +44,27 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
     return [float(f"{index * step:.12g}") for index in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def number(value: float) -> str:
-    """A number in few characters: 12k, 1.2M, 0.05, 7, 1e12, 3e-4."""
+def number(value: float, precision: int = 3) -> str:
+    """A number in few characters, with so many digits: 12k, 1.2M, 0.05, 7, 1e12, 3e-4."""
     if abs(value) < 1e9:
         for size, letter in ((1e6, "M"), (1e3, "k")):
             if abs(value) >= size:
-                return f"{value / size:.3g}{letter}"
-    digits, e, exponent = f"{value:.3g}".partition("e")
+                return f"{value / size:.{precision}g}{letter}"
+    digits, e, exponent = f"{value:.{precision}g}".partition("e")
     if not e and 0 < abs(value) < 0.01 and len(digits.lstrip("-")) > len("0.001"):
-        digits, e, exponent = f"{value:.2e}".partition("e")
+        digits, e, exponent = f"{value:.{precision - 1}e}".partition("e")
         digits = digits.rstrip("0").rstrip(".")
     return f"{digits}e{int(exponent)}" if e else digits
+
+
+def numbers(values: Sequence[float]) -> list[str]:
+    """Different numbers in few characters, with as many digits as tell them apart."""
+    found: list[str] = []
+    for precision in range(3, _MOST_DIGITS + 1):
+        found = [number(value, precision) for value in values]
+        if len({*found}) == len(found):
+            break
+    return found
 
 
 def shortened(words: str, width: float) -> str:
@@ -100,13 +114,13 @@ class Chart:
     def px(self, value: float) -> float:
         """Horizontal position of a value, in pixels."""
         width = self.size[0] - _LEFT - _RIGHT
-        return round(_LEFT + width * (value - self.x[0]) / (self.x[1] - self.x[0]), 1)
+        return round(_LEFT + width * (value - self.x[0]) / (self.x[1] - self.x[0]), 2)
 
     def py(self, value: float) -> float:
         """Vertical position of a value, in pixels; values outside of the axis end just beyond it."""
         height = self.size[1] - _TOP - _BOTTOM
         share = (self._scaled(value) - self.y[0]) / (self.y[1] - self.y[0])
-        return round(self.size[1] - _BOTTOM - height * min(1.02, max(-0.02, share)), 1)
+        return round(self.size[1] - _BOTTOM - height * min(1.02, max(-0.02, share)), 2)
 
     def _scaled(self, value: float) -> float:
         """A value on the scale of the vertical axis."""
@@ -118,12 +132,22 @@ class Chart:
 
     # Marks: `kind` is a CSS class, `title` the text that is shown on hovering
 
-    def area(self, x: Sequence[float], low: Sequence[float], high: Sequence[float], kind: str, title: str = "") -> None:
-        """Fills the area between two lines."""
+    def area(
+        self,
+        x: Sequence[float],
+        low: Sequence[float],
+        high: Sequence[float],
+        kind: str,
+        title: str = "",
+        shown: Sequence[float] = (),
+    ) -> None:
+        """Fills the area between two lines. `shown`: the values that are shown on hovering over the upper one."""
         if len(x):
             there = [f"{self.px(a)},{self.py(b)}" for a, b in zip(x, high, strict=True)]
             back = [f"{self.px(a)},{self.py(b)}" for a, b in zip(x, low, strict=True)]
-            self._add("polygon", title, class_=kind, points=" ".join([*there, *reversed(back)]))
+            values = {"data_x": " ".join(map(_exactly, x)), "data_y": " ".join(f"{each:.3g}" for each in shown)}
+            points = " ".join([*there, *reversed(back)])
+            self._add("polygon", title, class_=kind, points=points, **(values if len(shown) else {}))
 
     def line(self, x: np.ndarray, y: np.ndarray, kind: str, title: str = "") -> None:
         """Draws a line through the values, with a gap where one is not finite; a single value is a point."""
@@ -138,9 +162,15 @@ class Chart:
         if len(x) == 1:
             self._add("circle", title, class_=f"dot {kind}", cx=self.px(x[0]), cy=self.py(y[0]), r=2)
         else:
-            points = " ".join(f"{self.px(a)},{self.py(b)}" for a, b in zip(x, y, strict=True))
-            values = {"data_x": " ".join(map(_exactly, x)), "data_y": " ".join(f"{each:.4g}" for each in y)}
+            points = " ".join(f"{self.px(a):.1f},{self.py(b):.1f}" for a, b in zip(x, y, strict=True))
+            values = {} if self._rows else {"data_x": " ".join(map(_exactly, x)), "data_y": " ".join(self._digits(y))}
             self._add("polyline", title, class_=f"line {kind}", points=points, **values)
+
+    def _digits(self, y: np.ndarray) -> list[str]:
+        """Values in as few digits as the axis can show."""
+        largest, apart = float(np.abs(y).max()), self.y[1] - self.y[0]
+        digits = 4 if self.log or not largest else math.ceil(math.log10(max(1.0, largest / apart * _SHOWN))) + 1
+        return [f"{each:.{min(_MOST_DIGITS, max(4, digits))}g}" for each in y]
 
     def edge(self, x: Sequence[float], at: Literal["top", "bottom"], kind: str, title: str = "") -> None:
         """Marks places of the horizontal axis on an edge of the plot; those that lie together are one mark."""
@@ -175,7 +205,7 @@ class Chart:
     def cross(self, x: float, y: float, title: str = "") -> None:
         """Draws a cross, which marks a failure."""
         a, b = self.px(x), self.py(y)
-        self._add("path", title, class_="cross", d=f"M{a - 4:.1f},{b - 4:.1f}l8,8m0,-8l-8,8")
+        self._add("path", title, class_="cross", d="M-4-4l8 8m0-8l-8 8", transform=f"translate({a} {b})")
 
     @contextmanager
     def group(self, kind: str) -> Iterator[None]:
@@ -196,26 +226,38 @@ class Chart:
         """The chart as one SVG element."""
         width, height = self.size
         floor = height - _BOTTOM
-        ends = {"x1": _LEFT, "x2": width - _RIGHT}
-        parts = [element("text", shortened(self.title, width), class_="title", x=0, y=13)]
-        for value in self._y_ticks():
-            at = self.py(value)
-            parts.append(element("line", class_="grid", **ends, y1=at, y2=at))
-            place = {"x": _LEFT - 6, "y": round(at + 4, 1), "text_anchor": "end"}
-            parts.append(element("text", number(value), class_="tick", **place))
-        parts += self._parts
-        parts.append(element("line", class_="axis", **ends, y1=floor, y2=floor))
-        marks = ticks(*self.x, count=max(2, width // 110))
-        for index, value in enumerate(marks):
-            unit = f" {self.x_label}" if self.x_label and index == len(marks) - 1 else ""
-            anchor = "end" if unit and self.px(value) > width - 60 else "middle"
-            edge = width - _RIGHT if anchor == "end" else self.px(value)
-            at = self.px(value)
-            parts.append(element("line", class_="axis", x1=at, x2=at, y1=floor, y2=floor + 3))
-            place = {"x": edge, "y": floor + 16, "text_anchor": anchor}
-            parts.append(element("text", f"{number(value)}{unit}", class_="tick", **place))
+        box = {"x": _LEFT, "y": _TOP, "width": width - _LEFT - _RIGHT, "height": floor - _TOP}
+        inner = element(
+            "svg", Markup().join(self._parts), class_="plot", **box, viewBox=" ".join(map(str, box.values()))
+        )
         said = {"role": "img", "aria_label": self.title, "data_unit": self.x_label}
-        return element("svg", Markup().join(parts), class_="chart", viewBox=f"0 0 {width} {height}", **said)
+        if not self._rows:
+            said["data_span"] = " ".join(f"{end:.12g}" for end in (*self.x, *self.y))
+        if self.log:
+            said["data_linear"] = f"{self._linear:.12g}"
+        title = element("text", shortened(self.title, width), class_="title", x=0, y=13)
+        drawn = title + element("g", Markup().join(self._ticks()), class_="ticks") + inner
+        return element("svg", drawn, class_="chart", viewBox=f"0 0 {width} {height}", **said)
+
+    def _ticks(self) -> Iterator[Markup]:
+        """The marks of the axes."""
+        width, floor = self.size[0], self.size[1] - _BOTTOM
+        ends = {"x1": _LEFT, "x2": width - _RIGHT}
+        marks = self._y_ticks()
+        for value, words in zip(marks, numbers(marks), strict=True):
+            at = self.py(value)
+            yield element("line", class_="grid", **ends, y1=at, y2=at)
+            place = {"x": _LEFT - 6, "y": round(at + 4, 1), "text_anchor": "end"}
+            yield element("text", words, class_="tick", **place)
+        yield element("line", class_="axis", **ends, y1=floor, y2=floor)
+        marks = ticks(*self.x, count=max(2, width // 110))
+        for index, (value, words) in enumerate(zip(marks, numbers(marks), strict=True)):
+            unit = f" {self.x_label}" if self.x_label and index == len(marks) - 1 else ""
+            at = self.px(value)
+            anchor = "end" if unit and at > width - 60 else "middle"
+            yield element("line", class_="axis", x1=at, x2=at, y1=floor, y2=floor + 3)
+            place = {"x": width - _RIGHT if anchor == "end" else at, "y": floor + 16, "text_anchor": anchor}
+            yield element("text", f"{words}{unit}", class_="tick", **place)
 
     def _y_ticks(self) -> list[float]:
         if self._rows:

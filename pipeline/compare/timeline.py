@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -40,8 +41,8 @@ class Entry(NamedTuple):
     """What tells its checkbox from all others of the page."""
     hides: str
     """The CSS class that it hides."""
-    colour: str
-    again: bool
+    colour: str = ""
+    again: bool = False
     """Whether the colour is of another entry too, and the line dashed."""
 
 
@@ -102,7 +103,18 @@ def legend(night: Comparison, attempts: pd.DataFrame) -> Markup:
         else:
             name = f"{row.attempt} {row.rung}"
             entries.append(Entry(name, f"{of_attempt} {row.parent}", of_attempt, colour, bool(again)))
-    return fill("legend.html.j2", entries=entries)
+    return fill("legend.html.j2", entries=entries, kind="")
+
+
+def legend_of_metrics(names: Sequence[str], where: str) -> Markup:
+    """HTML of the metrics that a section shows; a click on one hides what has its CSS class there, `m` and its index.
+
+    Empty where there is but one. `where` tells the section from others of the page.
+    """
+    if len(names) < 2:
+        return Markup()
+    entries = [Entry(name, f"{name} {where}", f"m{index}") for index, name in enumerate(names)]
+    return fill("legend.html.j2", entries=entries, kind="metrics")
 
 
 def _number(attempts: pd.DataFrame, run: str) -> int:

@@ -169,7 +169,7 @@ def test_page_says_what_happened(nights: Nights, page: Path) -> None:
     assert "phases.finetune.routing" in text and "policy.gat_frozen" in text
     assert text.count("Its policy is clearly better than random play") == 2 and "a moment" in text
     # The line of the failing metric, its window and its cross, once for each attempt that failed.
-    assert text.count('class="failing"') == text.count('class="failure"') == 3
+    assert text.count(' failing"') == text.count('class="failure"') == 3
     assert "<b>70%</b>" in text  # survival, when hit points are low
 
 
