@@ -45,7 +45,7 @@ def across(night: Comparison, colours: dict[str, int], *, mixed: bool = False) -
         curves = [charts.metric_curves(night, night.attempts, name) for name in dict.fromkeys(first)]
     else:
         curves = [charts.score_curves(night, night.attempts, colours, "step")]
-    by_score = charts.intervals(dots, "Score by rung: interquartile mean, 95 % interval over runs", "score")
+    by_score = charts.intervals(dots, "Score by rung: interquartile mean, 95 % interval", "score")
     chances = charts.intervals(chance, "Probability that one rung scores higher than another")
     return fill(
         "across.html.j2",

@@ -22,10 +22,12 @@ FONT = 12
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44.0, 12.0, 26.0, 26.0
 _MOST_POINTS = 400
 """Number of points to which a line is thinned: more cannot be seen, and would make the page large."""
-_LETTER = 8.2
-"""Widest mean width of a letter of the title, in pixels."""
+_LETTER = 8.6
+"""Mean width of a letter of the title, in pixels, where it is largest."""
 _MOST_POWERS = 8
 """Powers of ten that a logarithmic axis names."""
+_DIGIT = 8.4
+"""Mean width of a letter at the axes, in pixels, where they are largest."""
 _MOST_DIGITS = 8
 _SHOWN = 1000
 """Values that differ by this part of an axis have different digits."""
@@ -251,13 +253,17 @@ class Chart:
             yield element("text", words, class_="tick", **place)
         yield element("line", class_="axis", **ends, y1=floor, y2=floor)
         marks = ticks(*self.x, count=max(2, width // 110))
-        for index, (value, words) in enumerate(zip(marks, numbers(marks), strict=True)):
-            unit = f" {self.x_label}" if self.x_label and index == len(marks) - 1 else ""
+        free = float(width)  # from here on to the left there are no words yet
+        for index, (value, words) in reversed([*enumerate(zip(marks, numbers(marks), strict=True))]):
             at = self.px(value)
-            anchor = "end" if unit and at > width - 60 else "middle"
             yield element("line", class_="axis", x1=at, x2=at, y1=floor, y2=floor + 3)
-            place = {"x": width - _RIGHT if anchor == "end" else at, "y": floor + 16, "text_anchor": anchor}
-            yield element("text", f"{words}{unit}", class_="tick", **place)
+            said = f"{words} {self.x_label}" if self.x_label and index == len(marks) - 1 else words
+            anchor = "end" if said != words and at > width - 60 else "middle"
+            place = width - _RIGHT if anchor == "end" else at
+            wide = _DIGIT * len(said)
+            if place + (0 if anchor == "end" else wide / 2) <= free:
+                free = place - (wide if anchor == "end" else wide / 2)
+                yield element("text", said, class_="tick", x=place, y=floor + 16, text_anchor=anchor)
 
     def _y_ticks(self) -> list[float]:
         if self._rows:

@@ -63,7 +63,8 @@ def timeline(night: Comparison, attempts: pd.DataFrame, colours: dict[str, int])
         failing = _failing_minutes(night, row.run_id, row.begins + row.minutes)
         said = f"{row.minutes:.1f} min"
         # Words that begin far to the right would leave the page, so they end where the bar ends.
-        place = f"left:{left}%" if left < 30 else f"left:0;text-align:right;right:{max(0.0, 100 - left - width):.2f}%"
+        right = max(0.0, 100 - left - width)
+        place = f"left:{left}%;right:0" if left < 30 else f"left:0;text-align:right;right:{right:.2f}%"
         if row.source is not None and not pd.isna(row.source):
             from_attempt = f"attempt {_number(attempts, row.source)}" if row.source in order else "another experiment"
             said += f", from {row.counts} {row.source_episode:,} of {from_attempt}"

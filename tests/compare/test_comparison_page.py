@@ -6,6 +6,7 @@ import html
 import json
 import re
 import subprocess
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,84 @@ document.title = 'SEEN' + JSON.stringify(seen);
 </script>
 """
 
+ZOOM = """
+<script>
+const chart = [...document.querySelectorAll('svg.chart')].find(each => each.querySelectorAll('[data-y]').length > 1);
+const seen = {whole: chart.querySelector('.plot').innerHTML};
+const plot = () => chart.querySelector('.plot'), [x, width, y, height] =
+  ['x', 'width', 'y', 'height'].map(each => Number(plot().getAttribute(each)));
+const [x0, x1] = chart.dataset.span.split(' ').map(Number);
+const point = (kind, share) => {
+  const at = new DOMPoint(x + share * width, y + 20).matrixTransform(chart.getScreenCTM());
+  chart.dispatchEvent(new PointerEvent(kind, {clientX: at.x, clientY: at.y, bubbles: true, isPrimary: true})); };
+const drag = (from, to) => { point('pointerdown', from); point('pointermove', to); point('pointerup', to); };
+const press = key => chart.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true}));
+drag(.5, .5);
+seen.clicked = chart.range ?? null;
+point('pointerdown', .5); point('pointermove', .75);
+seen.picked = Number(chart.querySelector('.picked').getAttribute('width')) / width;
+point('pointerup', .75);
+const [from, to] = chart.range;
+seen.range = chart.range.map(each => (each - x0) / (x1 - x0));
+const numbers = (text, mark) => text.split(mark).map(Number);
+const lines = [...chart.querySelectorAll('polyline[data-y]')].map(line => [numbers(line.dataset.x, ' '),
+  line.getAttribute('points').split(' ').map(each => numbers(each, ','))]);
+seen.places = Math.max(...lines.flatMap(([steps, at]) => at.map(([px], k) =>
+  Math.abs(px - x - width * (steps[k] - from) / (to - from)))));
+const inside = lines.flatMap(([steps, at]) => at.filter((_, k) => steps[k] >= from && steps[k] <= to)
+  .map(([, py]) => (py - y) / height));
+seen.highest = Math.min(...inside); seen.lowest = Math.max(...inside);
+seen.clip = getComputedStyle(plot()).overflow;
+const words = [...chart.querySelectorAll('.tick')];
+seen.steps = words.filter(each => each.getAttribute('text-anchor') !== 'end' || each.textContent.includes('steps'))
+  .map(each => each.textContent);
+seen.levels = words.length - seen.steps.length;
+point('pointermove', .5);
+seen.tip = document.querySelector('.tip').textContent;
+drag(.25, .75);
+seen.further = (chart.range[1] - chart.range[0]) / (to - from);
+press('-'); press('-'); press('-');
+seen.out = chart.range;
+press('+'); press('ArrowRight');
+seen.keys = chart.range.map(each => (each - x0) / (x1 - x0));
+seen.button = document.querySelectorAll('button.whole').length;
+chart.dispatchEvent(new MouseEvent('dblclick', {bubbles: true}));
+const drawn = text => text.replace(/<title>.*?<.title>| data-name="[^"]*"/g, '');
+seen.reset = drawn(plot().innerHTML) === drawn(seen.whole);
+seen.left = document.querySelectorAll('button.whole, .zoomed, .picked').length;
+delete seen.whole;
+document.title = 'SEEN' + JSON.stringify(seen);
+</script>
+"""
+KEPT = """
+<script>
+const charts = [...document.querySelectorAll('svg.chart[data-span]')], box = document.querySelector('.metrics input');
+if (!sessionStorage.getItem('again')) {
+  sessionStorage.setItem('again', 'yes');
+  box.click();
+  charts[2].dispatchEvent(new KeyboardEvent('keydown', {key: '+', bubbles: true}));
+  location.reload();
+} else {
+  const figures = [...box.closest('section').querySelectorAll('figure')];
+  const gone = figures.filter(each => !each.getClientRects().length);
+  const seen = {zoomed: charts.map((each, k) => each.range ? k : -1).filter(k => k >= 0), gone: gone.length,
+    names: new Set(gone.map(each => each.querySelector('.title').textContent)).size, all: figures.length};
+  document.title = 'SEEN' + JSON.stringify(seen);
+}
+</script>
+"""
+CHANGE = """
+<script>
+for (const box of document.querySelectorAll('.legend input[value=a0], .metrics input[value=m0]')) box.click();
+for (const chart of document.querySelectorAll('svg.chart[data-span]'))
+  chart.dispatchEvent(new KeyboardEvent('keydown', {key: '+', bubbles: true}));
+const first = document.querySelector('polyline[data-y]'), at = first.getBoundingClientRect();
+first.dispatchEvent(new PointerEvent('pointermove', {clientX: at.left, clientY: at.top, bubbles: true}));
+</script>
+"""
+FRAME = """<!doctype html><title></title><iframe src="copy.html" style="border:0;width:{}px;height:1200px"></iframe>
+<script>addEventListener('message', event => {{ document.title = event.data; }});</script>"""
+
 
 @pytest.fixture(scope="module")
 def page(nights: Nights, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -94,11 +173,17 @@ def page(nights: Nights, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def look(page: Path, folder: Path, width: int, *flags: str, script: str = LOOK) -> dict[str, Any]:
-    """What a script sees in the page in real Chromium."""
+    """What a script sees in the page in real Chromium. A window has 500 pixels at least; a frame may have fewer."""
     copy = folder / "copy.html"
+    if width < 500:
+        frame = folder / "frame.html"
+        frame.write_text(FRAME.format(width))
+        script += "<script>parent.postMessage(document.title, '*')</script>"
+        flags = (*flags, "--virtual-time-budget=5000")
     copy.write_text(page.read_text().replace("</body>", script + "</body>"))
+    shown = copy if width >= 500 else frame
     command = [str(CHROMIUM), *FLAGS[:-2], f"--window-size={width},1200", "--dump-dom", f"--user-data-dir={folder}/p"]
-    result = subprocess.run([*command, *flags, copy.as_uri()], capture_output=True, text=True, timeout=100, check=True)
+    result = subprocess.run([*command, *flags, shown.as_uri()], capture_output=True, text=True, timeout=100, check=True)
     found = re.search(r"<title>SEEN(.*?)</title>", result.stdout)
     assert found, result.stdout[:500]
     return json.loads(html.unescape(found[1]))  # type: ignore[no-any-return]
@@ -107,7 +192,7 @@ def look(page: Path, folder: Path, width: int, *flags: str, script: str = LOOK) 
 @needs_chromium
 @pytest.mark.parametrize(
     ("width", "flags", "dark"),
-    [(1280, (), False), (1280, ("--blink-settings=preferredColorScheme=0",), True), (500, (), False)],
+    [(1280, (), False), (1280, ("--blink-settings=preferredColorScheme=0",), True), (390, (), False)],
     ids=["light", "dark", "narrow"],
 )
 def test_page_is_legible(page: Path, tmp_path: Path, width: int, flags: tuple[str, ...], dark: bool) -> None:
@@ -139,11 +224,47 @@ def test_values_are_shown_on_hovering_and_attempts_hide(
 
 
 @needs_chromium
-def test_page_on_paper(page: Path, tmp_path: Path) -> None:
-    command = [str(CHROMIUM), *FLAGS[:-2], f"--user-data-dir={tmp_path}/p", f"--print-to-pdf={tmp_path / 'page.pdf'}"]
-    subprocess.run([*command, page.as_uri()], capture_output=True, timeout=100, check=True)
-    pdf = (tmp_path / "page.pdf").read_bytes()
-    assert pdf.startswith(b"%PDF") and 2 <= len(re.findall(rb"/Type /Page\b", pdf)) <= 12
+def test_a_range_is_zoomed(page: Path, tmp_path: Path) -> None:
+    seen = look(page, tmp_path, 1280, script=ZOOM)
+    assert seen["clicked"] is None and seen["picked"] == pytest.approx(0.25, abs=0.01)
+    assert seen["range"] == pytest.approx([0.5, 0.75], abs=0.01) and seen["places"] < 0.1
+    # The vertical axis is that of what is shown, with some room.
+    assert 0 < seen["highest"] < 0.2 and 0.8 < seen["lowest"] < 1 and seen["clip"] == "hidden"
+    assert len(seen["steps"]) >= 2 and seen["steps"][0].endswith("steps") and seen["levels"] >= 2
+    assert " steps\n" in seen["tip"] and seen["further"] == pytest.approx(0.5, abs=0.01)
+    assert seen["out"] is None and seen["keys"] == pytest.approx([0.375, 0.875], abs=0.01) and seen["button"] == 1
+    assert seen["reset"] and seen["left"] == 0
+
+
+@needs_chromium
+def test_what_is_hidden_or_zoomed_stays_so_when_the_page_reloads(page: Path, tmp_path: Path) -> None:
+    seen = look(page, tmp_path, 1280, "--virtual-time-budget=8000", script=KEPT)
+    assert seen["zoomed"] == [2] and 1 < seen["gone"] < seen["all"] and seen["names"] == 1
+
+
+def printed(page: Path, folder: Path) -> list[bytes]:
+    """What each page of paper shows, by Chromium's drawing commands."""
+    command = [str(CHROMIUM), *FLAGS[:-2], f"--user-data-dir={folder}/p", "--no-pdf-header-footer"]
+    subprocess.run(
+        [*command, f"--print-to-pdf={folder / 'page.pdf'}", page.as_uri()], capture_output=True, timeout=100, check=True
+    )
+    pdf = (folder / "page.pdf").read_bytes()
+    streams = re.findall(rb"/FlateDecode.*?stream\r?\n(.*?)endstream", pdf, re.DOTALL)
+    drawn = [zlib.decompress(each) for each in streams]
+    # Fonts and opacities have numbers in the order in which they first occur.
+    return [re.sub(rb"/[FG]\d+ ", b"", each) for each in drawn if b" re\n" in each and b"BT\n" in each]
+
+
+@needs_chromium
+def test_paper_shows_everything(page: Path, tmp_path: Path) -> None:
+    """Whatever is hidden or zoomed on the screen."""
+    whole = printed(page, tmp_path)
+    assert 2 <= len(whole) <= 12
+    changed = tmp_path / "changed.html"
+    changed.write_text(page.read_text().replace("</body>", CHANGE + "</body>"))
+    assert printed(changed, tmp_path) == whole
+    changed.write_text(page.read_text().replace('class="line c0"', 'class=""'))
+    assert printed(changed, tmp_path) != whole
 
 
 def test_page_needs_no_network(page: Path) -> None:

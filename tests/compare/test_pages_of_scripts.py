@@ -197,6 +197,6 @@ def test_page_is_legible(empty_store: Store, tmp_path: Path, flags: tuple[str, .
     found = Evidence(rule="big", metric="loss", values=(math.nan,), threshold="> 1", onset_step=20, detection_step=30)
     failed = {"loss": [2.0, math.nan, 1e9], long: [1.0, -1e9, math.inf], "score": [math.nan] * 3}
     parent = script(empty_store, (failed, ("runaway", (found,))), ({"loss": [1.0, 0.5]}, HEALTHY))
-    seen = look(write_page(read(empty_store, [parent]), empty_store, tmp_path), tmp_path, 500, *flags)
+    seen = look(write_page(read(empty_store, [parent]), empty_store, tmp_path), tmp_path, 390, *flags)
     assert seen["low"] == [] and seen["over"] == [] and seen["scroll"] <= seen["width"]
     assert seen["charts"] == 3 and seen["blank"] == 0 and seen["smallest"] >= 9

@@ -9,6 +9,9 @@
   const pairs = text => text.split(' ').map(each => each.split(',').map(Number));
   const charts = [...document.querySelectorAll('svg.chart')];
   const tip = make('div', 'tip', document.body), near = 40;
+  let whose = '';
+  for (const each of document.querySelectorAll('header[id], article[id], svg.chart'))
+    if (each.id) whose = each.id; else each.name = `${whose} ${each.getAttribute('aria-label')}`;
 
   // What the page keeps while it is open, whether it reloads or not
   const kept = name => `${name} ${location.pathname}`;
@@ -51,11 +54,16 @@
     rows.forEach(([, at], k) => { across('grid', at); word(names[k], {x: x - 6, y: round(at + 4), 'text-anchor': 'end'}); });
     across('axis', floor);
     const marks = ticks(from, to, Math.max(2, Math.floor(width / 110))), said = numbers(marks);
-    marks.forEach((value, k) => { const at = round(x + width * (value - from) / (to - from)), last = k === marks.length - 1;
-      const end = last && at > x + width - 48;
+    let free = x + width + 12;
+    for (let k = marks.length - 1; k >= 0; k--) {
+      const at = round(x + width * (marks[k] - from) / (to - from)), last = k === marks.length - 1;
       set(make('line', 'axis', parent), {x1: at, x2: at, y1: floor, y2: floor + 3});
-      word(said[k] + (last ? ` ${chart.dataset.unit}` : ''),
-        {x: end ? x + width : at, y: floor + 16, 'text-anchor': end ? 'end' : 'middle'}); });
+      const text = said[k] + (last ? ` ${chart.dataset.unit}` : ''), end = last && at > x + width - 48, wide = 8.4 * text.length;
+      const place = end ? x + width : at;
+      if (place + (end ? 0 : wide / 2) > free) continue;
+      free = place - (end ? wide : wide / 2);
+      word(text, {x: place, y: floor + 16, 'text-anchor': end ? 'end' : 'middle'});
+    }
   };
 
   // Zooming: `chart.range` are the ends of the shown part of the horizontal axis. It is drawn from the whole chart.
@@ -94,7 +102,6 @@
     const level = at => y0 + (floor - at) / height * (y1 - y0);
     drawTicks(chart, plot, range, [level(bottom), level(top)]);
   };
-  const name = chart => `${chart.closest('article')?.id ?? ''} ${chart.getAttribute('aria-label')}`;
   const zoom = (chart, range) => {
     const [x0, x1] = span(chart);
     if (range) {
@@ -107,7 +114,7 @@
     chart.button ??= Object.assign(document.createElement('button'),
       {type: 'button', className: 'whole', textContent: 'whole range', onclick: () => { zoom(chart, null); chart.focus(); }});
     range ? chart.parentNode.append(chart.button) : chart.button.remove();
-    remember('zoomed', Object.fromEntries(charts.filter(each => each.range).map(each => [name(each), each.range])));
+    remember('zoomed', Object.fromEntries(charts.filter(each => each.range).map(each => [each.name, each.range])));
   };
 
   const hide = chart => { tip.textContent = ''; chart.querySelector('.hover')?.remove(); };
@@ -169,7 +176,7 @@
     for (const chart of charts) if (chart.range) draw(chart, chart.range);
   });
   const zoomed = remembered('zoomed') ?? {};
-  for (const chart of charts) if (chart.dataset.span && zoomed[name(chart)]) zoom(chart, zoomed[name(chart)]);
+  for (const chart of charts) if (chart.dataset.span && zoomed[chart.name]) zoom(chart, zoomed[chart.name]);
 
   // Paper shows everything
   const closed = [...document.querySelectorAll('details:not([open])')];
