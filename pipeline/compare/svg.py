@@ -259,11 +259,11 @@ class Chart:
             yield element("line", class_="axis", x1=at, x2=at, y1=floor, y2=floor + 3)
             said = f"{words} {self.x_label}" if self.x_label and index == len(marks) - 1 else words
             anchor = "end" if said != words and at > width - 60 else "middle"
-            place = width - _RIGHT if anchor == "end" else at
+            where = width - _RIGHT if anchor == "end" else at
             wide = _DIGIT * len(said)
-            if place + (0 if anchor == "end" else wide / 2) <= free:
-                free = place - (wide if anchor == "end" else wide / 2)
-                yield element("text", said, class_="tick", x=place, y=floor + 16, text_anchor=anchor)
+            if where + (0 if anchor == "end" else wide / 2) <= free:
+                free = where - (wide if anchor == "end" else wide / 2)
+                yield element("text", said, class_="tick", x=where, y=floor + 16, text_anchor=anchor)
 
     def _y_ticks(self) -> list[float]:
         if self._rows:

@@ -40,7 +40,7 @@ for (const node of document.querySelectorAll(words)) {
   const style = getComputedStyle(node), box = node.getBoundingClientRect();
   const colour = node.tagName === 'text' ? style.fill : style.color;
   const [a, b] = [light(rgb(colour)), light(behind(node))].sort((x, y) => y - x);
-  if ((a + .05) / (b + .05) < 4.4) seen.low.push([node.textContent.slice(0, 40), colour, (a + .05) / (b + .05)]);
+  if ((a + .05) / (b + .05) < 4.5) seen.low.push([node.textContent.slice(0, 40), colour, (a + .05) / (b + .05)]);
   if (node.tagName === 'text' && box.width) seen.smallest = Math.min(seen.smallest ?? 99, box.height);
   if (!node.closest('.scroll, svg') && box.right > innerWidth + 1) seen.over.push(node.textContent.slice(0, 40));
 }
@@ -257,11 +257,13 @@ def printed(page: Path, folder: Path) -> list[bytes]:
 
 @needs_chromium
 def test_paper_shows_everything(page: Path, tmp_path: Path) -> None:
-    """Whatever is hidden or zoomed on the screen."""
+    """Whatever is hidden or zoomed on the screen, and whether scripts run or not."""
     whole = printed(page, tmp_path)
     assert 2 <= len(whole) <= 12
     changed = tmp_path / "changed.html"
     changed.write_text(page.read_text().replace("</body>", CHANGE + "</body>"))
+    assert printed(changed, tmp_path) == whole
+    changed.write_text(re.sub("<script>.*</script>", "", page.read_text(), flags=re.DOTALL))
     assert printed(changed, tmp_path) == whole
     changed.write_text(page.read_text().replace('class="line c0"', 'class=""'))
     assert printed(changed, tmp_path) != whole
