@@ -16,6 +16,7 @@ from pipeline.compare.target import NOT_REACHED, by_rung, to_score, to_target
 from pipeline.compare.template import fill
 from pipeline.compare.timeline import legend
 
+_ALPHA, _EVEN = 0.05, 0.5
 MIXED = "both configurations are counted together here; they stand side by side below"
 
 
@@ -69,7 +70,7 @@ def across(night: Comparison, colours: dict[str, int], *, mixed: bool = False) -
         of_comparisons=of_comparisons(better) if chances else "",
         target=_target(night),
         legend=legend(night, night.attempts),
-        charts=[each for each in (by_score, *curves, chances) if each],
+        charts=[each for each in (by_score, *curves, chances, charts.profiles(night, colours)) if each],
         cut_short=[(row, _score(row, fine=fine)) for row in night.cut_short().itertuples()],
     )
 
@@ -85,10 +86,17 @@ def of_comparisons(better: pd.DataFrame) -> str:
     how = "seed by seed" if paired == count else "not seed by seed" if not paired else f"{paired} of them seed by seed"
     many = f"{count} comparison{'s' * (count != 1)}, {how}"
     if count > 1:
-        many += "; the intervals are not widened for their number, so a single one that leaves out 0.5 proves little"
+        differ = f"these differ at 5 %: {_different(better)}"
+        many += f"; corrected for their number (Holm), {differ}. The intervals are not widened"
     if paired < count:
         many += ". Rungs without a seed in common were trained on different seeds, and may differ for that reason"
     return f"{many}."
+
+
+def _different(better: pd.DataFrame) -> str:
+    """The pairs of rungs whose scores differ after the correction, the better one first; `none`."""
+    found = better[(better.p_holm < _ALPHA) & (better.probability > _EVEN)]
+    return ", ".join(f"{row.x} over {row.y}" for row in found.itertuples()) or "none"
 
 
 def _target(night: Comparison) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from pipeline.compare.axis import SQUEEZED, axis_of
 from pipeline.compare.frames import Comparison, points
+from pipeline.compare.statistics import share_of
 from pipeline.compare.svg import Chart, number
 from pipeline.environments.names import SITUATIONS
 from pipeline.health.names import SCORES, has_word
@@ -63,6 +64,35 @@ def score_curves(night: Comparison, attempts: pd.DataFrame, colours: Colours, ov
         with chart.group(attempt_kind(night, row)):
             chart.line(curve[over].to_numpy(), curve.value.to_numpy(), kind, says)
             _end(chart, row, end, kind, says)
+    return chart.render()
+
+
+def profiles(night: Comparison, colours: Colours) -> Markup | None:
+    """Chart of each rung's performance profile: the share of its runs above a score, with Wilson's band.
+
+    None: no rung has two runs that were trained to their end.
+    """
+    found = night.profiles()
+    found = found[found.runs > 1]
+    if found.empty or found.score.nunique() < 2:
+        return None
+    low, high = float(found.score.min()), float(found.score.max())
+    room = 0.05 * (high - low)
+    chart = Chart(
+        "Share of runs above a score", (low - room, high + room), (0.0, 1.0), size=(480, 250), x_label="score"
+    )
+    for rung, each in found.groupby("rung", sort=False):
+        kind = f"c{colours[str(rung)]}"
+        # A share changes at the score of a run: a step to the left of it, and from it on the next.
+        x = np.repeat([low - room, *each.score, high + room], 2)[1:-1]
+        first = share_of(np.ones(int(each.runs.iloc[0])))
+        share, below, above = (
+            np.repeat([start, *each[name]], 2)
+            for start, name in zip(first, ("share", "share_low", "share_high"), strict=True)
+        )
+        says = f"{rung}: {each.runs.iloc[0]} runs"
+        chart.area(x.tolist(), below.tolist(), above.tolist(), f"band {kind}", f"{says}, 95 % at each score")
+        chart.line(x, share, kind, says)
     return chart.render()
 
 

@@ -135,10 +135,11 @@ def test_it_is_told_on_the_terminal_and_on_the_page(
     said = capsys.readouterr().out
     assert "five seed 1: compared" in said and "not freeze_gat" in said
     assert "P(softmax_only scores higher than v3) = 1.00 [0.34, 1.00], 2 shared seeds" in said
-    assert "3 comparisons, seed by seed; the intervals are not widened for their number" in said
+    assert "3 comparisons, seed by seed; corrected for their number (Holm), these differ at 5 %: none." in said
     page = write_page(read(store, parents), store, tmp_path).read_text()
     assert ">2 of 2</b> trained every rung" in page and "Settled" not in page
     assert "softmax_only over v3 (2 seeds)" in page and "3 comparisons, seed by seed" in page
+    assert "Share of runs above a score" in page and "softmax_only: 2 runs" in page and "freeze_gat: 1 runs" not in page
     assert page.count("score reached") == 1 and "freeze_gat (1)" in page
     assert "<b>2 of 3 rungs trained to the end, not freeze_gat</b>" in page
     assert "The best score has <b>softmax_only</b>" in page and "1 attempt cut short count" in page
