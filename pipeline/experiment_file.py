@@ -63,18 +63,30 @@ def load_experiments(path: str | Path, overrides: Sequence[str] = ()) -> tuple[E
     """
     path = Path(path)
     data = merge(read_yaml(path), overrides, str(path))
-    given = data.get("training")
-    training: dict[str, Any] = given if isinstance(given, dict) else {}
-    seeds = training.get("seed")
-    if not isinstance(seeds, list):
+    seeds = seeds_of(data, str(path))
+    if seeds is None:
         return (load_experiment(path, overrides),)
-    if not seeds or len(set(map(str, seeds))) != len(seeds):
-        raise BadInput(f"{path}: training.seed: a list of seeds must hold each of them once, not {seeds}")
-    if len(seeds) > _MOST_SEEDS:
-        raise BadInput(f"{path}: training.seed: a list of seeds may hold {_MOST_SEEDS}, not {len(seeds)}")
+    training = data["training"]
     configs = tuple(validate({**data, "training": {**training, "seed": seed}}, str(path)) for seed in seeds)
     require_games(configs[0], str(path))
     return configs
+
+
+def seeds_of(data: Mapping[str, Any], source: str) -> list[Any] | None:
+    """The list of seeds in `training.seed`; None if it is no list.
+
+    Raises:
+        BadInput: the list is empty, too long, or holds a seed twice.
+    """
+    given = data.get("training")
+    seeds = given.get("seed") if isinstance(given, dict) else None
+    if not isinstance(seeds, list):
+        return None
+    if not seeds or len(set(map(str, seeds))) != len(seeds):
+        raise BadInput(f"{source}: training.seed: a list of seeds must hold each of them once, not {seeds}")
+    if len(seeds) > _MOST_SEEDS:
+        raise BadInput(f"{source}: training.seed: a list of seeds may hold {_MOST_SEEDS}, not {len(seeds)}")
+    return seeds
 
 
 def with_overrides(overrides: Sequence[str], data: Mapping[str, Any] | None = None) -> ExperimentConfig:

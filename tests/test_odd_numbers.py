@@ -185,6 +185,6 @@ def test_an_objective_that_diverges_is_not_its_last_finite_value(empty_store: St
     run = empty_store.start_run(ExperimentConfig(), "a trainer", {})
     for step, value in enumerate((1.0, 0.5, math.nan)):
         empty_store.client.log_metric(run, "loss", value, step=step)
-    study: Any = SimpleNamespace(objective=SimpleNamespace(metric="loss"))
+    study: Any = SimpleNamespace(objective=SimpleNamespace(metric="loss", average_over=0.0))
     value, _ = measured(empty_store, study, Attempt(0, "v3", ExperimentConfig(), run, Verdict(name="healthy")))
     assert value is not None and math.isnan(value)

@@ -151,15 +151,33 @@ def measured(store: Store, study: StudySection, attempt: Attempt) -> tuple[float
 
     Each is None if it is unknown.
     """
-    metric = study.objective.metric
+    metric, share = study.objective.metric, study.objective.average_over
     history = store.history(attempt.run_id, [metric, "score", "episodes"])
-    _, values = history.series(metric)
+    steps, values = history.series(metric)
     if not len(values):
         return None, None
-    if not is_finite(values[-1]):
-        return float(values[-1]), None
+    inside = last_values(steps, values, steps[-1], share)
+    value = float(inside.mean())
+    if not is_finite(value):
+        return value, None
+    if share:
+        return value, float(inside.std(ddof=1)) / math.sqrt(len(inside)) if len(inside) > 1 else None
     window = attempt.config.training.score_window
-    return float(values[-1]), windowed_error(history, window) if metric == "score_window" else None
+    return value, windowed_error(history, window) if metric == "score_window" else None
+
+
+def last_values(steps: np.ndarray, values: np.ndarray, until: float, share: float) -> np.ndarray:
+    """The values that were reported in the last `share` of the steps up to `until`; the last one at least.
+
+    Args:
+        steps: (n,), ascending.
+        values: (n,).
+        until: step up to which values count; one of them does at least.
+        share: between 0 and 1.
+    """
+    end = int(np.searchsorted(steps, until, side="right"))
+    begin = min(int(np.searchsorted(steps, (1 - share) * until, side="right")), end - 1)
+    return values[begin:end]
 
 
 def windowed_error(history: History, window: int) -> float | None:
@@ -207,7 +225,7 @@ class TrialReporter(Callback):
         seeds: int,
         asked: Callable[[], bool],
     ) -> None:
-        self._trial, self._store, self._metric = trial, store, study.objective.metric
+        self._trial, self._store, self._objective = trial, store, study.objective
         self._before, self._seeds, self._asked = list(before), seeds, asked
         self._run_id = ""
         self._reported = 0
@@ -224,7 +242,7 @@ class TrialReporter(Callback):
     def progress(self, latest: Mapping[str, float]) -> None:
         if self._asked():  # a signal may come after the loop's last check and before the orchestrator handles signals
             self._stop(ASKED)
-        due = 100 * latest.get("progress", 0.0) >= self._reported + REPORT_EVERY and self._metric in latest
+        due = 100 * latest.get("progress", 0.0) >= self._reported + REPORT_EVERY and self._objective.metric in latest
         if not due or self.pruned is not None:
             return
         try:
@@ -245,15 +263,16 @@ class TrialReporter(Callback):
 
     def _report(self) -> None:
         # `progress` is read first, so the metric that is read after it has at least the same updates.
-        history = self._store.history(self._run_id, ["progress", self._metric])
-        for percent, value in points(history, self._metric, self._reported):
+        metric, share = self._objective.metric, self._objective.average_over
+        history = self._store.history(self._run_id, ["progress", metric])
+        for percent, value in points(history, metric, self._reported, share):
             seed, done = len(self._before), self._before
             self._trial.report(float(np.mean([*done, value])), round((100 * seed + percent) / self._seeds))
             self._reported = percent
 
 
-def points(history: History, metric: str, reported: int) -> list[tuple[int, float]]:
-    """(per cent of the run, the metric's value there) at each point that has been reached and is not reported yet."""
+def points(history: History, metric: str, reported: int, share: float = 0.0) -> list[tuple[int, float]]:
+    """(per cent of the run, the objective there) at each point that has been reached and is not reported yet."""
     at, progress = history.series("progress")
     steps, values = history.series(metric)
     found = []
@@ -261,7 +280,7 @@ def points(history: History, metric: str, reported: int) -> list[tuple[int, floa
         reached = np.flatnonzero(progress >= percent / 100 - 1e-9)
         if not len(reached):
             break
-        until = int(np.searchsorted(steps, at[reached[0]], side="right"))
-        if until:
-            found.append((percent, float(values[until - 1])))
+        until = at[reached[0]]
+        if len(steps) and steps[0] <= until:
+            found.append((percent, float(last_values(steps, values, until, share).mean())))
     return found

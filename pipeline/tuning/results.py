@@ -19,6 +19,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 
+from pipeline.foreign.flags import text
 from pipeline.preflight import accepting
 from pipeline.secrets import hidden_in
 from pipeline.tuning.mlflow_runs import RUN
@@ -182,19 +183,36 @@ def interval_of(plan: StudyPlan) -> str:
     return f"over {plan.study.seeds} seeds" if plan.study.seeds > 1 else "over the games of one seed"
 
 
-def tuned_yaml(plan: StudyPlan, best: FrozenTrial, trials: Sequence[FrozenTrial]) -> str:
-    """A complete experiment with the best trial's coefficients, as a file that `ladder run` takes."""
-    objective = plan.study.objective
-    head = (
-        f"# The best of {TrialCount.of(trials).done} trials of the study {plan.name!r}: trial {best.number},\n"
-        f"# {objective.metric} {with_interval(best, intervals(trials))} ({objective.direction}; 95 %, "
-        f"{interval_of(plan)}).\n"
-        + "".join(
-            f"# tuned: {key}: {_number(plan.default[key])} → {_number(value)}\n" for key, value in best.params.items()
-        )
-    )
-    config = accepting(plan.configured(best.params))
-    return head + yaml.safe_dump(hidden_in(config.model_dump(mode="json")), sort_keys=False, allow_unicode=True)
+def tuned_yaml(plan: StudyPlan, best: FrozenTrial, trials: Sequence[FrozenTrial], validated: str | None = None) -> str:
+    """The base with the best trial's coefficients, as a file that `ladder run` takes.
+
+    Args:
+        plan: the study's plan.
+        best: the best trial.
+        trials: all trials.
+        validated: the result of this trial's validation, None if there is none.
+    """
+    objective, config = plan.study.objective, plan.tuned(best.params)
+    where = f"{plan.study.base or 'the experiment of the study'}, with the best coefficients of the study {plan.name!r}"
+    shorter = ", ".join(f"{key}={text(value)}" for key, value in plan.study.trial.items())
+    value = f"{objective.metric} {with_interval(best, intervals(trials))} ({objective.direction}; 95 %, {interval_of(plan)})"
+    lines = [
+        f"{where}:",
+        f"trial {best.number} of {TrialCount.of(trials).done}, {value}.",
+        *([f"A trial had {shorter}."] if shorter else []),
+        *(f"tuned: {key}: {_number(plan.default[key])} → {_number(value)}" for key, value in best.params.items()),
+        f"validation: {validated}" if validated else "not validated yet: ladder tune … --validate 6",
+    ]
+    # What the base differs in without accepting it, this file does not accept either.
+    unsaid = {*accepting(plan.config).preflight.accept} - {*plan.config.preflight.accept}
+    accepted = tuple(name for name in accepting(config).preflight.accept if name not in unsaid)
+    content = config.with_values({"preflight.accept": accepted}).model_dump(mode="json")
+    if plan.base_experiment is not None:
+        content["experiment"] = plan.base_experiment
+    if plan.base_seeds:
+        content["training"]["seed"] = list(plan.base_seeds)
+    head = "".join(f"# {line}\n" for line in hidden_in(lines))
+    return head + yaml.safe_dump(hidden_in(content), sort_keys=False, allow_unicode=True)
 
 
 def eta(trials: Sequence[FrozenTrial], missing: int, at_work: int) -> timedelta | None:

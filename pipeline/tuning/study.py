@@ -7,6 +7,7 @@ ends of a range that it does not allow, samplers and pruners that cannot be buil
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -32,9 +33,10 @@ from pydantic_core import PydanticCustomError
 from fallbacks.ladder import Ladder
 from pipeline.config import ExperimentConfig, Positive, PositiveInt, Section, difference, flatten
 from pipeline.errors import BadInput
-from pipeline.experiment_file import explain, merge, nearest_key, read_yaml, require_games, validate
+from pipeline.experiment_file import explain, nearest_key, read_yaml, require_games
 from pipeline.foreign.flags import nested
 from pipeline.secrets import HIDDEN, hidden_in, lacks_password, without_passwords
+from pipeline.tuning.base import Base, overlapping, read_base, trial_section
 
 SAMPLERS: dict[str, type[BaseSampler]] = {"tpe": TPESampler, "random": RandomSampler, "qmc": QMCSampler}
 PRUNERS: dict[str, type[BasePruner]] = {
@@ -120,15 +122,22 @@ class Dimension(Section):
 
 
 class Objective(Section):
-    """What is tuned: a logged metric's last value, averaged over the seeds."""
+    """What is tuned: a logged metric at the end of a run, averaged over the seeds."""
 
     metric: Annotated[str, Field(min_length=1)] = "score_window"
     direction: Literal["maximize", "minimize"] = "maximize"
+    average_over: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of the run, from its end, over whose reports the metric is averaged, such as 0.5. 0: its last value."""
 
 
 class StudySection(Section):
     """The section `study`: what is tuned, how, and with which budget."""
 
+    base: str | None = None
+    """The experiment that is tuned: a YAML file, relative to this one or else to the working folder. The sections
+    beside `study` then change it. Default: these sections are the experiment."""
+    trial: dict[str, Any] = Field(default={})
+    """What a trial changes in it, so that it takes less time: `{training.steps: 80000}`."""
     trials: PositiveInt = 20
     """Number of trials in all; a study that is continued runs the ones that are missing."""
     hours: Positive = 12.0
@@ -191,11 +200,16 @@ class _File(Section):
 
 
 class StudyPlan(Section):
-    """A checked study: its section, and the configuration that it tunes."""
+    """A checked study: its section, and the experiment that it tunes."""
 
     study: StudySection
+    """`study.trial` has each key in which a trial differs from the base, with dots."""
     config: ExperimentConfig
-    """The default configuration, with which the trials are compared."""
+    """The base with its own coefficients, with which the best ones are compared."""
+    base_experiment: dict[str, Any] | None = None
+    """Section `experiment` of the file that `study.base` names."""
+    base_seeds: tuple[int, ...] = Field(default=(), strict=False)
+    """The base's list of seeds, if it has one; the first is that of `config`."""
 
     @property
     def name(self) -> str:
@@ -204,8 +218,8 @@ class StudyPlan(Section):
 
     @property
     def default(self) -> dict[str, Any]:
-        """The values of the tuned keys in the default configuration."""
-        return {key: _value(self.config, key) for key in self.study.space}
+        """The values of the tuned keys in the base."""
+        return {key: value_of(self.config, key) for key in self.study.space}
 
     @property
     def shown(self) -> StudyPlan:
@@ -213,29 +227,41 @@ class StudyPlan(Section):
         return StudyPlan.model_validate(hidden_in(self.model_dump(by_alias=True)))
 
     def to_yaml(self, storage: str) -> str:
-        """The plan as a file that `ladder tune` takes.
+        """The plan as one file that `ladder tune` takes, with the base in it.
 
         `storage` replaces the storage's URL, which may hold a password.
         """
-        study = self.study.model_copy(update={"storage": storage}).model_dump(
+        study = self.study.model_copy(update={"storage": storage, "base": None}).model_dump(
             mode="json", by_alias=True, exclude_none=True
         )
         content = {"study": study, **self.config.model_dump(mode="json")}
         return yaml.safe_dump(hidden_in(content), sort_keys=False, allow_unicode=True)
 
-    def configured(self, params: dict[str, Any]) -> ExperimentConfig:
-        """The experiment with these coefficients.
+    @property
+    def shortened(self) -> ExperimentConfig:
+        """The configuration of a trial with the base's own coefficients."""
+        return self.config.with_values(self.study.trial)
+
+    def tuned(self, params: dict[str, Any]) -> ExperimentConfig:
+        """The base with these coefficients.
 
         Raises:
             ValueError: the coefficients do not go together.
         """
-        config = self.config.with_values(params)
-        Ladder(config)
-        return config
+        return _with(self.config, params)
+
+    def configured(self, params: dict[str, Any]) -> ExperimentConfig:
+        """The configuration of a trial with these coefficients.
+
+        Raises:
+            ValueError: the coefficients do not go together, in a trial or in the base.
+        """
+        self.tuned(params)
+        return _with(self.shortened, params)
 
     def incomparable(self, begun: StudyPlan) -> str | None:
         """Why trials of this plan cannot be compared with those of a study begun earlier; None if they can."""
-        for name in ("objective", "seeds", "ladder"):
+        for name in ("objective", "seeds"):
             before, now = getattr(begun.study, name), getattr(self.study, name)
             if before != now:
                 return f"study.{name} was {before!s}, now {now!s}"
@@ -243,10 +269,20 @@ class StudyPlan(Section):
             old, new = begun.study.space.get(key), self.study.space.get(key)
             if old is None or new is None or (old != new and (old.choices is not None or old.kind != new.kind)):
                 return f"study.space.{key} was {_shown(old)}, now {_shown(new)}"
-        for key, (then, at_present) in difference(begun.config, self.config).items():
-            if key.split(".")[0] not in ("tracking", "budget", "preflight") and key != "experiment.description":
-                return f"{key} was {then!s}, now {at_present!s}"
+        for where, before, now in (
+            ("", begun.config, self.config),
+            (" in a trial", begun.shortened, self.shortened),
+        ):
+            for key, (then, at_present) in difference(before, now).items():
+                if key.split(".")[0] not in ("tracking", "budget", "preflight") and key != "experiment.description":
+                    return f"{key} was {then!s}{where}, now {at_present!s}"
         return None
+
+
+def _with(config: ExperimentConfig, params: dict[str, Any]) -> ExperimentConfig:
+    changed = config.with_values(params)
+    Ladder(changed)
+    return changed
 
 
 def _shown(dimension: Dimension | None) -> str:
@@ -263,32 +299,41 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyPlan:
     path = Path(path)
     file = read_yaml(path)
     words = {own: [word for word in overrides if word.startswith("study.") == own] for own in (True, False)}
-    config = validate(merge({key: file[key] for key in file if key != "study"}, words[False], str(path)), str(path))
+    of_a_trial = [word for word in words[True] if re.match(r"study\.trial[.=]", word)]
     try:
+        written = OmegaConf.to_container(OmegaConf.create({"study": file.get("study") or {}}), resolve=False)
+        section = written["study"]  # type: ignore[call-overload,index]
+        trial = trial_section(section.pop("trial", None) if isinstance(section, dict) else None, path, of_a_trial)
         # A key with dots means the same as nested keys, so that an override can reach a range of the file.
-        given = OmegaConf.to_container(OmegaConf.create({"study": file.get("study") or {}}), resolve=True)
-        if isinstance(given["study"], dict) and isinstance(given["study"].get("space"), dict):  # type: ignore[call-overload,index]
-            given["study"]["space"] = nested(given["study"]["space"])  # type: ignore[call-overload,index]
-        merged = OmegaConf.to_container(OmegaConf.merge(given, OmegaConf.from_dotlist(words[True])), resolve=True)
+        if isinstance(section, dict) and isinstance(section.get("space"), dict):
+            section["space"] = nested(section["space"])
+        dots = OmegaConf.from_dotlist([word for word in words[True] if word not in of_a_trial])
+        merged = OmegaConf.to_container(OmegaConf.merge(written, dots), resolve=True)
     except (yaml.YAMLError, OmegaConfBaseException, TypeError, ValueError) as error:
         raise BadInput(f"{path}: study: {' '.join(str(error).split())}") from error
     assert isinstance(merged, dict)
     section = merged["study"]
+    base = read_base(path, file, section.get("base") if isinstance(section, dict) else None, trial, words[False])
     if not section:
         raise BadInput(f"{path}: study: is missing; it says what to tune, such as study.space and study.trials")
-    if isinstance(section, dict) and isinstance(section.get("space"), dict):
-        section["space"] = _dotted(section["space"])
+    if isinstance(section, dict):
+        if isinstance(section.get("space"), dict):
+            section["space"] = _dotted(section["space"])
+        if isinstance(section.get("trials"), dict):
+            raise BadInput(f"{path}: study.trials: is the number of trials; what a trial changes is study.trial")
+        section["trial"] = base.trial
     try:
         study = _File.model_validate(merged).study
     except ValidationError as error:
         raise BadInput(f"{path}: {explain(error, _File)}") from error
-    require_games(config, str(path))
-    if config.ladder.compares:
-        raise BadInput(
-            f"{path}: ladder.until: a trial ends with its first healthy attempt; allowed: healthy, not 'end'"
-        )
-    plan = StudyPlan(study=study, config=config)
-    _check_space(plan, path)
+    plan = StudyPlan(study=study, config=base.config, base_experiment=base.experiment, base_seeds=base.seeds)
+    for source, config in ((f"{path}", plan.config), (f"{path}: study.trial", plan.shortened)):
+        require_games(config, source)
+        if config.ladder.compares:
+            raise BadInput(
+                f"{source}: ladder.until: a trial ends with its first healthy attempt; allowed: healthy, not 'end'"
+            )
+    _check_space(plan, base, path)
     _check_optuna(study, path)
     return plan
 
@@ -304,7 +349,7 @@ def _dotted(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _value(config: ExperimentConfig, key: str) -> Any:
+def value_of(config: ExperimentConfig, key: str) -> Any:
     """The value of a key. Raises KeyError if the configuration does not have it."""
     prefix, _, name = key.rpartition(".")
     if prefix == "trainer.parameters":
@@ -312,11 +357,13 @@ def _value(config: ExperimentConfig, key: str) -> Any:
     return flatten(config)[key]
 
 
-def _check_space(plan: StudyPlan, path: Path) -> None:
+def _check_space(plan: StudyPlan, base: Base, path: Path) -> None:
+    if twice := overlapping((*base.written, *plan.study.trial), plan.study.space):
+        raise BadInput(f"{path}: study.trial.{twice[0]}: is tuned (study.space.{twice[1]}); allowed: in one of them")
     for key, dimension in plan.study.space.items():
         where = f"{path}: study.space.{key}"
         try:
-            _value(plan.config, key)
+            value_of(plan.config, key)
         except KeyError:
             if key.startswith("trainer.parameters."):
                 raise BadInput(f"{where}: trainer.parameters has no such key, so there is no default") from None
@@ -332,6 +379,12 @@ def _check_space(plan: StudyPlan, path: Path) -> None:
                 raise BadInput(f"{where}: a value of the range is not allowed: {explain(error)}") from error
             except (KeyError, ValueError) as error:
                 raise BadInput(f"{where}: the value {value!r} is not allowed: {error}") from error
+        followers = [each for value in dimension.extremes for each in base.following(key, value, where)]
+        if followers:
+            raise BadInput(
+                f"{where}: {followers[0]} follows it by ${{{key}}}, and a trial sets the tuned key alone; "
+                f"give {followers[0]} a value of its own"
+            )
 
 
 def _check_optuna(study: StudySection, path: Path) -> None:

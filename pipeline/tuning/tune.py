@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from optuna.trial import FrozenTrial
 from pydantic import ValidationError
 
 from pipeline.attempt.folder import study_folder
+from pipeline.config import difference
 from pipeline.errors import (
     EXIT_EXHAUSTED,
     EXIT_HEALTHY,
@@ -29,6 +31,7 @@ from pipeline.errors import (
     BadInput,
     InfrastructureFailure,
 )
+from pipeline.foreign.flags import text
 from pipeline.launchers.local import PRELOADED
 from pipeline.processes.owner import LIFE_SIGN_SECONDS, Owner, life_sign
 from pipeline.tracking import tags
@@ -43,8 +46,9 @@ from pipeline.tuning.storage import open_storage, shown, storage_reachable, turn
 from pipeline.tuning.study import StudyPlan
 from pipeline.tuning.worker import Assignment
 
-PLAN = "plan"
-"""Attribute of the study in Optuna: its plan as JSON. `RUN` names its run in MLflow."""
+PLAN, VALIDATION = "plan", "validation"
+"""Attributes of the study in Optuna: its plan as JSON; a trial's number → the result of its validation. `RUN` names its
+run in MLflow."""
 _RESULTS_EVERY_SECONDS = 15.0
 
 
@@ -135,6 +139,7 @@ class Tuning:
         where = (
             f"{budget}; {objective}; sampler {study.sampler}, pruner {study.pruner}",
             f"optuna {shown(self.url)}; MLflow {self.store.uri}, run {self.parent}",
+            *self._shortened(),
         )
         self.display.study_started(self.plan, "study", study.trials, where, self.folder / "study.log")
         if had := TrialCount.of(self.trials()).done:
@@ -152,6 +157,15 @@ class Tuning:
         self.display.study_ended(self._summary(best))
         return EXIT_INTERRUPTED if not finished else EXIT_HEALTHY if best else EXIT_EXHAUSTED
 
+    def _shortened(self) -> list[str]:
+        """What a trial is, beside its base, in words."""
+        base = f"base {self.plan.study.base}" if self.plan.study.base else "base: the file itself"
+        if not self.plan.study.trial:
+            return [base] if self.plan.study.base else []
+        changes = difference(self.plan.config, self.plan.shortened)
+        named = ", ".join(f"{key}={text(now)} (base {text(was)})" for key, (was, now) in changes.items())
+        return [f"{base}; a trial has {named}"]
+
     def publish(self) -> FrozenTrial | None:
         """Writes down what has been found so far; returns the best trial, None if there is none."""
         trials = self.trials()
@@ -159,10 +173,7 @@ class Tuning:
         best = next(iter(ranked(trials, self.plan.study.objective.direction)), None)
         texts = {"trials.csv": table(trials).to_csv(index=False)}
         if best is not None:
-            texts["tuned.yaml"] = tuned_yaml(self.plan, best, trials)
-            unfinished = self.tuned_file.with_suffix(".tmp")
-            unfinished.write_text(texts["tuned.yaml"], encoding="utf-8")
-            unfinished.replace(self.tuned_file)
+            texts["tuned.yaml"] = self._write_tuned(best, trials)
         self.store.publish(self.parent, texts, figures(self.plan, trials, shares))
         self.store.set_tags(self.parent, {tags.NOTE: note(self.plan, trials, shares)})
         count = TrialCount.of(trials)
@@ -174,6 +185,16 @@ class Tuning:
             self.store.set_tags(self.parent, {tags.BEST_TRIAL: str(best.number)})
         self.store.log_metrics(self.parent, metrics, step=count.done)
         return best
+
+    def _write_tuned(self, best: FrozenTrial, trials: Sequence[FrozenTrial]) -> str:
+        """Writes `tuned.yaml`, whole or not at all; returns its content."""
+        with storage_reachable(self.url):
+            validated = self.study.user_attrs.get(VALIDATION, {}).get(str(best.number))
+        content = tuned_yaml(self.plan, best, trials, validated)
+        unfinished = self.tuned_file.with_suffix(".tmp")
+        unfinished.write_text(content, encoding="utf-8")
+        unfinished.replace(self.tuned_file)
+        return content
 
     @property
     def tuned_file(self) -> Path:
@@ -223,14 +244,22 @@ class Tuning:
         found = validation.results(
             again.get_trials(deepcopy=False), direction, validation.fresh_seeds(self.plan, count)
         )
+        missing = 2 * count - sum(map(len, found.values()))
+        spent = f"study.hours={study.hours:g} spent, {missing} of {2 * count} runs are missing"
+        more = [f"{spent}; the same command goes on"] if finished and missing else []
         if min(map(len, found.values())) < 2:
-            self.display.study_ended(["too few runs came to their end to compare"])
+            self.display.study_ended(["too few runs came to their end to compare", *more])
             return EXIT_EXHAUSTED if finished else EXIT_INTERRUPTED
         gain = validation.compare(found[validation.TUNED], found[validation.DEFAULT])
         content = {"trial": best.number, **gain.described(1.0 if direction == "maximize" else -1.0)}
         self.store.publish(self.parent, {"validation.json": json.dumps(content, indent=2)}, {})
         self.store.set_tags(self.parent, {tags.VALIDATION: gain.sentence})
-        self.display.study_ended([gain.sentence])
+        with storage_reachable(self.url):
+            known = self.study.user_attrs.get(VALIDATION, {})
+            self.study.set_user_attr(VALIDATION, {**known, str(best.number): gain.sentence})
+        self._write_tuned(best, self.trials())
+        self.store.publish(self.parent, {"tuned.yaml": self.tuned_file.read_text(encoding="utf-8")}, {})
+        self.display.study_ended([gain.sentence, *more])
         return EXIT_HEALTHY if finished else EXIT_INTERRUPTED
 
     # Workers

@@ -73,7 +73,7 @@ class Assignment(BaseModel):
         """
         if self.kind == "trial":
             return self.plan.configured(params)
-        return self.plan.configured(self.best if params[CONFIGURATION] == TUNED else {})
+        return self.plan.tuned(self.best if params[CONFIGURATION] == TUNED else {})
 
     def seeds(self, params: dict[str, Any]) -> list[int]:
         """The seeds of a trial."""
