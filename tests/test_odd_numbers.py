@@ -30,7 +30,7 @@ from pipeline.health.readings import RANGES, doubt, interval, used, written
 from pipeline.health.rule_sets import RULE_SETS
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.tracking.store import Store
-from pipeline.tuning.experiment import measured, points, windowed_error
+from pipeline.tuning.objective import measured, points, windowed_error
 from pipeline.tuning.study import StudySection
 
 NAMES = (

@@ -127,7 +127,9 @@ def test_an_unknown_item_is_refused_with_the_names(capsys: pytest.CaptureFixture
 
 
 SHIPPED = {
-    **{path.name: load_experiments(path)[0] for path in EXPERIMENTS.glob("*.yaml") if path.name != "study.yaml"},
+    **{
+        path.name: load_experiments(path)[0] for path in EXPERIMENTS.glob("*.yaml") if not path.name.startswith("study")
+    },
     **{f"fault {fault.name}": fault.config() for fault in load_suite().values()},
 }
 

@@ -1,12 +1,14 @@
 """Tuning the coefficients of an experiment with Optuna: `ladder tune`.
 
 study.py        a study's file: what is tuned, within which ranges, and what is refused
+base.py         the base experiment of a study, and what a trial shortens in it
 tune.py         `ladder tune`: opens the study, has the workers work, writes the results
 pool.py         the workers of one machine: started, replaced, ended
 worker.py       a worker's process, and its loop: ask, evaluate, tell, until nothing is left
 trials.py       ask, tell, recover: every trial is worked on exactly once, even if workers are killed
 storage.py      where a study lives, and the lock under which workers change who works on what
 experiment.py   how a trial is evaluated: one experiment of this pipeline for each seed
+objective.py    what a run's history says of the objective
 mlflow_runs.py  the MLflow side: a nested run for each trial, with a status that agrees with Optuna's
 validation.py   the best trial and the default on fresh seeds, and whether the gain is real
 results.py      best trials with their intervals, importance of the coefficients, tuned.yaml

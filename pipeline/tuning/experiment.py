@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import math
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -19,18 +19,19 @@ from pipeline.callbacks.display import Display
 from pipeline.callbacks.notify import Notifier
 from pipeline.config import ExperimentConfig
 from pipeline.experiment.orchestrator import Orchestrator
-from pipeline.health.history import History, is_finite
+from pipeline.health.history import is_finite
 from pipeline.launchers.base import Launcher
 from pipeline.tracking import tags
 from pipeline.tracking.store import Store
 from pipeline.tuning.mlflow_runs import LINK, RUN, StudyStore, opening_tags
-from pipeline.tuning.study import StudySection
+from pipeline.tuning.objective import REPORT_EVERY, measured, points
+from pipeline.tuning.study import StudySection, value_of
 from pipeline.tuning.trials import Outcome
+from pipeline.tuning.validation import CONFIGURATION, SEED
 
-REPORT_EVERY = 5
-"""Per cent of a trial between two intermediate values. All trials report at the same points, whenever they are polled,
-because a pruner compares values at equal steps."""
 ASKED = "asked to stop"
+NO_TIME = "study.hours leave no time for the ladder"
+_OF_VALIDATION = (CONFIGURATION, SEED)
 
 
 class Configure(Protocol):
@@ -57,6 +58,7 @@ class Experiments:
         study_id: id of the study in Optuna's storage, for links to its dashboard.
         stop: whether this process has been asked to stop.
         launcher: starts the trainers.
+        spare: whether there is time for a trial that has taken so many seconds to go down the ladder.
 
     Raises:
         InfrastructureFailure: the MLflow store is out of reach, or the trainer cannot be started.
@@ -73,8 +75,10 @@ class Experiments:
         study_id: int,
         stop: Callable[[], bool],
         launcher: Launcher,
+        spare: Callable[[float], bool] = lambda seconds: True,
     ) -> None:
         self._study, self._configure, self._seeds, self._stop = study, configure, seeds, stop
+        self._spare = spare
         self._store, self._parent, self._kind, self._study_id = store, parent, kind, study_id
         self._launcher = launcher
 
@@ -87,11 +91,11 @@ class Experiments:
         name = f"{self._kind} {trial.number}"
         said = opening_tags(self._study_id, trial.study.study_name, trial.number, trial.params)
         run_id, link = self._store.start_trial(self._parent, config, name, self._kind, said)
-        if not self._study.ladder:
+        if self._kind != "trial" or self._study.ladder is False:  # a validated run that fails is lost in any case
             config = config.with_values({"ladder.rungs": config.ladder.rungs[:1], "ladder.remedies": 0})
+        began = time.monotonic()
         values: list[float] = []
         errors: list[float | None] = []
-        depth = 0
         try:
             trial.set_user_attr(RUN, run_id)
             trial.set_user_attr(LINK, link)
@@ -99,106 +103,84 @@ class Experiments:
             for seed in seeds:
                 if self._stop():
                     return Outcome("interrupted", ASKED)
-                told = TrialReporter(trial, self._store, self._study, values, len(seeds), self._stop)
+                told = TrialReporter(
+                    trial, self._store, self._study, values, len(seeds), self._stop, lambda: self._time_left(began)
+                )
                 seeded = config.with_values({"training.seed": seed, "tracking.publish": False})
                 display = Display()
                 callbacks = (display, told, Notifier(seeded.notify.command, display.terminal.complain))
                 orchestrator = Orchestrator(seeded, self._store, self._launcher, callbacks, parent=run_id)
                 end = orchestrator.run()
-                depth = max(depth, sum(each.verdict.is_training_failure for each in orchestrator.attempts))
-                how = self._how_it_ended(end, orchestrator, told)
+                more = f", seed {seed}" if len(seeds) > 1 else ""
+                depth = sum(each.verdict.is_training_failure for each in orchestrator.attempts)
+                if depth and not told.taken:  # what another rung reaches is not the objective of these coefficients
+                    return Outcome(
+                        "pruned", f"{_unhealthy(end, orchestrator)}{more}", tuple(values), tuple(errors), depth
+                    )
+                how = _how_it_ended(end, orchestrator, told) or _of_other_coefficients(orchestrator, trial.params)
                 if how is not None:
                     ended, reason = how
-                    more = f", seed {seed}" if len(seeds) > 1 else ""
-                    return Outcome(ended, f"{reason}{more}", tuple(values), tuple(errors), depth)  # type: ignore[arg-type]
+                    return Outcome(ended, f"{reason}{more}", tuple(values), tuple(errors))  # type: ignore[arg-type]
                 value, error = measured(self._store, self._study, orchestrator.attempts[-1])
                 if value is not None and not is_finite(value):  # these coefficients make the training diverge
                     reason = f"study.objective.metric: {self._study.objective.metric} is {value:g} at the end"
-                    return Outcome("pruned", reason, tuple(values), tuple(errors), max(1, depth))
+                    return Outcome("pruned", reason, tuple(values), tuple(errors), 1)
                 if value is None:
                     known = ", ".join(sorted(self._store.latest(orchestrator.attempts[-1].run_id))[:40])
                     reason = f"study.objective.metric: {self._study.objective.metric} was never logged; logged: {known}"
-                    return Outcome("failed", reason, tuple(values), tuple(errors), depth)
+                    return Outcome("failed", reason, tuple(values), tuple(errors))
                 values.append(value)
                 errors.append(error)
         except UpdateFinishedTrialError:
             return Outcome("taken")
-        reason = "trained to the end" if not depth else f"needed the ladder: {depth} attempts failed"
-        return Outcome("complete", reason, tuple(values), tuple(errors), depth)
+        return Outcome("complete", "trained to the end", tuple(values), tuple(errors))
 
-    def _how_it_ended(self, end: End, orchestrator: Orchestrator, told: TrialReporter) -> tuple[str, str] | None:
-        """(how, why) the experiment ended early; None if it trained to its end."""
-        if end.outcome == "healthy":
-            return None
-        last = orchestrator.attempts[-1].verdict if orchestrator.attempts else None
-        if end.outcome == "error":
-            return "failed", end.reason
-        if end.outcome == "exhausted" and last is not None:
-            if last.is_training_failure:
-                return "pruned", f"{last.name}: {last.sentence}"
-            return "failed", f"{last.name}: {last.sentence}"
-        if told.taken:
-            return "taken", ""
-        if told.pruned is not None:
-            return "pruned", told.pruned
-        if orchestrator.asked_to_stop is not None:
-            return "interrupted", orchestrator.asked_to_stop
-        return "pruned", end.reason  # budget.hours is spent; another try would spend it too
+    def _time_left(self, began: float) -> bool:
+        """Whether a trial that began then, and whose training has failed, may go down the ladder."""
+        return bool(self._study.ladder) or self._spare(time.monotonic() - began)
 
 
-def measured(store: Store, study: StudySection, attempt: Attempt) -> tuple[float | None, float | None]:
-    """The objective at the end of an attempt, which may not be finite, and its standard error within the run.
-
-    Each is None if it is unknown.
-    """
-    metric, share = study.objective.metric, study.objective.average_over
-    history = store.history(attempt.run_id, [metric, "score", "episodes"])
-    steps, values = history.series(metric)
-    if not len(values):
-        return None, None
-    inside = last_values(steps, values, steps[-1], share)
-    value = float(inside.mean())
-    if not is_finite(value):
-        return value, None
-    if share:
-        return value, float(inside.std(ddof=1)) / math.sqrt(len(inside)) if len(inside) > 1 else None
-    window = attempt.config.training.score_window
-    return value, windowed_error(history, window) if metric == "score_window" else None
-
-
-def last_values(steps: np.ndarray, values: np.ndarray, until: float, share: float) -> np.ndarray:
-    """The values that were reported in the last `share` of the steps up to `until`; the last one at least.
-
-    Args:
-        steps: (n,), ascending.
-        values: (n,).
-        until: step up to which values count; one of them does at least.
-        share: between 0 and 1.
-    """
-    end = int(np.searchsorted(steps, until, side="right"))
-    begin = min(int(np.searchsorted(steps, (1 - share) * until, side="right")), end - 1)
-    return values[begin:end]
-
-
-def windowed_error(history: History, window: int) -> float | None:
-    """Standard error of the mean score over the last `window` episodes; None if fewer than two updates are in it.
-
-    It is computed from the means of the updates, weighted by the episodes that ended in each. It says how well this
-    run's score is known. It does not say how much the score of another seed would differ.
-    """
-    _, both = history.aligned(["score", "episodes"])
-    score, episodes = both["score"], both["episodes"]
-    if not len(score):
+def _how_it_ended(end: End, orchestrator: Orchestrator, told: TrialReporter) -> tuple[str, str] | None:
+    """(how, why) an experiment whose training never failed ended early; None if it trained to its end."""
+    if end.outcome == "healthy":
         return None
-    inside = episodes > episodes[-1] - window
-    weight = np.maximum(np.diff(episodes, prepend=0.0), 0.0)[inside]
-    score = score[inside]
-    count = int(np.count_nonzero(weight))
-    if count < 2:
-        return None
-    mean = np.average(score, weights=weight)
-    spread = float((weight**2 * (score - mean) ** 2).sum())
-    return math.sqrt(spread * count / (count - 1)) / float(weight.sum())
+    last = orchestrator.attempts[-1].verdict if orchestrator.attempts else None
+    if end.outcome == "error":
+        return "failed", end.reason
+    if end.outcome == "exhausted" and last is not None:
+        return "failed", f"{last.name}: {last.sentence}"
+    if told.taken:
+        return "taken", ""
+    if told.pruned is not None:
+        return "pruned", told.pruned
+    if orchestrator.asked_to_stop is not None:
+        return "interrupted", orchestrator.asked_to_stop
+    return "pruned", end.reason  # budget.hours is spent; another try would spend it too
+
+
+def _unhealthy(end: End, orchestrator: Orchestrator) -> str:
+    """Why the training failed with the trial's coefficients, and what became of it on the ladder, in words."""
+    attempts = orchestrator.attempts
+    first = next(each.verdict for each in attempts if each.verdict.is_training_failure)
+    why = f"{first.name}: {first.sentence}"
+    if end.outcome == "healthy":
+        return f"{why}; healthy with {attempts[-1].label}"
+    if end.outcome != "exhausted":
+        return f"{why}; {end.reason}"
+    return why if len(attempts) == 1 else f"{why}; {len(attempts)} attempts failed"
+
+
+def _of_other_coefficients(orchestrator: Orchestrator, params: dict[str, Any]) -> tuple[str, str] | None:
+    """(how, why) a healthy attempt does not count, as it was not trained with the trial's coefficients; else None.
+
+    A trainer that crashed or ran out of memory goes on with other settings.
+    """
+    first, last = orchestrator.attempts[0], orchestrator.attempts[-1]
+    why = f"{first.verdict.name}: {first.verdict.sentence}; healthy with {last.label}"
+    if (last.rung, last.remedy) != (first.rung, None):
+        return "failed", why
+    changed = [key for key in params if key not in _OF_VALIDATION and value_of(last.config, key) != params[key]]
+    return ("failed", f"{why}, after {', '.join(changed)} changed") if changed else None
 
 
 class TrialReporter(Callback):
@@ -214,6 +196,7 @@ class TrialReporter(Callback):
         before: the objective of the seeds that are done.
         seeds: number of seeds of the trial.
         asked: whether this process has been asked to stop.
+        goes_down: whether there is time for a trial whose training has failed to go down the ladder.
     """
 
     def __init__(
@@ -224,9 +207,11 @@ class TrialReporter(Callback):
         before: list[float],
         seeds: int,
         asked: Callable[[], bool],
+        goes_down: Callable[[], bool] = lambda: True,
     ) -> None:
         self._trial, self._store, self._objective = trial, store, study.objective
         self._before, self._seeds, self._asked = list(before), seeds, asked
+        self._goes_down, self._failed = goes_down, False
         self._run_id = ""
         self._reported = 0
         self.pruned: str | None = None
@@ -242,6 +227,8 @@ class TrialReporter(Callback):
     def progress(self, latest: Mapping[str, float]) -> None:
         if self._asked():  # a signal may come after the loop's last check and before the orchestrator handles signals
             self._stop(ASKED)
+        if self._failed:  # it goes down the ladder, and what it reaches there is not compared with other trials
+            return
         due = 100 * latest.get("progress", 0.0) >= self._reported + REPORT_EVERY and self._objective.metric in latest
         if not due or self.pruned is not None:
             return
@@ -257,7 +244,11 @@ class TrialReporter(Callback):
             pass  # the storage is away for a moment; the next poll reports what is missing
 
     def attempt_ended(self, attempt: Attempt, summary: AttemptSummary) -> None:
-        if attempt.verdict.name == "healthy":  # the last values arrived after the last poll
+        if attempt.verdict.is_training_failure:
+            self._failed = True
+            if not self._goes_down():
+                self._stop(NO_TIME)
+        elif attempt.verdict.name == "healthy" and not self._failed:  # the last values arrived after the last poll
             with contextlib.suppress(UpdateFinishedTrialError, StorageInternalError, SQLAlchemyError):
                 self._report()  # a failure shows again when the trial is told its outcome
 
@@ -269,18 +260,3 @@ class TrialReporter(Callback):
             seed, done = len(self._before), self._before
             self._trial.report(float(np.mean([*done, value])), round((100 * seed + percent) / self._seeds))
             self._reported = percent
-
-
-def points(history: History, metric: str, reported: int, share: float = 0.0) -> list[tuple[int, float]]:
-    """(per cent of the run, the objective there) at each point that has been reached and is not reported yet."""
-    at, progress = history.series("progress")
-    steps, values = history.series(metric)
-    found = []
-    for percent in range(reported + REPORT_EVERY, 101, REPORT_EVERY):
-        reached = np.flatnonzero(progress >= percent / 100 - 1e-9)
-        if not len(reached):
-            break
-        until = at[reached[0]]
-        if len(steps) and steps[0] <= until:
-            found.append((percent, float(last_values(steps, values, until, share).mean())))
-    return found

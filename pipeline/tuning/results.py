@@ -38,7 +38,7 @@ class TrialCount:
     pruned: int
     """Ended by the pruner: healthy, but unpromising."""
     unhealthy: int
-    """Infeasible: the training failed, or needed the ladder."""
+    """Infeasible: the training failed."""
     failed: int
     """Failed through no fault of the coefficients."""
     running: int
@@ -195,10 +195,10 @@ def tuned_yaml(plan: StudyPlan, best: FrozenTrial, trials: Sequence[FrozenTrial]
     objective, config = plan.study.objective, plan.tuned(best.params)
     where = f"{plan.study.base or 'the experiment of the study'}, with the best coefficients of the study {plan.name!r}"
     shorter = ", ".join(f"{key}={text(value)}" for key, value in plan.study.trial.items())
-    value = f"{objective.metric} {with_interval(best, intervals(trials))} ({objective.direction}; 95 %, {interval_of(plan)})"
+    value = f"{objective.metric} {with_interval(best, intervals(trials))}"
     lines = [
         f"{where}:",
-        f"trial {best.number} of {TrialCount.of(trials).done}, {value}.",
+        f"trial {best.number} of {TrialCount.of(trials).done}, {value} ({objective.direction}; {interval_of(plan)}).",
         *([f"A trial had {shorter}."] if shorter else []),
         *(f"tuned: {key}: {_number(plan.default[key])} → {_number(value)}" for key, value in best.params.items()),
         f"validation: {validated}" if validated else "not validated yet: ladder tune … --validate 6",

@@ -158,9 +158,10 @@ class StudySection(Section):
     """Arguments of Optuna's pruner of that name. Its steps are per cent of a trial (5, 10, …, 100)."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     """Seed of the sampler."""
-    ladder: bool = False
-    """Whether a trial whose training fails continues down the experiment's ladder; if not, it is pruned at once. The
-    trial is infeasible in both cases."""
+    ladder: bool | None = None
+    """Whether a trial whose training fails continues down the experiment's ladder; if not, it is pruned at once.
+    Default: if `hours` leave time for it beside the trials that are missing. The trial is infeasible in any case: what
+    another rung reaches is not the objective of its coefficients."""
     heartbeat_seconds: Annotated[int, Field(ge=1, le=3600)] = 20
     """Seconds between two heartbeats of a worker. A trial is given to another worker after three missed heartbeats."""
     space: Annotated[dict[str, Dimension], Field(min_length=1)]

@@ -160,6 +160,23 @@ class Trials:
         """Number of trials, without those that were queued again."""
         return len(trials) - len(superseded(trials))
 
+    def spare(self, seconds: float, deadline: float) -> bool:
+        """Whether a trial that has taken so long may go on down the ladder, and the missing trials still be done.
+
+        They are taken to last as long as those so far on average, and the ladder as long as the longest.
+
+        Args:
+            seconds: how long the trial has taken.
+            deadline: seconds since the epoch; no trial begins after it.
+        """
+        trials = self.all()
+        lasted = [each.duration.total_seconds() for each in trials if each.state in FINISHED[:2] and each.duration]
+        at_work = sum(each.state == TrialState.RUNNING for each in trials)
+        over = sum(each.state in FINISHED for each in trials) - len(superseded(trials))
+        missing = max(0, self._budget - over - at_work)
+        needed = missing * fmean([*lasted, seconds]) / max(1, at_work)
+        return time.time() + needed + max([*lasted, seconds]) <= deadline
+
     def unfinished(self) -> bool:
         """Whether any trial of the study is still to be begun, finished or recovered."""
         trials = self.all()

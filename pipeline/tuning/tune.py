@@ -214,7 +214,7 @@ class Tuning:
         return [
             *lines,
             f"as an experiment: ladder run {self.tuned_file}",
-            "the best of many is partly the luckiest; on fresh seeds: ladder tune … --validate 5",
+            "the best of many is partly the luckiest; on fresh seeds: ladder tune … --validate 6",
         ]
 
     # Validating
@@ -223,13 +223,18 @@ class Tuning:
         """Runs the best configuration and the default on `count` fresh seeds each; returns the exit code.
 
         Raises:
-            BadInput: the study has no healthy trial yet.
+            BadInput: the study has no healthy trial yet, or the best is the base itself.
         """
         study = self.plan.study
         best = next(iter(ranked(self.trials(), study.objective.direction)), None)
         if best is None:
             raise BadInput(
                 f"--validate: the study {self.plan.name!r} has no healthy trial to validate yet; `ladder tune` first"
+            )
+        if best.params == self.plan.default:
+            raise BadInput(
+                f"--validate: trial {best.number}, the best of the study {self.plan.name!r}, has the base's own "
+                "coefficients, so there is no gain to validate; more trials: study.trials"
             )
         name = validation.study_name(self.plan, best)
         with storage_reachable(self.url), turn(self.url):

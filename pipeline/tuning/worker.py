@@ -185,6 +185,7 @@ def work_on(assigned: Assignment, stop: Callable[[], bool]) -> bool:
             trials.storage.get_study_id_from_name(assigned.study_name),
             stop,
             launcher,
+            lambda seconds: trials.spare(seconds, assigned.deadline),
         )
 
         def settle() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+import yaml
 from optuna.trial import TrialState
 
 from benchmarks.postgres import PASSWORD, binaries, cluster
@@ -148,7 +149,7 @@ def test_validation_on_fresh_seeds(finished: Study, capsys: pytest.CaptureFixtur
     for name, value in (("tuned", best), ("default", default)):
         luck = [0.1 * (seed % 7) - 0.1 for seed in (10001, 10002)]
         assert sorted(validated[name]) == pytest.approx(sorted(value + each for each in luck))
-    assert not validated["real"] and validated["p_value"] == pytest.approx(1 / 6) and validated["trial"] == 1
+    assert not validated["real"] and validated["p_value"] == pytest.approx(1 / 3) and validated["trial"] == 1
     runs = finished.runs("validation")
     assert len(runs) == 4 and {run.info.status for run in runs} == {"FINISHED"}
     assert {run.data.tags["mlflow.parentRunId"] for run in runs} == {finished.parent.info.run_id}
@@ -233,7 +234,7 @@ def test_told_to_stop_and_continued_on_postgresql_by_two_machines(make_study: Ma
 
 
 def test_seeds_and_the_ladder_of_a_trial(make_study: MakeStudy, capsys: pytest.CaptureFixture[str]) -> None:
-    """With `study.ladder` a trial goes on down the ladder, on every seed; it is infeasible by how deep it went.
+    """A trial goes on down the ladder where there is time; what it reaches there is not its objective.
 
     On a terminal, with its panel.
     """
@@ -243,7 +244,6 @@ def test_seeds_and_the_ladder_of_a_trial(make_study: MakeStudy, capsys: pytest.C
             "study.space": {"training.learning_rate": {"float": [2e-3, 1e-1]}},
             "training.learning_rate": 1e-2,
             "ladder.rungs": ["v3", cure],
-            "study.ladder": True,
             "study.seeds": 2,
             "study.trials": 1,
             "study.objective": {"metric": "gradient_norm", "direction": "minimize"},
@@ -255,12 +255,15 @@ def test_seeds_and_the_ladder_of_a_trial(make_study: MakeStudy, capsys: pytest.C
     for expected in ("study · synthetic", "0 of 1, ETA", "1 at work", "best –", "no healthy trial has come to its end"):
         assert expected in shown, expected
     (trial,) = made.trials()
-    assert trial.state == TrialState.COMPLETE and trial.values == [1.0] and trial.user_attrs["values"] == [1.0, 1.0]
+    assert trial.state == TrialState.PRUNED and trial.value is None and trial.user_attrs["values"] == []
+    assert trial.user_attrs["reason"].startswith("gradient_explosion: ")
+    assert trial.user_attrs["reason"].endswith("; healthy with slower, seed 1")
+    assert not trial.intermediate_values or max(trial.intermediate_values) < 100
     assert trial.constraints == {HEALTH: 1.0}
     (run,) = made.runs("trial")
     assert run.data.tags["ladder.depth"] == "1" and run.data.tags["optuna.feasible"] == "false"
     attempts = sorted((a.data.tags["ladder.seed"], a.data.tags["ladder.rung"]) for a in made.runs("attempt"))
-    assert attempts == [("1", "slower"), ("1", "v3"), ("2", "slower"), ("2", "v3")]
+    assert attempts == [("1", "slower"), ("1", "v3")]
     assert_both_sides_agree(made)
     assert main(made.command("--validate", "4")[3:]) == 2 and "no healthy trial to validate" in capsys.readouterr().err
 
@@ -304,8 +307,11 @@ def test_misspelt_metric_ends_the_study_with_its_name(make_study: MakeStudy) -> 
 
 
 def test_shipped_study_works_on_nethack(tmp_path: Path) -> None:
-    """experiments/study.yaml, cut down to two tiny trials side by side."""
+    """experiments/study.yaml, cut down to two tiny trials side by side. The best is of the base's length."""
     tiny = {**SMALL, "study.trials": 2, "environment.random_episodes": 2, "training.steps": 400}
+    shorter = yaml.safe_load((REPOSITORY / "experiments" / "study.yaml").read_text())["study"]["trial"]
+    tiny |= {f"study.trial.{key}": value for key, value in tiny.items() if key in shorter}
+    tiny |= {"study.trial.training.steps": 300}
     words = [f"{key}={value}" for key, value in tiny.items()]
     command = [sys.executable, "-m", "pipeline", "tune", "experiments/study.yaml", f"tracking.root={tmp_path}", *words]
     result = subprocess.run(
@@ -314,4 +320,4 @@ def test_shipped_study_works_on_nethack(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stderr == "" and "2 of 2 trials (2 complete" in result.stdout
     (tuned,) = tmp_path.glob("studies/*/tuned.yaml")
-    assert load_experiment(tuned).training.steps == 400
+    assert load_experiment(tuned).training.steps == 400 and load_experiment(tuned).experiment.name == "score"

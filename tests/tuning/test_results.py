@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
@@ -20,8 +23,8 @@ from pipeline.config import ExperimentConfig
 from pipeline.experiment_file import load_experiment
 from pipeline.health.history import History
 from pipeline.preflight import not_accepted
-from pipeline.tuning.experiment import points, windowed_error
 from pipeline.tuning.figures import figures
+from pipeline.tuning.objective import points, windowed_error
 from pipeline.tuning.results import TrialCount, eta, importance, intervals, note, ranked, table, tuned_yaml
 from pipeline.tuning.study import StudyPlan, StudySection
 from pipeline.tuning.trials import DEPTH, ENDED, ERRORS, HEALTH, VALUES
@@ -172,26 +175,41 @@ def test_gain_against_other_implementations() -> None:
     rng = np.random.default_rng(3)
     x, y = rng.normal(1, 1, 8), rng.normal(0, 1, 7)
     gain = compare(x, y)
-    statistic, p_value = stats.mannwhitneyu(x, y, alternative="greater", method="exact")
+    statistic, p_value = stats.mannwhitneyu(x, y, method="exact")
     assert gain.probability == pytest.approx(statistic / (8 * 7)) and gain.p_value == pytest.approx(p_value, abs=1e-9)
-    drawn = stats.bootstrap(
-        (x, y),
-        lambda a, b: stats.mannwhitneyu(a, b).statistic / (8 * 7),
-        method="percentile",
-        vectorized=False,
-        n_resamples=2000,
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    assert (gain.low, gain.high) == pytest.approx((drawn.low, drawn.high), abs=0.03)
+    # At each end of the interval, so extreme a rank sum comes in 2.5 % of draws of that probability.
+    for end, sign in ((gain.low, 1), (gain.high, -1)):
+        shift = math.sqrt(2) * stats.norm.ppf(end)
+        drawn = rng.normal(size=(40_000, 15)) + shift * (np.arange(15) < 8)
+        wins = (drawn[:, :8, None] > drawn[:, None, 8:]).mean(axis=(1, 2))
+        assert np.mean(sign * (wins - gain.probability) >= -1e-9) == pytest.approx(0.025, abs=0.004)
+
+
+def test_interval_has_a_width_where_the_runs_do_not_overlap() -> None:
+    lows = [compare(np.arange(count) + 100.0, np.arange(count) + 0.0).low for count in (4, 5, 6, 8)]
+    assert lows == sorted(lows) and lows[0] > 0.5 and lows[-1] < 0.9
 
 
 def test_gain_is_real_only_when_it_is_sure() -> None:
     assert compare([3.0, 4, 5, 6], [0.0, 1, 2, 2.5]).is_real
-    assert not compare([3.0, 4, 5], [0.0, 1, 2]).is_real  # no overlap, but that happens by chance in 1 of 20
+    assert not compare([3.0, 4, 5], [0.0, 1, 2]).is_real  # no overlap, but that happens by chance in 1 of 10
     assert not compare([0.0, 1, 2, 2.5], [3.0, 4, 5, 6]).is_real
     assert not compare([1.0, 5, 2, 6], [1.5, 4, 2.5, 5.5]).is_real
     same = compare([1.0, 1, 1, 1], [1.0, 1, 1, 1])
-    assert same.probability == 0.5 and not same.is_real
+    assert (same.probability, same.low, same.high) == (0.5, 0.0, 1.0) and not same.is_real
+
+
+@given(
+    x=st.lists(st.sampled_from([-np.inf, 0.0, 1.0, 2.0, 3.0, 4.0]), min_size=2, max_size=6),
+    y=st.lists(st.sampled_from([-np.inf, 0.0, 1.0, 2.0, 3.0, 4.0]), min_size=2, max_size=6),
+)
+@settings(max_examples=40, deadline=None)
+def test_interval_excludes_a_half_exactly_where_the_test_is_significant(x: list[float], y: list[float]) -> None:
+    gain, other = compare(x, y), compare(y, x)
+    assert 0 <= gain.low <= gain.probability <= gain.high <= 1
+    assert (gain.low > 0.5 or gain.high < 0.5) is (gain.p_value <= 0.05)
+    assert (gain.low, gain.high) == pytest.approx((1 - other.high, 1 - other.low), abs=0.03)
+    assert gain.is_real is (gain.low > 0.5)
 
 
 def test_failed_runs_lose_against_all_others() -> None:

@@ -120,6 +120,7 @@ def test_bad_input(
     """The command exits with 2 and one line; nothing is started or written."""
     monkeypatch.setitem(sys.modules, "pipeline.tuning.tune", None)  # the module that would start something
     content = yaml.safe_load(SHIPPED.read_text())
+    content["study"]["base"] = str(SHIPPED.with_name("score.yaml"))
     for key, value in changes.items():
         *path, last = key.split(".")
         node = content
