@@ -46,7 +46,7 @@ class Study:
         space = self.values.pop("study.space", SPACE)
         script = str(REPOSITORY / "benchmarks" / "synthetic.py")
         parameters = {"updates": 20} | {
-            name: self.values.pop(name) for name in ("seconds", "plain_mlflow") if name in self.values
+            name: self.values.pop(name) for name in ("seconds", "plain_mlflow", "updates") if name in self.values
         }
         content = nested(
             {

@@ -49,8 +49,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> 
         "study.trials": TRIALS,
         "study.workers": 2,
         "study.seed": 9,
+        "study.trial": {"trainer.parameters.updates": 20},
         "training.learning_rate": 1e-5,
         "seconds": 1.0,
+        "updates": 24,
     }
     made = Study(tmp_path_factory.mktemp("finished"), empty_database, values)
     result = made.run()
@@ -138,7 +140,7 @@ def test_finished_study_has_nothing_left_to_do_and_others_are_refused(
 
 
 def test_validation_on_fresh_seeds(finished: Study, capsys: pytest.CaptureFixture[str]) -> None:
-    """The best against the default, two seeds each, which cannot show a gain yet.
+    """The best against the default at the base's own length, two seeds each, which cannot show a gain yet.
 
     The trainer's score is higher by 0.1 × (seed modulo 7).
     """
@@ -156,6 +158,10 @@ def test_validation_on_fresh_seeds(finished: Study, capsys: pytest.CaptureFixtur
     of_these = {run.info.run_id for run in runs}
     attempts = [run for run in finished.runs("attempt") if run.data.tags["mlflow.parentRunId"] in of_these]
     assert {run.data.params["training.seed"] for run in attempts} == {"10001", "10002"}
+    assert {run.data.params["trainer.parameters"] for run in attempts} == {'{"seconds": 1.0, "updates": 24}'}
+    (tuned,) = finished.root.glob("studies/*/tuned.yaml")
+    assert "\n# validation: a gain is not shown: " in tuned.read_text() and "updates: 24" in tuned.read_text()
+    assert tuned.read_text() == finished.artifact("tuned.yaml").read_text()
     assert "a gain is not shown" in finished.parent.data.tags["ladder.validation"]
 
 
