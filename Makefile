@@ -41,7 +41,7 @@ drill: $(READY)  ## shows the ladder at work: a run that really fails, step by s
 rungs: $(READY)  ## trains every rung to its end with the same seeds, to compare them: make rungs [ARGS="training.seed=[1,2,3,4,5]"]
 	@$(BIN)/ladder run experiments/compare_rungs.yaml $(ARGS)
 
-tune: $(READY)  ## lets Optuna tune the coefficients: make tune [STUDY=experiments/study.yaml] [ARGS="study.trials=60"], then ARGS="--validate 5"
+tune: $(READY)  ## lets Optuna tune the coefficients: make tune [STUDY=experiments/study.yaml] [ARGS="study.trials=60"], then ARGS="--validate 6"
 	@$(BIN)/ladder tune $(STUDY) $(ARGS)
 
 test: $(READY)  ## runs the test suite: make test [ARGS="-k resume"]

@@ -234,11 +234,18 @@ def _parser() -> argparse.ArgumentParser:
         help="its parent run (default: the newest unfinished one); "
         "tracking.…, budget.…, notify.… and launcher.… can be given",
     )
-    text = "tune the coefficients that a study names; again: go on with it"
+    text = "tune the coefficients that a study names, for its base experiment; again: go on with it"
     command = commands.add_parser("tune", help=text, description=text)
-    command.add_argument("study", help="a YAML file, such as experiments/study.yaml")
-    command.add_argument("overrides", nargs="*", metavar="key.sub=value", help="replace values of the file")
-    text = "instead: rerun the best trial and the default on N fresh seeds, and say whether the gain is real"
+    what = (
+        "a YAML file, such as experiments/study.yaml: study.base is the experiment, study.trial what a trial shortens"
+    )
+    command.add_argument("study", help=what)
+    what = "replace values of the base, and study.… of the study, such as study.trial.training.steps=80000"
+    command.add_argument("overrides", nargs="*", metavar="key.sub=value", help=what)
+    text = (
+        "instead: run the base with the best coefficients and with its own, at its own length, on N fresh seeds each, "
+    )
+    text += "and say whether the gain is real"
     command.add_argument("--validate", type=int, metavar="N", help=text)
     text = "what happened in an experiment: its attempts side by side"
     command = commands.add_parser("compare", help=text, description=text)
