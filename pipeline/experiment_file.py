@@ -292,6 +292,8 @@ def explain(error: ValidationError, model: type[BaseModel] = ExperimentConfig) -
         )
     if first["type"] == "extra_forbidden" and first["loc"][:2] in (("health", "extra"), ("health", "override")):
         return f"{key}: unknown key{_nearest(str(first['loc'][-1]), fields_at(first['loc']))}{more}"
+    if first["type"] == "extra_forbidden" and key == "study":
+        return "study: no experiment has this section; a study's file is for `ladder tune`"
     if first["type"] == "extra_forbidden":
         return f"{key}: unknown key{nearest_key(key, model)}{more}"
     complaint = _complaint(first)

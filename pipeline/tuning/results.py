@@ -211,7 +211,7 @@ def tuned_yaml(plan: StudyPlan, best: FrozenTrial, trials: Sequence[FrozenTrial]
         content["experiment"] = plan.base_experiment
     if plan.base_seeds:
         content["training"]["seed"] = list(plan.base_seeds)
-    head = "".join(f"# {line}\n" for line in hidden_in(lines))
+    head = "".join(f"# {' '.join(line.split())}\n" for line in hidden_in(lines))  # a value may have several lines
     return head + yaml.safe_dump(hidden_in(content), sort_keys=False, allow_unicode=True)
 
 

@@ -215,6 +215,15 @@ def test_base_beside_the_study_or_in_the_working_folder(
     assert load_study(path, [f"study.base={other / 'base.yaml'}"]).config.training.steps == 6
 
 
+def test_head_of_tuned_is_a_comment_whatever_the_values_are(write: Write, tmp_path: Path) -> None:
+    trainer = {"command": ["true"], "parameters": {"text": "a", "kind": "b"}}
+    space = {"trainer.parameters.kind": {"choices": ["b", "c\nexperiment: d"]}}
+    path = write({"trainer": trainer}, {"space": space, "trial": {"trainer.parameters.text": "e\nseed: 3"}})
+    params = {"trainer.parameters.kind": "c\nexperiment: d"}
+    best = load_experiment(tuned(load_study(path), params, tmp_path))
+    assert best.trainer.parameters == {"text": "a", "kind": "c\nexperiment: d"}
+
+
 def test_list_of_seeds_stays_in_tuned(write: Write, tmp_path: Path) -> None:
     plan = load_study(write({"training": {"seed": [4, 9], "steps": 50}}, {"trial": {"training.steps": 5}}))
     assert plan.config.training.seed == 4 and plan.base_seeds == (4, 9)

@@ -142,6 +142,12 @@ def test_experiment_without_a_study_is_not_tuned(capsys: pytest.CaptureFixture[s
     assert "study: is missing" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_study_is_not_run(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, str(SHIPPED)]) == 2
+    assert capsys.readouterr().err.endswith("a study's file is for `ladder tune`\n")
+
+
 def test_ranges_by_key_with_dots_and_by_override(tmp_path: Path) -> None:
     """An override reaches a range of the file, whether the file writes it with dots or nested."""
     path = tmp_path / "study.yaml"
