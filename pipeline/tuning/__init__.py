@@ -8,6 +8,7 @@ worker.py       a worker's process, and its loop: ask, evaluate, tell, until not
 trials.py       ask, tell, recover: every trial is worked on exactly once, even if workers are killed
 storage.py      where a study lives, and the lock under which workers change who works on what
 experiment.py   how a trial is evaluated: one experiment of this pipeline for each seed
+pruning.py      Optuna's pruners, as a study uses them
 objective.py    what a run's history says of the objective
 mlflow_runs.py  the MLflow side: a nested run for each trial, with a status that agrees with Optuna's
 validation.py   the best trial and the default on fresh seeds, and whether the gain is real

@@ -18,14 +18,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.pruners import (
-    BasePruner,
-    HyperbandPruner,
-    MedianPruner,
-    NopPruner,
-    PercentilePruner,
-    SuccessiveHalvingPruner,
-)
+from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -37,15 +30,9 @@ from pipeline.experiment_file import explain, nearest_key, read_yaml, require_ga
 from pipeline.foreign.flags import nested
 from pipeline.secrets import HIDDEN, hidden_in, lacks_password, without_passwords
 from pipeline.tuning.base import Base, overlapping, read_base, trial_section
+from pipeline.tuning.pruning import make_pruner
 
 SAMPLERS: dict[str, type[BaseSampler]] = {"tpe": TPESampler, "random": RandomSampler, "qmc": QMCSampler}
-PRUNERS: dict[str, type[BasePruner]] = {
-    "median": MedianPruner,
-    "percentile": PercentilePruner,
-    "successive_halving": SuccessiveHalvingPruner,
-    "hyperband": HyperbandPruner,
-    "none": NopPruner,
-}
 _NOT_TUNED = ("experiment", "tracking", "faults", "training.device")
 
 
@@ -186,7 +173,7 @@ class StudySection(Section):
 
     def make_pruner(self) -> BasePruner:
         """The pruner that the section names."""
-        return PRUNERS[self.pruner](**self.pruner_options)
+        return make_pruner(self.pruner, self.pruner_options)
 
     @property
     def distributions(self) -> dict[str, BaseDistribution]:
