@@ -171,27 +171,36 @@ def _is_file(path: Path) -> bool:
         return False
 
 
+def check_override(word: str) -> None:
+    """Raises BadInput: a word is not `key.sub=value`, or its value cannot be read."""
+    if not re.match(r"[^=.\s][^=\s]*=", word):
+        raise BadInput(f"{word}: not an override; write key.sub=value")
+    key, _, value = word.partition("=")
+    try:
+        OmegaConf.from_dotlist([word])
+        problem = _sixties(value, key)
+    except (yaml.YAMLError, OmegaConfBaseException, TypeError) as error:
+        raise BadInput(f"{word}: not readable as YAML: {_one_line(error)}") from error
+    except (RecursionError, ValueError) as error:
+        raise BadInput(f"{word[:_LONGEST]}: not readable as YAML: {_beyond(error)}") from error
+    if problem is not None:
+        raise BadInput(problem)
+
+
+def check_shape(given: Any, source: str) -> None:
+    """Raises BadInput: a list stands for a mapping, a mapping for a list, or nothing for a value."""
+    plain = OmegaConf.to_container(given) if OmegaConf.is_config(given) else given
+    if problem := _misfit(ExperimentConfig().model_dump(mode="json"), plain):
+        raise BadInput(f"{source}: {problem}")
+
+
 def merge(file: Any, overrides: Iterable[str], source: str) -> dict[str, Any]:
     """Defaults, the file's mapping over them, and `key.sub=value` overrides over both. Raises BadInput."""
     words = list(overrides)
     for word in words:
-        if not re.match(r"[^=.\s][^=\s]*=", word):
-            raise BadInput(f"{word}: not an override; write key.sub=value")
-        key, _, value = word.partition("=")
-        try:
-            OmegaConf.from_dotlist([word])
-            problem = _sixties(value, key)
-        except (yaml.YAMLError, OmegaConfBaseException, TypeError) as error:
-            raise BadInput(f"{word}: not readable as YAML: {_one_line(error)}") from error
-        except (RecursionError, ValueError) as error:
-            raise BadInput(f"{word[:_LONGEST]}: not readable as YAML: {_beyond(error)}") from error
-        if problem is not None:
-            raise BadInput(problem)
-    defaults = ExperimentConfig().model_dump(mode="json")
-    for name, given in ((source, file), ("overrides", OmegaConf.from_dotlist(words))):
-        plain = OmegaConf.to_container(given) if OmegaConf.is_config(given) else given
-        if problem := _misfit(defaults, plain):
-            raise BadInput(f"{name}: {problem}")
+        check_override(word)
+    check_shape(file, source)
+    check_shape(OmegaConf.from_dotlist(words), "overrides")
     try:
         # Not validated: what depends on other keys is still open.
         defaults = ExperimentConfig.model_construct().model_dump(mode="json")

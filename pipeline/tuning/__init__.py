@@ -1,6 +1,7 @@
 """Tuning the coefficients of an experiment with Optuna: `ladder tune`.
 
 study.py        a study's file: what is tuned, within which ranges, and what is refused
+dimension.py    the values that one coefficient may take
 base.py         the base experiment of a study, and what a trial shortens in it
 tune.py         `ladder tune`: opens the study, has the workers work, writes the results
 pool.py         the workers of one machine: started, replaced, ended

@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.config import ExperimentConfig, difference
 from pipeline.errors import BadInput
-from pipeline.experiment_file import merge, read_yaml, seeds_of, validate
+from pipeline.experiment_file import check_shape, merge, read_yaml, seeds_of, validate
 from pipeline.foreign.flags import nested
 
 NOT_OF_A_TRIAL = ("experiment", "tracking", "launcher", "training.seed")
@@ -87,6 +87,7 @@ def read_base(path: Path, file: Any, base: Any, trial: Mapping[str, Any], words:
         place, content = _read(path, base)
         data = merge(content, [], str(place))
         validate(_one_seed(data), str(place))
+        check_shape(own, str(path))
         experiment, own = data["experiment"], OmegaConf.merge(content, own)
     given = merge(own, words, str(path))
     config = validate(_one_seed(given), str(path))
@@ -96,6 +97,7 @@ def read_base(path: Path, file: Any, base: Any, trial: Mapping[str, Any], words:
     written = tuple(_leaves(trial))
     _refuse_foreign_keys(path, config, written)
     source = f"{path}: study.trial"
+    check_shape(trial, source)
     try:
         layered = OmegaConf.merge(own, OmegaConf.from_dotlist(list(words)), OmegaConf.create(dict(trial)))
     except (yaml.YAMLError, OmegaConfBaseException, TypeError, ValueError) as error:
@@ -139,11 +141,12 @@ def trial_section(value: Any, path: Path, words: Iterable[str]) -> dict[str, Any
 def overlapping(keys: Iterable[str], tuned: Iterable[str]) -> tuple[str, str] | None:
     """The first key that contains a tuned one, is one, or lies in one, and that one."""
     pairs = ((key, other) for key in keys for other in tuned)
-    return next((pair for pair in pairs if f"{pair[0]}.".startswith(f"{pair[1]}.") or _inside(*pair)), None)
+    return next((pair for pair in pairs if _inside(*pair) or _inside(*reversed(pair))), None)
 
 
-def _inside(key: str, other: str) -> bool:
-    return f"{other}.".startswith(f"{key}.")
+def _inside(outer: str, key: str) -> bool:
+    """Whether a dotted key is another one or lies in it."""
+    return f"{key}.".startswith(f"{outer}.")
 
 
 def _read(path: Path, base: Any) -> tuple[Path, Any]:
@@ -179,15 +182,14 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Dotted keys of the values in nested mappings."""
     found: list[str] = []
     for key, value in tree.items():
-        inside = isinstance(value, Mapping) and value
-        found += _leaves(value, f"{prefix}{key}.") if inside else [f"{prefix}{key}"]  # type: ignore[arg-type]
+        found += _leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [f"{prefix}{key}"]
     return found
 
 
 def _refuse_foreign_keys(path: Path, config: ExperimentConfig, keys: Iterable[str]) -> None:
     for key in keys:
         where = f"{path}: study.trial.{key}"
-        if overlapping([key], NOT_OF_A_TRIAL):
+        if any(_inside(each, key) for each in NOT_OF_A_TRIAL):
             raise BadInput(
                 f"{where}: a trial cannot change it; not of a trial are: {', '.join(NOT_OF_A_TRIAL)} (study.seeds)"
             )

@@ -17,95 +17,23 @@ import sqlalchemy
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
-from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, ValidationError
 
 from fallbacks.ladder import Ladder
 from pipeline.config import ExperimentConfig, Positive, PositiveInt, Section, difference, flatten
 from pipeline.errors import BadInput
-from pipeline.experiment_file import explain, nearest_key, read_yaml, require_games
+from pipeline.experiment_file import check_override, explain, nearest_key, read_yaml, require_games
 from pipeline.foreign.flags import nested
 from pipeline.secrets import HIDDEN, hidden_in, lacks_password, without_passwords
 from pipeline.tuning.base import Base, overlapping, read_base, trial_section
+from pipeline.tuning.dimension import Dimension
 from pipeline.tuning.pruning import make_pruner
 
 SAMPLERS: dict[str, type[BaseSampler]] = {"tpe": TPESampler, "random": RandomSampler, "qmc": QMCSampler}
 _NOT_TUNED = ("experiment", "tracking", "faults", "training.device")
-
-
-class Dimension(Section):
-    """The values that one coefficient may take: exactly one of `float`, `int` and `choices`."""
-
-    real: tuple[float, float] | None = Field(default=None, strict=False, alias="float")
-    """Lowest and highest value, both included."""
-    whole: tuple[int, int] | None = Field(default=None, strict=False, alias="int")
-    """Lowest and highest value, both included."""
-    choices: tuple[bool | int | float | str, ...] | None = Field(default=None, strict=False)
-    """The values, at least two different ones."""
-    log: bool = False
-    """Whether values are drawn uniformly in the logarithm."""
-
-    @field_validator("choices", mode="before")
-    @classmethod
-    def _single_values(cls, given: Any) -> Any:
-        for each in given if isinstance(given, list | tuple) else ():
-            if not isinstance(each, bool | int | float | str):
-                raise PydanticCustomError("choices", "Each must be a number, a text, true or false")
-        return given
-
-    @model_validator(mode="after")
-    def _not_empty(self) -> Dimension:
-        given = [name for name, value in self.named.items() if value is not None]
-        if len(given) != 1:
-            raise ValueError(
-                f"float: exactly one of float, int and choices is needed, not {', '.join(given) or 'none'}"
-            )
-        if self.choices is not None:
-            if len(set(self.choices)) < 2:
-                raise ValueError(f"choices: two different ones at least, not {list(self.choices)}")
-            if self.log:
-                raise ValueError("log: choices have no logarithm")
-            return self
-        low, high = self.real or self.whole or (0, 0)
-        if low >= high:
-            raise ValueError(f"{given[0]}: an empty range; the first must be below the second, not [{low:g}, {high:g}]")
-        if self.log and low <= 0:
-            raise ValueError(f"{given[0]}: a range with log must begin above 0, not at {low:g}")
-        return self
-
-    @property
-    def named(self) -> dict[str, tuple[Any, ...] | None]:
-        """The three fields under their names in the YAML file."""
-        return {"float": self.real, "int": self.whole, "choices": self.choices}
-
-    @property
-    def kind(self) -> str:
-        """`float`, `int` or `choices`, followed by ` log` if values are drawn in the logarithm."""
-        return next(name for name, value in self.named.items() if value is not None) + " log" * self.log
-
-    @property
-    def distribution(self) -> BaseDistribution:
-        """The dimension as Optuna takes it."""
-        if self.real is not None:
-            return FloatDistribution(*self.real, log=self.log)
-        if self.whole is not None:
-            return IntDistribution(*self.whole, log=self.log)
-        return CategoricalDistribution(self.choices or ())
-
-    @property
-    def extremes(self) -> tuple[Any, ...]:
-        """The values that a configuration is most likely to refuse: the ends of a range, or all choices."""
-        return self.real or self.whole or self.choices or ()
-
-    def contains(self, value: Any) -> bool:
-        """Whether the dimension includes a value."""
-        if self.choices is not None:
-            return value in self.choices
-        low, high = self.extremes
-        return isinstance(value, int | float) and not isinstance(value, bool) and bool(low <= value <= high)
 
 
 class Objective(Section):
@@ -288,6 +216,8 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyPlan:
     file = read_yaml(path)
     words = {own: [word for word in overrides if word.startswith("study.") == own] for own in (True, False)}
     of_a_trial = [word for word in words[True] if re.match(r"study\.trial[.=]", word)]
+    for word in words[True]:
+        check_override(word)
     try:
         written = OmegaConf.to_container(OmegaConf.create({"study": file.get("study") or {}}), resolve=False)
         section = written["study"]  # type: ignore[call-overload,index]

@@ -62,6 +62,12 @@ BAD: dict[str, tuple[dict[str, Any] | None, dict[str, Any], list[str], list[str]
     "misspelt key of a trial, nested": (BASE, {"trial": {"trainin": {"steps": 8}}}, [], ["study.trial: trainin: unkn"]),
     "misspelt on the command line": (BASE, {}, ["study.trial.training.stpes=8"], ["study.trial: training.stpes"]),
     "value of a trial": (BASE, {"trial": {"training.steps": "many"}}, [], ["study.trial: training.steps", "'many'"]),
+    "a list for a section": (BASE, {"trial": {"training": [1]}}, [], ["study.trial: training: must be a mapping"]),
+    "a number for a section": (BASE, {"trial": {"training": 1}}, [], ["study.trial: training", "not 1"]),
+    "a mapping for a list": (BASE, {"trial": {"ladder.rungs.a": 1}}, [], ["study.trial: ladder.rungs: must be a list"]),
+    "no value": (BASE, {"trial": {"training.steps": "???"}}, [], ["study.trial: training.steps: a value is missing"]),
+    "no override": (BASE, {}, ["study.trial.training.steps"], ["study.trial.training.steps: not an override"]),
+    "sixties": (BASE, {}, ["study.trial.training.steps=12:30"], ["study.trial.training.steps", "in sixties"]),
     "number of trials": (BASE, {"trial": 20}, [], ["study.trial: is what a trial changes", "20", "study.trials"]),
     "number on the command line": (BASE, {}, ["study.trial=20"], ["study.trial: is what a trial", "study.trials"]),
     "a list": (BASE, {"trial": ["training.steps"]}, [], ["study.trial: is what a trial changes"]),
@@ -198,6 +204,22 @@ def test_plan_can_be_kept_and_read_again(write: Write, tmp_path: Path) -> None:
     alone.write_text(plan.to_yaml("sqlite:///a.db"))
     again = load_study(alone)
     assert again.incomparable(plan) is None and (again.config, again.shortened) == (plan.config, plan.shortened)
+
+
+def test_sections_beside_a_study_with_a_base_are_checked(
+    write: Write, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pipeline.tuning.tune", None)
+    for beside, says in (
+        ({"training": [1]}, "study.yaml: training: must be a mapping"),
+        ({"training": {"stepz": 1}}, "study.yaml: training.stepz: unknown key"),
+        ({"trainign": None}, "study.yaml: trainign: unknown key"),
+        ({"training": {"steps": "${nothing}"}}, "study.yaml: training.steps: Interpolation key 'nothing' not found"),
+    ):
+        assert main(["tune", str(write(BASE, {}, beside))]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert says in line
+    assert load_study(write(BASE, {"trial": {"training": {}}}, {"training": None})).study.trial == {}
 
 
 def test_base_beside_the_study_or_in_the_working_folder(
