@@ -53,9 +53,12 @@ _PLATEAU = """
 
 Plateaus are slowest to detect. No fault of the suite is one: games vary so much that no recorded run is known to be
 flat, and a decision takes some thousand episodes. So they are simulated (`python -m benchmarks.plateau`): {runs}
-runs of 3000 episodes for each trend. The noise is that of {updates_of_noise:,} updates of recorded healthy runs,
-with a deviation of {deviation:.2f} of the mean from game to game. Trends are relative to the mean; the rules call
-less than a tenth for each 1000 episodes a plateau. The table has the share of runs that were ended.
+runs of {episodes} episodes and the brief's three phases for each shape of the expected score. The noise is that of
+recorded healthy runs, one recording for each run, drawn in blocks of 20 updates. A run is *ended* if a failing rule
+fires; `late_plateau` only warns. *Within* counts from the episode at which the score begins to stand still.
+
+The attempts of a lineage continue from checkpoints at the episodes {cuts}: after crashes with the same configuration
+(*retries*), or each with another one (*rungs*). Games of 300 steps at most are *short*.
 """
 _RECOVERY = """
 ## Recovery
@@ -159,16 +162,23 @@ def detection(found: dict[str, Any]) -> list[str]:
 
 
 def plateau(found: dict[str, Any]) -> list[str]:
-    rules = [name for name in found["trends"][0] if name != "trend"]
-    lines = [
-        _PLATEAU.format(**found),
-        "| change per 1000 episodes | "
-        + " | ".join(f"`{name}`" if name != "either" else name for name in rules)
-        + " |",
-        "|---" * (len(rules) + 1) + "|",
-    ]
-    for row in found["trends"]:
-        lines.append(f"| {row['trend']:+.0%} | " + " | ".join(percent(row[name]) for name in rules) + " |")
+    cuts = ", ".join(map(str, found["cuts"]))
+    lines = [_PLATEAU.format(runs=found["runs"], episodes=found["episodes"], cuts=cuts)]
+    within = [name for row in next(iter(found["cases"].values()))["rows"] for name in row if name.startswith("within_")]
+    for case, table in found["cases"].items():
+        deviation, updates = table["deviation"], table["updates_of_noise"]
+        rows = table["rows"]
+        rules = [name for name in rows[0] if name not in ("shape", "meaning", "ended", *within)]
+        shown = [*rules, "ended", *dict.fromkeys(within)]
+        heads = [*(f"`{name}`" for name in rules), "ended", *(f"within {name[7:]}" for name in dict.fromkeys(within))]
+        lines += [
+            f"\n{case[0].upper()}{case[1:]} ({updates:,} updates of noise, {deviation:.2f} of the mean from game to game):\n",
+            "| expected score | " + " | ".join(heads) + " |",
+            "|---" * (len(heads) + 1) + "|",
+        ]
+        for row in rows:
+            cells = [percent(row[name]) if name in row else "" for name in shown]
+            lines.append(f"| {row['meaning']} | " + " | ".join(cells) + " |")
     return lines
 
 
