@@ -57,8 +57,8 @@ runs of {episodes} episodes and the brief's three phases for each shape of the e
 recorded healthy runs, one recording for each run, drawn in blocks of 20 updates. A run is *ended* if a failing rule
 fires; `late_plateau` only warns. *Within* counts from the episode at which the score begins to stand still.
 
-The attempts of a lineage continue from checkpoints at the episodes {cuts}: after crashes with the same configuration
-(*retries*), or each with another one (*rungs*). Games of 300 steps at most are *short*.
+The attempts of a lineage continue from checkpoints at the episodes {cuts}: after crashes with the same
+configuration (*retries*), or each with another one (*rungs*). Games of 300 steps at most are *short*.
 """
 _RECOVERY = """
 ## Recovery
@@ -166,13 +166,13 @@ def plateau(found: dict[str, Any]) -> list[str]:
     lines = [_PLATEAU.format(runs=found["runs"], episodes=found["episodes"], cuts=cuts)]
     within = [name for row in next(iter(found["cases"].values()))["rows"] for name in row if name.startswith("within_")]
     for case, table in found["cases"].items():
-        deviation, updates = table["deviation"], table["updates_of_noise"]
-        rows = table["rows"]
+        deviation, updates, rows = table["deviation"], table["updates_of_noise"], table["rows"]
         rules = [name for name in rows[0] if name not in ("shape", "meaning", "ended", *within)]
         shown = [*rules, "ended", *dict.fromkeys(within)]
         heads = [*(f"`{name}`" for name in rules), "ended", *(f"within {name[7:]}" for name in dict.fromkeys(within))]
+        about = f"{updates:,} updates of noise, a deviation of {deviation:.2f} of the mean"
         lines += [
-            f"\n{case[0].upper()}{case[1:]} ({updates:,} updates of noise, {deviation:.2f} of the mean from game to game):\n",
+            f"\n{case[0].upper()}{case[1:]} ({about}):\n",
             "| expected score | " + " | ".join(heads) + " |",
             "|---" * (len(heads) + 1) + "|",
         ]

@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.attempt.folder import AttemptFolder
 from pipeline.attempt.spool import Spool
 from pipeline.errors import StoreAway
+from pipeline.experiment.lineage import past_of
 from pipeline.health.at_death import broken_at_death, rules_at_death
 from pipeline.health.history import History, as_meant
 from pipeline.health.monitor import judge, never_judged, never_logged, stirring, warnings
@@ -87,6 +88,7 @@ class Watchdog:
         """How often a look has found something new of the training."""
         self._judged: dict[str, float] = {}
         self._rested = -math.inf
+        self._past: tuple[History | None, bool] | None = None
 
     def poll(self) -> Verdict | None:
         """Delivers what is in the spool and looks once; returns a verdict if a failing rule has fired.
@@ -318,9 +320,15 @@ class Watchdog:
         return None
 
     def history(self, rules: Sequence[Rule], *, once: bool = False) -> History:
-        """The complete histories of the metrics of some rules, and the phases."""
+        """The complete histories of the metrics of some rules, and the phases; with the past, if a rule asks for it."""
         names = dict.fromkeys(["phase", *(name for rule in rules for name in rule.reads(self._newest))])
-        return self._store.history(self.run_id, names, once=once)
+        history = self._store.history(self.run_id, names, once=once)
+        of_lineage = [name for rule in rules if rule.of_lineage for name in rule.reads(self._newest)]
+        if of_lineage:
+            if self._past is None:  # what is over does not change
+                self._past = past_of(self._store, self.run_id, of_lineage, once=once)
+            history.past, history.unchanged = self._past
+        return history
 
 
 def _differ(before: _Words, now: _Words) -> bool:

@@ -38,9 +38,19 @@ class History:
     """
 
     def __init__(
-        self, series: Mapping[str, Iterable[Point]] | None = None, aliases: Mapping[str, str] | None = None
+        self,
+        series: Mapping[str, Iterable[Point]] | None = None,
+        aliases: Mapping[str, str] | None = None,
+        past: History | None = None,
+        *,
+        unchanged: bool = False,
     ) -> None:
-        """`aliases`: names that are only others for a metric that was logged, and the name it was logged by."""
+        """`aliases`: names that are only others for a metric that was logged, and the name it was logged by.
+
+        `past`: the history of the run whose checkpoint this one continues from, up to that checkpoint. `unchanged`:
+        whether that run had the same configuration.
+        """
+        self.past, self.unchanged = past, unchanged
         self._series: dict[str, dict[int, float]] = {}
         self._times: dict[str, dict[int, int]] = {}
         self._aliases = dict(aliases or {})

@@ -12,6 +12,7 @@ from pipeline.health.ceased import CeasedRule
 from pipeline.health.collapse import CollapseRule
 from pipeline.health.explosion import ExplosionRule
 from pipeline.health.few_reports import FewReportsRule
+from pipeline.health.flat import FlatRule
 from pipeline.health.frozen import FrozenRule
 from pipeline.health.no_gain import NoGainRule
 from pipeline.health.nonfinite import NonFiniteRule
@@ -38,6 +39,7 @@ KINDS: dict[str, type[Rule]] = {
     "kind:zerorate": ZeroRateRule,
     "kind:still": StillRule,
     "kind:besiderandom": BesideRandomRule,
+    "kind:flat": FlatRule,
 }
 """By their tags; the first of those that know most of the fields is meant."""
 
@@ -73,6 +75,7 @@ AnyRule = Annotated[
     | Annotated[NoGainRule, Tag("kind:nogain")]
     | Annotated[ZeroRateRule, Tag("kind:zerorate")]
     | Annotated[StillRule, Tag("kind:still")]
-    | Annotated[BesideRandomRule, Tag("kind:besiderandom")],
+    | Annotated[BesideRandomRule, Tag("kind:besiderandom")]
+    | Annotated[FlatRule, Tag("kind:flat")],
     Discriminator(tag_of),
 ]

@@ -122,6 +122,11 @@ class Rule(Data, ABC):
         return False
 
     @property
+    def of_lineage(self) -> bool:
+        """Whether it judges what a training continues from too: the `past` of its history."""
+        return False
+
+    @property
     def patient(self) -> bool:
         """Whether it may be judged less often than its newest values ask for: it stirs at nearly every one of them."""
         return False

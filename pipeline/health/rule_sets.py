@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.health.beside_random import BesideRandomRule
+from pipeline.health.flat import FlatRule
 from pipeline.health.generic import GENERIC
 from pipeline.health.phase import Phase
 from pipeline.health.plateau import PlateauRule
@@ -204,24 +205,21 @@ V3: tuple[Rule, ...] = (
         meaning="The score has stopped rising: with 95 % confidence the gain over the last 1000 episodes is below a "
         "tenth of the mean. Reward shaping, a higher entropy coefficient, more exploration.",
     ),
-    PlateauRule(
+    FlatRule(
         name="flat_score",
-        window_episodes=2500,
-        relative_gain=0.25,
-        check_every=250,
         phases=(Phase.WARMUP, Phase.TRANSITION),
-        meaning="The same bound, a tenth of the mean for each 1000 episodes, over a window long enough to detect a "
-        "score that stands still. Single games vary as much as the mean, so over 1000 episodes hardly any but a "
-        "falling score is *certainly* not rising. The rule needs 2750 episodes before fine-tune in one attempt; an "
-        "attempt that continues from a checkpoint later than episode 250 does not have them.",
+        meaning="The score has stood still for 2000 episodes and more before fine-tune: over all looks of the run, "
+        "99 % certain that it gains less than 15 % per 1000. Attempts that continue one another count together, and "
+        "games in fine-tune still tell what the score had come to before it. A score that first stands still in "
+        "fine-tune converges. Reward shaping, a higher entropy coefficient, more exploration.",
     ),
     PlateauRule(
         name="late_plateau",
         check_every=500,
         phases=(Phase.FINETUNE,),
         action="warn",
-        meaning="The same in fine-tune, where the learning rate is a tenth and less. There it is how a run converges, "
-        "and no failure.",
+        meaning="A standstill that begins in fine-tune, where the learning rate is a tenth and less, is how a run "
+        "converges, and no failure.",
     ),
     BesideRandomRule(
         name="as_random",
