@@ -327,6 +327,10 @@ class LadderSection(Section):
     remedies: Annotated[int, Field(ge=0)] = 1
     """How many of the brief's remedies are tried on a rung that failed, before the next rung (docs/ladder.md). 0: the
     rungs alone. Default with a `trainer.command`: 0, since remedies set keys of this project's own trainer."""
+    speculate: bool = False
+    """On a cluster, hold a place in the queue for the next attempt as soon as a rule has half of its patience, or a run
+    has been silent for half of `budget.hang_after_seconds`. It is given up where no verdict comes (docs/cluster.md).
+    With `until: end` it has no effect."""
 
     @model_validator(mode="after")
     def _starts_as_it_ends(self) -> LadderSection:

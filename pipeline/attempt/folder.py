@@ -15,6 +15,7 @@ from pipeline.attempt.atomic import write_atomically
 from pipeline.secrets import hide_in_file
 
 _SCRATCH = "ladder-"
+_PLACE = "next-"
 _SCRATCH_NAME = re.compile(rf"{_SCRATCH}[0-9a-f]{{8}}")
 _LONGEST_PLACE = 40
 """Bytes of the path in which a scratch folder is made; programs put some 50 behind it."""
@@ -74,6 +75,17 @@ class AttemptFolder:
     def delivered(self) -> Path:
         """How many bytes of `metrics` the store has."""
         return self.path / "metrics.delivered"
+
+    def make_place(self, name: str) -> Path:
+        """Makes the folder of a place that is held for the attempt after this one."""
+        place = self.path.resolve() / f"{_PLACE}{name}"
+        place.mkdir(mode=0o700)
+        return place
+
+    @property
+    def places(self) -> list[Path]:
+        """The folders of places that are held, or were."""
+        return list(self.path.resolve().glob(f"{_PLACE}*"))
 
     def make_scratch(self) -> Path:
         """Makes the folder that is `TMPDIR` of the trainer; it is this user's alone.

@@ -41,6 +41,7 @@ from pipeline.experiment.place import Place
 from pipeline.experiment.queue import Queue
 from pipeline.experiment.room import NO_BOUNDS, Room
 from pipeline.experiment.series import Series
+from pipeline.experiment.speculation import Speculation
 from pipeline.experiment.supervisor import Supervisor, gone
 from pipeline.experiment.watchdog import Watchdog
 from pipeline.foreign.command import command_of
@@ -97,8 +98,10 @@ class Orchestrator:
             tell=self._told.message,
             warn=self._told.warning,
             at_work=self._note_place,
+            foresee=lambda file, verdict: self._speculation.foresee(file, self.attempts, verdict),
             room=room,
         )
+        self._speculation = Speculation(self.ladder, launcher, self._told.message)
         self._losses = Losses(config.launcher.lost)
         self._queue = Queue()
         self._said_place = ""
@@ -125,6 +128,7 @@ class Orchestrator:
                     return End("interrupted", "asked to stop")
                 raise
             finally:
+                self._speculation.close()
                 self._supervisor.close()
                 self.store.patience = None
                 self._told.close()
@@ -184,6 +188,7 @@ class Orchestrator:
             self.attempts.append(self._attempt(step))
             self._sign_of_life(once=False)
             step = self._after()
+            self._speculation.settle(step)
         if isinstance(step, Plan):
             step = End("interrupted", ended or "")
         self._sum_up(step.outcome, step.reason, step.settled_rung)
@@ -198,7 +203,9 @@ class Orchestrator:
         if past.at_work is not None:
             self.attempts.append(self._attend(past.at_work, past.seconds))
             self._sign_of_life(once=False)
-            return self._after()
+            step = self._after()
+            self._speculation.settle(step)
+            return step
         return self._continued(self.ladder.resume(self.attempts))
 
     def _after(self) -> Plan | End:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +25,7 @@ from pipeline.experiment.conclude import conclude
 from pipeline.experiment.past import Past, is_unfinished, read_config, read_past
 from pipeline.health.rule import Rule
 from pipeline.health.verdict import Evidence, Verdict
+from pipeline.launchers.channel import Channel, Launch
 from pipeline.launchers.choose import launcher_of
 from pipeline.processes.owner import LIFE_SIGN_SECONDS, Held, Lock, Owner
 from pipeline.tracking.runs import AttemptRun, ExperimentRun, ParentRun, StudyRun
@@ -178,6 +179,7 @@ def _end(store: Store, parent: ParentRun, owner: Owner | None, spared: str | Non
     sign = parent.last_sign.isoformat(timespec="seconds") if parent.last_sign else "never"
     reason = f"the orchestrator ({owner or 'unknown'}) is gone; its last sign of life: {sign}"
     attempts = store.attempts(parent)
+    _end_places(store, attempts)
     known = sum(run.metrics.get("cost/seconds", 0.0) for run in attempts)
     for run in attempts:
         if not run.is_open or run.run_id == spared:
@@ -210,6 +212,18 @@ def _end(store: Store, parent: ParentRun, owner: Owner | None, spared: str | Non
         note = parent.note if said or isinstance(parent, StudyRun) else ""
         note = note or f"**interrupted** – {reason}"
         store.end_parent(parent.run_id, said or "interrupted", None, None, note)
+
+
+def _end_places(store: Store, attempts: Sequence[AttemptRun]) -> None:
+    """Gives up the places in a queue that were held for the next attempt, and that no attempt has taken."""
+    folders = [AttemptFolder.of(store.root, run.run_id) for run in attempts]
+    launches = [Channel(folder.path).read(Launch) for folder in folders]
+    taken = {Path(launch.held) for launch in launches if launch is not None and launch.held}
+    for folder in folders:
+        for place in folder.places:
+            if place not in taken:
+                with contextlib.closing(launcher_of(folder.file)) as launcher:
+                    launcher.end_place(place)
 
 
 def _is_open(store: Store, parent: ParentRun) -> bool:

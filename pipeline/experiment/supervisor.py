@@ -50,6 +50,7 @@ class Supervisor:
         tell: called with what the user should know beside that.
         warn: called with what the rules with the action `warn` find while an attempt runs.
         at_work: called at each look with what the trainer waits for (None: it does not), and with where it is at work.
+        foresee: called at each poll with the verdict that may come, or with None.
         room: where a trainer of this machine has its cores and its memory; it waits until there are enough.
     """
 
@@ -65,8 +66,10 @@ class Supervisor:
         tell: Callable[[str], None],
         warn: Callable[[Evidence], None] = lambda _: None,
         at_work: Callable[[str | None, str], None] = lambda *_: None,
+        foresee: Callable[[AttemptFile, Verdict | None], None] = lambda *_: None,
         room: Room = NO_BOUNDS,
     ) -> None:
+        self._foresee = foresee
         self._store, self._launcher, self._budget, self._poll_seconds = store, launcher, budget, poll_seconds
         self._ended, self._progress, self._sign_of_life, self._tell = ended, progress, sign_of_life, tell
         self._warn, self._at_work, self._room = warn, at_work, room
@@ -229,6 +232,7 @@ class Supervisor:
                 self._warn(evidence)
             self._progress(watchdog.latest)
             silence = watchdog.silence()
+            self._foresee(file, _foreseen(watchdog, silence, self._budget.hang_after_seconds))
             if silence > self._budget.hang_after_seconds and not watchdog.has_spoken_unseen():
                 detail = {"silent for seconds": round(silence), "log_tail": tail_of(job.log)}
                 return Verdict(name="hang", evidence=(Evidence(rule="hang", detail=detail),))
@@ -250,6 +254,13 @@ class Supervisor:
 def gone(folder: AttemptFolder) -> str:
     """What is told where an attempt's folder is missing."""
     return f"{folder.path} has been removed while the attempt was at work; its checkpoints and its log are lost"
+
+
+def _foreseen(watchdog: Watchdog, silence: float, hang_after_seconds: float) -> Verdict | None:
+    """The verdict that may come. A silence of half the time that counts as a hang is a sign of one."""
+    if watchdog.foreseen is None and silence > hang_after_seconds / 2:
+        return Verdict(name="hang", evidence=(Evidence(rule="hang", detail={"silent for seconds": round(silence)}),))
+    return watchdog.foreseen
 
 
 def _end_in_order(job: Job, reason: str, grace_seconds: float) -> Verdict:

@@ -15,7 +15,7 @@ from pipeline.errors import StoreAway
 from pipeline.experiment.lineage import past_of
 from pipeline.health.at_death import broken_at_death, rules_at_death
 from pipeline.health.history import History, as_meant
-from pipeline.health.monitor import judge, never_judged, never_logged, stirring, warnings
+from pipeline.health.monitor import foreseen, judge, never_judged, never_logged, stirring, warnings
 from pipeline.health.readings import doubt
 from pipeline.health.rule import Rule
 from pipeline.health.verdict import Evidence, Verdict
@@ -40,6 +40,8 @@ _THOROUGH_SHARE = 20
 """A look at complete histories that took a second is not repeated for so many."""
 _UNASKED_SECONDS = 10.0
 """Longest time for which a store is not asked because its file has not changed."""
+_CALM = 3
+"""Polls with news in a row in which nothing stirs, after which no verdict is foreseen any more."""
 _NESTED = ""
 _Words = dict[str, tuple[object, int]]
 """What a training has said in all: of each metric, and of the runs nested in its own, how much, and its newest time."""
@@ -89,6 +91,9 @@ class Watchdog:
         self._judged: dict[str, float] = {}
         self._rested = -math.inf
         self._past: tuple[History | None, bool] | None = None
+        self.foreseen: Verdict | None = None
+        """The verdict that may come, as a rule has half of its patience."""
+        self._calm = 0
 
     def poll(self) -> Verdict | None:
         """Delivers what is in the spool and looks once; returns a verdict if a failing rule has fired.
@@ -106,9 +111,14 @@ class Watchdog:
             verdict, stirred = None, stirring(self._newest, self._judged, self._looking_for)
             began = time.monotonic()
             due = [rule for rule in stirred if not rule.patient or began >= self._rested]
-            if due and judge(self.history(due, once=True), due) is not None:
-                # Another rule may have fired before, at a step that no poll has seen.
-                verdict = judge(self.history(self.rules, once=True), self.rules)
+            if due:
+                history = self.history(due, once=True)
+                self._foresee(foreseen(history, due))
+                if judge(history, due) is not None:
+                    # Another rule may have fired before, at a step that no poll has seen.
+                    verdict = judge(self.history(self.rules, once=True), self.rules)
+            else:
+                self._foresee(None)
             if any(rule.patient for rule in due):
                 self._rested = time.monotonic() + _REST * (time.monotonic() - began)
             if len(due) == len(stirred):
@@ -124,6 +134,11 @@ class Watchdog:
             if self.spool is None or not self.spool.path.exists():  # nothing is known of it now, so silence is none
                 self._quiet.restart()
             raise
+
+    def _foresee(self, verdict: Verdict | None) -> None:
+        self._calm = 0 if verdict is not None else self._calm + 1
+        if verdict is not None or self._calm >= _CALM:
+            self.foreseen = verdict
 
     def note(self, verdict: Verdict) -> None:
         """Takes note of a verdict that ends nothing: polls look for no other one. :meth:`final` judges all the same."""

@@ -59,6 +59,19 @@ def judge(history: History, rules: Sequence[Rule], *, ended: bool = False) -> Ve
     return None
 
 
+def foreseen(history: History, rules: Iterable[Rule]) -> Verdict | None:
+    """The verdict that may come: that of the rule whose incident began first and has half of its patience by now."""
+    found = []
+    for rule in rules:
+        steps = history.aligned(rule.metrics)[0]
+        if len(steps) and (evidence := rule.stirred(history, int(steps[-1]), int(steps[-1]))) is not None:
+            found.append((evidence.onset_step or 0, rule.verdict, evidence))
+    if not found:
+        return None
+    _, name, evidence = min(found, key=lambda each: each[0])
+    return Verdict(name=name, evidence=(evidence,))
+
+
 def _with_meaning(finding: Finding) -> Evidence:
     """The evidence; where the verdict is one of the experiment's own, with what the rule says that it means."""
     meaning = " ".join(finding.rule.meaning.split())[:_LONGEST].rstrip(". ")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
+from pipeline.attempt.folder import AttemptFolder
 from pipeline.launchers.exit import Exit
 
 OWN_TRAINER = (sys.executable, "-P", "-m", "pipeline.training")
@@ -58,6 +59,19 @@ class Launcher(Protocol):
             CannotStart: the command cannot be executed, whenever it is tried.
             OSError: it cannot be started now.
         """
+
+    def hold_place(self, attempt: AttemptFolder, *, own: bool) -> str | None:
+        """Prepares the next launch while this attempt is at work, and returns at once. That launch takes the place.
+
+        It may be called again and again. `own`: the project's own trainer will be launched. Returns what holds the
+        place, in the engine's words; None: nothing does, because nothing is gained, or because it was lost.
+        """
+
+    def give_up_place(self) -> None:
+        """The next launch does not come after all. Returns at once, and leaves nothing of the place."""
+
+    def end_place(self, folder: Path) -> None:
+        """Ends what holds the place with this folder, whose orchestrator is gone."""
 
     def attach(self, attempt: Path) -> Job | None:
         """Returns the job of the attempt with this file, which an orchestrator that is gone has launched.

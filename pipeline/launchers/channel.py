@@ -7,6 +7,11 @@
     stop           the orchestrator asks for the trainer's end
     exit.json      how the trainer has ended
 
+A place in the queue that is held for the next attempt has a folder of its own, with two more:
+
+    hold.json      a warden waits here; it may hold passwords, so its mode is 0600
+    go.json        it begins, with the launch in the folder that this names
+
 Each has the nonce of its launch, so what an older launch says is not believed. A warden whose nonce is no longer that
 of `launch.json` ends its trainer and says nothing: another one has taken its place.
 """
@@ -52,6 +57,30 @@ class Launch(Said):
     """After so long without a change of the lease, the trainer is ended in order. 0: never."""
     grace_seconds: float
     """Between SIGTERM and SIGKILL."""
+    held: str = ""
+    """The folder of the place that was held for it, where its warden begins; empty: there was none."""
+
+
+@dataclass(frozen=True)
+class Hold(Said):
+    """A place is held for a launch that may come."""
+
+    inherited: Mapping[str, str]
+    """The environment of the orchestrator."""
+    working: str
+    """The working folder."""
+    lease_seconds: float
+    """After so long without a change of the lease, the place is given up."""
+    warms_up: bool
+    """Whether the project's own trainer comes, whose modules can be imported meanwhile."""
+
+
+@dataclass(frozen=True)
+class Go(Said):
+    """The launch has come."""
+
+    folder: str
+    """Where it is."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +155,17 @@ class Channel:
     def say(self, word: Said) -> None:
         """Replaces the file as a whole. Raises OSError."""
         path = self.folder / _FILES[type(word)]
-        (_write_private if isinstance(word, Launch) else write_atomically)(path, json.dumps(asdict(word)))
+        (_write_private if isinstance(word, Launch | Hold) else write_atomically)(path, json.dumps(asdict(word)))
+
+    def is_held(self, nonce: str) -> bool:
+        """Whether the place with this nonce is still held. A disk that is away for a moment says nothing."""
+        try:
+            hold = _understood(Hold, (self.folder / _FILES[Hold]).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        return hold is not None and hold.nonce == nonce
 
     def is_current(self, nonce: str) -> bool:
         """Whether no other launch has taken this one's place. A disk that is away for a moment says nothing."""
@@ -154,6 +193,8 @@ class Channel:
 
 _FILES: dict[type[Said], str] = {
     Launch: "launch.json",
+    Hold: "hold.json",
+    Go: "go.json",
     Sent: "job.json",
     Started: "started.json",
     Lease: "lease",

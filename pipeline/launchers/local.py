@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -128,6 +129,17 @@ class LocalLauncher:
         if started is None and (self._starter is None or not self._starter.alive):
             self._starter, self._starter_fails = None, not asked_to_stop()
         return started
+
+    def hold_place(self, attempt: AttemptFolder, *, own: bool) -> str | None:
+        if own:  # as a rule its zygote lives, as the present trainer is under it
+            self.warm_up()
+        return None
+
+    def give_up_place(self) -> None:
+        """There is none."""
+
+    def end_place(self, folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
 
     def attach(self, attempt: Path) -> LocalJob | None:
         return None

@@ -4,6 +4,9 @@ An engine submits, tells the state, cancels and finds jobs (:mod:`pipeline.launc
 threads of the launcher renew the leases and ask the engine, so an engine that does not answer holds up nothing. What
 the trainer did is told by `exit.json` first; the engine says what the trainer cannot know: preempted, its node lost,
 out of memory, cancelled by a person.
+
+A place in the queue can be held before the launch is known: a job whose warden waits for the word to go. The next
+launch takes it, wherever in the queue it is; or it is given up, and nothing of it is left.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import logging
 import math
 import os
 import secrets
+import shutil
 import signal
 import threading
 import time
@@ -23,7 +27,7 @@ from typing import Literal
 
 from pipeline.attempt.file import ATTEMPT_VARIABLE
 from pipeline.attempt.folder import AttemptFolder
-from pipeline.launchers.channel import Channel, Ended, Launch, Lease, Sent, Started, Stop
+from pipeline.launchers.channel import Channel, Ended, Go, Hold, Launch, Lease, Sent, Started, Stop
 from pipeline.launchers.engine import SUSPENDED, Engine, EngineAway, Refused, State, portable, warden_command
 from pipeline.launchers.exit import Exit
 
@@ -46,6 +50,9 @@ _DROPPED_SECONDS = 3.0
 _KILL_SECONDS, _CANCELLED_SECONDS = 5.0, 60.0
 """For so long, a warden has time to kill; and then the engine, which may wait itself (Slurm's KillWait)."""
 
+_HOLD_SECONDS = 60.0
+"""For so long, a place is held for an orchestrator that gives no sign."""
+
 _UNKNOWN = "unknown"
 """In place of the id of a job that the engine does not know."""
 _SIGNALLED = "it got a signal, as engines send before a time limit"
@@ -62,16 +69,30 @@ class Patience:
     late: float = _LATE_SECONDS
     away: float = _AWAY_SECONDS
     final: float = _FINAL_SECONDS
+    hold: float = _HOLD_SECONDS
 
 
 class RemoteJob:
     """A trainer on a node, or on its way there."""
 
     def __init__(
-        self, launcher: RemoteLauncher, channel: Channel, nonce: str, job: str | None = None, *, attached: bool = False
+        self,
+        launcher: RemoteLauncher,
+        channel: Channel,
+        nonce: str,
+        job: str | None = None,
+        *,
+        attached: bool = False,
+        held: Path | None = None,
     ) -> None:
-        """`job`: its id, if it is known. `attached`: another process has submitted it, and this one never does."""
-        self._attached = attached
+        """`job`: its id, if it is known. `attached`: another process has submitted it, and this one never does.
+
+        `held`: the folder of the place that is held for it, or was.
+        """
+        self._attached, self._held = attached, held
+        self._given_up = False
+        self._files = threading.Lock()
+        """Of the place's folder: what is removed is not written again."""
         self.log = AttemptFolder(channel.folder).log
         self.nonce, self.id = nonce, job
         self._launcher, self._channel = launcher, channel
@@ -100,6 +121,11 @@ class RemoteJob:
     def name(self) -> str:
         """Under which the engine knows it."""
         return job_name(self.nonce)
+
+    @property
+    def held(self) -> Path | None:
+        """The folder of the place that is held for it, or was."""
+        return self._held
 
     @property
     def is_open(self) -> bool:
@@ -183,20 +209,64 @@ class RemoteJob:
             while self._channel.heard(Ended, self.nonce) is None and time.monotonic() < until:
                 time.sleep(self._launcher.patience.folder)
         self._channel.withdraw(self.nonce)
+        self._leave_place()
+        self._launcher.forget(self)
+
+    # A place that is held
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the place can be taken."""
+        ended = self.state is not None and self.state.phase == "ended"
+        return self._refused is None and not self._given_up and not ended and self._channel.is_held(self.nonce)
+
+    def take(self, channel: Channel) -> None:
+        """The place is that of the launch in this channel from now on. Raises OSError."""
+        with self._lock:
+            place, self._channel = self._channel, channel
+            self.log = AttemptFolder(channel.folder).log
+            self.renew()
+            if self.id is not None:
+                channel.say(Sent(nonce=self.nonce, engine=self._launcher.engine.name, id=self.id))
+            with contextlib.suppress(FileNotFoundError):  # it was given up at this moment, and the engine will say so
+                place.say(Go(nonce=self.nonce, folder=str(channel.folder)))
+
+    def give_up(self) -> None:
+        """The place is not wanted any more. Returns at once; the engine is told by the launcher's thread."""
+        self._given_up = True
+        self._leave_place()
+        self.due = 0.0
+        self._launcher.hurry()
+
+    def _leave_place(self) -> None:
+        if self._held is not None:
+            with self._files:
+                shutil.rmtree(self._held, ignore_errors=True)
+
+    def _drop(self) -> None:
+        with self._lock:
+            job = self.id
+        if job is None and self.away_since is not None:
+            job = self._launcher.engine.find(self.name)
+        if job is not None:
+            self._launcher.engine.cancel(job)
         self._launcher.forget(self)
 
     def renew(self) -> None:
         """Renews the lease."""
         self._renewals += 1
-        with contextlib.suppress(OSError):
-            self._channel.say(Lease(nonce=self.nonce, count=self._renewals))
+        with contextlib.suppress(OSError), self._files:
+            if not self._given_up:
+                self._channel.say(Lease(nonce=self.nonce, count=self._renewals))
 
     def ask(self) -> None:
         """Submits it if need be, and asks the engine for its state."""
         engine = self._launcher.engine
         self.due = time.monotonic() + self._launcher.patience.engine
         try:
-            if self.id is None:
+            if self._given_up:
+                self._drop()
+            elif self.id is None:
                 self._submit()
             elif self.state is None or self.state.phase != "ended":
                 asked = time.monotonic()
@@ -229,8 +299,10 @@ class RemoteJob:
             except Refused as refused:
                 self._refused = f"{engine.name} takes no such job: {refused}"
                 return
-            self._channel.say(Sent(nonce=self.nonce, engine=engine.name, id=self.id))
             self.due = 0.0
+            with self._files:
+                if not self._given_up:
+                    self._channel.say(Sent(nonce=self.nonce, engine=engine.name, id=self.id))
 
     def _hear(self, state: State, *, had_started: bool) -> None:
         self.state = state
@@ -293,6 +365,8 @@ class RemoteJob:
         found = self._silent(state.code)
         if self._asked:
             return Exit.of(-self._asked, self.log, 0)
+        if self._held is not None and not self._has_started and state.end in ("done", "failed"):
+            return replace(found, taken=f"{self._job} had given up the place that it held")
         if state.end == "cancelled":
             return replace(found, cancelled=self._cancelled(state))
         if state.end == "out_of_memory":
@@ -348,6 +422,7 @@ class RemoteLauncher:
         self.engine, self.patience = engine, patience or Patience()
         self._lease, self._grace = lease_seconds, grace_seconds
         self._jobs: list[RemoteJob] = []
+        self._place: RemoteJob | None = None
         self._closed = threading.Event()
         self._threads: list[threading.Thread] = []
         self._hurry = threading.Event()
@@ -357,7 +432,12 @@ class RemoteLauncher:
 
     def launch(self, command: Sequence[str], environment: Mapping[str, str], folder: Path) -> RemoteJob:
         folder.mkdir(parents=True, exist_ok=True)
-        channel, nonce = Channel(folder.resolve()), secrets.token_hex(8)
+        channel = Channel(folder.resolve())
+        place, self._place = self._place, None
+        if place is not None and not place.is_held:
+            place.give_up()
+            place = None
+        nonce = secrets.token_hex(8) if place is None else place.nonce
         log = AttemptFolder(channel.folder).log
         log.touch()
         channel.clear()
@@ -369,17 +449,55 @@ class RemoteLauncher:
             working=str(Path.cwd()),
             lease_seconds=self._lease,
             grace_seconds=self._grace,
+            held="" if place is None else str(place.held),
         )
-        channel.say(launch)
-        job = RemoteJob(self, channel, nonce)
-        job.renew()
+        job = place or RemoteJob(self, channel, nonce)
         try:
+            channel.say(launch)
+            if place is not None:
+                place.take(channel)
+                return place
+            job.renew()
             job.ask()
         except OSError:  # it may have been submitted
             job.kill()
             raise
         self._care_for(job)
         return job
+
+    def hold_place(self, attempt: AttemptFolder, *, own: bool) -> str | None:
+        if self._place is None:
+            nonce = secrets.token_hex(8)
+            folder = attempt.make_place(nonce)
+            channel = Channel(folder)
+            hold = Hold(
+                nonce=nonce,
+                inherited=portable(os.environ),
+                working=str(Path.cwd()),
+                lease_seconds=self.patience.hold,
+                warms_up=own,
+            )
+            channel.say(hold)
+            self._place = RemoteJob(self, channel, nonce, held=folder)
+            self._place.renew()
+            self._care_for(self._place)
+        return self._place.name if self._place.is_held else None
+
+    def give_up_place(self) -> None:
+        place, self._place = self._place, None
+        if place is not None:
+            place.give_up()
+
+    def end_place(self, folder: Path) -> None:
+        channel = Channel(folder)
+        hold = channel.read(Hold)
+        sent = None if hold is None else channel.heard(Sent, hold.nonce)
+        shutil.rmtree(folder, ignore_errors=True)  # first: without it, a warden that the engine starts ends at once
+        if hold is not None:
+            with contextlib.suppress(EngineAway):
+                job = sent.id if sent is not None else self.engine.find(job_name(hold.nonce))
+                if job is not None:
+                    self.engine.cancel(job)
 
     def attach(self, attempt: Path) -> RemoteJob | None:
         channel = Channel(attempt.parent.resolve())
@@ -389,7 +507,11 @@ class RemoteLauncher:
         sent = channel.heard(Sent, launch.nonce)
         if sent is None and self.remains(attempt) == "nothing":
             return None  # it was never submitted
-        job = RemoteJob(self, channel, launch.nonce, None if sent is None else sent.id, attached=True)
+        held = Path(launch.held) if launch.held else None
+        if held is not None and channel.heard(Started, launch.nonce) is None and held.is_dir():
+            with contextlib.suppress(OSError):  # it may wait for the word, which its orchestrator had no time to give
+                Channel(held).say(Go(nonce=launch.nonce, folder=str(channel.folder)))
+        job = RemoteJob(self, channel, launch.nonce, None if sent is None else sent.id, attached=True, held=held)
         job.renew()
         job.ask()
         self._care_for(job)
@@ -454,7 +576,7 @@ class RemoteLauncher:
         return thread
 
     def _renew(self) -> None:
-        every = min(_RENEW_SECONDS, self._lease / 4) if self._lease > 0 else _RENEW_SECONDS
+        every = min(_RENEW_SECONDS, self.patience.hold / 4, self._lease / 4 if self._lease > 0 else math.inf)
         while not self._closed.wait(every):
             for job in list(self._jobs):
                 if job.is_open:

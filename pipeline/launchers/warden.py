@@ -4,6 +4,9 @@
 attempt's folder (:mod:`pipeline.launchers.channel`). It ends the trainer in order when the orchestrator asks, when the
 engine sends a signal (a time limit, preemption, a person's cancellation), or when the lease has run out; and at once
 when another launch has taken its place. What the trainer has started is gone before `exit.json` is there.
+
+A warden that holds a place has no launch yet. It imports what the project's own trainer needs, and waits for the word
+to go. When the place is given up, when its lease runs out, or when a signal comes, it ends and leaves nothing.
 """
 
 from __future__ import annotations
@@ -16,11 +19,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
-from pipeline.launchers.channel import Channel, Ended, Launch, Lease, Started, Stop
+from pipeline.launchers.channel import Channel, Ended, Go, Hold, Launch, Lease, Started, Stop
 from pipeline.launchers.engine import NODES_OWN
 from pipeline.launchers.exit import Exit
 from pipeline.launchers.local import LocalJob, LocalLauncher
@@ -128,29 +131,73 @@ def boot() -> str:
     return ""
 
 
+def _await_go(channel: Channel, hold: Hold, launcher: LocalLauncher, asked: threading.Event) -> Channel | None:
+    """Holds a place; returns the channel of the launch that takes it, or None: it is given up."""
+    lease, renewed = None, time.monotonic()
+    try:
+        while not asked.is_set():
+            if (go := channel.heard(Go, hold.nonce)) is not None:
+                _print_to(Channel(Path(go.folder)))
+                return Channel(Path(go.folder))
+            if not channel.is_held(hold.nonce):
+                print("the place is given up")
+                return None
+            now = channel.heard(Lease, hold.nonce)
+            if now is not None and now != lease:
+                lease, renewed = now, time.monotonic()
+            if time.monotonic() - renewed > hold.lease_seconds:
+                print("nobody renews the lease of this place: it is given up")
+                return None
+            if hold.warms_up:
+                launcher.warm_up()
+            asked.wait(_LOOK_SECONDS)
+        return None
+    finally:
+        shutil.rmtree(channel.folder, ignore_errors=True)
+
+
+def _print_to(channel: Channel) -> None:
+    """What this process prints from now on is with what the engine prints of that launch."""
+    with contextlib.suppress(OSError), channel.engine_log.open("ab") as log:
+        sys.stdout.flush()
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+
+
+def _move_in(inherited: Mapping[str, str], nodes_own: Mapping[str, str], working: str) -> None:
+    """Takes over the orchestrator's environment and working folder. Raises OSError."""
+    os.environ.clear()
+    os.environ.update({**inherited, **nodes_own})
+    os.chdir(working)
+
+
 def main(folder: str, nonce: str) -> int:
-    """Runs the trainer of this launch; the exit code is the trainer's."""
+    """Runs the trainer of this launch; the exit code is the trainer's. 0 where a place was held in vain."""
     asked = threading.Event()
-    with heeded(asked):
+    nodes_own = {name: value for name, value in os.environ.items() if name.startswith(NODES_OWN)}
+    with heeded(asked), contextlib.closing(LocalLauncher()) as launcher:
         channel = Channel(Path(folder))
+        if (hold := channel.heard(Hold, nonce)) is not None:
+            with contextlib.suppress(OSError):  # the launch tells
+                _move_in(hold.inherited, nodes_own, hold.working)
+            found = _await_go(channel, hold, launcher, asked)
+            if found is None:
+                return 0
+            channel = found
         launch = channel.heard(Launch, nonce)
         if launch is None:
-            print(f"{folder}: another launch has taken this one's place, or was withdrawn")
+            print(f"{channel.folder}: another launch has taken this one's place, or was withdrawn")
             return _STARTED_BEFORE
         if channel.heard(Started, nonce) is not None:  # the orchestrator alone restarts
-            print(f"{folder}: the engine has started this launch once more; it is left alone")
+            print(f"{channel.folder}: the engine has started this launch once more; it is left alone")
             return _STARTED_BEFORE
         channel.say(Started(nonce=nonce, host=_node(), boot=boot(), at=time.time()))
-        nodes_own = {name: value for name, value in os.environ.items() if name.startswith(NODES_OWN)}
-        os.environ.clear()
-        os.environ.update({**launch.inherited, **nodes_own})
         try:
-            os.chdir(launch.working)
+            _move_in(launch.inherited, nodes_own, launch.working)
         except OSError as error:
             channel.say(Ended(nonce=nonce, code=_REFUSED, refused=f"the working folder is not on this node: {error}"))
             return _REFUSED
-        with contextlib.closing(LocalLauncher()) as launcher:
-            return Warden(channel, launch, asked).run(launcher)
+        return Warden(channel, launch, asked).run(launcher)
 
 
 if __name__ == "__main__":

@@ -124,3 +124,45 @@ def test_check_asks_slurm_and_looks_from_a_node(cluster: SlurmCluster, experimen
         path for path in [*made.folder.iterdir(), *Path(made.root).iterdir()] if path.name.startswith(".ladder")
     ]
     assert os.environ["SLURM_CONF"]
+
+
+def test_a_place_is_held_in_the_queue_for_the_next_rung(cluster: SlurmCluster, experiment: Any) -> None:
+    condition = {"metric": "update", "above": 0}
+    rule = {"name": "always", "verdict": "gradient_explosion", "conditions": [condition], "window": 90, "patience": 90}
+    rungs = ["v3", {"name": "good", "set": {"health.rules": "none", "health.extra": []}}]
+    made = experiment(trainer__command=LIGHT, launcher__kind="slurm", health__rules="none", health__extra=[rule])
+    made.values |= {"ladder.rungs": rungs, "ladder.speculate": True, "ladder.warm_start": False}
+    until = made.folder / "until"
+    made.values["trainer.parameters"] = {"until": str(until)}
+    made.__post_init__()
+    process = made.start()
+    job_of(cluster, made, process)
+    eventually(lambda: len(cluster.run("squeue", "-h", "-o", "%i", "--states=RUNNING").split()) == 2)
+    place = max(map(int, cluster.run("squeue", "-h", "-o", "%i").split()))
+    assert len(made.attempts) == 1 and len(list((made.root / "attempts").iterdir())) == 1
+    eventually(lambda: len(made.attempts) == 2 and made.attempts[1].data.metrics.get("update", 0) > 2)
+    assert f"slurm job {place}" in made.attempts[1].data.tags["ladder.job"]
+    until.touch()
+    assert process.wait(timeout=60) == 0
+    assert [run.data.tags["ladder.verdict"] for run in made.attempts] == ["gradient_explosion", "healthy"]
+    assert not list(made.root.glob("attempts/*/next-*"))
+    nothing_is_left(cluster, made)
+
+
+def test_a_place_that_was_held_in_vain_leaves_nothing(cluster: SlurmCluster, experiment: Any) -> None:
+    (busy,) = cluster.run(
+        "sbatch", "--parsable", "--exclusive", "--nodelist=n2", "--output=/dev/null", "--wrap=sleep 600"
+    ).split()
+    rule = {"name": "always", "verdict": "gradient_explosion", "conditions": [{"metric": "update", "above": 0}]}
+    rule |= {"window": 900, "patience": 40}
+    made = experiment(trainer__command=LIGHT, launcher__kind="slurm", health__rules="none", health__extra=[rule])
+    rungs = ["v3", {"name": "good", "set": {"health.extra": []}}]
+    made.values |= {"ladder.speculate": True, "launcher.options": ["--exclusive"], "ladder.rungs": rungs}
+    made.values["trainer.parameters"] = {"updates": 30}
+    made.__post_init__()
+    process = made.start()
+    eventually(lambda: len(cluster.run("squeue", "-h", "-o", "%i", "--states=PENDING").split()) == 1)
+    assert process.wait(timeout=60) == 0
+    assert len(made.attempts) == 1 and not list(made.root.glob("attempts/*/next-*"))
+    cluster.run("scancel", busy)
+    nothing_is_left(cluster, made)
