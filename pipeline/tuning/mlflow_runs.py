@@ -6,6 +6,7 @@ with nothing but what the trial in Optuna says.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -13,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from pipeline.attempt.folder import AttemptFolder
 from pipeline.config import ExperimentConfig
 from pipeline.health.verdict import Evidence, Verdict
+from pipeline.launchers.choose import launcher_of
 from pipeline.secrets import without_passwords
 from pipeline.tracking import tags
 from pipeline.tracking.runs import LadderRun, TrialRun
@@ -108,8 +111,14 @@ def opening_tags(study_id: int, study_name: str, number: int, params: Mapping[st
 
 
 def close_trial(store: StudyStore, run_id: str, trial: FrozenTrial) -> None:
-    """Ends the run of a finished trial, and the attempts that are left RUNNING under it, as Optuna has it."""
+    """Ends the run of a finished trial, and the attempts that are left RUNNING under it, as Optuna has it.
+
+    A trainer on a cluster outlives its worker, so it is ended here.
+    """
     for attempt in store.running_under(run_id):
+        file = AttemptFolder.of(store.root, attempt.run_id).file
+        with contextlib.closing(launcher_of(file)) as launcher:
+            launcher.end_remains(file)
         detail = {"reason": "its worker was killed"}
         store.end_attempt(
             attempt.run_id,

@@ -22,8 +22,8 @@ WORKER = "pipeline.tuning.worker"
 RESTARTS = 5
 """Most restarts of one worker that was killed or lost its storage."""
 _POLL_SECONDS = 0.5
-_PATIENCE_SECONDS = 40.0
-"""Time that a worker has to stop: it gives its own trainer time to write a checkpoint."""
+PATIENCE_SECONDS, PATIENCE_WITH_CLUSTER_SECONDS = 40.0, 120.0
+"""Time that a worker has to stop: it gives its own trainer time to write a checkpoint, and a cluster time to end it."""
 
 
 @dataclass
@@ -46,11 +46,19 @@ class WorkerPool:
         folder: where the processes' logs go, `worker-N.log`.
         say: called with news for the user.
         modules: what the workers need, imported once for all of them.
+        patience: seconds that they have to stop.
     """
 
     def __init__(
-        self, count: int, assignment: str, folder: Path, say: Callable[[str], None], modules: Sequence[str]
+        self,
+        count: int,
+        assignment: str,
+        folder: Path,
+        say: Callable[[str], None],
+        modules: Sequence[str],
+        patience: float = PATIENCE_SECONDS,
     ) -> None:
+        self._patience = patience
         self._count, self._assignment, self._folder, self._say = count, assignment, folder, say
         self._modules = (WORKER, *modules)
         self._workers: list[_Worker] = []
@@ -125,7 +133,7 @@ class WorkerPool:
         for worker in self._workers:
             if worker.code is None:
                 worker.job.terminate()
-        until = time.monotonic() + _PATIENCE_SECONDS
+        until = time.monotonic() + self._patience
         for worker in self._workers:
             if worker.code is None:
                 worker.code = worker.job.wait(max(0.0, until - time.monotonic()))

@@ -40,7 +40,7 @@ from pipeline.tuning import validation
 from pipeline.tuning.display import StudyDisplay
 from pipeline.tuning.figures import figures
 from pipeline.tuning.mlflow_runs import RUN, StudyStore, reconcile
-from pipeline.tuning.pool import WorkerPool
+from pipeline.tuning.pool import PATIENCE_SECONDS, PATIENCE_WITH_CLUSTER_SECONDS, WorkerPool
 from pipeline.tuning.results import TrialCount, importance, intervals, note, ranked, table, tuned_yaml, with_interval
 from pipeline.tuning.storage import open_storage, shown, storage_reachable, turn
 from pipeline.tuning.study import StudyPlan
@@ -285,7 +285,9 @@ class Tuning:
     def _work(self, assigned: Assignment, study: optuna.Study, total: int) -> bool:
         """Has the workers do what is left of `total` trials; returns False if the user asked to stop."""
         count = min(self.plan.study.workers, total)
-        pool = WorkerPool(count, assigned.model_dump_json(by_alias=True), self.folder, self._say, self._preloaded())
+        patience = PATIENCE_SECONDS if self.plan.config.launcher.kind == "local" else PATIENCE_WITH_CLUSTER_SECONDS
+        text = assigned.model_dump_json(by_alias=True)
+        pool = WorkerPool(count, text, self.folder, self._say, self._preloaded(), patience)
         written, had = time.monotonic(), TrialCount.of(study.get_trials(deepcopy=False)).done
 
         def show(at_work: int) -> None:
@@ -313,8 +315,12 @@ class Tuning:
             reconcile(self.store, self.parent, assigned.study_name, study.get_trials(deepcopy=False))
 
     def _preloaded(self) -> tuple[str, ...]:
-        """What the workers load, beside their own module: with torch in them, they fork their trainers themselves."""
-        own = self.plan.config.trainer.command is None
+        """What the workers load, beside their own module: with torch in them, they fork their trainers themselves.
+
+        Where the trainers are jobs of a cluster, the workers stay small: as many as there are trials at a time.
+        """
+        config = self.plan.config
+        own = config.trainer.command is None and config.launcher.kind == "local"
         return ("pipeline.tuning.experiment", *(PRELOADED if own else ()))
 
     def _sign_of_life(self) -> None:

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from mlflow.entities import Run
 
+from benchmarks.slurm_cluster import SlurmCluster, why_not
 from tests.end_to_end.conftest import LIGHT, Experiment
-from tests.launchers.slurm_cluster import SlurmCluster, why_not
+from tests.end_to_end.study import Study, assert_both_sides_agree, assert_nothing_lost_or_doubled
 from tests.processes.maker import eventually
 
 pytestmark = pytest.mark.xdist_group("slurm")
@@ -166,3 +167,37 @@ def test_a_place_that_was_held_in_vain_leaves_nothing(cluster: SlurmCluster, exp
     assert len(made.attempts) == 1 and not list(made.root.glob("attempts/*/next-*"))
     cluster.run("scancel", busy)
     nothing_is_left(cluster, made)
+
+
+def test_trials_of_a_study_are_jobs_and_a_killed_study_goes_on(
+    cluster: SlurmCluster, tmp_path: Path, empty_database: Path
+) -> None:
+    values = {"study.trials": 4, "study.workers": 2, "study.seed": 9, "training.learning_rate": 1e-5, "seconds": 4.0}
+    study = Study(tmp_path, empty_database, {**values, "launcher.kind": "slurm", "launcher.options": ["--mem=500M"]})
+    process = study.start()
+    study.wait_until(lambda: len(cluster.run("squeue", "-h", "-o", "%i", "--states=RUNNING").split()) == 2, process)
+    workers = study.processes("pipeline.tuning.worker")
+    assert len(workers) == 2
+    assert not [each for each in workers if "libtorch" in Path(f"/proc/{each.pid}/maps").read_text()]
+    for each in (process, *workers):
+        each.kill()
+    process.wait()
+    left = set(cluster.run("squeue", "-h", "-o", "%i").split())
+    assert left  # they have outlived their orchestrators
+    again = study.run()
+    assert again.returncode == 0, again.stdout + again.stderr
+    eventually(lambda: not cluster.run("squeue", "-h").strip())
+    assert_both_sides_agree(study)
+    assert_nothing_lost_or_doubled(study, 4)
+    assert not study.processes("synthetic.py")
+
+
+def test_ctrl_c_ends_the_jobs_of_a_study(cluster: SlurmCluster, tmp_path: Path, empty_database: Path) -> None:
+    values = {"study.trials": 4, "study.workers": 2, "seconds": 60.0, "launcher.kind": "slurm"}
+    study = Study(tmp_path, empty_database, values)
+    process = study.start()
+    study.wait_until(lambda: len(cluster.run("squeue", "-h", "-o", "%i", "--states=RUNNING").split()) == 2, process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=120) == 130
+    eventually(lambda: not cluster.run("squeue", "-h").strip())
+    assert_both_sides_agree(study)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.launchers.slurm_cluster import SlurmCluster, why_not
+from benchmarks.slurm_cluster import SlurmCluster, why_not
 
 
 @pytest.fixture(scope="module")

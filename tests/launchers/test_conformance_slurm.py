@@ -13,12 +13,12 @@ import pytest
 pytest.register_assert_rewrite("tests.launchers.conformance")
 pytest.register_assert_rewrite("tests.launchers.conformance_remote")
 
+from benchmarks.slurm_cluster import SlurmCluster  # noqa: E402
 from pipeline.launchers.engine import Refused  # noqa: E402
 from pipeline.launchers.remote import Patience, RemoteJob, RemoteLauncher  # noqa: E402
 from pipeline.launchers.slurm import Slurm  # noqa: E402
 from tests.launchers.conformance import ANSWERS, PAUSE, ended, until_said  # noqa: E402
 from tests.launchers.conformance_remote import RemoteConformance  # noqa: E402
-from tests.launchers.slurm_cluster import SlurmCluster  # noqa: E402
 from tests.processes.maker import eventually  # noqa: E402
 
 pytestmark = pytest.mark.xdist_group("slurm")

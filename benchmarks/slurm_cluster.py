@@ -1,4 +1,4 @@
-"""A Slurm of the test's own: munged, slurmctld and two virtual nodes, on 127.0.0.1, under one folder."""
+"""A Slurm of one's own: munged, slurmctld and two virtual nodes, on 127.0.0.1, under one folder."""
 
 from __future__ import annotations
 
