@@ -2,6 +2,7 @@
 
     python -m benchmarks.survival [--seeds 10] [--first-seed 1] [--budget 20]          budget: faults for each seed
     python -m benchmarks.survival --report                                             only the page
+    python -m benchmarks.survival --launcher slurm [--seeds 1] [--budget 10]           trainers as jobs of a real Slurm
 
 Each seed is a series of small experiments on real NetHack with two workers, on a small disk of its own if this process
 may mount one. Every second seed has its store behind an MLflow server with PostgreSQL, if that is installed. Faults
@@ -12,7 +13,8 @@ other help.
 What is lost is counted as updates without metrics, updates with metrics twice, and episodes; what is left behind as
 processes, RUNNING runs, and temporary files. The time from the death of a trainer to the next attempt's first
 environment step is measured too; it means most on an idle machine. Each seed writes a file of its own under
-`results/survival/`; a seed whose file exists is not run again.
+`results/survival/`; a seed whose file exists is not run again. Nights on Slurm have two virtual nodes on this machine,
+faults of a cluster, and files under `results/survival_slurm/`; they are not part of the page.
 """
 
 from __future__ import annotations
@@ -38,6 +40,8 @@ import yaml
 
 from benchmarks.gateway import Gateway
 from benchmarks.report import RESULTS, interval, write
+from benchmarks.slurm_cluster import SlurmCluster
+from benchmarks.survival_cluster import FAULTS_ON_A_CLUSTER
 from benchmarks.survival_faults import FAULTS, LADDER, Scene, Struck
 from benchmarks.tracking_server import TrackingServer, why_not
 from pipeline.errors import EXIT_HEALTHY, EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED
@@ -74,6 +78,8 @@ class Night:
     """The server in front of the store; None: the store is an SQLite file."""
     gateway: Gateway | None = None
     """The web server before that server."""
+    cluster: SlurmCluster | None = None
+    """Where the trainers run; None: on this machine."""
     injected: Counter[str] = field(default_factory=Counter)
     """Fault → how often it was injected."""
     survived: Counter[str] = field(default_factory=Counter)
@@ -96,6 +102,10 @@ class Night:
         self.environment = {**os.environ, **({"MLFLOW_TRACKING_URI": self.gateway.uri} if self.gateway else {})}
         settings = yaml.safe_load(SETTINGS)
         settings["training"]["seed"] = self.chance.randrange(1000)
+        self.faults = FAULTS if self.cluster is None else FAULTS_ON_A_CLUSTER
+        if self.cluster is not None:
+            self.environment |= self.cluster.environment
+            settings["launcher"] = {"kind": "slurm", "options": ["--mem=3000M"]}
         self.file.write_text(yaml.safe_dump(settings), encoding="utf-8")
 
     # The course of a night
@@ -131,11 +141,12 @@ class Night:
         until = time.monotonic() + self.chance.uniform(0, LONGEST_WAIT_SECONDS)
         while time.monotonic() < until and process.poll() is None:
             time.sleep(0.05)
-        name = self.chance.choice(list(FAULTS))
+        name = self.chance.choice(list(self.faults))
         began = time.time()
         resume = self._command("resume")
         scene = Scene(self.root, process, self.chance, resume, self.environment, self.server, self.gateway)
-        struck = FAULTS[name](scene)
+        scene.cluster = self.cluster
+        struck = self.faults[name](scene)
         self.root, self.environment = scene.root, scene.environment
         if struck is Struck.NOTHING:
             return process
@@ -204,7 +215,7 @@ class Night:
         self.left["processes"] += sum(
             len(processes_of(f"LADDER_ATTEMPT={path}")) for path in self.root.glob("attempts/*/attempt.json")
         )
-        for pattern in ("attempts/*/tmp", "attempts/**/*.tmp", "experiments/*.lock"):
+        for pattern in ("attempts/*/tmp", "attempts/**/*.tmp", "attempts/*/next-*", "experiments/*.lock"):
             self.left["files"] += len(list(self.root.glob(pattern)))
         for parent in store.parents():
             reached, last = 0.0, 0
@@ -250,16 +261,17 @@ def own_disk(megabytes: int = 256) -> Iterator[Path]:
                 subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-def live(seed: int, budget: int) -> dict[str, Any]:
+def live(seed: int, budget: int, *, on_slurm: bool = False) -> dict[str, Any]:
     """Lives through one night; returns its counts."""
-    behind_a_server = seed % 2 == 0 and why_not() is None
+    behind_a_server = seed % 2 == 0 and why_not() is None and not on_slurm
     with ExitStack() as open_now:
         folder = open_now.enter_context(own_disk())
         server = gateway = None
         if behind_a_server:
             server = open_now.enter_context(closing(TrackingServer()))
             gateway = open_now.enter_context(closing(Gateway(server.uri)))
-        night = Night(folder, random.Random(seed), server, gateway)
+        cluster = open_now.enter_context(closing(SlurmCluster())) if on_slurm else None
+        night = Night(folder, random.Random(seed), server, gateway, cluster)
         open_now.callback(night.end)
         night.live_through(budget)
     return {"seed": seed, "store": "server" if behind_a_server else "SQLite", **night.result()}
@@ -330,17 +342,23 @@ def render() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--seeds", type=int, help="default: 10, and 1 on Slurm")
     parser.add_argument("--first-seed", type=int, default=1)
-    parser.add_argument("--budget", type=int, default=20, help="faults for each seed")
+    parser.add_argument("--budget", type=int, help="faults for each seed; default: 20, and 10 on Slurm")
     parser.add_argument("--report", action="store_true", help="run nothing, write the page from the results that exist")
+    parser.add_argument("--launcher", choices=("local", "slurm"), default="local", help="where the trainers run")
     asked = parser.parse_args()
-    for seed in range(asked.first_seed, asked.first_seed + asked.seeds) if not asked.report else ():
-        path = FOLDER / f"seed{seed}.json"
+    on_slurm = asked.launcher == "slurm"
+    folder = RESULTS / "survival_slurm" if on_slurm else FOLDER
+    seeds, budget = asked.seeds or (1 if on_slurm else 10), asked.budget or (10 if on_slurm else 20)
+    for seed in range(asked.first_seed, asked.first_seed + seeds) if not asked.report else ():
+        path = folder / f"seed{seed}.json"
         if not path.exists():
-            result = live(seed, asked.budget)
+            result = live(seed, budget, on_slurm=on_slurm)
             print(result, flush=True)
             write("survival", result, path)
+    if on_slurm:
+        return
     PAGE.write_text(render(), encoding="utf-8")
     print(f"written to {PAGE}")
 

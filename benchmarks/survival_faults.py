@@ -22,6 +22,7 @@ import psutil
 
 from benchmarks.gateway import Gateway
 from benchmarks.postgres import Cluster
+from benchmarks.slurm_cluster import SlurmCluster
 from benchmarks.tracking_server import TrackingServer
 from benchmarks.wrong_clock import with_clock
 from pipeline.processes.guardian import processes_of
@@ -58,6 +59,8 @@ class Scene:
     """The server in front of the store; None: the store is the SQLite file under the root."""
     gateway: Gateway | None
     """The web server before that server, which everything passes."""
+    cluster: SlurmCluster | None = None
+    """Where the trainers run; None: on this machine."""
 
     @property
     def over(self) -> bool:
