@@ -284,12 +284,12 @@ def test_the_rate_is_what_is_learnt_with(key: str) -> None:
 def test_rules_on_the_score_that_an_experiment_is_too_short_for() -> None:
     """By the phases in which they judge: the brief's schedule has room for both, up to fine-tune."""
     assert too_short(ExperimentConfig()) == ""
-    later = too_short(ExperimentConfig().with_values({"phases.transition_until": 2749}))
-    assert later == "flat_score (needs 2750 episodes before finetune, here 2749)"
+    later = too_short(ExperimentConfig().with_values({"phases.transition_until": 1999}))
+    assert later == "flat_score (needs 2000 episodes before finetune, here 1999)"
     anywhere = {"health.override": {"flat_score": {"phases": None}}, "phases.transition_until": 1000}
     assert "flat_score" not in too_short(ExperimentConfig().with_values(anywhere))
     short = too_short(ExperimentConfig().with_values({**anywhere, "training.episodes": 1000}))
-    assert "reward_plateau (needs 1500 episodes before finetune, here 1000), flat_score (needs 2750 episodes, " in short
+    assert "reward_plateau (needs 1500 episodes before finetune, here 1000), flat_score (needs 2000 episodes, " in short
 
 
 @pytest.mark.parametrize("item", UNTRUE)

@@ -175,8 +175,9 @@ class FlatRule(Rule):
             return None
         y, x, w = scores.values[first:end], scores.clock[first:end] / 1000, scores.weight[first:end]
         x = x - np.average(x, weights=w)
-        mean, log_gain = float(np.average(y, weights=w)), math.log1p(self.expected_gain)
+        log_gain = math.log1p(self.expected_gain)
         with np.errstate(over="ignore", invalid="ignore"):
+            mean = float(np.average(y, weights=w))
             # A score that is not positive cannot grow by a factor; it should rise by as much on a line.
             u = y * np.exp(-log_gain * x) if mean > 0 else y - self.expected_gain * abs(mean) * x
             spread = float((w * x * x).sum())
@@ -253,5 +254,6 @@ def _mean(scores: Scores, part: slice) -> tuple[float, float]:
     y, w = scores.values[part], scores.weight[part]
     if len(y) < 10:
         return 0.0, math.inf
-    mean = float(np.average(y, weights=w))
-    return mean, math.sqrt(float((w * (y - mean) ** 2).sum()) / (len(y) - 1) / float(w.sum()))
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = float(np.average(y, weights=w))
+        return mean, math.sqrt(float((w * (y - mean) ** 2).sum()) / (len(y) - 1) / float(w.sum()))
