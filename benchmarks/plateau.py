@@ -96,7 +96,7 @@ CASES = {
 }
 
 
-def on_score(rules: Sequence[Rule]) -> tuple[PlateauRule, ...]:
+def on_score(rules: Sequence[Rule]) -> tuple[Rule, ...]:
     """Those of the rules that look for a plateau of the score."""
     return tuple(rule for rule in rules if isinstance(rule, PlateauRule | FlatRule))
 
@@ -128,7 +128,7 @@ def simulate(shape: Shape, pool: Sequence[np.ndarray], random: np.random.Generat
         pool: recordings as `noise` returns them; one of them is drawn.
         random: source of the draws.
     """
-    source = pool[random.integers(len(pool))]
+    source = pool[int(random.integers(len(pool)))]
     blocks = int(np.ceil(EPISODES / source[:, 1].mean() / BLOCK * 1.3))
     begins = random.integers(len(source) - BLOCK + 1, size=blocks)
     drawn = source[(begins[:, None] + np.arange(BLOCK)).ravel()]

@@ -134,8 +134,7 @@ class FlatRule(Rule):
             if len(before[0]) and before[2][-1] > parts[0][2][0]:
                 break
             changed[0] = changed[0] or not run.unchanged
-            parts.insert(0, before), changed.insert(0, False)
-            run = past
+            parts, changed, run = [before, *parts], [False, *changed], past
         steps, values, episodes, rises = (np.concatenate(each) for each in zip(*parts, strict=True))
         episodes = np.maximum.accumulate(episodes) if len(episodes) else episodes
         weight = np.maximum(np.diff(episodes, prepend=episodes[:1] - 1), 0.0)
