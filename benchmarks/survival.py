@@ -106,6 +106,7 @@ class Night:
         if self.cluster is not None:
             self.environment |= self.cluster.environment
             settings["launcher"] = {"kind": "slurm", "options": ["--mem=3000M"]}
+            settings["budget"]["hang_after_seconds"] = 90  # a node imports torch anew
         self.file.write_text(yaml.safe_dump(settings), encoding="utf-8")
 
     # The course of a night
