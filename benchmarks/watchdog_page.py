@@ -108,7 +108,8 @@ The rules were calibrated on other seeds.
 - *Silent*: runs that end without a verdict and without any warning.
 
 Three things are not certain, and at most a warning. A run whose very first report is broken has no past to compare
-with. Where minibatches differ, noise hides that a loss stands still: no gain can be seen, and none may be missing. And
+with. Where minibatches differ, noise may hide a gain: that a loss stands still is certain only if a gain worth the name
+would be seen, and loss and scores are noise around a constant. And
 weights that are lost show for certain only in a score that had risen by more than twice its own noise; a loss may rise
 in healthy reinforcement learning. A score that has risen a little hides that it could be far higher.
 """
