@@ -148,7 +148,7 @@ def test_nan_between_two_violations_ends_no_incident() -> None:
 
 def test_nan_in_a_score_is_no_plateau() -> None:
     plateau = [each for each in RULE_SETS["v3"] if each.name == "flat_score"]
-    episodes = [(step, 10.0 * step) for step in range(1000)]
+    episodes = [(step, 4.0 * step) for step in range(1000)]
     for odd in (math.nan, math.inf, 1e299):
         score = [(step, odd if step % 3 else float(step)) for step in range(1000)]
         series = {"score": score, "episodes": episodes, "phase": [(step, 0.0) for step in range(1000)]}
