@@ -77,8 +77,8 @@ class SlurmCluster:
             tracking="cgroup" if self.has_cgroups else "linuxproc",
             task="cgroup" if self.has_cgroups else "none",
         )
-        (self.folder / "slurm.conf").write_text(text)
-        (self.folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\nConstrainRAMSpace=yes\n")
+        (self.folder / "slurm.conf").write_text(text, encoding="utf-8")
+        (self.folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\nConstrainRAMSpace=yes\n", encoding="utf-8")
         for name in ("state", "spool-n1", "spool-n2"):
             (self.folder / name).mkdir()
         key = self.folder / "munge.key"
@@ -133,7 +133,13 @@ class SlurmCluster:
     def run(self, *words: str, check: bool = True) -> str:
         """What one of Slurm's commands says."""
         done = subprocess.run(
-            words, env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=60, check=False
+            words,
+            env={**os.environ, **self.environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            encoding="utf-8",
         )
         if check and done.returncode:
             raise RuntimeError(f"{' '.join(words)}: {done.stderr.strip()}")
@@ -156,7 +162,7 @@ class SlurmCluster:
                 if true():
                     return
             time.sleep(0.1)
-        logs = "".join(each.read_text(errors="replace")[-1500:] for each in self.folder.glob("*.out"))
+        logs = "".join(each.read_text(errors="replace", encoding="utf-8")[-1500:] for each in self.folder.glob("*.out"))
         nodes = self.run("scontrol", "show", "node", "-o", check=False)
         raise RuntimeError(f"Slurm: {what} did not come\n{nodes}\n{logs}")
 
