@@ -90,6 +90,7 @@ without the fault has (`python -m benchmarks.recovery --base scout`).
   Random play has {random:.0f}, the control {control:.0f} (mean over {seeds} seeds). Runs whose first attempt stayed
   healthy do not count. Where the last attempt failed within 20 games there is no policy: it counts as random play.
 - *No failure at the end*: the last attempt had not failed when all steps were spent.
+- The interval is over seeds: each is drawn with all its faults (bootstrap).
 - *Keeps*: the rung on which the last attempt ran, with the remedy, if one was tried there.
 """
 _GENERIC = """
@@ -210,12 +211,13 @@ def what_is_retained(found: dict[str, Any]) -> list[str]:
     mean = sum(control) / len(control)
     lines = [
         _RETAINED.format(**{**found, "control": mean, "seeds": len(control)}),
-        "| strategy | runs | retained | no failure at the end | keeps |",
-        "|---|---|---|---|---|",
+        "| strategy | runs | seeds | retained | no failure at the end | keeps |",
+        "|---|---|---|---|---|---|",
     ]
     for name, row in found["strategies"].items():
         kept = ", ".join(f"`{label}` {count}" for label, count in row["kept"].items())
-        lines.append(f"| {name} | {row['runs']} | {measured(row['retained'])} | {percent(row['healthy'])} | {kept} |")
+        counts, healthy = f"{row['runs']} | {row['seeds']}", percent(row["healthy"])
+        lines.append(f"| {name} | {counts} | {measured(row['retained'])} | {healthy} | {kept} |")
     strategies = list(found["strategies"])
     lines += ["\n| fault | seed | " + " | ".join(strategies) + " |", "|---|---|" + "---|" * len(strategies)]
     for run in found["runs"]:

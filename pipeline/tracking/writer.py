@@ -76,11 +76,14 @@ class Writer(Connection):
         return self._ask(found_or_made)
 
     def offer_view(self, experiment_id: str) -> None:
-        """Puts the view of the attempts into an MLflow experiment that was made without it, if it can be written."""
-        name, content = f"{tags.VIEW}{KEY}", shared_view()
+        """Puts the view of the attempts into an MLflow experiment that was made without it, if it can be written.
+
+        One that is there stays as it is: a user may have changed it.
+        """
+        name = f"{tags.VIEW}{KEY}"
         with contextlib.suppress(InfrastructureFailure):
-            if self._ask(partial(self.client.get_experiment, experiment_id)).tags.get(name) != content:
-                self._ask(partial(self.client.set_experiment_tag, experiment_id, name, content))
+            if name not in self._ask(partial(self.client.get_experiment, experiment_id)).tags:
+                self._ask(partial(self.client.set_experiment_tag, experiment_id, name, shared_view()))
 
     def start_parent(self, config: ExperimentConfig, more: Mapping[str, str] | None = None) -> str:
         """The run of the whole experiment; its attempts are nested in it. `more`: further tags."""

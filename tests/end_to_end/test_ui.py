@@ -55,7 +55,7 @@ def ladder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, str, list[s
         run = store.start_attempt(
             parent, config, rung=name, number=number, diff=difference(base, config), warm_start=None, reason="test"
         )
-        store.log_metrics(run, {"alpha_entropy": 1.2, "score_window": 12.5, "score": 12.5 + number}, step=64)
+        store.log_metrics(run, {"alpha_entropy": 1.2, "score_window": 12.5 + number}, step=64)
         store.set_tags(run, {tags.QUALITY: "above_random"})
         store.end_attempt(run, verdict)
         attempts.append(run)
@@ -148,11 +148,14 @@ def test_charts_and_comparison_have_the_attempts_of_one_experiment(
 def test_the_view_is_put_into_an_experiment_that_was_made_without_it(empty_store: Store) -> None:
     experiment = empty_store.experiment_id("older")
     name = f"{tags.VIEW}{KEY}"
-    empty_store.client.set_experiment_tag(experiment, name, "of another version")
     empty_store.client.set_experiment_tag(experiment, f"{tags.VIEW}abc", "a person's own")
+    empty_store.client.delete_experiment_tag(experiment, name)
     empty_store.offer_view(experiment)
     found = empty_store.client.get_experiment(experiment).tags
     assert (found[name], found[f"{tags.VIEW}abc"]) == (shared_view(), "a person's own")
+    empty_store.client.set_experiment_tag(experiment, name, "changed by a person")
+    empty_store.offer_view(experiment)
+    assert empty_store.client.get_experiment(experiment).tags[name] == "changed by a person"
 
 
 def test_runs_table_shows_the_experiment(ladder: tuple[Store, str, list[str]], server: str, tmp_path: Path) -> None:
