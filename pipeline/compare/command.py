@@ -194,12 +194,13 @@ def _show_across(night: Comparison, console: Console, *, mixed: bool) -> None:
         console.print(f"cost {to_score(target)}, median over the attempts that reached it, of all:")
         for rung, each in costs.iterrows():
             console.print(f"  {rung}  {cost_of_rung(each)}", soft_wrap=True, markup=False)
-    better = night.improvement()
+    better, told = night.improvement(), set()
     for row in better.itertuples():
         chance = f"{row.probability:.2f}"
         if np.isfinite(row.probability_low):
             chance += f" [{row.probability_low:.2f}, {row.probability_high:.2f}]"
-        if row.probability >= 0.5:
+        if row.probability >= 0.5 and (row.y, row.x) not in told:  # a tie once
+            told.add((row.x, row.y))
             seeds = f", {row.seeds} shared seed{'s' * (row.seeds != 1)}" if row.seeds else ", no shared seed"
             console.print(escape(f"P({row.x} scores higher than {row.y}) = {chance}{seeds}"), soft_wrap=True)
     if len(better):

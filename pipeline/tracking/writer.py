@@ -41,7 +41,6 @@ _EXPERIMENT_TAGS = {
     tags.EXPERIMENT_KIND: "custom_model_development",
     tags.PRIMARY_METRIC: "score_window",
     tags.PRIMARY_METRIC_RISES: "True",
-    f"{tags.VIEW}{KEY}": shared_view(),
 }
 
 
@@ -58,22 +57,28 @@ class Writer(Connection):
 
     def experiment_id(self, name: str) -> str:
         """The id of the MLflow experiment of this name, which is made, or restored, if need be."""
+        made = False
 
         def found_or_made() -> str:
+            nonlocal made
             found = self.client.get_experiment_by_name(name)
             if found is not None:
                 if found.lifecycle_stage == "deleted":
                     self.client.restore_experiment(found.experiment_id)
                 return str(found.experiment_id)
             try:
-                made = self.client.create_experiment(name, artifact_location=self._artifacts, tags=_EXPERIMENT_TAGS)
-                return str(made)
+                own = self.client.create_experiment(name, artifact_location=self._artifacts, tags=_EXPERIMENT_TAGS)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
                 return found_or_made()  # another process has made it meanwhile
+            made = True
+            return str(own)
 
-        return self._ask(found_or_made)
+        experiment_id = self._ask(found_or_made)
+        if made:  # afterwards: a store that does not take the view takes the experiment
+            self.offer_view(experiment_id)
+        return experiment_id
 
     def offer_view(self, experiment_id: str) -> None:
         """Puts the view of the attempts into an MLflow experiment that was made without it, if it can be written.
