@@ -135,10 +135,7 @@ def test_it_is_told_on_the_terminal_and_on_the_page(
     said = capsys.readouterr().out
     assert "five seed 1: compared" in said and "not freeze_gat" in said
     assert "P(softmax_only scores higher than v3) = 1.00 [0.34, 1.00], 2 shared seeds" in said
-    assert (
     assert "3 comparisons, seed by seed; corrected for their number (Holm), these differ at 5 %: none, and" in said
-        in said
-    )
     page = write_page(read(store, parents), store, tmp_path).read_text()
     assert ">2 of 2</b> trained every rung" in page and "Settled" not in page
     assert "softmax_only over v3 (2 seeds)" in page and "3 comparisons, seed by seed" in page
