@@ -148,6 +148,8 @@ def test_commands_of_the_pages(
         assert capfd.readouterr().out.startswith("score ")
         return
     assert words[0].rpartition("/")[2] == "ladder", line
+    # `ladder ui` becomes the server: tests/end_to_end/test_ui.py has one of its own.
+    monkeypatch.setattr("pipeline.commands.ui.os.execve", lambda *_: None)
     given = [str(page) if before == "--out" else word for before, word in pairwise(words)]
     assert main(fast(given, played)) == 0, line
     if "--out" in given:
