@@ -175,7 +175,8 @@ class Trainer:
             gae_lambda=training.gae_lambda,
         ).numpy()
         returns = advantage + played.value
-        self.usage = played.alpha.reshape(-1, len(self.usage)).mean(0).tolist() if played.alpha.size else self.usage
+        if self.usage:  # a policy without experts has none
+            self.usage = played.alpha.reshape(-1, len(self.usage)).mean(0).tolist()
         count = training.workers
         parts = zip(np.split(advantage, count, axis=1), np.split(returns, count, axis=1), strict=True)
         self.workers.call_each("learn_from", list(parts))
