@@ -65,7 +65,7 @@ def held(launcher: RemoteLauncher, engine: FakeEngine, attempt: AttemptFolder, *
 
 def nothing_is_left(engine: FakeEngine, attempt: AttemptFolder, job: str) -> None:
     eventually(lambda: not engine._lives(job) and not attempt.places)
-    assert not processes_of(f"FAKE_JOB={job}")
+    eventually(lambda: not processes_of(f"FAKE_JOB={job}"))
 
 
 @pytest.mark.parametrize("starts", [True, False], ids=["at work", "queued"])
