@@ -189,13 +189,12 @@ def report(steps: int) -> Path:
     rows = {}
     print(f"random {random:.1f}; control " + ", ".join(f"seed {seed} {score:.1f}" for seed, score in control.items()))
     for strategy in dict.fromkeys(name for each in faulty for name in each["strategies"]):
-        results = [each["strategies"][strategy] for each in faulty if strategy in each["strategies"]]
-        found = [(each["seed"], each["strategies"][strategy]["retained"]) for each in faulty
-                 if strategy in each["strategies"]]  # fmt: skip
+        runs = [(each["seed"], each["strategies"][strategy]) for each in faulty if strategy in each["strategies"]]
+        results = [result for _, result in runs]
         rows[strategy] = {
             "runs": len(results),
-            "seeds": len({seed for seed, _ in found}),
-            "retained": over_seeds(found),
+            "seeds": len({seed for seed, _ in runs}),
+            "retained": over_seeds([(seed, result["retained"]) for seed, result in runs]),
             "healthy": share(sum(each["outcome"] == "healthy" for each in results), len(results)),
             "kept": dict(Counter(each["kept"] for each in results).most_common()),
         }

@@ -96,7 +96,8 @@ def of_comparisons(better: pd.DataFrame) -> str:
 def _different(better: pd.DataFrame) -> str:
     """The pairs of rungs whose scores differ after the correction, the better one first; `none`."""
     found = better[(better.p_holm < _ALPHA) & (better.probability > _EVEN)]
-    if found.empty and (better.seeds > 0).all() and len(better) / 2 * 2 / 2 ** better.seeds.max() >= _ALPHA:
+    pairs, least = len(better) // 2, 2 / 2 ** better.seeds.max()  # one better with each seed, of all exchanges
+    if found.empty and (better.seeds > 0).all() and pairs * least >= _ALPHA:
         return "none, and with so few seeds none can"
     return ", ".join(f"{row.x} over {row.y}" for row in found.itertuples()) or "none"
 

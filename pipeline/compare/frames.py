@@ -266,47 +266,29 @@ class Comparison:
             for rung, group in self.attempts.groupby("rung", sort=False)
             if len(found := _scored(group))
         }
-        rows = []
+        rows: list[dict[str, Any]] = []
+        p: dict[frozenset[str], float] = {}  # of two rungs, in either order
         for x, of_x in whole.items():
             for y, of_y in whole.items():
+                if x == y:
+                    continue
                 shared = [seed for seed in of_x if seed in of_y]
                 kept_x = [of_x[seed] for seed in shared or of_x]
                 kept_y = [of_y[seed] for seed in shared or of_y]
-                if x == y:
-                    continue
-                found = (
-                    paired_probability(kept_x, kept_y)
-                    if shared
-                    else probability_of_improvement(np.concatenate(kept_x), np.concatenate(kept_y))
-                )
-                ends = [np.array([each.mean() for each in kept]) if shared else np.concatenate(kept)
-                        for kept in (kept_x, kept_y)]  # fmt: skip
-                counts = {
-                    "attempts_x": sum(map(len, kept_x)),
-                    "attempts_y": sum(map(len, kept_y)),
-                    "seeds": len(shared),
-                }
-                p = permutation_p(*ends, paired=bool(shared))
-                rows.append({"x": x, "y": y} | counts | _columns("probability", found) | {"p": p})
-        columns = [
-            "x",
-            "y",
-            "attempts_x",
-            "attempts_y",
-            "seeds",
-            "probability",
-            "probability_low",
-            "probability_high",
-            "p",
-        ]
-        table = pd.DataFrame(rows, columns=columns)
-        order = list(whole)
-        once = table.index[[order.index(x) < order.index(y) for x, y in zip(table.x, table.y, strict=True)]]
-        corrected = dict(
-            zip(zip(table.x[once], table.y[once], strict=True), holm(table.p[once].to_numpy()), strict=True)
-        )
-        table["p_holm"] = [corrected.get((x, y), corrected.get((y, x))) for x, y in zip(table.x, table.y, strict=True)]
-        return table
+                all_x, all_y = np.concatenate(kept_x), np.concatenate(kept_y)
+                found = paired_probability(kept_x, kept_y) if shared else probability_of_improvement(all_x, all_y)
+                if (pair := frozenset((x, y))) not in p:
+                    means = (np.array([each.mean() for each in kept]) for kept in (kept_x, kept_y))
+                    p[pair] = permutation_p(*(means if shared else (all_x, all_y)), paired=bool(shared))
+                counts = {"attempts_x": len(all_x), "attempts_y": len(all_y), "seeds": len(shared)}
+                rows.append({"x": x, "y": y} | counts | _columns("probability", found))
+        corrected = dict(zip(p, holm(np.array(list(p.values()))), strict=True))
+        for row in rows:
+            pair = frozenset((row["x"], row["y"]))
+            row |= {"p": p[pair], "p_holm": corrected[pair]}
+        columns = ["x", "y", "attempts_x", "attempts_y", "seeds",
+                   "probability", "probability_low", "probability_high", "p", "p_holm"]  # fmt: skip
+        return pd.DataFrame(rows, columns=columns)
 
     def profiles(self) -> pd.DataFrame:
         """The performance profile of each rung: the share of its runs that score higher than each score.

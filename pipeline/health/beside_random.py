@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from pipeline.health.history import History
-from pipeline.health.rule import Curves, Rule
+from pipeline.health.rule import Curves, Rule, has_fallen_due
 from pipeline.health.verdict import Evidence, RuleVerdict
 
 _FULL = 0.99
@@ -88,12 +88,7 @@ class BesideRandomRule(Rule):
 
     def stirs(self, latest: Mapping[str, float], before: Mapping[str, float]) -> bool:
         """Whether a check has fallen due since the last look, as far as the episodes tell."""
-        if not super().stirs(latest, before):
-            return False
-        since, now = before.get("episodes", 0.0), latest["episodes"]
-        if not math.isfinite(now) or not math.isfinite(since):
-            return True
-        return now // self.check_every > since // self.check_every
+        return super().stirs(latest, before) and has_fallen_due(latest, before, self.check_every)
 
     def checks(self, history: History) -> list[tuple[int, int, Beside]]:
         """Each check with enough episodes: the first and the last step of the window, and the comparison."""

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from pipeline.health.history import History
-from pipeline.health.rule import Curves, Rule
+from pipeline.health.rule import Curves, Rule, has_fallen_due
 from pipeline.health.verdict import Evidence, RuleVerdict
 
 _FULL = 0.99
@@ -116,12 +116,7 @@ class FlatRule(Rule):
 
     def stirs(self, latest: Mapping[str, float], before: Mapping[str, float]) -> bool:
         """Whether a look has fallen due since the last one, as far as the episodes tell."""
-        if not super().stirs(latest, before):
-            return False
-        since, now = before.get("episodes", 0.0), latest["episodes"]
-        if not math.isfinite(now) or not math.isfinite(since):
-            return True
-        return now // self.check_every > since // self.check_every
+        return super().stirs(latest, before) and has_fallen_due(latest, before, self.check_every)
 
     def reads(self, names: Iterable[str]) -> tuple[str, ...]:
         return self.metrics

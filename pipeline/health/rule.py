@@ -7,6 +7,7 @@ and never ask which kind it is.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -195,3 +196,11 @@ class Rule(Data, ABC):
     def missing(self, history: History) -> tuple[str, ...]:
         """The metrics that a judgement needs and the history lacks."""
         return self.absent(history.metrics)
+
+
+def has_fallen_due(latest: Mapping[str, float], before: Mapping[str, float], every: int) -> bool:
+    """Whether a check that is made every so many episodes has fallen due between two looks at the newest values."""
+    since, now = before.get("episodes", 0.0), latest["episodes"]
+    if not math.isfinite(now) or not math.isfinite(since):
+        return True
+    return now // every > since // every

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -111,21 +110,6 @@ class AtWork:
         self._thread.join(60)
         assert self._end is not None
         return self._end
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[FakeEngine]:
-    with contextlib.closing(FakeEngine(tmp_path / "engine")) as engine:
-        yield engine
-
-
-@pytest.fixture
-def empty(tmp_path: Path, empty_database: Path) -> Store:
-    from pipeline.tracking.access import default_uri
-
-    (tmp_path / "root").mkdir()
-    (tmp_path / "root" / "mlflow.db").write_bytes(empty_database.read_bytes())
-    return Store(default_uri(tmp_path / "root"), tmp_path / "root")
 
 
 def steps(store: Store, run: AttemptRun) -> list[int]:

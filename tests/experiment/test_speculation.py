@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,21 +129,6 @@ def nothing_is_left(store: Store, engine: FakeEngine, attempts: int) -> None:
 
 def submitted(engine: FakeEngine) -> list[str]:
     return sorted((path.stem for path in engine.folder.glob("*.json")), key=lambda job: engine._pid(job))
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Iterator[FakeEngine]:
-    with contextlib.closing(FakeEngine(tmp_path / "engine")) as engine:
-        yield engine
-
-
-@pytest.fixture
-def empty(tmp_path: Path, empty_database: Path) -> Store:
-    from pipeline.tracking.access import default_uri
-
-    (tmp_path / "root").mkdir()
-    (tmp_path / "root" / "mlflow.db").write_bytes(empty_database.read_bytes())
-    return Store(default_uri(tmp_path / "root"), tmp_path / "root")
 
 
 def test_the_next_rung_takes_the_place_that_was_held_since_the_rule_stirred(
