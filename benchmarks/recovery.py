@@ -16,6 +16,7 @@ Every fault of the suite is trained with the watchdog on, and the ladder itself 
 | random_order | the rungs below v3 in a random order, warm-started (one order for all faults of a seed up to 26) |
 | cold | the rungs in their order, each from scratch |
 | stacked | the rungs in their order, each on top of those before (`ladder.cumulative`) |
+| oracle | none follows: the mildest rung that removes the cause is trained from the beginning (with `--base scout`) |
 | no_watchdog | the attempts of `ladder`, each judged only at its end (computed, not run again) |
 
 An attempt is this project's trainer, its rules and its ladder in one process. The verdict is the one that the watchdog
@@ -63,7 +64,7 @@ from pipeline.health.history import History
 from pipeline.health.monitor import judge
 from pipeline.health.verdict import Verdict
 
-STRATEGIES = ("remedies", "remedies_alone", "ladder", "guided", "restart", "random_order", "cold", "stacked")
+STRATEGIES = ("remedies", "remedies_alone", "ladder", "guided", "restart", "random_order", "cold", "stacked", "oracle")
 FOLDER = RESULTS / "recovery"
 SHORTER = ("training.steps=24576", "phases.warmup_until=24", "phases.transition_until=60")
 """Overrides for runs of 48 updates: the suite's 40,000 steps are too long for so many attempts."""
@@ -149,6 +150,11 @@ class Laboratory:
         return attempt, updates * an_update
 
 
+def applies(strategy: str, fault: Fault) -> bool:
+    """Whether a fault can be treated like this: an oracle needs a rung that removes the cause."""
+    return strategy != "oracle" or bool(fault.cured_by)
+
+
 def configuration(fault: Fault, strategy: str, seed: int, base: ExperimentConfig | None = None) -> ExperimentConfig:
     """The fault's experiment with the strategy's rungs and options. `base`: the experiment, if not the suite's."""
     below = list(RUNGS[1:])
@@ -158,6 +164,8 @@ def configuration(fault: Fault, strategy: str, seed: int, base: ExperimentConfig
         rungs = ["v3", *drawn.permutation(below).tolist()]
     if strategy == "remedies_alone":
         rungs = ["v3"]
+    if strategy == "oracle":
+        rungs = [min(fault.cured_by, key=RUNGS.index)]
     config = base or fault.config(*SHORTER, f"training.seed={seed}")
     if strategy == "restart":
         seeds = [seed + k * 1000 for k in range(1, len(RUNGS))]
@@ -238,7 +246,7 @@ def examine(name: str, seed: int, strategies: tuple[str, ...]) -> str:
         else {"fault": name, "seed": seed, **circumstances()}
     )
     results = found.setdefault("strategies", {})
-    missing = [each for each in strategies if each not in results]
+    missing = [each for each in strategies if each not in results and applies(each, fault)]
     if not fault.of_training:
         missing = [each for each in missing if each == "ladder"]
     if not missing:

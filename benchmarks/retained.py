@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.recovery import Laboratory, configuration, go_down, has_struck
+from benchmarks.recovery import Laboratory, applies, configuration, go_down, has_struck
 from benchmarks.report import RESULTS, circumstances, percent, share, write
 from benchmarks.suite import BASE, Fault, load_suite
 from pipeline.attempt.record import label_of
@@ -132,7 +132,8 @@ def examine(name: str, seed: int, strategies: tuple[str, ...], steps: int = STEP
     about = {"fault": name, "seed": seed, "budget": steps, **circumstances()}
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else about
     results = found.setdefault("strategies", {})
-    missing = [each for each in ((CONTROL,) if name == CONTROL else strategies) if each not in results]
+    asked = (CONTROL,) if name == CONTROL else tuple(each for each in strategies if applies(each, fault))
+    missing = [each for each in asked if each not in results]
     base = experiment(fault, steps, seed)
     if name == CONTROL:
         _random(base, where / "random.json")
@@ -191,11 +192,17 @@ def report(steps: int) -> Path:
     for strategy in dict.fromkeys(name for each in faulty for name in each["strategies"]):
         runs = [(each["seed"], each["strategies"][strategy]) for each in faulty if strategy in each["strategies"]]
         results = [result for _, result in runs]
+        both = [each for each in faulty if {strategy, "remedies"} <= each["strategies"].keys()]
+        ahead = [
+            (each["seed"], each["strategies"]["remedies"]["retained"] - each["strategies"][strategy]["retained"])
+            for each in both
+        ]
         rows[strategy] = {
             "runs": len(results),
             "seeds": len({seed for seed, _ in runs}),
             "retained": over_seeds([(seed, result["retained"]) for seed, result in runs]),
             "healthy": share(sum(each["outcome"] == "healthy" for each in results), len(results)),
+            "remedies_ahead": over_seeds(ahead) if ahead and strategy != "remedies" else None,
             "kept": dict(Counter(each["kept"] for each in results).most_common()),
         }
         mean, low, high = rows[strategy]["retained"]

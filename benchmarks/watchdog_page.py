@@ -89,6 +89,7 @@ without the fault has (`python -m benchmarks.recovery --base scout`).
 - *Retained*: (the last attempt's policy − random) / (control − random), each the mean return of the last {games} games.
   Random play has {random:.0f}, the control {control:.0f} (mean over {seeds} seeds). Runs whose first attempt stayed
   healthy do not count. Where the last attempt failed within 20 games there is no policy: it counts as random play.
+- *Remedies ahead*: by how much `remedies` retains more than the strategy, on the runs that both have.
 - *No failure at the end*: the last attempt had not failed when all steps were spent.
 - The interval is over seeds: each is drawn with all its faults (bootstrap).
 - *Keeps*: the rung on which the last attempt ran, with the remedy, if one was tried there.
@@ -211,13 +212,14 @@ def what_is_retained(found: dict[str, Any]) -> list[str]:
     mean = sum(control) / len(control)
     lines = [
         _RETAINED.format(**{**found, "control": mean, "seeds": len(control)}),
-        "| strategy | runs | seeds | retained | no failure at the end | keeps |",
-        "|---|---|---|---|---|---|",
+        "| strategy | runs | seeds | retained | remedies ahead | no failure at the end | keeps |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, row in found["strategies"].items():
         kept = ", ".join(f"`{label}` {count}" for label, count in row["kept"].items())
         counts, healthy = f"{row['runs']} | {row['seeds']}", percent(row["healthy"])
-        lines.append(f"| {name} | {counts} | {measured(row['retained'])} | {healthy} | {kept} |")
+        ahead = measured(row["remedies_ahead"]) if row["remedies_ahead"] else "–"
+        lines.append(f"| {name} | {counts} | {measured(row['retained'])} | {ahead} | {healthy} | {kept} |")
     strategies = list(found["strategies"])
     lines += ["\n| fault | seed | " + " | ".join(strategies) + " |", "|---|---|" + "---|" * len(strategies)]
     for run in found["runs"]:
