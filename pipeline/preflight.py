@@ -73,7 +73,7 @@ def preflight(config: ExperimentConfig) -> tuple[Item, ...]:
         _encoder(config),
     )
     if tuple(item.key for item in items) != PREFLIGHT_ITEMS:
-        raise ImportError("PREFLIGHT_ITEMS of pipeline/config.py and pipeline/preflight.py differ")
+        raise ImportError("PREFLIGHT_ITEMS of pipeline/config/ladder.py and pipeline/preflight.py differ")
     if config.trainer.command is None:
         return items
     unknown = ("trainer.command is your own",)
