@@ -296,7 +296,7 @@ def order_matters(fault: Fault) -> bool:
 
 def has_struck(strategies: dict[str, Any]) -> bool:
     """Whether the first attempt, which all strategies share, failed; if it did not, there was nothing to cure."""
-    return any(result["verdicts"][0] != "healthy" for result in strategies.values())
+    return any(result.get("verdicts", ["healthy"])[0] != "healthy" for result in strategies.values())
 
 
 def report() -> Path:

@@ -50,6 +50,8 @@ LEAST_GAMES = 20
 RANDOM_GAMES = 320
 CONTROL = "control"
 _RETURN = "episode/task_return"
+_ONLY_PRINTED = {"only_printed": True}
+"""Marks a result of which nothing is left but its printed line: the rounded score, and what was kept."""
 
 
 def folder(steps: int) -> Path:
@@ -133,7 +135,7 @@ def examine(name: str, seed: int, strategies: tuple[str, ...], steps: int = STEP
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else about
     results = found.setdefault("strategies", {})
     asked = (CONTROL,) if name == CONTROL else tuple(each for each in strategies if applies(each, fault))
-    missing = [each for each in asked if each not in results]
+    missing = [each for each in asked if results.get(each, _ONLY_PRINTED).get("only_printed")]
     base = experiment(fault, steps, seed)
     if name == CONTROL:
         _random(base, where / "random.json")
@@ -185,13 +187,14 @@ def report(steps: int) -> Path:
     ]
     for each in faulty:
         for result in each["strategies"].values():
-            score = result["score"] if result["games"] >= LEAST_GAMES else random
+            score = result["score"] if result.get("games", LEAST_GAMES) >= LEAST_GAMES else random
             result["retained"] = round(retained(score, control[each["seed"]], random), 3)
     rows = {}
     print(f"random {random:.1f}; control " + ", ".join(f"seed {seed} {score:.1f}" for seed, score in control.items()))
     for strategy in dict.fromkeys(name for each in faulty for name in each["strategies"]):
         runs = [(each["seed"], each["strategies"][strategy]) for each in faulty if strategy in each["strategies"]]
         results = [result for _, result in runs]
+        whole = [each for each in results if not each.get("only_printed")]
         both = [each for each in faulty if {strategy, "remedies"} <= each["strategies"].keys()]
         ahead = [
             (each["seed"], each["strategies"]["remedies"]["retained"] - each["strategies"][strategy]["retained"])
@@ -201,7 +204,8 @@ def report(steps: int) -> Path:
             "runs": len(results),
             "seeds": len({seed for seed, _ in runs}),
             "retained": over_seeds([(seed, result["retained"]) for seed, result in runs]),
-            "healthy": share(sum(each["outcome"] == "healthy" for each in results), len(results)),
+            "healthy": share(sum(each["outcome"] == "healthy" for each in whole), len(whole)),
+            "only_printed": len(results) - len(whole),
             "remedies_ahead": over_seeds(ahead) if ahead and strategy != "remedies" else None,
             "kept": dict(Counter(each["kept"] for each in results).most_common()),
         }

@@ -26,7 +26,7 @@ from pipeline.health.verdict import Verdict
 BUILT_IN = {rung.name: rung for rung in (V3, FREEZE_GAT, SOFTMAX_ONLY, TWO_EXPERTS, V2_ROUTER_GAT)}
 """The rungs that ship, in their order, by name."""
 if tuple(BUILT_IN) != RUNGS:  # the configuration may not import the rungs, and names them
-    raise ImportError(f"RUNGS of pipeline/config/ladder.py names {RUNGS}, and fallbacks/ladder.py has {tuple(BUILT_IN)}")
+    raise ImportError(f"RUNGS of the configuration names {RUNGS}, and fallbacks/ladder.py has {tuple(BUILT_IN)}")
 
 
 @dataclass(frozen=True)
