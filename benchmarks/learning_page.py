@@ -70,6 +70,7 @@ def routing(runs: Runs) -> list[list[str]]:
 
 
 PARTS = {
+    "v3_not_shared": "the shared expert",
     "v3_one_expert": "four experts, instead of one of the same size",
     "v3_no_graph": "the graph",
     "softmax_only": "sparsemax, instead of softmax throughout",
@@ -110,7 +111,7 @@ ROUTING_HEADER = ["variant", "α-entropy (nats)", "load of the least and the mos
 
 
 _NAMES = ("v3", "ppo", "sb3", *(name for name in PARTS if name != "ppo"), "two_experts", "v2_router_gat")
-_NO_GREY = (0, 2, 4, 6, 8, 10, 12, 16, 18, 1, 5, 3)
+_NO_GREY = (0, 2, 4, 9, 6, 8, 10, 12, 16, 18, 1, 5, 3)
 COLOURS = {name: colormaps["tab20"](number) for name, number in zip(_NAMES, _NO_GREY, strict=True)}
 """The same in every panel."""
 MANY = 4
@@ -152,8 +153,8 @@ def draw(everything: dict[tuple[str, int], Runs], path: Path) -> None:
     pyplot.close(figure_)
 
 
-def render(everything: dict[tuple[str, int], Runs]) -> str:
-    """The page as Markdown."""
+def render(everything: dict[tuple[str, int], Runs], before: dict[tuple[str, int], Runs]) -> str:
+    """The page as Markdown. `before`: runs of an earlier V3."""
     commits = sorted({run["commit"][:9] for runs in everything.values() for found in runs.values() for run in found})
     lines = [
         "# Does V3 learn, and what helps?",
@@ -166,15 +167,25 @@ def render(everything: dict[tuple[str, int], Runs]) -> str:
         "seeds they say little more than that the seeds agree. *P(v3 better)* is the share of pairs of runs in",
         "which V3's figure is the higher. *Depth* is the mean deepest dungeon level of those episodes. All",
         "variants have the same step cap (1000), the same shaping, the same number of environment steps and the",
-        "same schedule; SB3 has a constant rate instead. All runs were recorded with an earlier learning rate,",
-        "[one cosine over the whole run](decisions.md#phases-rewards-and-learning-rates).",
+        "same schedule; SB3 has a constant rate instead.",
         "",
         f"Commits: {', '.join(commits)}.",
         "",
         "![Curves: mean over seeds of the last 100 episodes; shaded: the range, of V3 alone among many](learning.png)",
     ]
+    lines += _sections(everything, "##")
+    lines += ["", "## Before", "", "Runs of V3 without the shared expert, under an earlier learning rate"]
+    lines += [
+        "([one cosine over the whole run](decisions.md#phases-rewards-and-learning-rates)), and the others under it."
+    ]
+    return "\n".join([*lines, *_sections(before, "###")]) + "\n"
+
+
+def _sections(everything: dict[tuple[str, int], Runs], mark: str) -> list[str]:
+    """A section for each environment and length. `mark`: that of its heading."""
+    lines = []
     for (environment, steps), runs in everything.items():
-        lines += ["", f"## {environment}, {steps:,} steps", "", *_markdown(HEADER, table(runs))]
+        lines += ["", f"{mark} {environment}, {steps:,} steps", "", *_markdown(HEADER, table(runs))]
         if found := parts(runs):
             lines += [
                 "",
@@ -185,7 +196,7 @@ def render(everything: dict[tuple[str, int], Runs]) -> str:
         if found := routing(runs):
             lines += ["", "What the router did in the last fifth of each run, medians over seeds:", ""]
             lines += _markdown(ROUTING_HEADER, found)
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _markdown(header: list[str], rows: list[list[str]]) -> list[str]:

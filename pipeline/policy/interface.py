@@ -56,13 +56,13 @@ class PolicyOutput:
 
     | Symbol | Shape | Description |
     |---|---|---|
-    | logits | (B, A) | the policy's action logits: Σₖ weightsₖ · expert_logitsₖ, bounded |
+    | logits | (B, A) | the policy's action logits: Σₖ weightsₖ · expert_logitsₖ, plus the shared expert's; bounded |
     | value | (B,) | critic's estimate of the (normalised) return |
     | alpha | (B, E) | the router's distribution over experts, after the temperature |
     | soft_alpha | (B, E) | softmax of the logits that α is made of; it always has a gradient |
     | weights | (B, E) | weights of the experts: α itself, or the one-hot draw of a Gumbel router |
     | router_logits | (B, E) | the router's logits, bounded, before the temperature |
-    | expert_logits | (B, E, A) | each expert's action logits, bounded |
+    | expert_logits | (B, E, A) | action logits of each expert that is routed, bounded |
     | h_logic | (B, H) or None | output of the graph encoder |
     | record | dict | every random draw inside the network; passed as `noise`, it recomputes this very policy |
     """

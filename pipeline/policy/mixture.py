@@ -44,7 +44,9 @@ class Weighing(NamedTuple):
 
 
 class MixturePolicy(Policy):
-    """Mixture of named experts: the policy is Σₖ weightsₖ · logitsₖ. Subclasses compute the weights.
+    """Mixture of named experts: the policy is logitsₛ + Σₖ weightsₖ · logitsₖ. Subclasses compute the weights.
+
+    The expert s is shared: it has weight 1 in every state (Dai et al. 2024, https://arxiv.org/abs/2401.06066, eq. 9).
 
     Args:
         spec: sizes of the input.
@@ -64,6 +66,8 @@ class MixturePolicy(Policy):
         state_size = 2 * hidden + (hidden if graph else 0)
         self.router = LogitHead(state_size, hidden, len(config.experts))
         self.experts = Experts(state_size, config.expert_size or hidden, spec.actions, len(config.experts))
+        expert_size = config.expert_size or hidden
+        self.shared = LogitHead(state_size, expert_size, spec.actions) if config.shared_expert else None
         self.critic = Critic(state_size, hidden)
         initialise(self)
         if config.router_bias:
@@ -86,7 +90,8 @@ class MixturePolicy(Policy):
         router_logits = self.router(state)
         weighing = self._weigh(router_logits, routing, noise)
         expert_logits = self.experts(state)
-        logits = bound_logits((weighing.weights.unsqueeze(1) @ expert_logits).squeeze(1))
+        mixed = (weighing.weights.unsqueeze(1) @ expert_logits).squeeze(1)
+        logits = bound_logits(mixed if self.shared is None else mixed + self.shared(state))
         return PolicyOutput(
             logits=logits,
             value=self.critic(state),
@@ -127,7 +132,7 @@ def initialise(policy: Policy) -> None:
     """
     for name, module in policy.named_modules():
         if isinstance(module, nn.Linear) and not name.startswith("gat.layers"):
-            gain = 0.1 if name in ("router.out", "actor.out") else 1.0 if name == "critic.out" else 2**0.5
+            gain = 0.1 if name in ("router.out", "shared.out", "actor.out") else 1.0 if name == "critic.out" else 2**0.5
             nn.init.orthogonal_(module.weight, gain=gain)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
