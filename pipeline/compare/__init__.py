@@ -4,7 +4,7 @@ from pipeline.compare import load
 
 night = load()                      # the newest experiment and its siblings; or load(["3f2a…"], root="mlruns")
 night.attempts                      # a pandas frame, one row an attempt; schemas: `pipeline.compare.frames`
-night.rungs(), night.improvement()  # over seeds: interquartile means with intervals, probability of improvement
+night.rungs(), night.improvement()  # over seeds: scores with intervals, probability of improvement
 """
 
 from pipeline.compare.frames import Comparison

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from pipeline.compare import charts
 from pipeline.compare.frames import Comparison
 from pipeline.compare.scores import SCORE, plain_interval, verdict_on_score
-from pipeline.compare.statistics import Interval, interval
+from pipeline.compare.statistics import method
 from pipeline.compare.target import NOT_REACHED, by_rung, to_score, to_target
 from pipeline.compare.template import fill
 from pipeline.compare.timeline import legend
@@ -28,7 +28,7 @@ def across(night: Comparison, colours: dict[str, int], *, mixed: bool = False) -
     policies = "runs" if fine else "policies"
     dots = [
         (f"settled {policies} ({settled.experiments['settled']})", *settled.loc["settled", SCORE], "settled"),
-        (f"random policy ({night.experiments.random.notna().sum()})", *_random(night), "c6"),
+        (f"random policy ({settled.experiments['random']})", *settled.loc["random", SCORE], "c6"),
         *((f"{rung} ({each.to_the_end:.0f})", *each[SCORE], f"c{colours[rung]}") for rung, each in rungs.iterrows()),
     ]
     chance = [
@@ -46,7 +46,7 @@ def across(night: Comparison, colours: dict[str, int], *, mixed: bool = False) -
         curves = [charts.metric_curves(night, night.attempts, name) for name in dict.fromkeys(first)]
     else:
         curves = [charts.score_curves(night, night.attempts, colours, "step")]
-    by_score = charts.intervals(dots, "Score by rung: interquartile mean, 95 % interval", "score")
+    by_score = charts.intervals(dots, f"Score by rung: {night.statistic}, 95 % interval", "score")
     chances = charts.intervals(chance, "Probability that one rung scores higher than another")
     return fill(
         "across.html.j2",
@@ -59,6 +59,7 @@ def across(night: Comparison, colours: dict[str, int], *, mixed: bool = False) -
         scored=not fine or bool(np.isfinite(night.experiments.score).any()),
         random=not fine or bool(np.isfinite(night.experiments.random).any()),
         against_random=bool(night.experiments.random.notna().any()),
+        method=method(night.statistic),
         random_score=_score(settled.loc["random"], fine=fine),
         settled_score=_score(settled.loc["settled"], fine=fine),
         scores={row.parent: _score(row, fine=fine) for row in night.experiments.itertuples()},
@@ -114,8 +115,3 @@ def _target(night: Comparison) -> dict[str, Any] | None:
 
 def _of_seeds(shared: int) -> str:
     return f"{shared} seed{'s' * (shared != 1)}" if shared else "other seeds"
-
-
-def _random(night: Comparison) -> Interval:
-    """The score of random play over experiments, whether these have settled or not."""
-    return interval(night.experiments.random.dropna().to_numpy())

@@ -68,7 +68,7 @@ def score_curves(night: Comparison, attempts: pd.DataFrame, colours: Colours, ov
 
 
 def profiles(night: Comparison, colours: Colours) -> Markup | None:
-    """Chart of each rung's performance profile: the share of its runs above a score, with Wilson's band.
+    """Chart of each rung's performance profile: the share of its runs above a score, with the band of its intervals.
 
     None: no rung has two runs that were trained to their end.
     """

@@ -25,6 +25,7 @@ from pipeline.compare.moments import moment
 from pipeline.compare.page import render
 from pipeline.compare.scores import plain_interval, verdict_on_score
 from pipeline.compare.sides import Sides, change_in_words, sides
+from pipeline.compare.statistics import method
 from pipeline.compare.target import by_rung, cost, cost_of_rung, to_score, to_target, with_target
 from pipeline.compare.wording import tone, words
 from pipeline.tracking.store import Store
@@ -173,7 +174,7 @@ def _show_across(night: Comparison, console: Console, *, mixed: bool) -> None:
     """Prints the statistics over experiments, whose unit is the run. `mixed`: they are of two configurations."""
     script = bool(night.experiments.script.all())
     scored = not script or bool(np.isfinite(night.attempts.score).any())
-    heading = ["score (IQM over those)"] * scored
+    heading = [f"score ({night.statistic} of those)"] * scored
     table = _table("rung", "attempts", "healthy", "minutes", "to the end", *heading, right=(1, 2, 3, 4, 5))
     for rung, row in night.rungs().iterrows():
         score = plain_interval(row.score, row.score_low, row.score_high, fine=script)
@@ -184,11 +185,13 @@ def _show_across(night: Comparison, console: Console, *, mixed: bool) -> None:
     settled = night.settled()
     for policy, row in settled.iterrows():
         score = plain_interval(row.score, row.score_low, row.score_high, fine=script)
-        if not script or np.isfinite(row.score):
+        if np.isfinite(row.score):
             of = "runs" if script else "policies"
             table.add_row(f"{policy} {of}", f"{row.experiments:.0f}", "", "", "", escape(score))
     console.print(f"[bold]over {len(night.experiments)} experiments[/]{f'; {MIXED}' * mixed}")
     console.print(table)
+    if scored:
+        console.print(method(night.statistic), soft_wrap=True, markup=False)
     if len(costs := by_rung(night, night.target)):
         target = to_target(night, night.target).target.iloc[0]
         console.print(f"cost {to_score(target)}, median over the attempts that reached it, of all:")

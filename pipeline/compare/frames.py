@@ -36,6 +36,9 @@ the same columns.
 | episodes, steps | int | position in the training's schedule, so with what was carried over; 0 where none are counted |
 | trained_steps | int | steps of this attempt alone |
 | score, score_low, score_high | float | mean of the last `training.score_window` episodes or updates, 95 % interval |
+| score_interval | str | how that interval is made, and of how many updates; empty where there is none |
+| random, random_low, random_high | float | as of its experiment |
+| quality | str | above_random, as_random, below_random or unknown |
 | best_score | float | highest windowed score |
 | steps_per_second, memory_mb | float | median, maximum |
 | changed | dict | dotted key → [value of the experiment, value of this attempt] |
@@ -51,6 +54,7 @@ infinite are in `not_finite`, which has the same columns. Where no episodes are 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -62,12 +66,14 @@ import pandas as pd
 
 from pipeline.compare.statistics import (
     Interval,
+    Statistic,
     holm,
     interval,
     paired_probability,
     permutation_p,
     probability_of_improvement,
     share_of,
+    statistic_for,
 )
 from pipeline.health.verdict import Evidence, Verdict
 
@@ -124,6 +130,11 @@ class AttemptRow:
     score: float
     score_low: float
     score_high: float
+    score_interval: str
+    random: float
+    random_low: float
+    random_high: float
+    quality: str
     best_score: float
     steps_per_second: float
     memory_mb: float
@@ -225,11 +236,18 @@ class Comparison:
         later = curve[~curve.step.isin(episodes.step[episodes.value < _FIRST_EPISODES])]
         return curve if later.empty else later
 
+    @cached_property
+    def statistic(self) -> Statistic:
+        """What sums up scores over runs: the same for all rungs and policies, by the fewest runs of any."""
+        counts = _scored(self.attempts).groupby("rung").size().tolist()
+        return statistic_for([*counts, int(self.experiments.score.notna().sum())])
+
     def rungs(self) -> pd.DataFrame:
-        """One row a rung, in the ladder's order: attempts, healthy ones, those trained to the end, minutes, and IQM.
+        """One row a rung, in the ladder's order: attempts, healthy ones, those trained to the end, minutes, and score.
 
         The unit is the attempt. Scores are those of attempts that were trained to their end: what was cut short has had
         fewer episodes, and says less of its rung. `seeds` are those with such a score; :meth:`cut_short` has the rest.
+        `score` is the :attr:`statistic` over them, with its interval.
         """
         rows = []
         for rung, group in self.attempts.groupby("rung", sort=False):
@@ -242,7 +260,7 @@ class Comparison:
                     "to_the_end": int(group.to_the_end.sum()),
                     "seeds": int(_seeds(whole).nunique()),
                     "minutes": float(group.minutes.sum()),
-                    **_columns("score", interval(whole.score.to_numpy())),
+                    **_columns("score", interval(whole.score.to_numpy(), self.statistic)),
                 }
             )
         return pd.DataFrame(rows).set_index("rung") if rows else pd.DataFrame()
@@ -267,25 +285,23 @@ class Comparison:
             if len(found := _scored(group))
         }
         rows: list[dict[str, Any]] = []
-        p: dict[frozenset[str], float] = {}  # of two rungs, in either order
-        for x, of_x in whole.items():
-            for y, of_y in whole.items():
-                if x == y:
-                    continue
-                shared = [seed for seed in of_x if seed in of_y]
-                kept_x = [of_x[seed] for seed in shared or of_x]
-                kept_y = [of_y[seed] for seed in shared or of_y]
-                all_x, all_y = np.concatenate(kept_x), np.concatenate(kept_y)
-                found = paired_probability(kept_x, kept_y) if shared else probability_of_improvement(all_x, all_y)
-                if (pair := frozenset((x, y))) not in p:
-                    means = (np.array([each.mean() for each in kept]) for kept in (kept_x, kept_y))
-                    p[pair] = permutation_p(*(means if shared else (all_x, all_y)), paired=bool(shared))
-                counts = {"attempts_x": len(all_x), "attempts_y": len(all_y), "seeds": len(shared)}
-                rows.append({"x": x, "y": y} | counts | _columns("probability", found))
-        corrected = dict(zip(p, holm(np.array(list(p.values()))), strict=True))
-        for row in rows:
-            pair = frozenset((row["x"], row["y"]))
-            row |= {"p": p[pair], "p_holm": corrected[pair]}
+        p: list[float] = []
+        for (x, of_x), (y, of_y) in itertools.combinations(whole.items(), 2):
+            shared = [seed for seed in of_x if seed in of_y]
+            kept_x = [of_x[seed] for seed in shared or of_x]
+            kept_y = [of_y[seed] for seed in shared or of_y]
+            all_x, all_y = np.concatenate(kept_x), np.concatenate(kept_y)
+            found = paired_probability(kept_x, kept_y) if shared else probability_of_improvement(all_x, all_y)
+            means = (np.array([each.mean() for each in kept]) for kept in (kept_x, kept_y))
+            p.append(permutation_p(*(means if shared else (all_x, all_y)), paired=bool(shared)))
+            for first, second, of_first, of_second, chance in (
+                (x, y, all_x, all_y, found),
+                (y, x, all_y, all_x, found.of_the_other),
+            ):
+                counts = {"attempts_x": len(of_first), "attempts_y": len(of_second), "seeds": len(shared), "p": p[-1]}
+                rows.append({"x": first, "y": second} | counts | _columns("probability", chance))
+        for row, corrected in zip(rows, np.repeat(holm(np.array(p)), 2), strict=True):
+            row["p_holm"] = corrected
         columns = ["x", "y", "attempts_x", "attempts_y", "seeds",
                    "probability", "probability_low", "probability_high", "p", "p_holm"]  # fmt: skip
         return pd.DataFrame(rows, columns=columns)
@@ -293,7 +309,7 @@ class Comparison:
     def profiles(self) -> pd.DataFrame:
         """The performance profile of each rung: the share of its runs that score higher than each score.
 
-        One row for each rung and score of any run, rising: rung, runs, score, and share with Wilson's interval, which
+        One row for each rung and score of any run, rising: rung, runs, score, and share with its exact interval, which
         holds for one score at a time. Of attempts that were trained to their end (Agarwal et al. 2021, section 4.2).
         """
         rows = []
@@ -308,21 +324,21 @@ class Comparison:
         return pd.DataFrame(rows, columns=["rung", "runs", "score", "share", "share_low", "share_high"])
 
     def settled(self) -> pd.DataFrame:
-        """Two rows, the settled policies and random play: experiments, and the IQM of the scores with interval.
+        """Two rows, the settled policies and random play: experiments, and the :attr:`statistic` of their scores.
 
-        `better` is P(a settled policy scores higher than random play in its own experiment).
+        Random play is that of all experiments, whether they have settled or not. `better` is P(a settled policy scores
+        higher than random play in its own experiment).
         """
-        done = self.experiments.dropna(subset=["score"])
-        paired = done.dropna(subset=["random"])
+        scores = {"settled": self.experiments.score.dropna(), "random": self.experiments.random.dropna()}
+        paired = self.experiments.dropna(subset=["score", "random"])
         wins = (paired.score > paired.random) + 0.5 * (paired.score == paired.random)
+        better = {"settled": float(wins.mean()) if len(paired) else np.nan, "random": np.nan}
         return pd.DataFrame(
             [
-                {"policy": "settled", "experiments": len(done)}
-                | _columns("score", interval(done.score.to_numpy()))
-                | {"better": float(wins.mean()) if len(paired) else np.nan},
-                {"policy": "random", "experiments": len(paired)}
-                | _columns("score", interval(paired.random.to_numpy()))
-                | {"better": np.nan},
+                {"policy": policy, "experiments": len(found)}
+                | _columns("score", interval(found.to_numpy(), self.statistic))
+                | {"better": better[policy]}
+                for policy, found in scores.items()
             ]
         ).set_index("policy")
 

@@ -16,9 +16,10 @@ import pandas as pd
 from pipeline.attempt.folder import AttemptFolder
 from pipeline.attempt.record import label_of
 from pipeline.compare.frames import AttemptRow, Comparison, ExperimentRow, Shown, frame, points
-from pipeline.compare.scores import random_score, recent_score
+from pipeline.compare.scores import random_score, recent_scores
 from pipeline.compare.selection import is_shown, main_metrics
 from pipeline.compare.sides import NOT_OF_TRAINING
+from pipeline.compare.statistics import Interval, weighted_mean
 from pipeline.config import ExperimentConfig, changed_keys
 from pipeline.errors import BadInput
 from pipeline.health.history import as_meant, is_finite
@@ -190,7 +191,10 @@ def _experiment(parent: ExperimentRun, nested: Sequence[AttemptRun], rows: Seque
     outcome = parent.outcome or "running"
     healthy = outcome == "healthy" and bool(rows)
     settled = rows[-1] if healthy else None
-    random = random_score(parent.metrics)
+    random = random_score(parent.metrics)  # which has it at the end
+    if not np.isfinite(random.value):
+        played = (Interval(row.random, row.random_low, row.random_high) for row in rows if np.isfinite(row.random))
+        random = next(played, random)
     return ExperimentRow(
         parent=parent.run_id,
         experiment=parent.experiment_name,
@@ -219,7 +223,9 @@ def _attempt(store: Store, run: AttemptRun, parent: ExperimentRun, found: Sequen
     steps = series["update"].step.to_numpy() if "update" in series else history.step.to_numpy()
     if run.is_of_a_script:
         steps = np.array([step for _, _, step, _, _ in found], dtype=np.int64)
-    score = recent_score(series, run)
+    scores, weights = recent_scores(series, run)
+    score = weighted_mean(scores, weights)
+    random = random_score({**parent.metrics, **run.metrics})
     return AttemptRow(
         run_id=run.run_id,
         parent=parent.run_id,
@@ -243,6 +249,11 @@ def _attempt(store: Store, run: AttemptRun, parent: ExperimentRun, found: Sequen
         score=score.value,
         score_low=score.low,
         score_high=score.high,
+        score_interval=f"Student's t over {len(scores)} updates" if np.isfinite(score.low) else "",
+        random=random.value,
+        random_low=random.low,
+        random_high=random.high,
+        quality=run.quality,
         best_score=run.metrics.get("best/score_window", _of(series, "score_window", np.max)),
         steps_per_second=_of(series, "steps_per_second", np.median),
         memory_mb=_of(series, "memory_mb", np.max),

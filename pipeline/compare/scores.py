@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from pipeline.compare.statistics import Interval, recent_mean
+from pipeline.compare.statistics import Interval, recent, weighted_mean
 from pipeline.compare.svg import number
 from pipeline.health.readings import doubt, written
 from pipeline.tracking.runs import AttemptRun
@@ -77,11 +77,11 @@ def quality_of(store: Store, run: AttemptRun) -> Quality:
         ).sort_values("step", kind="stable")
         for name, points in found.items()
     }
-    return Quality(recent_score(series, run), random_score(run.metrics))
+    return Quality(weighted_mean(*recent_scores(series, run)), random_score(run.metrics))
 
 
-def recent_score(series: Mapping[str, pd.DataFrame], run: AttemptRun) -> Interval:
-    """The score of the last episodes of an attempt.
+def recent_scores(series: Mapping[str, pd.DataFrame], run: AttemptRun) -> tuple[np.ndarray, np.ndarray]:
+    """The scores of the last episodes of an attempt, one an update, and their weights.
 
     Args:
         series: columns `step` and `value` of each metric, in the order of steps.
@@ -91,7 +91,7 @@ def recent_score(series: Mapping[str, pd.DataFrame], run: AttemptRun) -> Interva
     else:  # a trainer that does not count them: each update is one
         (scores,) = side_by_side(series, "score")
         episodes = np.arange(1.0, len(scores) + 1)
-    return recent_mean(scores, episodes, window=int(float(run.params.get("training.score_window", "100"))))
+    return recent(scores, episodes, window=int(float(run.params.get("training.score_window", "100"))))
 
 
 def random_score(metrics: Mapping[str, float]) -> Interval:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from pipeline.compare.frames import Comparison
 from pipeline.compare.scores import plain_interval
-from pipeline.compare.statistics import Interval, difference, interval
+from pipeline.compare.statistics import FEWEST, Interval, difference, interval
 from pipeline.compare.template import fill
 from pipeline.compare.wording import words
 
@@ -122,16 +122,12 @@ def _counted(names: pd.Series) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items()) or "–"
 
 
-def _mean(runs: np.ndarray) -> np.ndarray:
-    return np.asarray(runs.mean(-1))
-
-
 def _number(
     name: str, of_a: pd.DataFrame, of_b: pd.DataFrame, a: pd.Series, b: pd.Series, *, fine: bool = False
 ) -> Fact:
     """A number of each experiment, as the mean over those of one side, and the change of the mean."""
     a, b = a.astype(float).dropna(), b.astype(float).dropna()
-    told_a, told_b = (plain_interval(*interval(each.to_numpy(), _mean), fine=fine) for each in (a, b))
+    told_a, told_b = (plain_interval(*interval(each.to_numpy(), "mean"), fine=fine) for each in (a, b))
     if not len(a) or not len(b):
         return Fact(name, told_a, told_b)
     seeds_a = {of_a.seed[parent]: value for parent, value in a.items() if not pd.isna(of_a.seed[parent])}
@@ -139,7 +135,8 @@ def _number(
     shared = [seed for seed in seeds_a if seed in seeds_b]
     if len(shared) >= 2:
         apart = np.array([seeds_b[seed] - seeds_a[seed] for seed in shared])
-        return Fact(name, told_a, told_b, interval(apart, _mean), f"seed by seed, {len(shared)} seeds", fine)
+        how = f"seed by seed, {len(shared)} seeds{', too few for an interval' * (len(shared) < FEWEST)}"
+        return Fact(name, told_a, told_b, interval(apart, "mean"), how, fine)
     found = difference(a.to_numpy(), b.to_numpy())
     if np.isfinite(found.low):
         return Fact(name, told_a, told_b, found, "different seeds", fine)

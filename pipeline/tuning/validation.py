@@ -10,15 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
-from scipy import stats
 
+from pipeline.compare.ranks import rank_test
 from pipeline.tuning.study import StudyPlan
 from pipeline.tuning.trials import feasible, superseded
 
@@ -28,11 +27,6 @@ TUNED, DEFAULT = "tuned", "default"
 """Values of the parameter `configuration`."""
 FRESH = 10_000
 """Distance between the study's first seed and the validation's."""
-CONFIDENCE = 0.95
-_DRAWS = 20_000
-_PERMUTATIONS = 20_000
-_FARTHEST = 12.0
-"""Distance, in deviations, at which two normal distributions hardly ever overlap."""
 
 
 def study_name(plan: StudyPlan, best: FrozenTrial) -> str:
@@ -91,7 +85,7 @@ class Gain:
     low: float
     high: float
     """95 % interval of the probability, over runs: the values that an exact rank test does not reject
-    (:func:`limits`). It has a width also where the runs do not overlap."""
+    (:mod:`pipeline.compare.ranks`). It has a width also where the runs do not overlap."""
     p_value: float
     """p-value of the exact two-sided Mann-Whitney test."""
 
@@ -138,70 +132,4 @@ def compare(tuned: Sequence[float], default: Sequence[float]) -> Gain:
             whose training failed.
     """
     x, y = np.asarray(tuned, dtype=float), np.asarray(default, dtype=float)
-    # Ranks, because an infinity has a rank but no sum.
-    ranks = stats.rankdata(np.concatenate([x, y]))
-    own, others = ranks[: len(x)], ranks[len(x) :]
-    probability = float((own.sum() - len(x) * (len(x) + 1) / 2) / (len(x) * len(y)))
-    p_value = _p_value(own, others)
-    low, high = limits(tuple(np.sort(ranks)), len(x), float(own.sum()))
-    # The interval is drawn. At ½ it has to agree with the test, which is exact.
-    if p_value > 1 - CONFIDENCE:
-        low, high = min(low, 0.5), max(high, 0.5)
-    elif probability > 0.5:
-        low = max(low, float(np.nextafter(0.5, 1)))
-    else:
-        high = min(high, float(np.nextafter(0.5, 0)))
-    return Gain(tuple(x), tuple(y), probability, low, high, p_value)
-
-
-def _p_value(own: np.ndarray, others: np.ndarray) -> float:
-    """p-value of the exact two-sided Mann-Whitney test, from ranks (n,) and (m,)."""
-    if len({*own.tolist(), *others.tolist()}) == len(own) + len(others):
-        return float(stats.mannwhitneyu(own, others, method="exact").pvalue)
-    exact = stats.permutation_test(  # with ties
-        (own, others),
-        lambda a, b, axis: np.sum(a, axis=axis),
-        vectorized=True,
-        n_resamples=_PERMUTATIONS,
-        rng=np.random.default_rng(0),
-    )
-    return min(1.0, float(exact.pvalue))
-
-
-@lru_cache(maxsize=4096)
-def limits(ranks: tuple[float, ...], count: int, rank_sum: float) -> tuple[float, float]:
-    """95 % interval of the probability that a run of the first sample is the better one, from the sum of its ranks.
-
-    It has each probability at which so high a sum, and so low a one, comes in more than 2.5 % of cases. At ½ that is
-    the exact rank test. At others it needs a law: the objectives are a shift of normal ones, on any scale.
-
-    Args:
-        ranks: (n + m,), the ranks of both samples, ascending; equal ones where runs are equal.
-        count: n, the runs of the first sample.
-        rank_sum: sum of their ranks.
-    """
-    drawn = np.random.default_rng(0).standard_normal((_DRAWS, len(ranks)))
-    scores = np.asarray(ranks)
-
-    def share(shift: float, sign: int) -> float:
-        """How often the sum is as high as this one (sign 1), or as low (−1), at a shift of the first sample."""
-        moved = drawn.copy()
-        moved[:, :count] += shift
-        places = moved.argsort(axis=1).argsort(axis=1)[:, :count]
-        return float(np.mean(sign * (scores[places].sum(axis=1) - rank_sum) >= -1e-9))
-
-    def border(sign: int) -> float:
-        """The shift at which that share is 2.5 %; the share falls with it away from the sum."""
-        near, far = sign * _FARTHEST, -sign * _FARTHEST
-        for _ in range(14):
-            middle = (near + far) / 2
-            if share(middle, sign) > (1 - CONFIDENCE) / 2:
-                near = middle
-            else:
-                far = middle
-        return (near + far) / 2
-
-    low, high = (float(stats.norm.cdf(border(sign) / np.sqrt(2))) for sign in (1, -1))
-    return (low if share(-_FARTHEST, 1) <= (1 - CONFIDENCE) / 2 else 0.0), (
-        high if share(_FARTHEST, -1) <= (1 - CONFIDENCE) / 2 else 1.0
-    )
+    return Gain(tuple(x), tuple(y), *rank_test(x, y))

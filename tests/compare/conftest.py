@@ -76,7 +76,7 @@ def attempt(store: Store, parent: str, base: ExperimentConfig, number: int, rung
 
 def experiment(store: Store, seed: int, levels: dict[str, float], **changes: object) -> tuple[str, list[str]]:
     """A finished ladder: every rung but the last collapses. Returns the parent and its attempts."""
-    base = small_config(experiment__name="night <1>", training__seed=seed, **changes)
+    base = small_config(experiment__name="night <1>", training__seed=seed, training__score_window=6, **changes)
     parent = store.start_parent(base)
     runs: list[str] = []
     for number, (rung, level) in enumerate(levels.items()):

@@ -54,10 +54,10 @@ def test_it_is_told_on_the_terminal_the_page_and_in_json(
     assert next(each for each in told["facts"] if each["name"] == "score")["change_low"] is None
 
 
-def test_a_difference_has_an_interval_from_two_runs_each() -> None:
-    found = difference(np.array([1.0, 2.0]), np.array([4.0, 5.0]))
+def test_a_difference_has_an_interval_from_three_runs_each() -> None:
+    found = difference(np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0, 6.0]))
     assert found.value == 3.0 and found.low <= 3.0 <= found.high and found.high > found.low
-    assert np.isnan(difference(np.array([1.0]), np.array([4.0, 5.0])).low)
+    assert np.isnan(difference(np.array([1.0, 2.0]), np.array([4.0, 5.0, 6.0])).low)
 
 
 def test_parameters_of_a_script_are_compared_one_by_one() -> None:

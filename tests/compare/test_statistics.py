@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.compare.statistics import interquartile_mean, interval, probability_of_improvement, recent_mean
+from pipeline.compare.statistics import (
+    difference,
+    interquartile_mean,
+    interval,
+    method,
+    probability_of_improvement,
+    recent,
+    statistic_for,
+    weighted_mean,
+)
 
 RANDOM = np.random.default_rng(1)
 
@@ -17,23 +26,51 @@ def test_interquartile_mean_is_the_trimmed_mean(count: int) -> None:
     assert interquartile_mean(values) == pytest.approx(stats.trim_mean(values, 0.25))
 
 
-def test_interval_is_the_percentile_bootstrap() -> None:
-    values = RANDOM.normal(10, 3, size=12)
-    ours = interval(values)
-    theirs = stats.bootstrap(
-        (values,), lambda each, axis: stats.trim_mean(each, 0.25, axis=axis), method="percentile", n_resamples=20_000
-    ).confidence_interval
-    assert ours.low == pytest.approx(theirs.low, abs=0.2) and ours.high == pytest.approx(theirs.high, abs=0.2)
-    assert ours.low < ours.value < ours.high
+def test_the_interval_of_the_mean_is_students() -> None:
+    for count in (3, 5, 9):
+        values = RANDOM.normal(10, 3, size=count)
+        theirs = stats.ttest_1samp(values, 0).confidence_interval()
+        assert interval(values) == pytest.approx((values.mean(), theirs.low, theirs.high))
+        assert interval(values, "mean") == interval(values)
 
 
-def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    """With 20 runs of a normal distribution: 95 % nominally; the percentile bootstrap is known to be a little short."""
-    covered = [
-        low <= 5.0 <= high
-        for _, low, high in (interval(RANDOM.normal(5, 2, size=20), lambda each: each.mean(-1)) for _ in range(300))
-    ]
-    assert 0.87 < np.mean(covered) < 0.98
+def test_the_interval_of_the_interquartile_mean_is_yuens() -> None:
+    """Of two samples, one of which is the other mirrored, the error is √2 times that of one."""
+    for count in (10, 13, 20):
+        values = RANDOM.standard_t(3, size=count)
+        ours, both = interval(values), stats.ttest_ind(values, -values, equal_var=False, trim=0.25)
+        error = 2 * stats.trim_mean(values, 0.25) / both.statistic / np.sqrt(2)
+        half = stats.t.ppf(0.975, count - 2 * (count // 4) - 1) * error
+        assert ours == pytest.approx((stats.trim_mean(values, 0.25), ours.value - half, ours.value + half))
+
+
+def test_a_difference_is_welchs() -> None:
+    a, b = RANDOM.normal(size=4), RANDOM.normal(2, 5, size=7)
+    theirs = stats.ttest_ind(b, a, equal_var=False).confidence_interval()
+    assert difference(a, b) == pytest.approx((b.mean() - a.mean(), theirs.low, theirs.high))
+
+
+def test_runs_side_by_side_are_summed_up_alike() -> None:
+    assert statistic_for([12, 10]) == "IQM" and statistic_for([12, 0, 10]) == "IQM"
+    assert statistic_for([12, 9]) == "mean" and statistic_for([]) == "mean" and statistic_for([0]) == "mean"
+    many = RANDOM.exponential(size=12)
+    assert interval(many, "mean").value == pytest.approx(many.mean()) != interval(many).value
+
+
+@pytest.mark.parametrize("count", [3, 5, 10, 20])
+def test_intervals_cover_the_truth_as_often_as_they_say(count: int) -> None:
+    covered = [low <= 5.0 <= high for _, low, high in (interval(RANDOM.normal(5, 2, size=count)) for _ in range(800))]
+    assert 0.92 < np.mean(covered) < 0.98
+
+
+def test_updates_cover_the_mean_of_their_games() -> None:
+    """Updates in which one to five games ended, each of a skewed score."""
+    covered = []
+    for _ in range(500):
+        games = RANDOM.integers(1, 6, size=40)
+        found = weighted_mean(np.array([RANDOM.exponential(size=each).mean() for each in games]), games)
+        covered.append(found.low <= 1.0 <= found.high)
+    assert 0.90 < np.mean(covered) < 0.98
 
 
 def test_probability_of_improvement_is_mann_whitney() -> None:
@@ -45,6 +82,10 @@ def test_probability_of_improvement_is_mann_whitney() -> None:
 
 
 def test_few_runs_have_no_interval() -> None:
+    two = interval(np.array([3.0, 5.0]))
+    assert two.value == 4.0 and np.isnan(two.low)
+    assert np.isnan(interval(np.arange(4.0), "IQM").low) and np.isnan(difference(np.arange(2.0), np.arange(9.0)).low)
+    assert "too few" in method("mean") and "Student" in method("mean") and "IQM" in method("IQM")
     assert interval(np.array([3.0])).value == 3.0 and np.isnan(interval(np.array([3.0])).low)
     assert np.isnan(interval(np.array([])).value)
     assert np.isnan(probability_of_improvement(np.array([]), np.array([1.0])).value)
@@ -57,8 +98,20 @@ def test_recent_mean_is_that_of_the_episodes() -> None:
     scores = [[100.0], [1.0, 2.0], [3.0], [4.0, 5.0, 6.0]]
     values = np.array([np.mean(each) for each in scores])
     episodes = np.cumsum([len(each) for each in scores])
-    found = recent_mean(values, episodes, window=6)
+    found = weighted_mean(*recent(values, episodes, window=6))
     assert found.value == pytest.approx(np.mean([1, 2, 3, 4, 5, 6]))
     assert found.low < found.value < found.high < 100
-    assert recent_mean(values, episodes, window=5).value == pytest.approx(np.mean([1.5, 3, 4, 5, 6]))
-    assert recent_mean(values, episodes, window=1).value == pytest.approx(5.0)
+    assert weighted_mean(*recent(values, episodes, window=5)).value == pytest.approx(np.mean([1.5, 3, 4, 5, 6]))
+    assert weighted_mean(*recent(values, episodes, window=1)).value == pytest.approx(5.0)
+    assert np.isnan(weighted_mean(*recent(np.array([]), np.array([]), window=6)).value)
+
+
+def test_runs_that_do_not_overlap_leave_something_open() -> None:
+    found = probability_of_improvement(np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0, 6.0]))
+    assert found.value == 0.0 and found.low == 0.0 and 0.2 < found.high < 0.6
+    assert found.of_the_other.value == 1.0 and found.of_the_other.low == 1 - found.high
+
+
+def test_runs_that_are_all_equal_have_no_width() -> None:
+    assert interval(np.full(4, 7.0)) == (7.0, 7.0, 7.0) and interval(np.full(12, 7.0)) == (7.0, 7.0, 7.0)
+    assert difference(np.full(3, 1.0), np.full(3, 3.0)) == (2.0, 2.0, 2.0)
