@@ -130,10 +130,10 @@ def show(night: Comparison, console: Console) -> None:
         console.print(_attempts(night, row.parent))
         if np.isfinite(row.random):
             quality, kind = verdict_on_score(row)
-            against = f"a random policy: {plain_interval(row.random, row.random_low, row.random_high)}"
+            against = f"a random policy: {escape(plain_interval(row.random, row.random_low, row.random_high))}"
             if row.settled_run:
                 against += f". [{COLOURS[kind]}]{quality}[/]"
-            console.print(against.replace(" [", r" \[", 1), soft_wrap=True)
+            console.print(against, soft_wrap=True)
         console.print()
     both = sides(night)
     if len(night.experiments) > 1:

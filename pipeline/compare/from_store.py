@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from pipeline.compare.scores import random_score, recent_scores
 from pipeline.compare.selection import is_shown, main_metrics
 from pipeline.compare.sides import NOT_OF_TRAINING
 from pipeline.compare.statistics import Interval, weighted_mean
+from pipeline.compare.steps import trained_steps
 from pipeline.config import ExperimentConfig, changed_keys
 from pipeline.errors import BadInput
 from pipeline.health.history import as_meant, is_finite
@@ -245,7 +245,7 @@ def _attempt(store: Store, run: AttemptRun, parent: ExperimentRun, found: Sequen
         minutes=_minutes(run),
         episodes=int(run.metrics.get("episodes", 0.0)),
         steps=max(int(steps.max(initial=0)), run.last_step if run.is_of_a_script else 0),
-        trained_steps=_trained(steps),
+        trained_steps=trained_steps(steps, scratch=start is None),
         score=score.value,
         score_low=score.low,
         score_high=score.high,
@@ -274,14 +274,6 @@ def _checkpoint(store: Store, run: AttemptRun) -> str | None:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         return str(newest.parent / json.loads(newest.read_text(encoding="utf-8"))["file"])
     return str(newest.with_suffix(".pt"))
-
-
-def _trained(steps: np.ndarray) -> int:
-    """Steps of one attempt alone. A warm start goes on counting at its checkpoint, so the spacing of updates tells."""
-    taken = [int(step) for step in np.unique(steps)]
-    if len(taken) < 2:
-        return 0
-    return taken[-1] - taken[0] + min(after - before for before, after in itertools.pairwise(taken))
 
 
 def _of(series: dict[str, pd.DataFrame], name: str, function: Any) -> float:

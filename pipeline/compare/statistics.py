@@ -72,7 +72,8 @@ def interval(runs: np.ndarray, statistic: Statistic | None = None) -> Interval:
     left, value = count - 2 * cut, float(interquartile_mean(runs))
     if left < FEWEST:
         return Interval(value, np.nan, np.nan)
-    squares = (count - 1) * np.clip(runs, runs[cut], runs[count - cut - 1]).var(ddof=1)
+    with np.errstate(over="ignore"):
+        squares = (count - 1) * np.clip(runs, runs[cut], runs[count - cut - 1]).var(ddof=1)
     return _student(value, float(np.sqrt(squares / (left * (left - 1)))), left - 1)
 
 
@@ -88,7 +89,8 @@ def weighted_mean(values: np.ndarray, weights: np.ndarray) -> Interval:
     mean, count = float(np.average(values, weights=weights)), len(values)
     if count < FEWEST:
         return Interval(mean, np.nan, np.nan)
-    squares = float(np.sum((weights * (values - mean)) ** 2)) * count / (count - 1)
+    with np.errstate(over="ignore"):  # a script may log anything; what cannot be squared has no interval
+        squares = float(np.sum((weights * (values - mean)) ** 2)) * count / (count - 1)
     return _student(mean, float(np.sqrt(squares)) / float(np.sum(weights)), count - 1)
 
 
@@ -97,8 +99,11 @@ def difference(a: np.ndarray, b: np.ndarray) -> Interval:
     value = float(b.mean() - a.mean())
     if min(len(a), len(b)) < FEWEST:
         return Interval(value, np.nan, np.nan)
-    of_a, of_b = (float(each.var(ddof=1)) / len(each) for each in (a, b))
-    if not (squares := of_a + of_b):
+    with np.errstate(over="ignore"):
+        of_a, of_b = (float(each.var(ddof=1)) / len(each) for each in (a, b))
+    if not np.isfinite(squares := of_a + of_b):
+        return Interval(value, np.nan, np.nan)
+    if not squares:
         return Interval(value, value, value)
     freedom = squares**2 / (of_a**2 / (len(a) - 1) + of_b**2 / (len(b) - 1))
     return _student(value, float(np.sqrt(squares)), freedom)
@@ -194,4 +199,6 @@ def recent(values: np.ndarray, episodes: np.ndarray, window: int) -> tuple[np.nd
 
 def _student(value: float, error: float, freedom: float) -> Interval:
     half = float(stats.t.ppf(_UPPER, freedom)) * error
+    if not np.isfinite(half):
+        return Interval(value, np.nan, np.nan)
     return Interval(value, value - half, value + half)

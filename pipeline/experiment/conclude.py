@@ -21,6 +21,7 @@ from pipeline.attempt.remarks import remarks
 from pipeline.attempt.spool import Spool
 from pipeline.attempt.start import START, failed_start
 from pipeline.compare.scores import NO_QUALITY, Quality, quality_of
+from pipeline.experiment.cost import log_cost
 from pipeline.experiment.watchdog import Watchdog
 from pipeline.health.history import History
 from pipeline.health.rule import Rule
@@ -79,7 +80,7 @@ def conclude(
     store.deliver(run_id, spool, ended=True)
     watch = Watchdog(store, run_id, rules, chosen=chosen)
     _, fired = watch.final(ended=ending.verdict.name == "healthy")  # of what failed, its verdict says enough
-    store.log_metrics(run_id, {"cost/seconds": ending.seconds}, step=max(0, watch.last_step), at=ending.at)
+    log_cost(store, run_id, ending)
     unjudged, unmet = {}, {}
     if ending.verdict.name == "healthy" or ending.verdict.is_training_failure:
         unjudged, unmet = watch.never_judged(), watch.never_met()

@@ -35,6 +35,7 @@ from pipeline.compare.scores import Quality
 from pipeline.config import ExperimentConfig, difference
 from pipeline.errors import InfrastructureFailure, StoreAway
 from pipeline.experiment.conclude import conclude, was_taken_away
+from pipeline.experiment.cost import cost_together, log_cost
 from pipeline.experiment.losses import Losses
 from pipeline.experiment.past import Past
 from pipeline.experiment.place import Place
@@ -297,8 +298,10 @@ class Orchestrator:
         except BaseException as error:
             # No run is left RUNNING behind a process that is gone.
             with contextlib.suppress(InfrastructureFailure, OSError):
+                ended = ending(_error(error))
                 if self.store.root.exists():
-                    ending(_error(error)).write(file.where.path)
+                    ended.write(file.where.path)
+                log_cost(self.store, file.run_id, ended)
                 self.store.end_attempt(file.run_id, _error(error))
             raise
         ended = ending(verdict)
@@ -429,7 +432,7 @@ class Orchestrator:
         summaries = self._summaries
         metrics = {
             "attempts": float(len(summaries)),
-            "cost/minutes": float(sum(each.minutes for each in summaries)),
+            **cost_together(self.store, self.parent),
             **(self._random_score or {}),
         }
         scores = [each.best_score for each in summaries if each.best_score is not None]

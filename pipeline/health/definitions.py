@@ -218,7 +218,12 @@ DEFINITIONS: tuple[Definition, ...] = (
     Definition("memory_mb", "resident memory of the trainer and its children", "MB", "–", "flat"),
     Definition("time/…", "wall clock of a part of the update", "s", "–", "–"),
     Definition(
-        "cost/…", "wall clock of an attempt, in the unit that the name gives; logged at its end", "s or min", "–", "–"
+        "cost/…",
+        "what an attempt has taken, in the unit that the name gives, without a cluster's queue and without what its "
+        "checkpoint brought; logged at its end, and on the parent as the sum over attempts",
+        "s, min, steps",
+        "–",
+        "–",
     ),
     Definition("attempts", "attempts of the experiment; logged on its parent run", "count", "–", "–"),
     Definition(

@@ -24,13 +24,15 @@ _WIDTHS = {
     _SCORE: 120,
     "metrics.`score`": 100,
     "metrics.`episodes`": 110,
+    "metrics.`cost/steps`": 110,
+    "metrics.`cost/minutes`": 120,
     "attributes.`Duration`": 100,
 }
 """The columns in their order, and their widths in pixels. The UI leaves out those of which no run has a value."""
 _SECTION = "attempts"
 _LINES = ("score_window", "score", "alpha_entropy_ratio", "gradient_norm", "expert_usage_max")
 """Metrics that are drawn over the steps. The UI leaves out the charts of those that no run has."""
-_BARS = ("best/score_window", "cost/seconds")
+_BARS = ("best/score_window", "cost/minutes", "cost/steps")
 
 
 def shared_view() -> str:

@@ -115,3 +115,11 @@ def test_runs_that_do_not_overlap_leave_something_open() -> None:
 def test_runs_that_are_all_equal_have_no_width() -> None:
     assert interval(np.full(4, 7.0)) == (7.0, 7.0, 7.0) and interval(np.full(12, 7.0)) == (7.0, 7.0, 7.0)
     assert difference(np.full(3, 1.0), np.full(3, 3.0)) == (2.0, 2.0, 2.0)
+
+
+def test_numbers_that_cannot_be_squared_have_no_interval() -> None:
+    huge = np.array([1e300, -1e300, 1e299, 2e300])
+    assert (
+        np.isnan(interval(huge).low) and np.isnan(interval(np.tile(huge, 3)).low) and np.isfinite(interval(huge).value)
+    )
+    assert np.isnan(difference(huge, huge).low)
