@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -116,6 +116,12 @@ class AttemptSummary:
         row = {names.get(name, name): value for name, value in asdict(self).items()}
         row[TO_THE_END] = "yes" if self.to_the_end else "no"
         return row | {"quality": None if self.quality == UNKNOWN_QUALITY else self.quality.replace("_", " ")}
+
+
+def best_of(attempts: Sequence[AttemptSummary]) -> AttemptSummary | None:
+    """The attempt with the best score at its end, of those that were trained to the end; None: there is none."""
+    whole = [each for each in attempts if each.to_the_end and each.score is not None]
+    return max(whole, key=lambda each: each.score or 0.0, default=None)
 
 
 def _rounded(value: float | None) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import timedelta
 
 from rich.console import Group, RenderableType
@@ -15,7 +15,7 @@ from rich.table import Table
 
 from fallbacks.ladder import Plan
 from pipeline.attempt.folder import experiment_log
-from pipeline.attempt.record import TO_THE_END, Attempt, AttemptSummary
+from pipeline.attempt.record import TO_THE_END, Attempt, AttemptSummary, best_of
 from pipeline.callbacks.callback import Callback, ExperimentEnded, ExperimentStarted
 from pipeline.callbacks.notes import known_columns
 from pipeline.callbacks.script_metrics import ScriptMetrics
@@ -116,11 +116,13 @@ class Display(Callback):
     def experiment_ended(self, event: ExperimentEnded) -> None:
         self.terminal.close_panel()
         say = self.terminal.say
-        say(f"[bold]{event.outcome}[/]: {escape(event.reason)}{quality_markup(event.quality)}")
+        compares = self._config.ladder.compares
+        quality = quality_markup(event.quality)
+        say(f"[bold]{event.outcome}[/]: {escape(event.reason)}{'' if compares else quality}")
         if event.attempts:
             self._table(event.attempts)
-        if self._config.ladder.compares and (best := _best(event.attempts)) is not None:
-            say(f"best score of those trained to the end: [bold]{escape(best.rung)}[/], {best.score}")
+        if compares and (best := best_of(event.attempts)) is not None:
+            say(f"best score of those trained to the end: [bold]{escape(best.rung)}[/], {best.score}{quality}")
         if random := interval(event.random_score or {}, "random/score"):
             say(f"a random policy under the same step cap: {random}", markup=False)
         root = self._config.tracking.root
@@ -262,12 +264,6 @@ def quality_markup(name: str) -> str:
         return ""
     sentence, tone = sentence_of(name)
     return f"; [{COLOURS[tone]}]{sentence[0].lower()}{sentence[1:]}[/]"
-
-
-def _best(attempts: Sequence[AttemptSummary]) -> AttemptSummary | None:
-    """The attempt with the best score at its end, of those that were trained to the end; None: there is none."""
-    whole = [each for each in attempts if each.to_the_end and each.score is not None]
-    return max(whole, key=lambda each: each.score or 0.0, default=None)
 
 
 def _judged(band: Band, latest: Mapping[str, float]) -> str:

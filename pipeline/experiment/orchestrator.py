@@ -27,7 +27,7 @@ from pipeline.attempt.checkpoint_files import fingerprint, newest, usable
 from pipeline.attempt.ending import Ending
 from pipeline.attempt.file import AttemptFile, PendingFault
 from pipeline.attempt.folder import AttemptFolder, experiment_lock
-from pipeline.attempt.record import Attempt, AttemptSummary
+from pipeline.attempt.record import UNKNOWN_QUALITY, Attempt, AttemptSummary, best_of
 from pipeline.callbacks.callback import Callback, CallbackList, ExperimentEnded, ExperimentStarted
 from pipeline.callbacks.notes import markdown_table, resume_command
 from pipeline.compare.command import PAGE
@@ -440,7 +440,8 @@ class Orchestrator:
             metrics["best/score_window"] = max(scores)
         if settled_rung is not None and (score := summaries[-1].score) is not None:
             metrics["settled/score_window"] = score
-        quality = summaries[-1].quality if settled_rung is not None else "unknown"
+        best = summaries[-1] if settled_rung is not None else best_of(summaries) if outcome == "compared" else None
+        quality = UNKNOWN_QUALITY if best is None else best.quality
         own = self._foreign_parent is None
         if own:
             self._end_parent(outcome, reason, settled_rung, quality, metrics)

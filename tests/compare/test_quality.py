@@ -7,6 +7,7 @@ import math
 import pytest
 
 from pipeline.attempt.ending import Ending
+from pipeline.attempt.record import Attempt, AttemptSummary, best_of
 from pipeline.callbacks.display import quality_markup
 from pipeline.compare.scores import NO_QUALITY, Quality, sentence_of
 from pipeline.compare.statistics import Interval
@@ -57,6 +58,25 @@ def test_an_attempt_says_what_its_policy_is_worth(
     tags = empty_store.client.get_run(run_id).data.tags
     assert tags["ladder.quality"] == done.quality.name == expected
     assert words in tags["ladder.score"] if words else "ladder.score" not in tags
+
+
+def test_where_every_rung_is_trained_the_best_one_counts() -> None:
+    config = small_config()
+    attempts = [
+        AttemptSummary.of(
+            Attempt(number, rung, config, "x", Verdict(name=name)), {"score_window": score} if score else {}, 64, 1.0
+        )
+        for number, (rung, name, score) in enumerate(
+            [
+                ("v3", "healthy", 5.0),
+                ("freeze_gat", "crash", 50.0),
+                ("softmax_only", "healthy", 9.0),
+                ("x", "healthy", 0),
+            ]
+        )
+    ]
+    assert (best := best_of(attempts)) is not None and best.rung == "softmax_only"
+    assert best_of(attempts[1:2]) is None and best_of([]) is None
 
 
 def test_each_quality_has_one_sentence() -> None:

@@ -7,6 +7,8 @@ import signal
 import time
 from typing import Any
 
+import pytest
+
 from pipeline.compare.from_store import load
 
 SCRIPT = """
@@ -67,6 +69,10 @@ def test_every_rung_is_trained_to_its_end_through_the_death_of_the_orchestrator(
     assert found["rule"] == "too_loud" and found["detection_step"] < 15 and ended["rule"] == "end"
     assert made.parent.info.status == "FINISHED" and made.parent.data.tags["ladder.outcome"] == "compared"
     assert "ladder.settled_rung" not in made.parent.data.tags
+    costs = [run.data.metrics["cost/minutes"] for run in made.attempts]  # the killed one and the crash have theirs too
+    assert made.parent.data.metrics["cost/minutes"] == pytest.approx(sum(costs)) and min(costs) > 0
+    assert loud.data.metrics["cost/steps"] == 40
+    assert made.parent.data.metrics["cost/steps"] == sum(run.data.metrics["cost/steps"] for run in made.attempts)
     note = made.parent.data.tags["mlflow.note.content"]
     assert "3 of 4 rungs trained to the end, not dies" in note and "to the end |" in note
 
