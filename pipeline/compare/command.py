@@ -36,6 +36,7 @@ DIFFERENCES = "differences.json"
 """Beside the page, where two configurations are compared."""
 Form = Literal["csv", "json"]
 """How the table of attempts is written for a program."""
+_OF_ATTEMPTS = "In brackets: 95 % interval of one policy's score, by Student's t over the updates of its last episodes."
 COLOURS = {"good": "green", "wait": "yellow", "bad": "red"}
 """CSS class → colour on a terminal."""
 
@@ -136,6 +137,15 @@ def show(night: Comparison, console: Console) -> None:
             console.print(against, soft_wrap=True)
         console.print()
     both = sides(night)
+    if night.attempts.score_interval.any():
+        console.print(_OF_ATTEMPTS, markup=False, soft_wrap=True)
+    if night.older:
+        count = len(night.older)
+        some = f"{count} older experiments that train" if count > 1 else "an older experiment that trains"
+        every = " ".join(run[:8] for run in (*night.experiments.parent, *night.older[:1]))
+        console.print(
+            f"left out: {some} the same with the same seed. To compare them: ladder compare {every}", soft_wrap=True
+        )
     if len(night.experiments) > 1:
         _show_across(night, console, mixed=both is not None)
     if both is not None:
@@ -194,7 +204,7 @@ def _show_across(night: Comparison, console: Console, *, mixed: bool) -> None:
         console.print(method(night.statistic), soft_wrap=True, markup=False)
     if len(costs := by_rung(night, night.target)):
         target = to_target(night, night.target).target.iloc[0]
-        console.print(f"cost {to_score(target)}, median over the attempts that reached it, of all:")
+        console.print(f"{to_score(target)}, median over the attempts that reached it, of all:")
         for rung, each in costs.iterrows():
             console.print(f"  {rung}  {cost_of_rung(each)}", soft_wrap=True, markup=False)
     better, told = night.improvement(), set()

@@ -189,6 +189,8 @@ class Comparison:
     """Run id of an attempt → the rules that warned, or that were never judged."""
     shown: dict[str, Shown] = field(default_factory=dict)
     """Run id of the parent → its metrics, for experiments of a script."""
+    older: tuple[str, ...] = ()
+    """Experiments that were left out, because a newer one trains the same with the same seed; the newest first."""
     not_finite: pd.DataFrame = field(default_factory=lambda: points(()))
     """The values that are NaN or infinite, with the columns of `metrics`."""
 

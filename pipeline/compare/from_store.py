@@ -93,7 +93,11 @@ def read(
     `memory`: what was read of these experiments before.
     """
     memory = memory or Memory()
-    chosen = [_parent(store.find(word), store) for word in parents] if parents else _newest(store)
+    older: list[ExperimentRun] = []
+    if parents:
+        chosen = [_parent(store.find(word), store) for word in parents]
+    else:
+        chosen, older = _newest(store)
     experiments: list[ExperimentRow] = []
     attempts: list[AttemptRow] = []
     values: list[_Point] = []
@@ -130,6 +134,7 @@ def read(
         verdicts=verdicts,
         warnings=warnings,
         shown=shown,
+        older=tuple(run.run_id for run in older),
         settings={run.run_id: dict(run.params) for run in chosen},
         not_finite=points((run, name, step, minutes, as_meant(value)) for run, name, step, minutes, value in odd),
     )
@@ -156,20 +161,21 @@ def _shown(parent: ExperimentRun, nested: Sequence[AttemptRun]) -> Shown:
     return Shown(tuple(chosen), called, tuple(others), bands=parent.params.get("health.rules") != "generic")
 
 
-def siblings(parent: ExperimentRun, others: Iterable[ExperimentRun]) -> list[ExperimentRun]:
-    """`parent` and the experiments that train the same with other seeds, the newest of each seed."""
+def siblings(parent: ExperimentRun, others: Iterable[ExperimentRun]) -> tuple[list[ExperimentRun], list[ExperimentRun]]:
+    """`parent` and those that train the same with other seeds, the newest of each seed; and the older ones."""
 
     def trained(run: ExperimentRun) -> dict[str, str]:
         return {key: value for key, value in run.params.items() if not key.startswith(NOT_OF_TRAINING)}
 
-    mine, by_seed = trained(parent), {parent.seed: parent}
+    mine, by_seed, older = trained(parent), {parent.seed: parent}, []
     for run in sorted(others, key=lambda each: -each.start_time):
-        if run.experiment_id == parent.experiment_id and trained(run) == mine:
-            by_seed.setdefault(run.seed, run)
-    return list(by_seed.values())
+        alike = run.experiment_id == parent.experiment_id and trained(run) == mine
+        if alike and by_seed.setdefault(run.seed, run).run_id != run.run_id:
+            older.append(run)
+    return list(by_seed.values()), older
 
 
-def _newest(store: Store) -> list[ExperimentRun]:
+def _newest(store: Store) -> tuple[list[ExperimentRun], list[ExperimentRun]]:
     newest = next(store.newest_parents(), None)
     if newest is None:
         raise BadInput("no experiments yet in this store")

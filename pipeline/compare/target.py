@@ -87,7 +87,7 @@ def by_rung(night: Comparison, target: float | None = None) -> pd.DataFrame:
 
 def to_score(target: float) -> str:
     """The name of the column."""
-    return f"to score {written(target)}"
+    return f"cost to score {written(target)}"
 
 
 def cost(reached: bool | None, steps: float, minutes: float) -> str:

@@ -7,14 +7,16 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 import pipeline.compare.frames as frames
 from pipeline.compare import load
+from pipeline.compare.command import compare
 from pipeline.compare.from_store import read
 from pipeline.errors import BadInput
 from pipeline.tracking import tags
 from pipeline.tracking.store import Store
-from tests.compare.conftest import BEGINS_TO_FAIL, UPDATES
+from tests.compare.conftest import BEGINS_TO_FAIL, UPDATES, experiment
 from tests.conftest import small_config
 
 Nights = tuple[Store, dict[str, tuple[str, list[str]]]]
@@ -51,7 +53,18 @@ def test_default_is_the_newest_experiment_with_its_siblings(nights: Nights) -> N
     night = read(store)
     assert night.experiments.parent.tolist() == [made["first"][0], made["second"][0]]
     assert night.experiments.seed.tolist() == [1, 2]
-    assert night.attempts.run_id.tolist() == [*made["first"][1], *made["second"][1]]
+    assert night.attempts.run_id.tolist() == [*made["first"][1], *made["second"][1]] and night.older == ()
+
+
+def test_an_older_run_of_the_same_seed_is_named(empty_store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    (older, _), (newer, _) = (experiment(empty_store, 1, {"v3": level}) for level in (10.0, 20.0))
+    night = read(empty_store)
+    assert night.experiments.parent.tolist() == [newer] and night.older == (older,)
+    compare(empty_store, [], None, Console(width=200, highlight=False))
+    said = capsys.readouterr().out
+    assert "left out: an older experiment that trains the same with the same seed" in said
+    assert f"ladder compare {newer[:8]} {older[:8]}" in said and "by Student's t over the updates" in said
+    assert read(empty_store, [older, newer]).older == ()
 
 
 def test_chosen_experiments_by_parent_attempt_or_beginning(nights: Nights) -> None:

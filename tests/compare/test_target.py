@@ -83,7 +83,7 @@ def test_a_target_beyond_all_is_said_to_be_out_of_reach(
     said = capsys.readouterr().out
     assert "to score 1000" in said and said.count("not reached") >= 5 and "0 of 2: not reached by half" in said
     page = render(read(store, parents))
-    assert page.count('<th class="n">to score 24') == 2 and "cost to score 24" in page and "320 steps" in page
+    assert page.count('<th class="n">cost to score 24') == 2 and "cost to score 24" in page and "320 steps" in page
 
 
 def test_a_target_is_a_number(capsys: pytest.CaptureFixture[str]) -> None:
