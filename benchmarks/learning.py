@@ -46,7 +46,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "ppo": ("policy.kind=ppo",),
     "sb3": (),
     "v3": (),
-    "v3_not_shared": ("policy.shared_expert=false",),
+    "v3_not_shared": ("policy.shared_size=0",),
     "v3_one_expert": ("policy.experts=[general]", "policy.expert_size=256"),
     "v3_no_graph": ("policy.graph=false",),
     "v3_no_phases": ("phases.warmup_until=0", "phases.transition_until=0", "phases.finetune.learning_rate_factor=0.5"),

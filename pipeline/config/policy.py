@@ -19,12 +19,12 @@ class PolicySection(Section):
     graph: bool = True
     """Whether V3 has its graph encoder; without it is an ablation."""
     experts: Annotated[tuple[Name, ...], Field(min_length=1, max_length=16)] = sequence(EXPERTS)
-    shared_expert: bool = True
-    """One more expert, which no router weighs: the policy is its logits plus Σₖ αₖ · logitsₖ. It learns from every
-    sample what situations have in common; the others add what theirs have. False: the sum alone, as in the brief."""
     hidden_size: Annotated[int, Field(ge=4, le=1024)] = 64
     expert_size: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Hidden units of each expert (default: hidden_size), or of the plain policy's actor (default: 8 × hidden_size)."""
+    shared_size: Annotated[int, Field(ge=0, le=4096)] | None = None
+    """Hidden units of the shared expert, which no router weighs: the policy is its logits plus Σₖ αₖ · logitsₖ
+    (default: hidden_size). 0: there is none, and the policy is the sum alone, as in the brief."""
     glyph_embedding: Annotated[int, Field(ge=1, le=128)] = 8
     gat_layers: Annotated[int, Field(ge=1, le=16)] = 2
     gat_heads: Annotated[int, Field(ge=1, le=16)] = 4

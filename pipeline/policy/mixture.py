@@ -66,8 +66,8 @@ class MixturePolicy(Policy):
         state_size = 2 * hidden + (hidden if graph else 0)
         self.router = LogitHead(state_size, hidden, len(config.experts))
         self.experts = Experts(state_size, config.expert_size or hidden, spec.actions, len(config.experts))
-        expert_size = config.expert_size or hidden
-        self.shared = LogitHead(state_size, expert_size, spec.actions) if config.shared_expert else None
+        shared = hidden if config.shared_size is None else config.shared_size
+        self.shared = LogitHead(state_size, shared, spec.actions) if shared else None
         self.critic = Critic(state_size, hidden)
         initialise(self)
         if config.router_bias:

@@ -153,16 +153,16 @@ def test_frozen_features_are_computed_once_per_rollout(tmp_path: Path, monkeypat
     trainer.ppo.update(0, 0, trainer.last_good)
 
 
-@pytest.mark.parametrize("shared", [True, False])
-def test_the_shared_expert_has_weight_1(shared: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [None, 5, 0])
+def test_the_shared_expert_has_weight_1(size: int | None, tmp_path: Path) -> None:
     """The policy is the weighted sum of the routed experts' logits, plus the shared expert's where there is one."""
-    trainer, output = output_of(small_config(policy__shared_expert=shared), tmp_path)
+    trainer, output = output_of(small_config(policy__shared_size=size), tmp_path)
     worker = begin(trainer, 9)
     with torch.no_grad():
         state, _ = trainer.policy._state(worker.samples.obs, worker.samples.noise)
         output, _ = worker.recompute(worker.samples)
         routed = (output.alpha.unsqueeze(-1) * output.expert_logits).sum(1)
         rest = output.logits - routed
-    assert (trainer.policy.shared is not None) == shared
-    expected = trainer.policy.shared(state) if shared else torch.zeros_like(rest)
+    assert (trainer.policy.shared is None) == (size == 0)
+    expected = torch.zeros_like(rest) if size == 0 else trainer.policy.shared(state)
     torch.testing.assert_close(rest, expected, atol=1e-5, rtol=1e-4)
