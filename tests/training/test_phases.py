@@ -39,7 +39,7 @@ def test_temperature_is_linear_in_the_episode(episode: int, temperature: float) 
 
 @pytest.mark.parametrize(
     ("start", "episode", "share"),
-    [(0.0, 0, 0.0), (0.0, 1000, 0.0), (0.0, 1500, 0.25), (0.0, 3000, 1.0), (0.5, 0, 0.5), (0.5, 2000, 0.75), (1.0, 0, 1.0)],
+    [(0.0, 0, 0.0), (0.0, 1000, 0.0), (0.0, 1500, 0.25), (0.0, 3000, 1.0), (0.5, 2000, 0.75), (1.0, 0, 1.0)],
 )  # fmt: skip
 def test_the_diversity_term_grows_over_the_transition(start: float, episode: int, share: float) -> None:
     phases = PhasesSection(diversity_start=start)
