@@ -47,7 +47,7 @@ def across(night: Comparison, colours: dict[str, int], *, mixed: bool = False) -
     else:
         curves = [charts.score_curves(night, night.attempts, colours, "step")]
     by_score = charts.intervals(dots, f"Score by rung: {night.statistic}, 95 % interval", "score")
-    chances = charts.intervals(chance, "Probability that one rung scores higher than another")
+    chances = charts.intervals(chance, "Probability that one rung scores higher than another", said="{:.2f}".format)
     return fill(
         "across.html.j2",
         night=night,
@@ -56,6 +56,7 @@ def across(night: Comparison, colours: dict[str, int], *, mixed: bool = False) -
         compared=int((night.experiments.outcome == "compared").sum()),
         above_random=sum(verdict_on_score(row)[1] == "good" for row in ended.itertuples()),
         policies=policies,
+        settles=bool((night.experiments.outcome != "compared").any()),
         scored=not fine or bool(np.isfinite(night.experiments.score).any()),
         random=not fine or bool(np.isfinite(night.experiments.random).any()),
         against_random=bool(night.experiments.random.notna().any()),

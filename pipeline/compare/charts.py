@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -307,10 +307,15 @@ def routing_table(night: Comparison, run: str) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def intervals(rows: list[tuple[str, float, float, float, str]], title: str, unit: str = "") -> Markup | None:
+def intervals(
+    rows: list[tuple[str, float, float, float, str]],
+    title: str,
+    unit: str = "",
+    said: Callable[[float], str] = number,
+) -> Markup | None:
     """Chart of dots with whiskers; None if no row has a value.
 
-    `rows`: (label, value, low, high, CSS class of the dot) each, from the top down.
+    `rows`: (label, value, low, high, CSS class of the dot) each, from the top down. `said`: a value in words.
     """
     rows = [row for row in rows if np.isfinite(row[1])]
     if not rows:
@@ -325,6 +330,6 @@ def intervals(rows: list[tuple[str, float, float, float, str]], title: str, unit
         if np.isfinite(low):
             chart.line(np.array([low, high]), np.array([y, y]), "whisker", says)
         chart.dot(middle, y, kind, says)
-        words = f"{label}  {number(middle)}" + (f" [{number(low)}, {number(high)}]" if np.isfinite(low) else "")
+        words = f"{label}  {said(middle)}" + (f" [{said(low)}, {said(high)}]" if np.isfinite(low) else "")
         chart.text(x[0], y + 0.36, words, "word")
     return chart.render()

@@ -36,7 +36,9 @@ DIFFERENCES = "differences.json"
 """Beside the page, where two configurations are compared."""
 Form = Literal["csv", "json"]
 """How the table of attempts is written for a program."""
-_OF_ATTEMPTS = "In brackets: 95 % interval of one policy's score, by Student's t over the updates of its last episodes."
+_OF_ATTEMPTS = (
+    "In brackets: 95 % interval of one policy's score, by Student's t over its last updates (three at least)."
+)
 COLOURS = {"good": "green", "wait": "yellow", "bad": "red"}
 """CSS class → colour on a terminal."""
 

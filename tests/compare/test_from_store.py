@@ -63,7 +63,7 @@ def test_an_older_run_of_the_same_seed_is_named(empty_store: Store, capsys: pyte
     compare(empty_store, [], None, Console(width=200, highlight=False))
     said = capsys.readouterr().out
     assert "left out: an older experiment that trains the same with the same seed" in said
-    assert f"ladder compare {newer[:8]} {older[:8]}" in said and "by Student's t over the updates" in said
+    assert f"ladder compare {newer[:8]} {older[:8]}" in said and "Student's t over its last updates" in said
     assert read(empty_store, [older, newer]).older == ()
 
 
