@@ -1,6 +1,6 @@
 """Do the rules on the score notice a standstill? They are tried on runs whose expected score is known.
 
-    python -m benchmarks.plateau [--runs 300] [--calibration]
+    python -m benchmarks.plateau [--runs 1000] [--calibration]
 
 NetHack's score varies so much that no recorded run is known to be flat, so runs are simulated: the brief's 5000
 episodes with its three phases, and an expected score of a known shape (`SHAPES`). The noise is real. It comes from the
@@ -62,9 +62,11 @@ def _rise(per_thousand: float) -> Callable[[np.ndarray], np.ndarray]:
 SHAPES: dict[str, Shape] = {
     "flat": Shape("flat from the start", np.ones_like, 0),
     "rise_then_flat": Shape("doubles by episode 1000, then flat", lambda t: 0.5 + 0.5 * np.minimum(t, 1), 1000),
+    "rise_long_then_flat": Shape("doubles by episode 1500, then flat", lambda t: 0.5 + np.minimum(t, 1.5) / 3, 1500),
     "falling": Shape("loses 20 % per 1000", _rise(-0.2), 0),
     "gain_5": Shape("gains 5 % per 1000", _rise(0.05)),
     "gain_10": Shape("gains 10 % per 1000", _rise(0.10)),
+    "gain_12": Shape("gains 12 % per 1000", _rise(0.12)),
     "gain_15": Shape("gains 15 % per 1000", _rise(0.15)),
     "gain_15_line": Shape("gains 15 % of its mean per 1000, a line", lambda t: 1 + 0.15 * (t - 2.5)),
     "gain_30": Shape("gains 30 % per 1000", _rise(0.30)),
@@ -187,7 +189,7 @@ def judge(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=300, help="simulated runs of each shape")
+    parser.add_argument("--runs", type=int, default=1000, help="simulated runs of each shape")
     parser.add_argument("--calibration", action="store_true", help="other runs than the report's; nothing is written")
     asked = parser.parse_args()
     found, rules = noise(), on_score(RULE_SETS["v3"])

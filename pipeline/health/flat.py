@@ -16,10 +16,10 @@ from pipeline.health.rule import Curves, Rule, has_fallen_due
 from pipeline.health.verdict import Evidence, RuleVerdict
 
 _FULL = 0.99
-"""A stretch counts as full from this share of its episodes: the history does not say how many ended before the first
+"""A window counts as full from this share of its episodes: the history does not say how many ended before the first
 update that reports any."""
 _LEAST_UPDATES = 30
-"""Updates in a stretch without which the normal distribution is no help."""
+"""Updates in a window without which the normal distribution is no help."""
 _JOINED = 500
 """Episodes on either side of the beginning of an attempt whose scores are compared."""
 _FELL = NormalDist().inv_cdf(0.99)
@@ -44,10 +44,10 @@ class Scores(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What a look found in one stretch. Gains are per 1000 episodes, in units of the score."""
+    """What a look found in its window. Gains are per 1000 episodes, in units of the score."""
 
     first: int
-    """Index of the first value of the stretch."""
+    """Index of the first value of the window."""
     last: int
     gain: float
     upper: float
@@ -59,9 +59,9 @@ class Look(NamedTuple):
 class FlatRule(Rule):
     """The score has certainly gained less than `expected_gain` per 1000 episodes: a sequential test of its slope.
 
-    A look falls due every `check_every` episodes. It judges the newest scores, as far back as each of the `stretches`
-    reaches. Those are counted in episodes of `phases`, in which the score should rise; later episodes belong to a
-    stretch too, but need not gain. So x, what a healthy score has had to grow by, stands still in fine-tune:
+    A look falls due every `check_every` episodes. Its window reaches back over `window_episodes` of `phases`, in which
+    the score should rise; later episodes belong to it too, but need not gain. So x, what a healthy score has had to
+    grow by, stands still in fine-tune:
 
         u = y · (1 + expected_gain)^(−x / 1000)
 
@@ -70,9 +70,10 @@ class FlatRule(Rule):
     weighs as many episodes as ended in it. Scores vary in proportion to their mean, so u varies evenly, and its slope
     is normal (some hundred updates). Games that end in fine-tune tell what the score had come to before it.
 
-    Each look is another chance to be wrong. The k-th one has 1 / (k (k + 1)) of `wrong`, in equal parts for its
-    stretches, so over all looks of a run of any length they add up to it: a group-sequential test whose spending
-    function is k / (k + 1) (Lan & DeMets 1983), with Bonferroni's bound instead of the looks' correlation.
+    Each look is another chance to be wrong. The k-th one has 2 / ((k + 1) (k + 2)) of `wrong`, so over all looks of a
+    run of any length they add up to it: a group-sequential test whose spending function is k / (k + 2) (Lan & DeMets
+    1983), with Bonferroni's bound instead of the looks' correlation. It spends slowly, because a score may stand still
+    from any episode on.
 
     The scores before the checkpoint from which an attempt continues count (`History.past`), and the looks that have
     fallen due in them. Where an attempt has another configuration than the one before it, and begins certainly lower
@@ -83,8 +84,8 @@ class FlatRule(Rule):
     metric: str = "score"
     expected_gain: float = Field(default=0.15, gt=0)
     """What a healthy score gains per 1000 episodes at least, in units of itself."""
-    stretches: tuple[int, ...] = Field(default=(2000, 2500), min_length=1)
-    """Episodes over which it is judged."""
+    window_episodes: int = Field(default=2000, ge=2)
+    """Episodes in `phases` over which it is judged."""
     check_every: int = Field(default=500, ge=1)
     wrong: float = Field(default=0.01, gt=0, lt=0.5)
     """The chance that a run which gains just that is ever taken for one that stands still."""
@@ -99,7 +100,7 @@ class FlatRule(Rule):
 
     def condition(self) -> str:
         return (
-            f"upper bound of the gain in `{self.metric}` over {' or '.join(map(str, self.stretches))} episodes "
+            f"upper bound of the gain in `{self.metric}` over {self.window_episodes} episodes "
             f"< {self.expected_gain:.0%} per 1000, with {1 - self.wrong:.0%} confidence over the whole run"
         )
 
@@ -112,7 +113,7 @@ class FlatRule(Rule):
 
     @property
     def least_episodes(self) -> int:
-        return math.ceil(_FULL * min(self.stretches) / self.check_every) * self.check_every
+        return math.ceil(_FULL * self.window_episodes / self.check_every) * self.check_every
 
     def stirs(self, latest: Mapping[str, float], before: Mapping[str, float]) -> bool:
         """Whether a look has fallen due since the last one, as far as the episodes tell."""
@@ -145,26 +146,21 @@ class FlatRule(Rule):
         return steps[known], columns[self.metric][known], columns["episodes"][known], rises[known]
 
     def looks(self, scores: Scores) -> list[Look]:
-        """The looks that have fallen due in the run itself, each with the stretch that tells most."""
+        """The looks that have fallen due in the run itself."""
         number, found = 0, []
         for end in np.flatnonzero(np.diff(scores.episodes // self.check_every, prepend=0) > 0) + 1:
             begin = max((join for join in scores.joins if join < end and _fell(scores, join, int(end))), default=0)
-            reach = scores.clock[end - 1] - scores.clock[begin]
-            full = [stretch for stretch in self.stretches if reach >= _FULL * stretch - 1]
-            if not full:
+            if scores.clock[end - 1] - scores.clock[begin] < _FULL * self.window_episodes - 1:
                 continue
             number += 1
-            bound = NormalDist().inv_cdf(1 - self.wrong / (number * (number + 1)) / len(full))
-            if end <= scores.own:
-                continue
-            seen = [look for stretch in full if (look := self._look(scores, begin, int(end), stretch, bound))]
-            if seen:
-                found.append(min(seen, key=lambda look: (not look.holds, look.upper)))
+            if end > scores.own and (look := self._look(scores, begin, int(end), number)) is not None:
+                found.append(look)
         return found
 
-    def _look(self, scores: Scores, begin: int, end: int, stretch: int, bound: float) -> Look | None:
-        """`bound`: standard errors. None: the stretch cannot be judged."""
-        first = max(begin, int(np.searchsorted(scores.clock[:end], scores.clock[end - 1] - stretch, side="right")))
+    def _look(self, scores: Scores, begin: int, end: int, number: int) -> Look | None:
+        """The look of this number, from 1. None: its window cannot be judged."""
+        since = scores.clock[end - 1] - self.window_episodes
+        first = max(begin, int(np.searchsorted(scores.clock[:end], since, side="right")))
         if end - first < _LEAST_UPDATES:
             return None
         y, x, w = scores.values[first:end], scores.clock[first:end] / 1000, scores.weight[first:end]
@@ -180,6 +176,7 @@ class FlatRule(Rule):
             error = math.sqrt(float((w * (u - level - slope * x) ** 2).sum()) / (end - first - 2) / spread)
         if not math.isfinite(slope) or not math.isfinite(error):
             return None
+        bound = NormalDist().inv_cdf(1 - 2 * self.wrong / ((number + 1) * (number + 2)))
         upper, grows = slope + bound * error, self.expected_gain * abs(mean)
         # A score that is always 0 gains nothing, and 0 is what it should gain.
         return Look(first, end - 1, slope + grows, upper + grows, mean, upper < 0 or not y.any())

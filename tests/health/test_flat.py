@@ -47,7 +47,7 @@ CONVERGES = np.exp(GROWTH * np.minimum(t, 3))
 
 
 class TestFlat(RuleConformance):
-    rule = FlatRule(name="flat", stretches=(40, 60), check_every=10)
+    rule = FlatRule(name="flat", window_episodes=60, check_every=10)
     fires = history(
         score=np.r_[np.zeros(30), np.geomspace(1, 1e6, 30), np.full(40, 7.0)], episodes=np.arange(1, 101) * 2
     )
@@ -55,7 +55,7 @@ class TestFlat(RuleConformance):
 
 
 class TestFlatInSomePhases(RuleConformance):
-    rule = FlatRule(name="flat", stretches=(40,), check_every=10, phases=(0, 1))
+    rule = FlatRule(name="flat", window_episodes=60, check_every=10, phases=(0, 1))
     fires = history(score=np.full(60, 3.0), episodes=np.arange(1, 61) * 2, phase=[0] * 20 + [1] * 20 + [2] * 20)
     quiet = history(score=np.full(60, 3.0), episodes=np.arange(1, 61) * 2, phase=[0] * 10 + [2] * 50)
 

@@ -14,7 +14,7 @@ from pipeline.health.kinds import KINDS
     [
         ("verdict: my_own, conditions: [{metric: a, finite: false}]", "threshold"),
         ("verdict: reward_plateau, metric: eval_loss, window_episodes: 100", "plateau"),
-        ("metric: score, expected_gain: 0.1, stretches: [3000]", "flat"),
+        ("metric: score, expected_gain: 0.1, window_episodes: 3000", "flat"),
         ("metric: eval_loss", "plateau"),
         ("metric: 'loss/*', factor: 50", "explosion"),
         ("words: [score], share: 0.5", "collapse"),
