@@ -289,7 +289,8 @@ def test_rules_on_the_score_that_an_experiment_is_too_short_for() -> None:
     anywhere = {"health.override": {"flat_score": {"phases": None}}, "phases.transition_until": 1000}
     assert "flat_score" not in too_short(ExperimentConfig().with_values(anywhere))
     short = too_short(ExperimentConfig().with_values({**anywhere, "training.episodes": 1000}))
-    assert "reward_plateau (needs 1500 episodes before finetune, here 1000), flat_score (needs 2000 episodes, " in short
+    assert "reward_plateau (needs 1500 episodes before finetune, here 1000)" in short
+    assert "not_above_random (needs 2000 episodes, here 1000), flat_score (needs 2000 episodes, " in short
 
 
 @pytest.mark.parametrize("item", UNTRUE)

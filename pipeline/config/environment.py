@@ -38,7 +38,8 @@ class EnvironmentSection(Section):
     """Each entity is linked to this many nearest others, beside hero ↔ all."""
     shaping: Shaping = Shaping()
     random_episodes: Annotated[int, Field(ge=2)] = 100
-    """Episodes of the random baseline, played once per experiment under the same step cap."""
+    """Episodes of the random baseline, played once per experiment under the same step cap. The rule `not_above_random`
+    takes 1000 to be certain."""
 
     @model_validator(mode="after")
     def _odd_crop(self) -> EnvironmentSection:

@@ -205,6 +205,17 @@ V3: tuple[Rule, ...] = (
         meaning="The score has stopped rising: with 95 % confidence the gain over the last 1000 episodes is below a "
         "tenth of the mean. Reward shaping, a higher entropy coefficient, more exploration.",
     ),
+    BesideRandomRule(
+        name="not_above_random",
+        margin=0.25,
+        from_episode=2000,
+        window_episodes=1000,
+        wrong=0.01,
+        spares_gains=True,
+        meaning="After 2000 episodes and more the score is certainly less than a quarter above random play's, and no "
+        "gain can be seen in it: nothing has been learnt. Reward shaping, a higher learning rate, a higher entropy "
+        "coefficient. It takes a baseline of many games: `environment.random_episodes=1000`.",
+    ),
     FlatRule(
         name="flat_score",
         phases=(Phase.WARMUP, Phase.TRANSITION),
@@ -231,6 +242,7 @@ V3: tuple[Rule, ...] = (
     ),
     BesideRandomRule(
         name="below_random",
+        wrong=0.01,
         meaning="The score is certainly below that of random play after 1000 episodes and more: what is rewarded is "
         "not the score, or the policy is stuck. Reward shaping, a higher entropy coefficient.",
     ),
