@@ -24,9 +24,11 @@ MISTAKEN = {
     ("learning_rate", 29): "gat_oversmoothing",
     ("learning_rate", 31): "gat_oversmoothing",
     ("router_learning_rate", 13): None,
+    ("router_learning_rate", 41): None,
+    ("router_learning_rate", 42): None,
 }
-"""Known mistakes: an explosion that shows in no gradient and in a single step of the policy, and a fault that never
-shows."""
+"""Known mistakes: an explosion that shows in no gradient and in a single step of the policy, and a fault that in
+some runs never shows."""
 
 
 @pytest.mark.parametrize("fault", sorted({each.fault.name for each in RECORDINGS if not each.is_healthy}))
