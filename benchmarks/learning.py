@@ -69,6 +69,7 @@ def settings(environment: str, budget: int, seed: int) -> list[str]:
     return [
         "ladder.rungs=[v3]",
         f"environment.id={environment}",
+        "environment.random_episodes=2",  # random play is a variant of its own
         f"training.seed={seed}",
         f"training.steps={budget}",
         f"training.episodes={budget // 500}",

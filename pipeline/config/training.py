@@ -79,9 +79,6 @@ class PhasesSection(Section):
     temperature_start: Positive = 1.0
     temperature_end: Positive = 0.5
     """The temperature divides the router's logits; linear in the episode between the two, over the transition."""
-    diversity_start: Probability = 1.0
-    """Share of `training.diversity_coef` in warm-up; it grows to 1, linear in the episode, over the transition. 1: the
-    coefficient is constant."""
 
     def of(self, phase: int) -> PhaseSettings:
         """The settings of one phase."""

@@ -71,11 +71,10 @@ def total_loss(
     returns: Tensor,
     training: TrainingSection,
     load: Tensor | None = None,
-    diversity_share: float = 1.0,
 ) -> Losses:
     """The loss of one minibatch and its terms.
 
-    total = actor + critic_coef·critic + load_balance_coef·load_balance + share·diversity_coef·diversity
+    total = actor + critic_coef·critic + load_balance_coef·load_balance + diversity_coef·diversity
     − entropy_coef·H(policy) − alpha_entropy_coef·H(α)
 
     The terms on α are computed on a softmax of the logits that the router's sparsemax sees, after the temperature. At a
@@ -92,7 +91,6 @@ def total_loss(
         load: (E,), mean α of the whole minibatch, if the samples are one of several equal parts of it. The terms on the
             load take its value and the part's own gradient. So the average of the parts' gradients is the gradient on
             the whole minibatch.
-        diversity_share: of the diversity term's coefficient (:func:`pipeline.training.phases.diversity_share_at`).
     """
     soft = output.soft_alpha
     mean = soft.mean(0)
@@ -111,7 +109,7 @@ def total_loss(
         terms.actor
         + training.critic_coef * terms.critic
         + training.load_balance_coef * terms.load_balance
-        + training.diversity_coef * diversity_share * terms.diversity
+        + training.diversity_coef * terms.diversity
         - training.entropy_coef * terms.action_entropy
         - training.alpha_entropy_coef * terms.alpha_entropy
     )

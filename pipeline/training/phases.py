@@ -15,28 +15,20 @@ def phase_at(episode: int, phases: PhasesSection) -> Phase:
     return Phase.TRANSITION if episode < phases.transition_until else Phase.FINETUNE
 
 
-def transition_at(episode: int, phases: PhasesSection) -> float:
-    """How much of the transition is over: 0 in warm-up, then linear in the episode to 1 in fine-tune."""
-    phase = phase_at(episode, phases)
-    if phase != Phase.TRANSITION:
-        return float(phase == Phase.FINETUNE)
-    return (episode - phases.warmup_until) / (phases.transition_until - phases.warmup_until)
-
-
-def diversity_share_at(episode: int, phases: PhasesSection) -> float:
-    """The share of the diversity term's coefficient: `diversity_start` in warm-up, then growing to 1."""
-    return phases.diversity_start + transition_at(episode, phases) * (1 - phases.diversity_start)
-
-
 def temperature_at(episode: int, phases: PhasesSection) -> float:
     """The temperature: `temperature_start` in warm-up, then linear in the episode to `temperature_end`.
 
     A phase whose routing is softmax has temperature 1: only sparsemax is annealed.
     """
-    if phases.of(phase_at(episode, phases)).routing == "softmax":
+    phase = phase_at(episode, phases)
+    if phases.of(phase).routing == "softmax":
         return 1.0
-    start, end = phases.temperature_start, phases.temperature_end
-    return start + transition_at(episode, phases) * (end - start)
+    if phase == Phase.WARMUP:
+        return phases.temperature_start
+    if phase == Phase.FINETUNE:
+        return phases.temperature_end
+    progress = (episode - phases.warmup_until) / (phases.transition_until - phases.warmup_until)
+    return phases.temperature_start + progress * (phases.temperature_end - phases.temperature_start)
 
 
 def learning_rate_at(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from pipeline.config import ExperimentConfig
 from pipeline.policy.interface import Policy
 from pipeline.training.numerics import LastGoodState, parameters_finite
-from pipeline.training.phases import diversity_share_at, learning_rate_at
+from pipeline.training.phases import learning_rate_at
 from pipeline.training.worker import BatchStatistics
 from pipeline.training.workers import Workers
 
@@ -57,7 +57,7 @@ class PPO:
         """Makes `ppo_epochs` passes over the workers' rollouts, with one optimiser step for each finite minibatch.
 
         Args:
-            episode: number of finished episodes, for the learning rate and the diversity term.
+            episode: number of finished episodes, for the learning rate.
             phase: phase of the rollout, for the learning rate.
             last_good: the state to return to after too many minibatches that are not finite.
             rate_factor: the learning rate is multiplied by this.
@@ -68,11 +68,10 @@ class PPO:
         training = self.config.training
         seen: dict[str, list[float]] = defaultdict(list)
         skipped, in_a_row, rolled_back, learning_rate = 0, 0, False, 0.0
-        share = diversity_share_at(episode, self.config.phases)
         for _ in range(training.ppo_epochs):
             for number in range(self.workers.call("shuffle")[0]):
                 learning_rate = self._set_learning_rate(episode, phase, rate_factor)
-                measured = self._minibatch(number, share)
+                measured = self._minibatch(number)
                 if measured is None:
                     skipped, in_a_row = skipped + 1, in_a_row + 1
                 else:
@@ -107,13 +106,13 @@ class PPO:
             group["lr"] = rate * group["factor"]
         return rate
 
-    def _minibatch(self, number: int, diversity_share: float) -> dict[str, float] | None:
+    def _minibatch(self, number: int) -> dict[str, float] | None:
         """Makes one optimiser step; returns its metrics.
 
         If the loss or the gradient is not finite, it changes nothing and returns None.
         """
         parts = self.workers.call("forward", number)
-        measured = self.workers.call("backward", BatchStatistics.join(parts), diversity_share)
+        measured = self.workers.call("backward", BatchStatistics.join(parts))
         numbers = {name: sum(each[name] for each in measured) / len(measured) for name in measured[0]}
         numbers["ratio_deviation"] = max(each["ratio_deviation"] for each in measured)
         if not math.isfinite(numbers["loss/total"]):

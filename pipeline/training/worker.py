@@ -120,12 +120,11 @@ class Worker:
             load=self._output.soft_alpha.detach().mean(0).cpu().numpy(),
         )
 
-    def backward(self, batch: BatchStatistics, diversity_share: float = 1.0) -> dict[str, float]:
+    def backward(self, batch: BatchStatistics) -> dict[str, float]:
         """Computes the gradient on its part; averaged over the workers, it is the gradient on the whole minibatch.
 
         Args:
             batch: the statistics of the whole minibatch.
-            diversity_share: of the diversity term's coefficient.
 
         Returns:
             The part's losses and measurements. Their averages are those of the whole minibatch, except
@@ -140,7 +139,6 @@ class Worker:
             samples.returns,
             training,
             load=torch.from_numpy(batch.load).to(self.device),
-            diversity_share=diversity_share,
         )
         gradient = torch.autograd.grad(losses.total, self.trained, materialize_grads=True)
         torch._foreach_copy_(self._gradient, gradient)

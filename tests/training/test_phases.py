@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import pytest
 
-from pipeline.config import ExperimentConfig, PhasesSection
+from pipeline.config import ExperimentConfig
 from pipeline.health.phase import Phase
-from pipeline.training.phases import annealed_factor, diversity_share_at, learning_rate_at, phase_at, temperature_at
+from pipeline.training.phases import annealed_factor, learning_rate_at, phase_at, temperature_at
 
 BRIEF = ExperimentConfig()
 NO_COSINE = BRIEF.with_values({"training.cosine": False})
@@ -35,15 +35,6 @@ def test_phases_switch_at_the_briefs_episodes(episode: int, phase: int) -> None:
 )
 def test_temperature_is_linear_in_the_episode(episode: int, temperature: float) -> None:
     assert temperature_at(episode, BRIEF.phases) == pytest.approx(temperature)
-
-
-@pytest.mark.parametrize(
-    ("start", "episode", "share"),
-    [(0.0, 0, 0.0), (0.0, 1000, 0.0), (0.0, 1500, 0.25), (0.0, 3000, 1.0), (0.5, 2000, 0.75), (1.0, 0, 1.0)],
-)  # fmt: skip
-def test_the_diversity_term_grows_over_the_transition(start: float, episode: int, share: float) -> None:
-    phases = PhasesSection(diversity_start=start)
-    assert diversity_share_at(episode, phases) == pytest.approx(share)
 
 
 def test_softmax_phases_have_temperature_one() -> None:

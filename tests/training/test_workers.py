@@ -131,21 +131,3 @@ def test_an_error_in_a_worker_is_told_with_its_traceback(tmp_path: Path) -> None
     process = trainer.workers._beside[0]._process
     trainer.close()
     assert process.exitcode == 0
-
-
-def test_the_diversity_term_counts_what_its_phase_says(tmp_path: Path) -> None:
-    """In warm-up not at all, and in fine-tune in full."""
-    late = 10**6
-    after = {}
-    for coefficient in (0.0, 0.5):
-        for episode in (0, late):
-            config = small_config(
-                training__diversity_coef=coefficient, training__warmup_steps=0, phases__diversity_start=0.0
-            )
-            trainer = Trainer(config, tmp_path, lambda metrics, step: None)
-            collect_all(trainer)
-            trainer.last_good.keep()
-            trainer.ppo.update(episode, 0, trainer.last_good)
-            after[coefficient, episode] = torch.cat([each.detach().flatten() for each in trainer.policy.parameters()])
-    assert torch.equal(after[0.0, 0], after[0.5, 0])
-    assert not torch.equal(after[0.0, late], after[0.5, late])
