@@ -22,7 +22,7 @@ import logging
 import shutil
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +34,7 @@ from benchmarks.recovery import Laboratory, applies, configuration, go_down, has
 from benchmarks.report import RESULTS, circumstances, percent, share, write
 from benchmarks.suite import BASE, Fault, load_suite
 from pipeline.attempt.record import label_of
+from pipeline.compare.statistics import weighted_mean
 from pipeline.config import ExperimentConfig
 from pipeline.environments.vector import random_episodes
 from pipeline.health.history import History
@@ -100,16 +101,12 @@ def retained(settled: float, control: float, random: float) -> float:
 
 
 def over_seeds(figures: Sequence[tuple[int, float]]) -> tuple[float, float, float]:
-    """The mean of (seed, figure), and its 95 % interval over seeds: a seed is drawn with all its faults (bootstrap)."""
-    seeds = sorted({seed for seed, _ in figures})
-    sums = np.array([sum(figure for seed, figure in figures if seed == each) for each in seeds])
-    counts = np.array([sum(seed == each for seed, _ in figures) for each in seeds])
-    mean = float(sums.sum() / counts.sum())
-    if len(seeds) < 2:
-        return mean, float("nan"), float("nan")
-    drawn = np.random.default_rng(0).integers(0, len(seeds), size=(5000, len(seeds)))
-    low, high = np.quantile(sums[drawn].sum(1) / counts[drawn].sum(1), (0.025, 0.975))
-    return mean, float(low), float(high)
+    """The mean of (seed, figure), and its 95 % interval over seeds: Student's t of the seeds' means."""
+    found: dict[int, list[float]] = defaultdict(list)
+    for seed, figure in figures:
+        found[seed].append(figure)
+    means, counts = [np.mean(each) for each in found.values()], [len(each) for each in found.values()]
+    return tuple(weighted_mean(np.array(means), np.array(counts)))
 
 
 def with_scores(result: dict[str, Any], histories: dict[str, History]) -> dict[str, Any]:

@@ -107,9 +107,9 @@ without the fault has (`python -m benchmarks.recovery --base scout`).
   healthy do not count. Where the last attempt failed within 20 games there is no policy: it counts as random play.
 - *Remedies ahead*: by how much `remedies` retains more than the strategy, on the runs that both have.
 - *No failure at the end*: the last attempt had not failed when all steps were spent. Of {only_printed} results nothing
-  is left but the printed line, with a score rounded to a whole number; they do not count here. A later run of the
-  benchmark makes them anew.
-- The interval is over seeds: each is drawn with all its faults (bootstrap).
+  is left but the printed line, with a score rounded to a whole number. They do not count here, and elsewhere as having
+  a policy. A later run of the benchmark makes them anew.
+- The interval is over seeds: Student's t of their means.
 - *Keeps*: the rung on which the last attempt ran, with the remedy, if one was tried there.
 """
 _GENERIC = """
