@@ -57,6 +57,11 @@ class AttemptFolder:
         return self.path / "scratch"
 
     @property
+    def signs(self) -> tuple[Path, ...]:
+        """The files whose times say until when a trainer has lived at least. A cluster's node writes the second."""
+        return self.log, self.path / "exit.json"
+
+    @property
     def ending(self) -> Path:
         """The verdict, on disk before the store has it: :class:`pipeline.attempt.ending.Ending`."""
         return self.path / "ending.json"

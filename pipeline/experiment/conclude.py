@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline.attempt.checkpoint_files import Checkpoint, newest
 from pipeline.attempt.ending import Ending
+from pipeline.attempt.file import AttemptFile
 from pipeline.attempt.folder import AttemptFolder
 from pipeline.attempt.remarks import remarks
 from pipeline.attempt.spool import Spool
@@ -147,6 +148,27 @@ def _picture(history: History, rule: Rule, finding: Evidence) -> Figure:
         figure = draw(history, rule, finding)
         figure.draw_without_rendering()  # finds what cannot be drawn, such as a formula in a title
     return figure
+
+
+def verdict_of(file: AttemptFile, ended: Exit, watchdog: Watchdog) -> Verdict:
+    """The verdict of a trainer that has ended. What its metrics say comes before how the process ended.
+
+    `watchdog`: of its run, which has all metrics. It waits for a store that is away.
+    """
+    if ended.refused is not None:
+        return never_started(f"trainer.command: {ended.refused}")
+    away = elsewhere_ended(ended)
+    verdict, _ = watchdog.final(ended=ended.code == 0 and away is None)
+    last = max(0, watchdog.last_step)
+    if verdict is not None and ended.code == 0 and verdict.is_training_failure:
+        return verdict.after_its_end(last)
+    if verdict is not None:
+        return with_exit(verdict, ended, last)
+    if away is not None:
+        return away
+    broken = watchdog.broken_at_death(of_names=ended.said.of_names) if ended.by_itself else None
+    scratch = file.warm_start is None and file.resume_from is None
+    return verdict_at_exit(ended, logged=watchdog.has_logged, scratch=scratch, last_step=last, broken=broken)
 
 
 def verdict_at_exit(

@@ -19,10 +19,14 @@ from pipeline.attempt.checkpoint_files import Checkpoint, fingerprint, usable
 from pipeline.attempt.ending import Ending
 from pipeline.attempt.file import AttemptFile
 from pipeline.attempt.folder import AttemptFolder, experiment_lock, experiment_log
+from pipeline.attempt.spool import Spool
 from pipeline.config import ExperimentConfig
 from pipeline.errors import BadInput, InfrastructureFailure
-from pipeline.experiment.conclude import conclude
+from pipeline.experiment.conclude import conclude, verdict_of
 from pipeline.experiment.past import Past, is_unfinished, read_config, read_past
+from pipeline.experiment.place import Place
+from pipeline.experiment.watchdog import Watchdog
+from pipeline.foreign.script_files import ScriptFiles
 from pipeline.health.rule import Rule
 from pipeline.health.verdict import Evidence, Verdict
 from pipeline.launchers.channel import Channel, Launch
@@ -67,8 +71,10 @@ def reconcile(store: Store, tell: Callable[[str], None]) -> None:
                     continue
                 if _remains(store, now) == "alive":
                     continue
-                _end(store, now, owner)
-                tell(f"an earlier night: run {now.run_id} was left RUNNING by {owner}; ended as interrupted")
+                earned = _end(store, now, owner)
+                meanwhile = f"; its trainer had ended meanwhile ({', '.join(earned)}), resume goes on after that"
+                said = f"run {now.run_id} was left RUNNING by {owner}; ended as interrupted"
+                tell(f"an earlier night: {said}{meanwhile if earned else ''}")
             except Exception as error:  # what its folder or its tags say may be anything, and the store may be away
                 why = " ".join(str(error).split())[:200]
                 kind = "" if isinstance(error, InfrastructureFailure) else f"{type(error).__name__}: "
@@ -158,24 +164,26 @@ def _remains(store: Store, parent: ParentRun) -> Literal["nothing", "ended", "al
 
 
 def _at_work(store: Store, parent: ExperimentRun, config: ExperimentConfig) -> AttemptFile | None:
-    """The attempt that can be attached to: its trainer is on a cluster, and is queued, at work, or has ended there."""
+    """The attempt that can be attached to: its trainer is on a cluster, and is queued or at work."""
     for run in store.attempts(parent):
         folder = AttemptFolder.of(store.root, run.run_id)
         if not run.is_open or Ending.read(folder.path) is not None:
             continue
         with contextlib.suppress(OSError, ValidationError):
             file = AttemptFile.read(folder.file)
-            if launcher_of(folder.file).remains(folder.file) != "nothing":
+            if launcher_of(folder.file).remains(folder.file) == "alive":
                 changed = {"budget": config.budget, "tracking": config.tracking, "notify": config.notify}
                 return file.model_copy(update={"config": file.config.model_copy(update=changed)})
     return None
 
 
-def _end(store: Store, parent: ParentRun, owner: Owner | None, spared: str | None = None) -> None:
+def _end(store: Store, parent: ParentRun, owner: Owner | None, spared: str | None = None) -> list[str]:
     """Ends the runs that were cut off, but for one that is spared, and with it its parent.
 
-    An attempt's verdict is the one that its folder has, else `interrupted`.
+    An attempt's verdict is the one that its folder has; else the one that it has earned on a cluster, where its trainer
+    has ended meanwhile; else `interrupted`. Returns the verdicts that were earned so.
     """
+    earned = []
     sign = parent.last_sign.isoformat(timespec="seconds") if parent.last_sign else "never"
     reason = f"the orchestrator ({owner or 'unknown'}) is gone; its last sign of life: {sign}"
     attempts = store.attempts(parent)
@@ -185,6 +193,13 @@ def _end(store: Store, parent: ParentRun, owner: Owner | None, spared: str | Non
         if not run.is_open or run.run_id == spared:
             continue
         folder = AttemptFolder.of(store.root, run.run_id)
+        before = run.metrics.get("cost/seconds", 0.0)
+        seconds = max(before, parent.seconds - (known - before))
+        ending = Ending.read(folder.path)
+        if ending is None and (verdict := _earned(store, parent, folder)) is not None:
+            ending = Ending.now(verdict, seconds)
+            ending.write(folder.path)
+            earned.append(verdict.name)
         launcher = launcher_of(folder.file)
         launcher.end_remains(folder.file)
         if owner is not None and not (then := AttemptFolder.of(Path(owner.root), run.run_id).file).exists():
@@ -199,10 +214,7 @@ def _end(store: Store, parent: ParentRun, owner: Owner | None, spared: str | Non
             config = file.config
             rules, checkpoints = file.rules, usable(folder.checkpoints, fingerprint(config))[0]
             chosen = config.rules_to_be_judged
-        ending = Ending.read(folder.path)
         if ending is None:
-            before = run.metrics.get("cost/seconds", 0.0)
-            seconds = max(before, parent.seconds - (known - before))
             evidence = Evidence(rule="interrupted", detail={"reason": reason})
             ending = Ending.now(Verdict(name="interrupted", evidence=(evidence,)), seconds)
             ending.write(folder.path)
@@ -212,6 +224,35 @@ def _end(store: Store, parent: ParentRun, owner: Owner | None, spared: str | Non
         note = parent.note if said or isinstance(parent, StudyRun) else ""
         note = note or f"**interrupted** – {reason}"
         store.end_parent(parent.run_id, said or "interrupted", None, None, note)
+    return earned
+
+
+def _earned(store: Store, parent: ParentRun, folder: AttemptFolder) -> Verdict | None:
+    """The verdict of an attempt whose trainer has ended on a cluster, as if an orchestrator had watched it.
+
+    None: there is no such trainer. What it has written to its last moment is taken.
+    """
+    launcher = launcher_of(folder.file)
+    if launcher.remains(folder.file) != "ended":
+        return None
+    file = AttemptFile.read(folder.file)
+    files = ScriptFiles.of(file, _began_in(parent, store), store.root, begun=True)
+    with contextlib.closing(launcher):
+        ended = launcher.how_it_ended(folder.file)
+    if ended is None:
+        return None
+    files.finish(in_order=ended.in_order)
+    spool = Spool(folder.path)
+    store.deliver(file.run_id, spool, ended=True)
+    return verdict_of(file, ended, Watchdog(store, file.run_id, file.rules, spool, file.config.rules_to_be_judged))
+
+
+def _began_in(parent: ParentRun, store: Store) -> Path:
+    """The folder in which the scripts of an experiment run."""
+    with contextlib.suppress(BadInput):
+        if (place := Place.read(parent.began_in)) is not None:
+            return place.find(store.root)
+    return Path.cwd()
 
 
 def _end_places(store: Store, attempts: Sequence[AttemptRun]) -> None:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from pipeline.attempt.file import ATTEMPT_VARIABLE, EXIT_INTERRUPTED, RUN_VARIABLE, URI_VARIABLE, AttemptFile
+from pipeline.attempt.file import ATTEMPT_VARIABLE, RUN_VARIABLE, URI_VARIABLE, AttemptFile
 from pipeline.attempt.folder import AttemptFolder, remove_scratch, served_log
 from pipeline.attempt.spool import Spool
 from pipeline.config import BudgetSection
 from pipeline.errors import InfrastructureFailure, StoreAway
 from pipeline.experiment.arising import Arising
 from pipeline.experiment.conclude import (
-    elsewhere_ended,
     interrupted,
     never_started,
     taken_away,
-    verdict_at_exit,
-    with_exit,
+    verdict_of,
 )
 from pipeline.experiment.first_metric import FirstMetric
 from pipeline.experiment.room import NO_BOUNDS, Room, need_of
@@ -35,9 +32,6 @@ from pipeline.launchers.exit import tail_of
 from pipeline.processes.environment import their_environment
 from pipeline.tracking.served import ServedStore, other_version
 from pipeline.tracking.store import Store
-
-_IN_ORDER = (0, EXIT_INTERRUPTED, 128 + signal.SIGTERM, -signal.SIGTERM)
-"""Exit codes of a trainer that has ended by itself, also because it was asked to."""
 
 
 class Supervisor:
@@ -135,7 +129,7 @@ class Supervisor:
         finally:
             ended = job.wait(0)
             job.kill()
-            files.finish(in_order=ended is not None and ended.code in _IN_ORDER)
+            files.finish(in_order=ended is not None and ended.in_order)
             self._tell_news(files)
             file.where.remove_leftovers()
 
@@ -179,31 +173,17 @@ class Supervisor:
                 return _end_in_order(job, reason, grace)
             if ended is not None and not file.where.path.exists():
                 return interrupted(gone(file.where))
-            if ended is not None and ended.refused is not None:
-                return never_started(f"trainer.command: {ended.refused}")
             if ended is not None:
                 files.read_metrics(to_the_end=True)
                 try:
-                    # What the metrics say comes before how the process ended.
                     self._store.deliver(file.run_id, spool, ended=True)
-                    away = elsewhere_ended(ended)
-                    verdict, _ = watchdog.final(ended=ended.code == 0 and away is None)
-                    broken = watchdog.broken_at_death(of_names=ended.said.of_names) if ended.by_itself else None
+                    judged = verdict_of(file, ended, watchdog)
                     self._tell_news(watchdog)
-                    if file.command is not None and not watchdog.has_logged:
+                    if file.command is not None and not watchdog.has_logged and ended.refused is None:
                         self._tell_where_it_logged(began)
                 except InfrastructureFailure as error:
                     return interrupted(str(error))
-                if verdict is None and away is not None:
-                    return away
-                scratch = file.warm_start is None and file.resume_from is None
-                last = max(0, watchdog.last_step)
-                if verdict is not None and ended.code == 0 and verdict.is_training_failure:
-                    return verdict.after_its_end(last)
-                if verdict is not None:
-                    return with_exit(verdict, ended, last)
-                logged = watchdog.has_logged
-                return verdict_at_exit(ended, logged=logged, scratch=scratch, last_step=last, broken=broken)
+                return judged
             watchdog.silence()  # a look at its folder
             if time.monotonic() - polled < self._poll_seconds:
                 continue

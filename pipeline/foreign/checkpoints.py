@@ -23,10 +23,12 @@ from pipeline.attempt.atomic import write_atomically
 from pipeline.attempt.checkpoint_files import KeptInfo, contents
 from pipeline.attempt.folder import AttemptFolder
 from pipeline.config import BY_TIME, CheckpointSource, ExperimentConfig
-from pipeline.foreign.files import Finder, before_it_began, places
+from pipeline.foreign.files import Finder, before_it_began, mark_of, places
 
 _SHARE_OF_LOOKING = 0.05
 """How much of the time may go into looking for checkpoints."""
+_STILL_NANOSECONDS = 3_000_000_000
+"""What has not changed for so long before the last sign of a script is complete."""
 _BEFORE = ".checkpoints-before.json"
 """In the attempt's folder: what was there before the script began."""
 
@@ -62,7 +64,7 @@ class Collector:
             Finder([place for place in where if place not in inside], [root], folders=True),
         ]
         before_it_began(self._finders, folder.path / _BEFORE, begun=begun)
-        self._seen: dict[Path, _State] = {}
+        self._seen = self._stood_still() if begun else {}
         self._kept: dict[Path, _State] = {}
         self._step, self._look_again = 0, 0.0
         self._problems: dict[str, bool] = {}
@@ -107,6 +109,13 @@ class Collector:
                         self._keep(path, state)
                     except OSError as error:
                         self._problems.setdefault(f"checkpoint {path} is not kept: {error}", False)
+
+    def _stood_still(self) -> dict[Path, _State]:
+        """Those that were complete before the script gave its last sign: it may be gone, and nobody has looked."""
+        found = {path: state for finder in self._finders for path in finder.found() if (state := _state(path))}
+        signs = [mark.modified for path in self._folder.signs if (mark := mark_of(path)) is not None]
+        last = max([*signs, *(state.modified for state in found.values())], default=0)
+        return {path: state for path, state in found.items() if state.modified < last - _STILL_NANOSECONDS}
 
     def _keep(self, path: Path, state: _State) -> None:
         if (step := self._step_of(path)) is None:

@@ -82,6 +82,12 @@ class Launcher(Protocol):
     def remains(self, attempt: Path) -> Literal["nothing", "ended", "alive"]:
         """Whether there is a job to attach to, and whether it still waits or runs."""
 
+    def how_it_ended(self, attempt: Path) -> Exit | None:
+        """How the job of the attempt with this file has ended; None: there is no job to attach to.
+
+        It returns when that is certain. What is left of the job stays as it is, so it can be asked again.
+        """
+
     def end_remains(self, attempt: Path) -> int:
         """Ends what still runs of the attempt with this file, whose orchestrator is gone. Returns how many."""
 

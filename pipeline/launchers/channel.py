@@ -129,6 +129,11 @@ class Ended(Said):
     refused: str | None = None
     """Why it could not be started."""
 
+    @property
+    def says_all(self) -> bool:
+        """Whether the engine knows nothing that matters beside it."""
+        return self.refused is not None or self.by in ("asked", "lease") or (self.code == 0 and self.by is None)
+
 
 class Channel:
     """The files of one attempt's folder."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.attempt.file import EXIT_DISK_FULL, EXIT_KILLED, EXIT_OUT_OF_MEMORY
+from pipeline.attempt.file import EXIT_DISK_FULL, EXIT_INTERRUPTED, EXIT_KILLED, EXIT_OUT_OF_MEMORY
 from pipeline.launchers.last_words import LastWords
 from pipeline.processes.streams import plain
 from pipeline.secrets import without_passwords
@@ -19,6 +19,7 @@ LOG_LIMIT = 2**20
 _LINES, _BYTES = 1500, 2**17
 """Of the end of a log, in which the cause of an exit is looked for."""
 _DISK_FULL = ("No space left on device", "Disk quota exceeded")
+_IN_ORDER = (0, EXIT_INTERRUPTED, 128 + signal.SIGTERM, -signal.SIGTERM)
 _NO_ROOM = 2**16
 """The free bytes below which a disk counts as full."""
 
@@ -66,6 +67,11 @@ class Exit:
     def log_tail(self) -> tuple[str, ...]:
         """The last lines of the log, up to the error's where there is one."""
         return self.said.tail()
+
+    @property
+    def in_order(self) -> bool:
+        """Whether it has ended by itself without an error, also because it was asked to."""
+        return self.code in _IN_ORDER
 
     @property
     def was_killed(self) -> bool:

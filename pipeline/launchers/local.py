@@ -147,6 +147,9 @@ class LocalLauncher:
     def remains(self, attempt: Path) -> Literal["nothing", "ended", "alive"]:
         return "nothing"
 
+    def how_it_ended(self, attempt: Path) -> Exit | None:
+        return None
+
     def end_remains(self, attempt: Path) -> int:
         return guardian.end_all(f"{ATTEMPT_VARIABLE}={attempt}")
 

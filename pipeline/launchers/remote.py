@@ -339,10 +339,10 @@ class RemoteJob:
         if ended.refused is not None:
             return Exit(code=ended.code, refused=ended.refused)
         found = Exit.of(ended.code, self.log, int(ended.killed_for_memory))
-        if self._asked or ended.by == "asked" or (ended.code == 0 and ended.by is None):
-            return found
-        if ended.by == "lease":
+        if ended.by == "lease" and not self._asked:
             return replace(found, taken="its orchestrator was silent for longer than launcher.lease_seconds")
+        if self._asked or ended.says_all:
+            return found
         now = time.monotonic()
         self._told_since = self._told_since or now
         state = self.state
@@ -505,6 +505,8 @@ class RemoteLauncher:
         if launch is None:
             return None
         sent = channel.heard(Sent, launch.nonce)
+        if sent is not None and sent.engine != self.engine.name:
+            return None  # it is another engine's
         if sent is None and self.remains(attempt) == "nothing":
             return None  # it was never submitted
         held = Path(launch.held) if launch.held else None
@@ -522,7 +524,8 @@ class RemoteLauncher:
         launch = channel.read(Launch)
         if launch is None:
             return "nothing"
-        if channel.heard(Ended, launch.nonce) is not None:
+        ended = channel.heard(Ended, launch.nonce)
+        if ended is not None and ended.says_all:
             return "ended"
         sent = channel.heard(Sent, launch.nonce)
         try:
@@ -532,6 +535,15 @@ class RemoteLauncher:
             return "ended" if self.engine.state(job).phase == "ended" else "alive"
         except EngineAway:
             return "alive"  # as far as can be known
+
+    def how_it_ended(self, attempt: Path) -> Exit | None:
+        job = self.attach(attempt)
+        if job is None:
+            return None
+        while (ended := job.wait(self.patience.engine)) is None:
+            pass
+        self.forget(job)
+        return ended
 
     def end_remains(self, attempt: Path) -> int:
         job = self.attach(attempt)

@@ -94,6 +94,27 @@ def test_the_job_outlives_its_orchestrator_and_resume_attaches_to_it(cluster: Sl
     nothing_is_left(cluster, made)
 
 
+def test_what_a_job_has_done_is_kept_when_status_comes_before_resume(cluster: SlurmCluster, experiment: Any) -> None:
+    made = experiment(trainer__command=LIGHT, launcher__kind="slurm", health__rules="none")
+    until = made.folder / "until"
+    made.values["trainer.parameters"] = {"until": str(until)}
+    made.__post_init__()
+    process = made.start()
+    job_of(cluster, made, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    until.touch()
+    eventually(lambda: not cluster.run("squeue", "-h").strip())
+    done = made.spooled()
+    assert "had ended meanwhile (healthy)" in made.heard("status")
+    resumed = made.start(made.resume_command())
+    assert resumed.wait(timeout=60) == 0, resumed.stdout.read()
+    (attempt,) = made.attempts
+    assert attempt.data.tags["ladder.verdict"] == "healthy" and len(steps(made, attempt)) == done
+    assert made.parent.data.tags["ladder.outcome"] == "healthy"
+    nothing_is_left(cluster, made)
+
+
 def test_a_persons_scancel_ends_the_experiment_in_order(cluster: SlurmCluster, experiment: Any) -> None:
     made = experiment(trainer__command=LIGHT, launcher__kind="slurm", health__rules="none")
     process = made.start()

@@ -18,9 +18,13 @@ import pytest
 from fallbacks.ladder import End
 from pipeline.attempt.folder import AttemptFolder
 from pipeline.config import ExperimentConfig
+from pipeline.errors import InfrastructureFailure
+from pipeline.experiment import recovery
 from pipeline.experiment.orchestrator import Orchestrator
+from pipeline.experiment.past import Past
 from pipeline.experiment.recovery import reconcile, take_up
-from pipeline.launchers import choose
+from pipeline.foreign import checkpoints
+from pipeline.launchers import choose, remote
 from pipeline.launchers.local import LocalLauncher
 from pipeline.launchers.remote import Patience, RemoteLauncher
 from pipeline.tracking.runs import AttemptRun
@@ -49,6 +53,8 @@ while True:
         sys.exit(130)
     if step >= 400 or os.path.exists(gate):
         break
+    if os.path.exists(gate + ".crash"):
+        raise RuntimeError("on purpose")
     time.sleep(0.02)
 """
 
@@ -214,40 +220,148 @@ def killed(config: ExperimentConfig, store: Store, engine: FakeEngine) -> str:
     return job
 
 
-@pytest.mark.parametrize("meanwhile", ["it works", "it has ended", "the lease has run out"])
+def resumed(past: Past, store: Store, engine: FakeEngine, gate: Path) -> list[AttemptRun]:
+    """The attempts of an experiment that has gone on to its healthy end. No trainer has been started in vain."""
+    with contextlib.closing(RemoteLauncher(engine, 60, 2.0, QUICK)) as launcher:
+        thread = threading.Timer(0.7, gate.touch)
+        thread.start()
+        end = Orchestrator(past.config, store, launcher).run(past)
+        thread.join()
+    assert end.outcome == "healthy", (end, [each.verdict for each in past.attempts])
+    (parent,) = store.parents()
+    runs = store.attempts(parent)
+    assert parent.status == "FINISHED" and len(list(engine.folder.glob("*.json"))) == len(runs)
+    return runs
+
+
 def test_resume_attaches_to_a_job_that_has_outlived_its_orchestrator(
-    tmp_path: Path, empty: Store, engine: FakeEngine, meanwhile: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, empty: Store, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(choose, "make_engine", lambda config: engine)
-    lease = 1.5 if meanwhile == "the lease has run out" else 60.0
-    config = script_config(tmp_path, launcher__lease_seconds=lease)
-    job = killed(config, empty, engine)
-    folder = next((empty.root / "attempts").glob("*"))
+    job = killed(script_config(tmp_path), empty, engine)
     told: list[str] = []
-    if meanwhile == "it works":
+    reconcile(empty, told.append)
+    (parent,) = empty.parents()
+    assert parent.is_running and engine.state(job).phase == "running" and not told
+    past = take_up(empty, None, lambda config: config)
+    assert past.at_work is not None and not past.attempts
+    (run,) = resumed(past, empty, engine, tmp_path / "gate")
+    assert run.verdict_name == "healthy" and steps(empty, run)[0] == 1
+
+
+ENDED = {  # how a job has ended without an orchestrator -> the verdicts, and how many steps may be done twice
+    "healthy": (["healthy"], 0),
+    "lease": (["interrupted", "healthy"], 0),
+    "preempted": (["interrupted", "healthy"], 0),
+    "crash": (["crash", "healthy"], 10),
+    "node lost": (["interrupted", "healthy"], 10),
+}
+
+
+@pytest.mark.parametrize("looks", [0, 2], ids=["at once", "after other commands"])
+@pytest.mark.parametrize("how", ENDED)
+def test_what_a_job_has_done_without_an_orchestrator_is_not_done_again(
+    tmp_path: Path, empty: Store, engine: FakeEngine, how: str, looks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choose, "make_engine", lambda config: engine)
+    monkeypatch.setattr(remote, "Patience", lambda: QUICK)
+    monkeypatch.setattr(checkpoints, "_STILL_NANOSECONDS", 0)
+    config = script_config(tmp_path, launcher__lease_seconds=1.5 if how == "lease" else 60.0, budget__retries=1)
+    job = killed(config, empty, engine)
+    folder = AttemptFolder(next((empty.root / "attempts").glob("*")))
+    done = len((folder.path / "log.jsonl").read_text().splitlines())
+    eventually(lambda: len((folder.path / "log.jsonl").read_text().splitlines()) > done + 25)
+    match how:
+        case "healthy":
+            (tmp_path / "gate").touch()
+        case "preempted":
+            engine.take(job)
+        case "crash":
+            (tmp_path / "gate.crash").touch()
+        case "node lost":
+            engine.lose(job)
+    eventually(lambda: engine.state(job).phase == "ended")
+    verdicts, twice = ENDED[how]
+    told: list[str] = []
+    for _ in range(looks):
         reconcile(empty, told.append)
         (parent,) = empty.parents()
-        assert parent.is_running and engine.state(job).phase == "running" and not told
-    else:
-        if meanwhile == "it has ended":
-            (tmp_path / "gate").touch()
-        eventually(lambda: (folder / "exit.json").exists())
+        assert parent.status == "KILLED" and [run.verdict_name for run in empty.attempts(parent)] == verdicts[:1]
+        assert len(told) == 1 and f"({verdicts[0]})" in told[0]
+        assert not (folder.path / "launch.json").exists()
     past = take_up(empty, None, lambda config: config.with_values({"launcher.lease_seconds": 60}))
-    assert past.at_work is not None and not past.attempts
-    with contextlib.closing(RemoteLauncher(engine, 60, 2.0, QUICK)) as launcher:
-        orchestrator = Orchestrator(past.config, empty, launcher)
-        thread = threading.Timer(0.7, (tmp_path / "gate").touch)
-        thread.start()
-        assert orchestrator.run(past).outcome == "healthy"
-        thread.join()
-    (parent,) = empty.parents()
-    runs = empty.attempts(parent)
-    first = ["interrupted", "healthy"] if meanwhile == "the lease has run out" else ["healthy"]
-    assert [run.verdict_name for run in runs] == first and parent.status == "FINISHED"
+    assert past.at_work is None
+    (tmp_path / "gate.crash").unlink(missing_ok=True)
+    runs = resumed(past, empty, engine, tmp_path / "gate")
+    assert [run.verdict_name for run in runs] == verdicts
     found = [steps(empty, run) for run in runs]
-    assert found[0][0] == 1 and all(before[-1] >= after[0] - 1 for before, after in itertools.pairwise(found))
-    submitted = [path.stem for path in engine.folder.glob("*.json")]
-    assert len(submitted) == len(runs)
+    assert found[0][0] == 1 and found[0][-1] > done + 25
+    assert all(0 <= before[-1] - after[0] + 1 <= twice for before, after in itertools.pairwise(found))
+
+
+def test_while_the_engine_is_away_no_command_ends_what_only_it_can_explain(
+    tmp_path: Path, empty: Store, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choose, "make_engine", lambda config: engine)
+    job = killed(script_config(tmp_path), empty, engine)
+    engine.take(job)
+    eventually(lambda: engine.state(job).phase == "ended")
+    (engine.folder / "away").touch()
+    told: list[str] = []
+    reconcile(empty, told.append)
+    (parent,) = empty.parents()
+    assert parent.is_running and not told
+    (engine.folder / "away").unlink()
+    reconcile(empty, told.append)
+    assert "(interrupted)" in told[0]
+
+
+@pytest.mark.parametrize("away", ["before it is judged", "before it is told"])
+def test_a_store_that_goes_away_meanwhile_loses_no_verdict(
+    tmp_path: Path, empty: Store, engine: FakeEngine, away: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choose, "make_engine", lambda config: engine)
+    job = killed(script_config(tmp_path), empty, engine)
+    (tmp_path / "gate").touch()
+    eventually(lambda: engine.state(job).phase == "ended")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise InfrastructureFailure("the store is away")
+
+    told: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(recovery, "verdict_of" if away == "before it is judged" else "conclude", fail)
+        reconcile(empty, told.append)
+    assert "cannot be ended now" in told[0]
+    reconcile(empty, told.append)
+    (parent,) = empty.parents()
+    assert [run.verdict_name for run in empty.attempts(parent)] == ["healthy"]
+
+
+def test_who_resumes_with_another_launcher_takes_what_the_job_has_done(
+    tmp_path: Path, empty: Store, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choose, "make_engine", lambda config: engine if config.launcher.kind == "slurm" else None)
+    job = killed(script_config(tmp_path), empty, engine)
+    (tmp_path / "gate").touch()
+    eventually(lambda: engine.state(job).phase == "ended")
+    past = take_up(empty, None, lambda config: config.with_values({"launcher.kind": "local"}))
+    with contextlib.closing(LocalLauncher()) as launcher:
+        assert Orchestrator(past.config, empty, launcher).run(past).outcome == "healthy"
+    (parent,) = empty.parents()
+    assert len(empty.attempts(parent)) == 1
+
+
+def test_a_job_of_another_engine_is_not_attached_to(
+    tmp_path: Path, empty: Store, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choose, "make_engine", lambda config: engine)
+    killed(script_config(tmp_path), empty, engine)
+    file = AttemptFolder(next((empty.root / "attempts").glob("*"))).file
+    other = FakeEngine(tmp_path / "other")
+    other.name = "other"
+    with contextlib.closing(RemoteLauncher(other, 60, 2.0, QUICK)) as launcher:
+        assert launcher.attach(file) is None
 
 
 def test_who_resumes_with_another_launcher_ends_the_job_first(
@@ -262,18 +376,3 @@ def test_who_resumes_with_another_launcher_ends_the_job_first(
     assert engine.state(job).phase == "ended"
     (parent,) = empty.parents()
     assert empty.attempts(parent)[0].verdict_name == "interrupted"
-
-
-def test_a_job_that_ended_without_an_orchestrator_is_ended_by_any_command(
-    tmp_path: Path, empty: Store, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(choose, "make_engine", lambda config: engine)
-    killed(script_config(tmp_path), empty, engine)
-    folder = AttemptFolder(next((empty.root / "attempts").glob("*")))
-    (tmp_path / "gate").touch()
-    eventually(lambda: (folder.path / "exit.json").exists())
-    told: list[str] = []
-    reconcile(empty, told.append)
-    (parent,) = empty.parents()
-    assert parent.status == "KILLED" and len(told) == 1
-    assert [run.verdict_name for run in empty.attempts(parent)] == ["interrupted"]
