@@ -3,6 +3,7 @@
     python -m benchmarks.survival [--seeds 10] [--first-seed 1] [--budget 20]          budget: faults for each seed
     python -m benchmarks.survival --report                                             only the page
     python -m benchmarks.survival --launcher slurm [--seeds 1] [--budget 10]           trainers as jobs of a real Slurm
+    python -m benchmarks.survival --minutes 10                                         no fault strikes after that
 
 Each seed is a series of small experiments on real NetHack with two workers, on a small disk of its own if this process
 may mount one. Every second seed has its store behind an MLflow server with PostgreSQL, if that is installed. Faults
@@ -15,17 +16,22 @@ processes, RUNNING runs, and temporary files. The time from the death of a train
 environment step is measured too; it means most on an idle machine. Each seed writes a file of its own under
 `results/survival/`; a seed whose file exists is not run again. Nights on Slurm have two virtual nodes on this machine,
 faults of a cluster, and files under `results/survival_slurm/`; they are not part of the page.
+
+What counts as a hang, and how long an end is waited for, grows with the time that an import of the trainer takes as the
+night begins: a busy machine is no fault.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import re
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -63,8 +69,17 @@ FOLDER = RESULTS / "survival"
 PAGE = RESULTS.parent.parent / "docs" / "survival.md"
 LONGEST_WAIT_SECONDS = 12.0
 """Longest time between two faults."""
-_END_SECONDS = 300.0
+_END_SECONDS, _BEGIN_SECONDS = 300.0, 60.0
+_IDLE_IMPORT_SECONDS = 4.0
+"""An import of the trainer on an idle machine."""
 LOSSES = ("updates", "updates twice", "episodes", "processes", "RUNNING runs", "files")
+
+
+def how_slow() -> float:
+    """How many times longer an import of the trainer takes now than on an idle machine; at least 1."""
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import pipeline.training.trainer"], check=True)
+    return max(1.0, (time.monotonic() - began) / _IDLE_IMPORT_SECONDS)
 
 
 @dataclass
@@ -80,6 +95,7 @@ class Night:
     """The web server before that server."""
     cluster: SlurmCluster | None = None
     """Where the trainers run; None: on this machine."""
+    slowness: float = field(default_factory=how_slow)
     injected: Counter[str] = field(default_factory=Counter)
     """Fault → how often it was injected."""
     survived: Counter[str] = field(default_factory=Counter)
@@ -107,16 +123,22 @@ class Night:
             self.environment |= self.cluster.environment
             settings["launcher"] = {"kind": "slurm", "options": ["--mem=3000M"]}
             settings["budget"]["hang_after_seconds"] = 90  # a node imports torch anew
+        settings["budget"]["hang_after_seconds"] *= self.slowness
         self.file.write_text(yaml.safe_dump(settings), encoding="utf-8")
 
     # The course of a night
 
-    def live_through(self, budget: int) -> None:
-        """Runs experiments until `budget` faults have struck, and counts what became of them."""
-        while sum(self.injected.values()) < budget:
+    def live_through(self, budget: int, seconds: float = math.inf) -> None:
+        """Runs experiments until `budget` faults have struck, or time is up, and counts what became of them."""
+        until = time.monotonic() + seconds
+
+        def goes_on() -> bool:
+            return sum(self.injected.values()) < budget and time.monotonic() < until
+
+        while goes_on():
             self.experiments += 1
             process = self._start("run", str(self.file))
-            while process.poll() is None and sum(self.injected.values()) < budget:
+            while process.poll() is None and goes_on():
                 process = self._strike(process)
             self._let_end(process)
         self._count()
@@ -176,7 +198,7 @@ class Night:
 
     def _let_end(self, process: subprocess.Popen[bytes]) -> None:
         try:
-            code = process.wait(_END_SECONDS)
+            code = process.wait(_END_SECONDS * self.slowness)
         except subprocess.TimeoutExpired:
             process.kill()
             code = process.wait()
@@ -184,13 +206,13 @@ class Night:
             self.remarks.append(f"an experiment ended with {code}")
 
     def _recovery(self, since: float, process: subprocess.Popen[bytes]) -> float | None:
-        """Seconds from `since` until a trainer logs that its training begins; None if none does within a minute.
+        """Seconds from `since` until a trainer logs that its training begins; None if none does in time.
 
         None too if its clock is wrong.
         """
         if "CLOCK_IS_WRONG_BY" in self.environment:
             return None
-        until = time.monotonic() + 60
+        until = time.monotonic() + _BEGIN_SECONDS * self.slowness
         while time.monotonic() < until and process.poll() is None:
             for log in self.root.glob("attempts/*/trainer.log"):
                 for begun in re.findall(
@@ -244,6 +266,7 @@ class Night:
             "experiments": self.experiments,
             "attempts": self.attempts,
             "updates": self.updates,
+            "slowness": round(self.slowness, 1),
             "recovery_seconds": [round(each, 2) for each in self.recoveries],
             "remarks": self.remarks,
         }
@@ -262,7 +285,7 @@ def own_disk(megabytes: int = 256) -> Iterator[Path]:
                 subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-def live(seed: int, budget: int, *, on_slurm: bool = False) -> dict[str, Any]:
+def live(seed: int, budget: int, seconds: float = math.inf, *, on_slurm: bool = False) -> dict[str, Any]:
     """Lives through one night; returns its counts."""
     behind_a_server = seed % 2 == 0 and why_not() is None and not on_slurm
     with ExitStack() as open_now:
@@ -274,7 +297,7 @@ def live(seed: int, budget: int, *, on_slurm: bool = False) -> dict[str, Any]:
         cluster = open_now.enter_context(closing(SlurmCluster())) if on_slurm else None
         night = Night(folder, random.Random(seed), server, gateway, cluster)
         open_now.callback(night.end)
-        night.live_through(budget)
+        night.live_through(budget, seconds)
     return {"seed": seed, "store": "server" if behind_a_server else "SQLite", **night.result()}
 
 
@@ -346,6 +369,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="default: 10, and 1 on Slurm")
     parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--budget", type=int, help="faults for each seed; default: 20, and 10 on Slurm")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="after which no fault strikes; for each seed")
     parser.add_argument("--report", action="store_true", help="run nothing, write the page from the results that exist")
     parser.add_argument("--launcher", choices=("local", "slurm"), default="local", help="where the trainers run")
     asked = parser.parse_args()
@@ -355,7 +379,7 @@ def main() -> None:
     for seed in range(asked.first_seed, asked.first_seed + seeds) if not asked.report else ():
         path = folder / f"seed{seed}.json"
         if not path.exists():
-            result = live(seed, budget, on_slurm=on_slurm)
+            result = live(seed, budget, 60 * asked.minutes, on_slurm=on_slurm)
             print(result, flush=True)
             write("survival", result, path)
     if on_slurm:
