@@ -40,7 +40,7 @@ _THOROUGH_SHARE = 20
 """A look at complete histories that took a second is not repeated for so many."""
 _UNASKED_SECONDS = 10.0
 """Longest time for which a store is not asked because its file has not changed."""
-_CALM = 3
+CALM = 3
 """Polls with news in a row in which nothing stirs, after which no verdict is foreseen any more."""
 _NESTED = ""
 _Words = dict[str, tuple[object, int]]
@@ -137,7 +137,7 @@ class Watchdog:
 
     def _foresee(self, verdict: Verdict | None) -> None:
         self._calm = 0 if verdict is not None else self._calm + 1
-        if verdict is not None or self._calm >= _CALM:
+        if verdict is not None or self._calm >= CALM:
             self.foreseen = verdict
 
     def note(self, verdict: Verdict) -> None:

@@ -254,7 +254,7 @@ ENDED = {  # how a job has ended without an orchestrator -> the verdicts, and ho
     "lease": (["interrupted", "healthy"], 0),
     "preempted": (["interrupted", "healthy"], 0),
     "crash": (["crash", "healthy"], 10),
-    "node lost": (["interrupted", "healthy"], 10),
+    "node lost": (["interrupted", "healthy"], 20),  # nothing tells whether the newest checkpoint is whole
 }
 
 
