@@ -40,6 +40,7 @@ class Display(Callback):
     def __init__(self, terminal: Terminal | None = None) -> None:
         self.terminal = terminal or Terminal()
         self._random = ""
+        self._done = ""  # what was said of the attempt's end, whose trainer is still at work
         self._first: tuple[float, float] | None = None  # progress and time at the attempt's first news
         self._script: ScriptMetrics | None = None  # of the present attempt; None: its trainer is this project's
 
@@ -72,7 +73,7 @@ class Display(Callback):
                     say(f"[yellow]too short for the brief's schedule:[/] {item.name}: {escape(words)}")
 
     def attempt_started(self, plan: Plan, number: int, run_id: str) -> None:
-        self._plan, self._number, self._first, self._random = plan, number, None, ""
+        self._plan, self._number, self._first, self._random, self._done = plan, number, None, "", ""
         self._script = ScriptMetrics(plan.config) if plan.config.trainer.command is not None else None
         start, say = plan.warm_start, self.terminal.say
         counts = plan.config.trainer.counts
@@ -87,8 +88,13 @@ class Display(Callback):
         if self.terminal.is_live:
             self.terminal.update_panel(self._panel(latest))
         known = {"progress", "episodes", "score_window"} & latest.keys()
-        if (known or (self._script and self._script.values(latest))) and self.terminal.line_is_due():
-            self.terminal.say(escape(self._line(latest)), only_plain=True)
+        if not known and not (self._script and self._script.values(latest)):
+            return
+        done = self._where(latest) if self._is_done(latest) else ""
+        if (done and done == self._done) or not self.terminal.line_is_due():
+            return
+        self._done = done
+        self.terminal.say(escape(self._line(latest)), only_plain=True)
 
     def attempt_ended(self, attempt: Attempt, summary: AttemptSummary) -> None:
         self.terminal.close_panel()
@@ -198,6 +204,10 @@ class Display(Callback):
             done = latest["episodes"] / self._plan.config.training.episodes
         return None if done is None else min(1.0, done)
 
+    def _is_done(self, latest: Mapping[str, float]) -> bool:
+        """Whether the training has come to its end, and its process has not."""
+        return self._progress(latest) == 1.0
+
     def _has_a_length(self) -> bool:
         """Whether `training.episodes` says how long the training is: a script may count episodes without an end."""
         config = self._plan.config
@@ -218,13 +228,16 @@ class Display(Callback):
 
     def _where(self, latest: Mapping[str, float]) -> str:
         """How far it is, and how long it still takes, as far as either is known."""
-        config, parts = self._plan.config, []
+        config, parts, done = self._plan.config, [], self._is_done(latest)
         if self._counts_episodes(latest.get("episodes")):
-            end = f" of {config.training.episodes}" if self._has_a_length() else ""
+            end = f" of {config.training.episodes}" if self._has_a_length() and not done else ""
             parts.append(f"episode {latest.get('episodes', 0):.0f}{end}")
         elif (progress := self._progress(latest)) is not None:
             parts.append(f"{progress:.0%}")
-        if self._script is None or (self._progress(latest) is not None and self._eta(latest) != "–"):
+        if done:
+            awaits = self._script is None and "random/score" not in latest
+            parts.append(f"trained to the end{', awaiting the random baseline' if awaits else ''}")
+        elif self._script is None or (self._progress(latest) is not None and self._eta(latest) != "–"):
             parts.append(f"ETA {self._eta(latest)}")
         return ", ".join(parts)
 
