@@ -91,7 +91,8 @@ def recent_scores(series: Mapping[str, pd.DataFrame], run: AttemptRun) -> tuple[
     else:  # a trainer that does not count them: each update is one
         (scores,) = side_by_side(series, "score")
         episodes = np.arange(1.0, len(scores) + 1)
-    return recent(scores, episodes, window=int(float(run.params.get("training.score_window", "100"))))
+    begun = 0.0 if run.warm_start is None and not run.is_of_a_script else None  # a script may count on from anywhere
+    return recent(scores, episodes, int(float(run.params.get("training.score_window", "100"))), begun)
 
 
 def random_score(metrics: Mapping[str, float]) -> Interval:

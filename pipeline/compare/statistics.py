@@ -177,7 +177,9 @@ def holm(p: np.ndarray) -> np.ndarray:
     return corrected
 
 
-def recent(values: np.ndarray, episodes: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
+def recent(
+    values: np.ndarray, episodes: np.ndarray, window: int, begun: float | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """The scores of the last `window` episodes of one run, (k,), and how many episodes each counts for.
 
     Where the window begins within an update, the episodes inside count, at that update's mean.
@@ -186,13 +188,14 @@ def recent(values: np.ndarray, episodes: np.ndarray, window: int) -> tuple[np.nd
         values: (n,) mean over the episodes that ended in each update.
         episodes: (n,) number of episodes that were finished then, rising.
         window: number of episodes; at least one update is taken, if there is any.
+        begun: number of episodes that were finished when the run began; None: the first update counts as one.
 
     Their :func:`weighted_mean` is the score of this one policy. Its interval says how well that is known, and nothing
     of other seeds. Neighbouring updates count as independent, as they are in recorded runs.
     """
     if not len(values):
         return values, values
-    weight = np.maximum(np.diff(episodes, prepend=episodes[0] - 1), 1)
+    weight = np.maximum(np.diff(episodes, prepend=episodes[0] - 1 if begun is None else begun), 1)
     last = episodes > episodes[-1] - window
     return values[last], np.minimum(weight, episodes - episodes[-1] + window)[last]
 

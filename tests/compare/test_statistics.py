@@ -106,6 +106,12 @@ def test_recent_mean_is_that_of_the_episodes() -> None:
     assert np.isnan(weighted_mean(*recent(np.array([]), np.array([]), window=6)).value)
 
 
+def test_the_first_update_of_a_run_counts_for_all_games_that_had_ended() -> None:
+    values, episodes = np.array([10.0, 4.0]), np.array([3.0, 5.0])
+    assert weighted_mean(*recent(values, episodes, window=100, begun=0.0)).value == pytest.approx(38 / 5)
+    assert recent(values, episodes, window=4, begun=0.0)[1].tolist() == [2.0, 2.0]
+
+
 def test_runs_that_do_not_overlap_leave_something_open() -> None:
     found = probability_of_improvement(np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0, 6.0]))
     assert found.value == 0.0 and found.low == 0.0 and 0.2 < found.high < 0.6
