@@ -14,6 +14,8 @@ from pathlib import Path
 from pipeline.attempt.atomic import write_atomically
 from pipeline.secrets import hide_in_file
 
+EXIT = "exit.json"
+"""In an attempt's folder: how a trainer on a cluster has ended, by the word of its node."""
 _SCRATCH = "ladder-"
 _PLACE = "next-"
 _SCRATCH_NAME = re.compile(rf"{_SCRATCH}[0-9a-f]{{8}}")
@@ -59,7 +61,7 @@ class AttemptFolder:
     @property
     def signs(self) -> tuple[Path, ...]:
         """The files whose times say until when a trainer has lived at least. A cluster's node writes the second."""
-        return self.log, self.path / "exit.json"
+        return self.log, self.path / EXIT
 
     @property
     def ending(self) -> Path:

@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from pipeline.attempt.atomic import write_atomically
+from pipeline.attempt.folder import EXIT
 
-_NAMES = ("launch.json", "job.json", "started.json", "lease", "stop", "exit.json", "engine.log")
+_NAMES = ("launch.json", "job.json", "started.json", "lease", "stop", EXIT, "engine.log")
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,7 @@ _FILES: dict[type[Said], str] = {
     Started: "started.json",
     Lease: "lease",
     Stop: "stop",
-    Ended: "exit.json",
+    Ended: EXIT,
 }
 
 
