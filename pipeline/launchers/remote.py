@@ -505,10 +505,8 @@ class RemoteLauncher:
         if launch is None:
             return None
         sent = channel.heard(Sent, launch.nonce)
-        if sent is not None and sent.engine != self.engine.name:
-            return None  # it is another engine's
-        if sent is None and self.remains(attempt) == "nothing":
-            return None  # it was never submitted
+        if self._is_of_another(sent) or (sent is None and self.remains(attempt) == "nothing"):
+            return None  # or it was never submitted
         held = Path(launch.held) if launch.held else None
         if held is not None and channel.heard(Started, launch.nonce) is None and held.is_dir():
             with contextlib.suppress(OSError):  # it may wait for the word, which its orchestrator had no time to give
@@ -524,10 +522,11 @@ class RemoteLauncher:
         launch = channel.read(Launch)
         if launch is None:
             return "nothing"
-        ended = channel.heard(Ended, launch.nonce)
+        sent, ended = channel.heard(Sent, launch.nonce), channel.heard(Ended, launch.nonce)
+        if self._is_of_another(sent):
+            return "nothing"
         if ended is not None and ended.says_all:
             return "ended"
-        sent = channel.heard(Sent, launch.nonce)
         try:
             job = sent.id if sent is not None else self.engine.find(job_name(launch.nonce))
             if job is None:
@@ -535,6 +534,10 @@ class RemoteLauncher:
             return "ended" if self.engine.state(job).phase == "ended" else "alive"
         except EngineAway:
             return "alive"  # as far as can be known
+
+    def _is_of_another(self, sent: Sent | None) -> bool:
+        """Whether the job is another engine's, of which this one knows nothing."""
+        return sent is not None and sent.engine != self.engine.name
 
     def how_it_ended(self, attempt: Path) -> Exit | None:
         job = self.attach(attempt)
