@@ -8,7 +8,7 @@
 
 All parts of an attempt that was interrupted count together, without the time between them, and without the time in a
 cluster's queue. An attempt has its cost however it has ended. That of one which was killed with its orchestrator is
-known to the half minute between two signs of life.
+known to the half minute between two signs of life; that of one which has outlived it on a cluster, by its last sign.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def log_cost(store: Store, run_id: str, ending: Ending) -> None:
         if not name.startswith(("cost/", "system/", "random/"))
     }
     cost = {SECONDS: ending.seconds, MINUTES: ending.seconds / 60, STEPS: float(_steps(store, run_id, reached))}
-    store.log_metrics(run_id, cost, step=max(0, *reached.values(), 0), at=ending.at)
+    store.log_metrics(run_id, cost, step=max([0, *reached.values()]), at=ending.at)
 
 
 def cost_together(store: Store, parent_id: str) -> dict[str, float]:

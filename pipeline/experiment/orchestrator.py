@@ -301,8 +301,8 @@ class Orchestrator:
                 ended = ending(_error(error))
                 if self.store.root.exists():
                     ended.write(file.where.path)
-                log_cost(self.store, file.run_id, ended)
                 self.store.end_attempt(file.run_id, _error(error))
+                log_cost(self.store, file.run_id, ended)
             raise
         ended = ending(verdict)
         there = file.where.path.exists()

@@ -23,13 +23,14 @@ from pipeline.attempt.spool import Spool
 from pipeline.config import ExperimentConfig
 from pipeline.errors import BadInput, InfrastructureFailure
 from pipeline.experiment.conclude import conclude, verdict_of
+from pipeline.experiment.cost import cost_together
 from pipeline.experiment.past import Past, is_unfinished, read_config, read_past
 from pipeline.experiment.place import Place
 from pipeline.experiment.watchdog import Watchdog
 from pipeline.foreign.script_files import ScriptFiles
 from pipeline.health.rule import Rule
 from pipeline.health.verdict import Evidence, Verdict
-from pipeline.launchers.channel import Channel, Launch
+from pipeline.launchers.channel import Channel, Launch, Started
 from pipeline.launchers.choose import launcher_of
 from pipeline.processes.owner import LIFE_SIGN_SECONDS, Held, Lock, Owner
 from pipeline.tracking.runs import AttemptRun, ExperimentRun, ParentRun, StudyRun
@@ -197,7 +198,7 @@ def _end(store: Store, parent: ParentRun, owner: Owner | None, spared: str | Non
         seconds = max(before, parent.seconds - (known - before))
         ending = Ending.read(folder.path)
         if ending is None and (verdict := _earned(store, parent, folder)) is not None:
-            ending = Ending.now(verdict, seconds)
+            ending = Ending.now(verdict, max(seconds, before + _lasted(folder)))
             ending.write(folder.path)
             earned.append(verdict.name)
         launcher = launcher_of(folder.file)
@@ -223,6 +224,8 @@ def _end(store: Store, parent: ParentRun, owner: Owner | None, spared: str | Non
         said = parent.outcome  # with its note, a moment before it was cut off; a study has a note all along
         note = parent.note if said or isinstance(parent, StudyRun) else ""
         note = note or f"**interrupted** – {reason}"
+        if isinstance(parent, ExperimentRun):
+            store.log_metrics(parent.run_id, cost_together(store, parent.run_id))
         store.end_parent(parent.run_id, said or "interrupted", None, None, note)
     return earned
 
@@ -245,6 +248,13 @@ def _earned(store: Store, parent: ParentRun, folder: AttemptFolder) -> Verdict |
     spool = Spool(folder.path)
     store.deliver(file.run_id, spool, ended=True)
     return verdict_of(file, ended, Watchdog(store, file.run_id, file.rules, spool, file.config.rules_to_be_judged))
+
+
+def _lasted(folder: AttemptFolder) -> float:
+    """How many seconds a trainer has been at work on a cluster, from its start to its last sign."""
+    started = Channel(folder.path).read(Started)
+    signs = [each.stat().st_mtime for each in folder.signs if each.exists()]
+    return 0.0 if started is None else max([0.0, *(sign - started.at for sign in signs)])
 
 
 def _began_in(parent: ParentRun, store: Store) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
 import os
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from pipeline.experiment.past import Past
 from pipeline.experiment.recovery import reconcile, take_up
 from pipeline.foreign import checkpoints
 from pipeline.launchers import choose, remote
+from pipeline.launchers.channel import Channel, Ended, Launch, Sent, Started
 from pipeline.launchers.local import LocalLauncher
 from pipeline.launchers.remote import Patience, RemoteLauncher
 from pipeline.tracking.runs import AttemptRun
@@ -249,6 +251,19 @@ def test_resume_attaches_to_a_job_that_has_outlived_its_orchestrator(
     assert run.verdict_name == "healthy" and steps(empty, run)[0] == 1
 
 
+def test_a_job_of_another_engine_is_none_that_can_be_attached_to(tmp_path: Path, engine: FakeEngine) -> None:
+    """Whatever it has said: its id means nothing to this engine."""
+    folder = AttemptFolder(tmp_path / "attempt")
+    folder.path.mkdir()
+    channel = Channel(folder.path)
+    channel.say(Launch("n", ["true"], {}, {}, str(tmp_path), 60, 2.0))
+    channel.say(Sent("n", engine="slurm", id="7"))
+    with contextlib.closing(RemoteLauncher(engine, 60, 2.0, QUICK)) as launcher:
+        assert launcher.remains(folder.file) == "nothing"
+        channel.say(Ended("n", code=0))
+        assert launcher.remains(folder.file) == "nothing" and launcher.how_it_ended(folder.file) is None
+
+
 ENDED = {  # how a job has ended without an orchestrator -> the verdicts, and how many steps may be done twice
     "healthy": (["healthy"], 0),
     "lease": (["interrupted", "healthy"], 0),
@@ -281,6 +296,8 @@ def test_what_a_job_has_done_without_an_orchestrator_is_not_done_again(
         case "node lost":
             engine.lose(job)
     eventually(lambda: engine.state(job).phase == "ended")
+    began, signs = Channel(folder.path).read(Started), [each.stat().st_mtime for each in folder.signs if each.exists()]
+    worked = max(signs) - began.at if began else math.nan
     verdicts, twice = ENDED[how]
     told: list[str] = []
     for _ in range(looks):
@@ -288,6 +305,7 @@ def test_what_a_job_has_done_without_an_orchestrator_is_not_done_again(
         (parent,) = empty.parents()
         assert parent.status == "KILLED" and [run.verdict_name for run in empty.attempts(parent)] == verdicts[:1]
         assert len(told) == 1 and f"({verdicts[0]})" in told[0]
+        assert empty.attempts(parent)[0].metrics["cost/seconds"] >= worked
         assert not (folder.path / "launch.json").exists()
     past = take_up(empty, None, lambda config: config.with_values({"launcher.lease_seconds": 60}))
     assert past.at_work is None
@@ -350,18 +368,6 @@ def test_who_resumes_with_another_launcher_takes_what_the_job_has_done(
         assert Orchestrator(past.config, empty, launcher).run(past).outcome == "healthy"
     (parent,) = empty.parents()
     assert len(empty.attempts(parent)) == 1
-
-
-def test_a_job_of_another_engine_is_not_attached_to(
-    tmp_path: Path, empty: Store, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(choose, "make_engine", lambda config: engine)
-    killed(script_config(tmp_path), empty, engine)
-    file = AttemptFolder(next((empty.root / "attempts").glob("*"))).file
-    other = FakeEngine(tmp_path / "other")
-    other.name = "other"
-    with contextlib.closing(RemoteLauncher(other, 60, 2.0, QUICK)) as launcher:
-        assert launcher.attach(file) is None
 
 
 def test_who_resumes_with_another_launcher_ends_the_job_first(

@@ -77,6 +77,7 @@ def test_a_status_that_another_program_has_set_hides_no_missing_verdict(
     runs = [empty_store.client.get_run(run_id) for run_id in (parent, attempt)]
     assert [run.info.status for run in runs] == ["KILLED", "KILLED"]
     assert runs[0].data.tags[tags.OUTCOME] == runs[1].data.tags[tags.VERDICT] == "interrupted"
+    assert runs[0].data.metrics["cost/minutes"] == runs[1].data.metrics["cost/minutes"]
 
 
 @pytest.mark.parametrize("status", ["FINISHED", "KILLED"])
