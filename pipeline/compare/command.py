@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -28,6 +29,7 @@ from pipeline.compare.sides import Sides, change_in_words, sides
 from pipeline.compare.statistics import method
 from pipeline.compare.target import by_rung, cost, cost_of_rung, to_score, to_target, with_target
 from pipeline.compare.wording import tone, words
+from pipeline.config import TrackingSection
 from pipeline.tracking.store import Store
 
 PAGE = "compare.html"
@@ -60,7 +62,7 @@ def compare(
     night = dataclasses.replace(read(store, parents), target=target)
     page = None if out is None else write_page(night, store, out)  # first: whoever reads the tables may leave early
     if form is None:
-        show(night, console)
+        show(night, console, store.root)
     else:
         sys.stdout.write(as_text(with_target(night, target), form))
     if page is not None:
@@ -117,8 +119,8 @@ def _rendered(night: Comparison, store: Store, running: str | None = None) -> st
     return render(night, {run: found for run in settled if (found := moment(store, run))}, running)
 
 
-def show(night: Comparison, console: Console) -> None:
-    """Prints a table for each experiment, and one over all of them."""
+def show(night: Comparison, console: Console, root: Path) -> None:
+    """Prints a table for each experiment, and one over all of them. `root`: the tracking root that they are under."""
     for row in night.experiments.itertuples():
         colour = COLOURS[tone(row.outcome)]
         on = f" on {row.settled_rung}" if row.outcome == "healthy" else ""
@@ -144,10 +146,10 @@ def show(night: Comparison, console: Console) -> None:
     if night.older:
         count = len(night.older)
         some = f"{count} older experiments that train" if count > 1 else "an older experiment that trains"
-        every = " ".join(run[:8] for run in (*night.experiments.parent, *night.older[:1]))
-        console.print(
-            f"left out: {some} the same with the same seed. To compare them: ladder compare {every}", soft_wrap=True
-        )
+        typed = ["ladder", "compare", *(run[:8] for run in (*night.experiments.parent, *night.older))]
+        typed += [f"tracking.root={root}"] if root.resolve() != Path(TrackingSection().root).resolve() else []
+        said = f"left out: {some} the same with the same seed. To compare them: {shlex.join(typed)}"
+        console.print(said, soft_wrap=True, markup=False)
     if len(night.experiments) > 1:
         _show_across(night, console, mixed=both is not None)
     if both is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import json
 import re
@@ -320,8 +321,20 @@ def test_table_shows_what_a_trainer_said_as_it_stands(nights: Nights, capsys: py
     said = [r"no \[/INST\] marker", "[bold]", r"C:\[/x]\\"]
     for words in said:
         night.attempts.loc[0, "evidence"] = words
-        show(night, Console(width=300, highlight=False))
+        show(night, Console(width=300, highlight=False), store.root)
         assert words in capsys.readouterr().out
+
+
+def test_the_command_that_compares_older_experiments_names_all_and_the_root(
+    nights: Nights, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, made = nights
+    newest = made["second"][0]
+    night = dataclasses.replace(read(store, [newest]), older=("aaaaaaaa11", "bbbbbbbb22"))
+    show(night, Console(width=300, highlight=False), store.root)
+    said = capsys.readouterr().out
+    assert "left out: 2 older experiments" in said
+    assert f"ladder compare {newest[:8]} aaaaaaaa bbbbbbbb tracking.root={store.root}" in said
 
 
 def test_other_metrics_than_the_monitored_ones_are_shown_as_evidence(nights: Nights) -> None:
