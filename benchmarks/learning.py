@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.learning_page import HEADER, PAGE, PICTURE, Runs, draw, figure, render, table
+from benchmarks.learning_page import HEADER, PAGE, PICTURE, draw, figure, render, table
 from benchmarks.recordings import export, path_of
 from benchmarks.report import RESULTS, circumstances
 from fallbacks.ladder import BUILT_IN
@@ -46,7 +46,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "ppo": ("policy.kind=ppo",),
     "sb3": (),
     "v3": (),
-    "v3_not_shared": ("policy.shared_size=0",),
+    "v3_shared": ("policy.shared_size=64",),
     "v3_one_expert": ("policy.experts=[general]", "policy.expert_size=256"),
     "v3_no_graph": ("policy.graph=false",),
     "v3_no_phases": ("phases.warmup_until=0", "phases.transition_until=0", "phases.finetune.learning_rate_factor=0.5"),
@@ -195,21 +195,13 @@ def measure(variant: str, environment: str, budget: int, seed: int) -> Path:
     return path
 
 
-def results(folder: str) -> dict[tuple[str, int], Runs]:
-    """(environment, steps) → variant → its runs; for each environment the longest runs come first.
-
-    `folder`: `learning`, or `learning_before` for runs of V3 without the shared expert and with another learning rate.
-    """
-    found: dict[tuple[str, int], Runs] = defaultdict(lambda: defaultdict(list))
-    for path in sorted((RESULTS / folder).glob("*/*.json")):
+def results() -> dict[tuple[str, int], dict[str, list[dict[str, Any]]]]:
+    """(environment, steps) → variant → its runs; for each environment the longest runs come first."""
+    found: dict[tuple[str, int], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for path in sorted((RESULTS / "learning").glob("*/*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
         found[result["environment"], result["steps"]][result["variant"]].append(result)
     return dict(sorted(found.items(), key=lambda each: (each[0][0], -each[0][1])))
-
-
-def page() -> str:
-    """The page, from the results that exist."""
-    return render(results("learning"), results("learning_before"))
 
 
 def main() -> None:
@@ -228,13 +220,13 @@ def main() -> None:
         for seed in range(1, asked.seeds + 1):
             for variant in variants:
                 measure(variant, asked.environment, asked.budget, seed)
-    everything = results("learning")
+    everything = results()
     for (environment, steps), runs in everything.items():
         print(f"\n{environment}, {steps:,} steps: mean of the last {LAST} episodes")
         for row in (HEADER, *table(runs)):
             print("  {:16} {:>5}  {:18} {:18} {:18} {:12} {}".format(*row))
     draw(everything, PICTURE)
-    PAGE.write_text(page(), encoding="utf-8")
+    PAGE.write_text(render(everything), encoding="utf-8")
     print(f"written to {PAGE}")
 
 

@@ -70,7 +70,7 @@ def routing(runs: Runs) -> list[list[str]]:
 
 
 PARTS = {
-    "v3_not_shared": "the shared expert",
+    "v3_shared": "the brief's sum alone, instead of a shared expert beside it",
     "v3_one_expert": "four experts, instead of one of the same size",
     "v3_no_graph": "the graph",
     "softmax_only": "sparsemax, instead of softmax throughout",
@@ -153,8 +153,8 @@ def draw(everything: dict[tuple[str, int], Runs], path: Path) -> None:
     pyplot.close(figure_)
 
 
-def render(everything: dict[tuple[str, int], Runs], before: dict[tuple[str, int], Runs]) -> str:
-    """The page as Markdown. `before`: runs of an earlier V3."""
+def render(everything: dict[tuple[str, int], Runs]) -> str:
+    """The page as Markdown."""
     commits = sorted({run["commit"][:9] for runs in everything.values() for found in runs.values() for run in found})
     lines = [
         "# Does V3 learn, and what helps?",
@@ -167,25 +167,15 @@ def render(everything: dict[tuple[str, int], Runs], before: dict[tuple[str, int]
         "seeds they say little more than that the seeds agree. *P(v3 better)* is the share of pairs of runs in",
         "which V3's figure is the higher. *Depth* is the mean deepest dungeon level of those episodes. All",
         "variants have the same step cap (1000), the same shaping, the same number of environment steps and the",
-        "same schedule; SB3 has a constant rate instead.",
+        "same schedule; SB3 has a constant rate instead. All runs were recorded with an earlier learning rate,",
+        "[one cosine over the whole run](decisions.md#phases-rewards-and-learning-rates).",
         "",
         f"Commits: {', '.join(commits)}.",
         "",
         "![Curves: mean over seeds of the last 100 episodes; shaded: the range, of V3 alone among many](learning.png)",
     ]
-    lines += _sections(everything, "##")
-    lines += ["", "## Before", "", "Runs of V3 without the shared expert, under an earlier learning rate"]
-    lines += [
-        "([one cosine over the whole run](decisions.md#phases-rewards-and-learning-rates)), and the others under it."
-    ]
-    return "\n".join([*lines, *_sections(before, "###")]) + "\n"
-
-
-def _sections(everything: dict[tuple[str, int], Runs], mark: str) -> list[str]:
-    """A section for each environment and length. `mark`: that of its heading."""
-    lines = []
     for (environment, steps), runs in everything.items():
-        lines += ["", f"{mark} {environment}, {steps:,} steps", "", *_markdown(HEADER, table(runs))]
+        lines += ["", f"## {environment}, {steps:,} steps", "", *_markdown(HEADER, table(runs))]
         if found := parts(runs):
             lines += [
                 "",
@@ -196,7 +186,7 @@ def _sections(everything: dict[tuple[str, int], Runs], mark: str) -> list[str]:
         if found := routing(runs):
             lines += ["", "What the router did in the last fifth of each run, medians over seeds:", ""]
             lines += _markdown(ROUTING_HEADER, found)
-    return lines
+    return "\n".join(lines) + "\n"
 
 
 def _markdown(header: list[str], rows: list[list[str]]) -> list[str]:

@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field, ValidationError
 from pipeline.attempt.folder import AttemptFolder
 from pipeline.config import ExperimentConfig
 
-FORMAT = 3
+FORMAT = 2
 _LARGEST_DESCRIPTION = 2**20
 """Bytes."""
 _AT_ONCE = 4

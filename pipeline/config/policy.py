@@ -22,9 +22,9 @@ class PolicySection(Section):
     hidden_size: Annotated[int, Field(ge=4, le=1024)] = 64
     expert_size: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Hidden units of each expert (default: hidden_size), or of the plain policy's actor (default: 8 × hidden_size)."""
-    shared_size: Annotated[int, Field(ge=0, le=4096)] | None = None
-    """Hidden units of the shared expert, which no router weighs: the policy is its logits plus Σₖ αₖ · logitsₖ
-    (default: hidden_size). 0: there is none, and the policy is the sum alone, as in the brief."""
+    shared_size: Annotated[int, Field(ge=0, le=4096)] = 0
+    """Hidden units of a shared expert, which no router weighs: the policy is its logits plus Σₖ αₖ · logitsₖ. 0: there
+    is none, and the policy is the sum alone, as in the brief (docs/decisions.md)."""
     glyph_embedding: Annotated[int, Field(ge=1, le=128)] = 8
     gat_layers: Annotated[int, Field(ge=1, le=16)] = 2
     gat_heads: Annotated[int, Field(ge=1, le=16)] = 4

@@ -56,7 +56,7 @@ class PolicyOutput:
 
     | Symbol | Shape | Description |
     |---|---|---|
-    | logits | (B, A) | the policy's action logits: Σₖ weightsₖ · expert_logitsₖ, plus the shared expert's; bounded |
+    | logits | (B, A) | Σₖ weightsₖ · expert_logitsₖ, plus the logits of a shared expert if there is one; bounded |
     | value | (B,) | critic's estimate of the (normalised) return |
     | alpha | (B, E) | the router's distribution over experts, after the temperature |
     | soft_alpha | (B, E) | softmax of the logits that α is made of; it always has a gradient |

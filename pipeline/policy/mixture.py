@@ -44,9 +44,9 @@ class Weighing(NamedTuple):
 
 
 class MixturePolicy(Policy):
-    """Mixture of named experts: the policy is logitsₛ + Σₖ weightsₖ · logitsₖ. Subclasses compute the weights.
+    """Mixture of named experts: the policy is Σₖ weightsₖ · logitsₖ. Subclasses compute the weights.
 
-    The expert s is shared: it has weight 1 in every state (Dai et al. 2024, https://arxiv.org/abs/2401.06066, eq. 9).
+    A shared expert, if there is one, has weight 1 in every state (Dai et al. 2024, https://arxiv.org/abs/2401.06066).
 
     Args:
         spec: sizes of the input.
@@ -66,8 +66,8 @@ class MixturePolicy(Policy):
         state_size = 2 * hidden + (hidden if graph else 0)
         self.router = LogitHead(state_size, hidden, len(config.experts))
         self.experts = Experts(state_size, config.expert_size or hidden, spec.actions, len(config.experts))
-        shared = hidden if config.shared_size is None else config.shared_size
-        self.shared = LogitHead(state_size, shared, spec.actions) if shared else None
+        size = config.shared_size
+        self.shared = LogitHead(state_size, size, spec.actions) if size else None
         self.critic = Critic(state_size, hidden)
         initialise(self)
         if config.router_bias:

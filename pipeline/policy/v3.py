@@ -12,7 +12,7 @@ from pipeline.policy.router import route
 
 
 class V3Policy(MixturePolicy):
-    """h_vis and h_logic → router → α; the policy is Σₖ αₖ · logitsₖ, plus the shared expert's logits."""
+    """h_vis and h_logic → router → α; the policy is Σₖ αₖ · logitsₖ."""
 
     def __init__(self, spec: ObservationSpec, config: PolicySection) -> None:
         super().__init__(spec, config, graph=config.has_graph, graph_trained=not config.gat_frozen)

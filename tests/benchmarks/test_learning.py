@@ -84,7 +84,7 @@ def test_page_ranks_variants_and_shows_the_routing(tmp_path: Path) -> None:
     assert [row[5] for row in rows] == ["", "0.75", "1.00"]
     assert routing(runs)[0][:4] == ["v3", "0.70", "20 – 80 %", "0.10 → 0.40"]
     everything = {("NetHackScore-v0", 1000): runs}
-    assert "| v3 | 2 | 45.0" in render(everything, {})
+    assert "| v3 | 2 | 45.0" in render(everything)
     draw(everything, tmp_path / "learning.png")
     assert (tmp_path / "learning.png").stat().st_size > 10_000
 

@@ -7,15 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from benchmarks import learning, survival, throughput, watchdog_page
+from benchmarks import learning, learning_page, survival, throughput, watchdog_page
 from benchmarks.report import RESULTS
 
 PAGES: dict[str, tuple[Callable[[], str], str]] = {
     "watchdog": (watchdog_page.render, "python -m benchmarks.watchdog_page"),
-    "learning": (
-        learning.page,
-        "python -m benchmarks.learning --report",
-    ),
+    "learning": (lambda: learning_page.render(learning.results()), "python -m benchmarks.learning --report"),
     "speed": (
         lambda: throughput.render(json.loads((RESULTS / "throughput.json").read_text())),
         "python -m benchmarks.throughput --report",

@@ -153,8 +153,8 @@ def test_frozen_features_are_computed_once_per_rollout(tmp_path: Path, monkeypat
     trainer.ppo.update(0, 0, trainer.last_good)
 
 
-@pytest.mark.parametrize("size", [None, 5, 0])
-def test_the_shared_expert_has_weight_1(size: int | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [5, 0])
+def test_the_shared_expert_has_weight_1(size: int, tmp_path: Path) -> None:
     """The policy is the weighted sum of the routed experts' logits, plus the shared expert's where there is one."""
     trainer, output = output_of(small_config(policy__shared_size=size), tmp_path)
     worker = begin(trainer, 9)

@@ -174,7 +174,7 @@ def test_damage_and_foreign_formats_are_recognised(tmp_path: Path) -> None:
         read_checkpoint(path)
     path.write_bytes(good)
     description = path.with_suffix(".json")
-    description.write_text(description.read_text().replace('"format": 3', '"format": 99'))
+    description.write_text(description.read_text().replace('"format": 2', '"format": 99'))
     with pytest.raises(BadCheckpoint, match="format 99"):
         read_checkpoint(path)
     with pytest.raises(BadCheckpoint):
