@@ -1,4 +1,7 @@
-"""What a cluster has to be able to do: four verbs. Another one (Kubernetes) is another file that implements them."""
+"""What a cluster has to be able to do: four verbs. Another one (Kubernetes) is another file that implements them.
+
+An engine that can tell the states of several jobs at once says so with a fifth (:class:`AnswersForSeveral`).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import pipeline
 
@@ -80,6 +83,17 @@ class Engine(Protocol):
 
     def find(self, name: str) -> str | None:
         """The id of the job with this name that waits or runs; None: there is none."""
+
+
+@runtime_checkable
+class AnswersForSeveral(Engine, Protocol):
+    """An engine that is asked once about all jobs of a process. One that cannot do this is asked about each."""
+
+    address: str
+    """Where it is. Engines with the same name and address know the same jobs."""
+
+    def states(self, jobs: Sequence[str]) -> Mapping[str, State]:
+        """What has become of the jobs with these ids. One that is left out is asked about on its own."""
 
 
 def warden_command(folder: Path, nonce: str) -> list[str]:

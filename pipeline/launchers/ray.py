@@ -22,6 +22,8 @@ _OF_THE_COMMAND = ("JOB_ENTRYPOINT_COMMAND_ERROR", "JOB_ENTRYPOINT_COMMAND_START
 _MEMORY = re.compile(r"OutOfMemory|out of memory|memory usage threshold", re.IGNORECASE)
 _EXISTS = re.compile(r"already exists")
 _LONGEST = 300
+_CROWD = 20
+"""Ray lists every job that it has had. Where they are so many times those of this process, no list is asked for."""
 
 
 class Ray:
@@ -36,8 +38,10 @@ class Ray:
 
     def __init__(self, address: str, request: Mapping[str, Any] | None = None, grace_seconds: float = 8.0) -> None:
         learn(address)
-        self._address, self._request = address.rstrip("/"), dict(request or {})
+        self.address, self._request = address.rstrip("/"), dict(request or {})
         self._grace = grace_seconds
+        self._listed = 0
+        """How many jobs the last list had."""
 
     def submit(self, name: str, command: Sequence[str], folder: Path, output: Path) -> str:
         given = self._request.get("runtime_env", {})
@@ -62,7 +66,19 @@ class Ray:
             if refused.args[1:] == (HTTPStatus.NOT_FOUND,):
                 return State("ended", why="Ray does not know it", end="unknown")
             raise EngineAway(str(refused)) from refused
-        return _state(found)
+        return _state(found if isinstance(found, dict) else {})
+
+    def states(self, jobs: Sequence[str]) -> Mapping[str, State]:
+        if self._listed > _CROWD * len(jobs):
+            return {}
+        try:
+            listed = self._ask("GET", "/api/jobs/")
+        except Refused:
+            return {}
+        found = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+        self._listed = len(found)
+        known = {str(each.get("submission_id")): each for each in found if "status" in each}
+        return {job: _state(known[job]) for job in jobs if job in known}
 
     def cancel(self, job: str) -> None:
         try:
@@ -76,26 +92,26 @@ class Ray:
 
     def test(self) -> str:
         found = self._ask("GET", "/api/version")
-        return f"Ray {found.get('ray_version', '?')} answers at {without_passwords(self._address)}"
+        found = found if isinstance(found, dict) else {}
+        return f"Ray {found.get('ray_version', '?')} answers at {without_passwords(self.address)}"
 
-    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
-        """The answer.
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """The answer, as JSON tells it.
 
         Raises:
             EngineAway: there is none, or a web server answers in place of Ray.
             Refused: it says no. The second argument is the status.
         """
         try:
-            answer = requests.request(method, f"{self._address}{path}", json=body, timeout=_ANSWER_SECONDS)
+            answer = requests.request(method, f"{self.address}{path}", json=body, timeout=_ANSWER_SECONDS)
         except requests.RequestException as error:
-            raise EngineAway(without_passwords(f"{self._address}: {type(error).__name__}")) from error
+            raise EngineAway(without_passwords(f"{self.address}: {type(error).__name__}")) from error
         text = " ".join(answer.text.split())
         if answer.ok:
             try:
-                found = answer.json()
+                return answer.json()
             except ValueError as error:
-                raise EngineAway(f"{without_passwords(self._address)} answers, and not as Ray does") from error
-            return found if isinstance(found, dict) else {}
+                raise EngineAway(f"{without_passwords(self.address)} answers, and not as Ray does") from error
         words = without_passwords(text[-_LONGEST:]) or answer.reason
         if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR and not _says_no(text):
             raise EngineAway(f"status {answer.status_code}: {words}")

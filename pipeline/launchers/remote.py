@@ -1,9 +1,10 @@
 """The launcher of a cluster: a warden on a node starts the trainer, and the attempt's folder is the channel.
 
 An engine submits, tells the state, cancels and finds jobs (:mod:`pipeline.launchers.engine`); all else is here. Two
-threads of the launcher renew the leases and ask the engine, so an engine that does not answer holds up nothing. What
-the trainer did is told by `exit.json` first; the engine says what the trainer cannot know: preempted, its node lost,
-out of memory, cancelled by a person.
+threads of the launcher renew the leases and ask the engine, so an engine that does not answer holds up nothing. Where
+the engine can do that, one question is for all jobs of the process (:mod:`pipeline.launchers.together`). What the
+trainer did is told by `exit.json` first; the engine says what the trainer cannot know: preempted, its node lost, out
+of memory, cancelled by a person.
 
 A place in the queue can be held before the launch is known: a job whose warden waits for the word to go. The next
 launch takes it, wherever in the queue it is; or it is given up, and nothing of it is left.
@@ -30,6 +31,7 @@ from pipeline.attempt.folder import AttemptFolder
 from pipeline.launchers.channel import Channel, Ended, Go, Hold, Launch, Lease, Sent, Started, Stop
 from pipeline.launchers.engine import SUSPENDED, Engine, EngineAway, Refused, State, portable, warden_command
 from pipeline.launchers.exit import Exit
+from pipeline.launchers.together import together_in
 
 ENGINE_SECONDS, FOLDER_SECONDS = 10.0, 0.5
 """Between two questions to the engine about a job, and between two looks at its folder."""
@@ -105,6 +107,10 @@ class RemoteJob:
         self._away = "it is not asked yet"
         self.due = 0.0
         """When the engine is asked next."""
+        self.asked_at = -math.inf
+        """When a question about it began, or was in vain."""
+        self.is_left_out = False
+        """The engine did not name it in its last answer about several jobs."""
         self._ended_since: float | None = None
         self._told_since: float | None = None
         self._refused: str | None = None
@@ -261,24 +267,46 @@ class RemoteJob:
 
     def ask(self) -> None:
         """Submits it if need be, and asks the engine for its state."""
-        engine = self._launcher.engine
         self.due = time.monotonic() + self._launcher.patience.engine
+        if not self._given_up and self.id is not None:
+            if self.state is None or self.state.phase != "ended":
+                self._launcher.together.ask(self, self._launcher.engine)
+            return
         try:
             if self._given_up:
                 self._drop()
-            elif self.id is None:
+            else:
                 self._submit()
-            elif self.state is None or self.state.phase != "ended":
-                asked = time.monotonic()
-                had_started = self._has_started  # an answer from before it began says nothing of what it does now
-                self._hear(engine.state(self.id), had_started=had_started)
-                self._heard_at = asked
             self.away_since = None
         except EngineAway as away:
-            now, self._away = time.monotonic(), str(away)
-            self.away_since = self.away_since or now
-            if self.id is None and now - self.away_since > self._launcher.patience.away:
-                self._refused = f"{engine.name} has taken no job for {now - self.away_since:.0f} s: {away}"
+            self.has_no_answer(away)
+
+    @property
+    def may_be_asked_about(self) -> bool:
+        """Whether another job that asks may ask for this one too."""
+        ended = self.state is not None and self.state.phase == "ended"
+        return self.is_open and self.id is not None and not self._given_up and not ended
+
+    def begin_question(self) -> Callable[[State], None]:
+        """Notes that the engine is asked about it now. Returns what takes the answer."""
+        asked = self.asked_at = time.monotonic()
+        self.due = asked + self._launcher.patience.engine
+        had_started = self._has_started  # an answer from before it began says nothing of what it does now
+
+        def hear(state: State) -> None:
+            self._hear(state, had_started=had_started)
+            self._heard_at, self.away_since, self.is_left_out = asked, None, False
+
+        return hear
+
+    def has_no_answer(self, away: EngineAway) -> None:
+        """Notes that the engine did not answer. Whoever has waited for that need not ask once more."""
+        now, self._away = time.monotonic(), str(away)
+        self.asked_at = now
+        self.away_since = self.away_since or now
+        if self.id is None and now - self.away_since > self._launcher.patience.away:
+            engine = self._launcher.engine
+            self._refused = f"{engine.name} has taken no job for {now - self.away_since:.0f} s: {away}"
 
     def _submit(self) -> None:
         """Submits it, unless an answer was lost and it has been submitted."""
@@ -422,6 +450,8 @@ class RemoteLauncher:
         self.engine, self.patience = engine, patience or Patience()
         self._lease, self._grace = lease_seconds, grace_seconds
         self._jobs: list[RemoteJob] = []
+        self.together = together_in(engine)
+        """The jobs for which one question is asked: this launcher's, and those of others in the same engine."""
         self._place: RemoteJob | None = None
         self._closed = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -567,13 +597,15 @@ class RemoteLauncher:
 
     def let_go(self) -> None:
         """Leaves the jobs to whoever attaches to them. Nothing of this process cares for them any more."""
-        self._jobs.clear()
+        for job in list(self._jobs):
+            self.forget(job)
         self.close()
 
     def forget(self, job: RemoteJob) -> None:
         """A job is gone, and needs no care any more."""
         with contextlib.suppress(ValueError):
             self._jobs.remove(job)
+        self.together.leave(job)
 
     def hurry(self) -> None:
         """Has the engine asked at once about jobs that are due."""
@@ -581,6 +613,7 @@ class RemoteLauncher:
 
     def _care_for(self, job: RemoteJob) -> None:
         self._jobs.append(job)
+        self.together.join(job)
         if not self._threads or self._closed.is_set():
             self._closed.clear()
             self._threads = [self._thread(self._renew), self._thread(self._ask)]

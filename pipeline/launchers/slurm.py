@@ -47,6 +47,8 @@ _WORDS = {
     "CANCELLED": "cancelled",
     "OUT_OF_MEMORY": "out of memory",
 }
+_FIELDS = "State:40,NodeList:80,Reason:120,exit_code:20"
+"""What squeue is asked to print of a job, and how wide."""
 _BEFORE_THE_LIMIT = 20
 """Seconds that are added to the grace: before a time limit, Slurm may send the signal a little late."""
 
@@ -60,6 +62,7 @@ class Slurm:
     """
 
     name = "slurm"
+    address = ""
 
     def __init__(self, options: Sequence[str] = (), grace_seconds: float = 8.0) -> None:
         self._options, self._grace = tuple(options), grace_seconds
@@ -77,24 +80,31 @@ class Slurm:
 
     def state(self, job: str) -> State:
         try:
-            said = self._run(
-                [
-                    "squeue",
-                    "--noheader",
-                    "--states=all",
-                    f"--jobs={job}",
-                    "--Format=State:40,NodeList:80,Reason:120,exit_code:20",
-                ]
-            )
+            said = self._run(["squeue", "--noheader", "--states=all", f"--jobs={job}", f"--Format={_FIELDS}"])
         except Refused as error:
             if _FORGOTTEN.search(str(error)) is None:
                 raise EngineAway(str(error)) from error
             return self._accounted(job)
         if not said.strip():
             return self._accounted(job)
-        line = said.splitlines()[0]
-        state, where, why = line[:40].strip(), line[40:120].strip(), line[120:240].strip()
-        return _state(state, where, why, line[240:].strip())
+        return _state_in(said.splitlines()[0])
+
+    def states(self, jobs: Sequence[str]) -> Mapping[str, State]:
+        """squeue is silent about those that the controller has forgotten, and about another user's.
+
+        `--me` spares the controller a list of everybody's jobs, which several ids are searched in otherwise.
+        """
+        wanted = ",".join(dict.fromkeys(jobs))
+        try:
+            said = self._run(
+                ["squeue", "--me", "--noheader", "--states=all", f"--jobs={wanted}", f"--Format=JobID:30,{_FIELDS}"]
+            )
+        except Refused:  # such as by an old Slurm, or for one job among them
+            return {}
+        found: dict[str, State] = {}
+        for line in said.splitlines():
+            found.setdefault(line[:30].strip(), _state_in(line[30:]))
+        return found
 
     def cancel(self, job: str) -> None:
         try:
@@ -175,6 +185,11 @@ class Slurm:
         words = " ".join(plain(done.stderr).replace("sbatch: error:", "").split())[:400]
         words = words or f"{command[0]} ended with exit code {done.returncode}"
         raise (EngineAway if _AWAY.search(words) and "Invalid" not in words else Refused)(words)
+
+
+def _state_in(line: str) -> State:
+    """The state in a line of squeue's with these fields."""
+    return _state(line[:40].strip(), line[40:120].strip(), line[120:240].strip(), line[240:].strip())
 
 
 def _state(state: str, where: str, why: str, exit_code: str) -> State:

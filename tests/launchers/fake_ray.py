@@ -57,11 +57,11 @@ class FakeRay:
         if path == "/api/version":
             return 200, {"version": "4", "ray_version": "2.60.0"}
         with self._lock:
+            if path == "/api/jobs/":
+                driver = {"type": "DRIVER", "submission_id": None, "job_id": "01000000", "status": "RUNNING"}
+                return 200, [driver, *(self._shown(job) for job in self.jobs.values())]
             job = self.jobs.get(path.rpartition("/")[2])
-            if job is None:
-                return 404, "Job does not exist"
-            self._look(job)
-            return 200, {key: value for key, value in job.items() if not key.startswith("_")}
+            return (404, "Job does not exist") if job is None else (200, self._shown(job))
 
     def post(self, path: str, body: Mapping[str, Any]) -> tuple[int, Any]:
         with self._lock:
@@ -116,6 +116,10 @@ class FakeRay:
                         job |= {"status": "RUNNING", "message": "Job is currently running.",
                                 "driver_info": {"node_ip_address": "127.0.0.1"}}  # fmt: skip
                     self._look(job)
+
+    def _shown(self, job: dict[str, Any]) -> dict[str, Any]:
+        self._look(job)
+        return {key: value for key, value in job.items() if not key.startswith("_")}
 
     def _look(self, job: dict[str, Any]) -> None:
         process = job.get("_process")

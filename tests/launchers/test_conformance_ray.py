@@ -155,6 +155,27 @@ def test_the_verbs(tmp_path: Path) -> None:
         engine.test()
 
 
+def test_the_states_of_several_are_one_request(tmp_path: Path) -> None:
+    with contextlib.closing(FakeRay()) as ray:
+        ray.holds = True
+        engine, paths, get = Ray(ray.address), [], ray.get
+        ray.get = lambda path: (paths.append(path), get(path))[1]  # type: ignore[method-assign,func-returns-value]
+        for name in ("a", "b", "c"):
+            engine.submit(name, ["true"], tmp_path, tmp_path / "log")
+        assert engine.states(["a", "c", "gone"]) == {"a": engine.state("a"), "c": engine.state("c")}
+        assert paths == ["/api/jobs/", "/api/jobs/a", "/api/jobs/c"]
+        ray.jobs |= {f"old{number}": ray.jobs["b"] for number in range(60)}
+        assert set(engine.states(["a", "c"])) == {"a", "c"}
+        assert not engine.states(["a", "c"]) and paths[3:] == ["/api/jobs/"]  # so long a list is not asked for again
+        ray.get = lambda path: (404, "not found")  # type: ignore[method-assign]
+        assert not Ray(ray.address).states(["a", "c"])
+        ray.get = lambda path: (200, {"an": "object"})  # type: ignore[method-assign]
+        assert not Ray(ray.address).states(["a", "c"])
+        ray.away = True
+        with pytest.raises(EngineAway):
+            Ray(ray.address).states(["a", "c"])
+
+
 @pytest.mark.parametrize(
     ("said", "state"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ pytest.register_assert_rewrite("tests.launchers.conformance")
 pytest.register_assert_rewrite("tests.launchers.conformance_remote")
 
 from benchmarks.slurm_cluster import SlurmCluster  # noqa: E402
-from pipeline.launchers.engine import Refused  # noqa: E402
+from pipeline.launchers.engine import Refused, State  # noqa: E402
 from pipeline.launchers.remote import Patience, RemoteJob, RemoteLauncher  # noqa: E402
 from pipeline.launchers.slurm import Slurm  # noqa: E402
 from tests.launchers.conformance import ANSWERS, PAUSE, ended, until_said  # noqa: E402
@@ -144,6 +144,31 @@ launcher = RemoteLauncher(Slurm((), 1.0), lease_seconds=1, grace_seconds=1, pati
             monkeypatch.setenv(name, value)
         said = self.said(launcher, "import os; print(os.environ['SLURM_JOB_ID'], os.environ['SLURM_CONF'])", folder)
         assert said.split()[0] != "99" and said.split()[1] == os.environ["SLURM_CONF"]
+
+    def test_the_states_of_several_are_what_each_is_told_alone(
+        self, slurm_cluster: SlurmCluster, folder: Path, tmp_path: Path
+    ) -> None:
+        asked: list[int] = []
+
+        class Counting(Slurm):
+            def states(self, jobs: Sequence[str]) -> Mapping[str, State]:
+                asked.append(len(jobs))
+                return super().states(jobs)
+
+        with contextlib.ExitStack() as stack:
+            jobs = []
+            for number, options in enumerate(((), ("--begin=now+1hour",), ())):
+                launcher = stack.enter_context(contextlib.closing(RemoteLauncher(Counting(options), 60, 2, QUICK)))
+                jobs.append(self.start(launcher, PAUSE if number < 2 else "", tmp_path / f"attempt{number}"))
+            runs, waits, ends = jobs
+            until_said(runs, "ready")
+            assert ended(ends).code == 0
+            ids = [job.id for job in jobs]
+            eventually(lambda: Slurm().state(ids[2]).phase == "ended" and waits.state is not None)
+            said = Slurm().states([*ids, "999999"])
+            assert said == {job: Slurm().state(job) for job in ids}
+            assert [said[job].phase for job in ids] == ["running", "queued", "ended"]
+            eventually(lambda: 2 in asked and runs.state == said[ids[0]] and waits.state == said[ids[1]])
 
     def test_a_signal_before_the_time_limit(self, launcher: RemoteLauncher, folder: Path) -> None:
         with contextlib.closing(RemoteLauncher(Slurm(("--time=1", "--signal=B:USR1@58")), 60, 2, QUICK)) as own:

@@ -63,6 +63,30 @@ def test_a_job_that_the_controller_has_forgotten_is_looked_up_where_there_is_acc
     assert Slurm().state("7").end == "unknown"
 
 
+def line(job: str, state: str, node: str, why: str, code: str) -> str:
+    return f"{job:<30}{state:<40}{node:<80}{why:<120}{code:<20}"
+
+
+def test_the_states_of_several_are_one_command(commands: Path, tmp_path: Path) -> None:
+    said = [line("7", "RUNNING", "n1", "None", "0"), line("9", "FAILED", "n2", "NonZeroExitCode", "3:0")]
+    (tmp_path / "said").write_text("\n".join(said) + "\n")
+    command(commands, "squeue", f'echo "$@" >> {tmp_path}/words; cat {tmp_path}/said')
+    states = Slurm().states(["7", "8", "9", "7"])
+    assert states == {"7": State("running", "running", "n1"), "9": State("ended", "failed", "n2", "failed", 3)}
+    (words,) = (tmp_path / "words").read_text().splitlines()
+    assert "--me" in words and "--states=all" in words and "--jobs=7,8,9 " in words
+
+
+def test_several_that_squeue_says_nothing_of_are_left_out(commands: Path) -> None:
+    command(commands, "squeue", "exit 0")
+    assert Slurm().states(["7", "8"]) == {}
+    command(commands, "squeue", "echo \"squeue: unrecognized option '--me'\" >&2; exit 1")
+    assert Slurm().states(["7", "8"]) == {}
+    command(commands, "squeue", "echo 'Unable to contact slurm controller (connect failure)' >&2; exit 1")
+    with pytest.raises(EngineAway):
+        Slurm().states(["7", "8"])
+
+
 @pytest.mark.parametrize(
     "words",
     [
