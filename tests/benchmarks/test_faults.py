@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.detection import DETECTORS, Recording, examine, summary
-from benchmarks.recovery import FOLDER, STRATEGIES, configuration, full_cost, order_matters, settles_mildly
+from benchmarks.recovery import FOLDER, STRATEGIES, applies, configuration, full_cost, order_matters, settles_mildly
 from benchmarks.suite import Fault, load_suite
 from fallbacks.ladder import BUILT_IN
 from pipeline.config import RUNGS
@@ -74,12 +74,18 @@ def test_an_alarm_before_the_injection_is_no_recall(step: int, seen: bool) -> No
     assert found["seen"] is found["right"] is seen
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", [each for each in STRATEGIES if each != "oracle"])
 def test_strategies_have_the_same_number_of_attempts(strategy: str) -> None:
     config = configuration(SUITE["sharp_router"], strategy, seed=21)
     more = config.ladder.remedies if strategy == "remedies_alone" else 0
     assert len(config.ladder.rungs) + more == len(RUNGS) and config.ladder.rungs[0] == "v3"
     assert (config.ladder.remedies > 0) == strategy.startswith("remedies")
+
+
+def test_an_oracle_trains_the_mildest_cure_from_the_beginning_where_there_is_one() -> None:
+    config = configuration(SUITE["sharp_router"], "oracle", seed=21)
+    assert config.ladder.rungs == ("softmax_only",) and config.ladder.remedies == 0
+    assert applies("oracle", SUITE["sharp_router"]) and not applies("oracle", SUITE["gat_too_deep"])
 
 
 def test_without_a_watchdog_every_failed_attempt_runs_to_its_end() -> None:
