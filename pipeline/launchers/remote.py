@@ -208,7 +208,7 @@ class RemoteJob:
                 self._exit = self._exit or Exit.of(-signal.SIGKILL, self.log, 0)
         elif self._exit.taken is not None and self._channel.heard(Ended, self.nonce) is not None:
             self._cancel()  # an engine may have queued again what it has taken away
-        elif self._channel.heard(Ended, self.nonce) is None and (self.state is None or self.state.phase != "ended"):
+        elif self._channel.heard(Ended, self.nonce) is None and not self._has_ended:
             self._ask_for_end("kill")  # such as one that the engine has queued again; its warden may live
             self._cancel()
             until = time.monotonic() + _KILL_SECONDS
@@ -223,8 +223,8 @@ class RemoteJob:
     @property
     def is_held(self) -> bool:
         """Whether the place can be taken."""
-        ended = self.state is not None and self.state.phase == "ended"
-        return self._refused is None and not self._given_up and not ended and self._channel.is_held(self.nonce)
+        open_here = self._refused is None and not self._given_up and not self._has_ended
+        return open_here and self._channel.is_held(self.nonce)
 
     def take(self, channel: Channel) -> None:
         """The place is that of the launch in this channel from now on. Raises OSError."""
@@ -269,7 +269,7 @@ class RemoteJob:
         """Submits it if need be, and asks the engine for its state."""
         self.due = time.monotonic() + self._launcher.patience.engine
         if not self._given_up and self.id is not None:
-            if self.state is None or self.state.phase != "ended":
+            if not self._has_ended:
                 self._launcher.together.ask(self, self._launcher.engine)
             return
         try:
@@ -284,8 +284,12 @@ class RemoteJob:
     @property
     def may_be_asked_about(self) -> bool:
         """Whether another job that asks may ask for this one too."""
-        ended = self.state is not None and self.state.phase == "ended"
-        return self.is_open and self.id is not None and not self._given_up and not ended
+        return self.is_open and self.id is not None and not self._given_up and not self._has_ended
+
+    @property
+    def _has_ended(self) -> bool:
+        """Whether the engine has said so."""
+        return self.state is not None and self.state.phase == "ended"
 
     def begin_question(self) -> Callable[[State], None]:
         """Notes that the engine is asked about it now. Returns what takes the answer."""

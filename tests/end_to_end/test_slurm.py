@@ -73,8 +73,9 @@ def test_this_projects_trainer_goes_on_in_the_same_run_after_preemption(cluster:
     nothing_is_left(cluster, made)
 
 
-def test_the_job_outlives_its_orchestrator_and_resume_attaches_to_it(cluster: SlurmCluster, experiment: Any) -> None:
-    made = experiment(trainer__command=LIGHT, launcher__kind="slurm", health__rules="none")
+def orphaned(cluster: SlurmCluster, experiment: Any) -> tuple[Experiment, Path, str]:
+    """An experiment whose orchestrator was killed, the file at which its job ends, and the job's id."""
+    made: Experiment = experiment(trainer__command=LIGHT, launcher__kind="slurm", health__rules="none")
     until = made.folder / "until"
     made.values["trainer.parameters"] = {"until": str(until)}
     made.__post_init__()
@@ -82,6 +83,11 @@ def test_the_job_outlives_its_orchestrator_and_resume_attaches_to_it(cluster: Sl
     job = job_of(cluster, made, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    return made, until, job
+
+
+def test_the_job_outlives_its_orchestrator_and_resume_attaches_to_it(cluster: SlurmCluster, experiment: Any) -> None:
+    made, until, job = orphaned(cluster, experiment)
     assert re.search(rf"at work on n\d, slurm job {job}", made.heard("status"))
     before = made.spooled()
     eventually(lambda: made.spooled() > before + 3)
@@ -95,14 +101,7 @@ def test_the_job_outlives_its_orchestrator_and_resume_attaches_to_it(cluster: Sl
 
 
 def test_what_a_job_has_done_is_kept_when_status_comes_before_resume(cluster: SlurmCluster, experiment: Any) -> None:
-    made = experiment(trainer__command=LIGHT, launcher__kind="slurm", health__rules="none")
-    until = made.folder / "until"
-    made.values["trainer.parameters"] = {"until": str(until)}
-    made.__post_init__()
-    process = made.start()
-    job_of(cluster, made, process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    made, until, _ = orphaned(cluster, experiment)
     until.touch()
     eventually(lambda: not cluster.run("squeue", "-h").strip())
     done = made.spooled()
