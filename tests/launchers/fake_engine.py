@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.attempt.atomic import write_atomically
 from pipeline.launchers.engine import EngineAway, Refused, State, portable
 
 _SCRIPT = """
@@ -27,7 +28,8 @@ trap 'kill -TERM $child' TERM
 trap 'kill -USR1 $child' USR1
 wait $child; code=$?
 while kill -0 $child 2>/dev/null; do wait $child; code=$?; done
-echo $code > {id}.code
+echo $code > {id}.ending
+mv {id}.ending {id}.code
 """
 
 
@@ -149,7 +151,7 @@ class FakeEngine:
         return (self.folder / f"{job}.{kind}").exists()
 
     def _write(self, job: str, kind: str, text: str) -> None:
-        (self.folder / f"{job}.{kind}").write_text(text)
+        write_atomically(self.folder / f"{job}.{kind}", text)
 
     def _answer(self) -> None:
         if (self.folder / "away").exists():
