@@ -1,8 +1,8 @@
 """Does the ladder cure faults, at which rung, at what cost, and how does it compare with other strategies?
 
     python -m benchmarks.recovery [--seeds 2] [--first-seed 21] [--faults sharp_router,…] [--strategies …] [--jobs 2]
-    python -m benchmarks.recovery --base scout [--steps 240000] …
-    python -m benchmarks.recovery [--base scout] --report
+    python -m benchmarks.recovery --base scout|score [--steps 240000] …
+    python -m benchmarks.recovery [--base scout|score] --report
 
 Every fault of the suite is trained with the watchdog on, and the ladder itself decides what follows a verdict:
 
@@ -16,7 +16,7 @@ Every fault of the suite is trained with the watchdog on, and the ladder itself 
 | random_order | the rungs below v3 in a random order, warm-started (one order for all faults of a seed up to 26) |
 | cold | the rungs in their order, each from scratch |
 | stacked | the rungs in their order, each on top of those before (`ladder.cumulative`) |
-| oracle | none follows: the mildest rung that removes the cause is trained from the beginning (with `--base scout`) |
+| oracle | none follows: the mildest rung that removes the cause is trained from the beginning (with `--base`) |
 | no_watchdog | the attempts of `ladder`, each judged only at its end (computed, not run again) |
 
 An attempt is this project's trainer, its rules and its ladder in one process. The verdict is the one that the watchdog
@@ -26,7 +26,7 @@ trains one attempt from scratch. Faults of the infrastructure go through `ladder
 
 Each fault and seed writes `results/recovery/FAULT-seedN.json`; a strategy that is in the file is not run again.
 
-`--base scout` asks what is *retained* of the score, on a game in which learning shows early (benchmarks/retained.py).
+`--base scout` and `--base score` ask what is *retained* of the score of a game (benchmarks/retained.py).
 """
 
 from __future__ import annotations
@@ -355,8 +355,8 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     suite = [name for name, fault in load_suite().items() if name != "base"]
-    parser.add_argument("--base", choices=("suite", "scout"), default="suite")
-    parser.add_argument("--steps", type=int, default=retained.STEPS, help="with --base scout: of all attempts together")
+    parser.add_argument("--base", choices=("suite", *retained.GAMES), default="suite")
+    parser.add_argument("--steps", type=int, help="of all attempts together; not of the suite")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--first-seed", type=int, default=21)
     parser.add_argument("--faults", default=",".join(suite))
@@ -364,8 +364,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--report", action="store_true", help="run nothing, report the results that exist")
     asked = parser.parse_args()
-    scout = asked.base == "scout"
-    strategies = tuple((asked.strategies or ",".join(retained.STRATEGIES if scout else STRATEGIES)).split(","))
+    game = retained.GAMES.get(asked.base)
+    steps = asked.steps or (game.steps if game else 0)
+    strategies = tuple((asked.strategies or ",".join(retained.STRATEGIES if game else STRATEGIES)).split(","))
     for given, known, option in (
         (asked.faults.split(","), suite, "--faults"),
         (strategies, STRATEGIES, "--strategies"),
@@ -373,9 +374,9 @@ def main() -> None:
         if unknown := sorted(set(given) - set(known)):
             parser.error(f"{option}: unknown {', '.join(unknown)}; allowed: {', '.join(known)}")
     if not asked.report:
-        work = partial(retained.examine, steps=asked.steps) if scout else examine
-        names = [each for each in asked.faults.split(",") if not scout or load_suite()[each].of_training]
-        if scout:  # what the others are measured by comes first
+        work = partial(retained.examine, game=game, steps=steps) if game else examine
+        names = [each for each in asked.faults.split(",") if not game or load_suite()[each].of_training]
+        if game:  # what the others are measured by comes first
             names.insert(0, retained.CONTROL)
         with ProcessPoolExecutor(asked.jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
             runs = [
@@ -386,7 +387,7 @@ def main() -> None:
             for run in as_completed(runs):
                 if line := run.result():
                     print(line, flush=True)
-    print(f"written to {retained.report(asked.steps) if scout else report()}")
+    print(f"written to {retained.report(game, steps) if game else report()}")
 
 
 if __name__ == "__main__":

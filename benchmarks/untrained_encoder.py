@@ -28,7 +28,7 @@ from typing import Any
 
 from benchmarks.recovery import Laboratory
 from benchmarks.report import RESULTS, circumstances, difference, interval, write
-from benchmarks.retained import CONTROL, STEPS, experiment, last_games
+from benchmarks.retained import CONTROL, SCOUT, experiment, last_games
 from benchmarks.suite import BASE, load_suite
 from fallbacks.freeze_gat import FREEZE_GAT
 from fallbacks.ladder import Plan
@@ -102,7 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=51)
-    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--steps", type=int, default=SCOUT.steps)
     parser.add_argument("--report", action="store_true", help="only print what is there")
     given = parser.parse_args()
     logging.getLogger("nle.env.base").setLevel(logging.WARNING)

@@ -97,20 +97,23 @@ cures are reported from seed 24 on, on fresh seeds. Three seeds each could not d
 random one (the intervals overlapped), so five more, 27 – 31, were run with these two strategies alone.
 """
 _RETAINED = """
-## What is retained
+## What is retained{of}
 
-Faults on NetHackScout, with {budget:,} steps for all attempts of a strategy together, as many as the same experiment
-without the fault has (`python -m benchmarks.recovery --base scout`).
+Faults on {environment}, with {budget:,} steps for all attempts of a strategy together, as many as the same experiment
+without the fault has (`python -m benchmarks.recovery --base {base}`).
 
 - *Retained*: (the last attempt's policy − random) / (control − random), each the mean return of the last {games} games.
   Random play has {random:.0f}, the control {control:.0f} (mean over {seeds} seeds). Runs whose first attempt stayed
   healthy do not count. Where the last attempt failed within 20 games there is no policy: it counts as random play.
 - *Remedies ahead*: by how much `remedies` retains more than the strategy, on the runs that both have.
-- *No failure at the end*: the last attempt had not failed when all steps were spent. Of {only_printed} results nothing
-  is left but the printed line, with a score rounded to a whole number. They do not count here, and elsewhere as having
-  a policy. A later run of the benchmark makes them anew.
+- *No failure at the end*: the last attempt had not failed when all steps were spent.{printed}
 - The interval is over seeds: Student's t of their means.
 - *Keeps*: the rung on which the last attempt ran, with the remedy, if one was tried there.
+{same}"""
+_PRINTED = """ Of {} results nothing
+  is left but the printed line, with a score rounded to a whole number. They do not count here, and elsewhere as having
+  a policy. A later run of the benchmark makes them anew."""
+_SAME = """- *remedies_alone*: {} of its runs are those of `remedies`, which never left v3 there.
 """
 _GENERIC = """
 ## Any training
@@ -258,8 +261,16 @@ def what_is_retained(found: dict[str, Any]) -> list[str]:
     control = list(found["control"].values())
     mean = sum(control) / len(control)
     printed = sum(row["only_printed"] for row in found["strategies"].values())
+    same = sum("same_as" in each for run in found["runs"] for each in run["strategies"].values())
+    words = {
+        "control": mean,
+        "seeds": len(control),
+        "of": "" if found["base"] == "scout" else f" on {found['environment'].removesuffix('-v0')}",
+        "printed": _PRINTED.format(printed) if printed else "",
+        "same": _SAME.format(same) if same else "",
+    }
     lines = [
-        _RETAINED.format(**{**found, "control": mean, "seeds": len(control), "only_printed": printed}),
+        _RETAINED.format(**{**found, **words}),
         "| strategy | runs | seeds | retained | remedies ahead | no failure at the end | keeps |",
         "|---|---|---|---|---|---|---|",
     ]
@@ -315,6 +326,7 @@ def render() -> str:
         "beside_random": beside_random,
         "recovery": recovery,
         "retained": what_is_retained,
+        "retained_score": what_is_retained,
         "generic_health": generic,
         "polling": cost,
     }

@@ -14,7 +14,7 @@ from benchmarks import retained as measure
 from benchmarks import watchdog_page
 from benchmarks.recovery import configuration, go_down
 from benchmarks.report import write
-from benchmarks.retained import CONTROL, GAMES, experiment, last_games, retained, with_scores
+from benchmarks.retained import CONTROL, SCORE, SCOUT, experiment, known, last_games, retained, with_scores
 from benchmarks.suite import load_suite
 from fallbacks.ladder import Plan
 from pipeline.attempt.record import Attempt
@@ -44,7 +44,7 @@ def history(*updates: tuple[int, float], before: int = 0) -> History:
 def test_the_last_games_are_weighted_and_no_more_than_they_should_be() -> None:
     assert last_games(history((0, 0.0), (0, 0.0))) is None
     assert last_games(history((0, 0.0), (1, 10.0), (3, 30.0))) == (25.0, 4)
-    assert last_games(history((0, 0.0), (50, 0.0), (60, 10.0), (40, 20.0))) == (14.0, GAMES)
+    assert last_games(history((0, 0.0), (50, 0.0), (60, 10.0), (40, 20.0))) == (14.0, SCOUT.last)
     assert last_games(history((0, 0.0), (5, 0.0), (150, 7.0))) == (7.0, 150)
     score, games = last_games(history((2, 100.0), (3, 10.0), before=500)) or (0.0, 0)
     assert (score, games) == (32.5, 4)  # how many of the 502 ended in the first update is not known: one
@@ -55,6 +55,22 @@ def test_an_attempt_without_a_game_has_the_policy_of_the_one_before() -> None:
     found = with_scores(result, {"a": history((0, 0.0), (4, 12.0)), "b": history((0, 0.0))})
     assert (found["score"], found["games"], found["scores"]) == (12.0, 4, [12.0, None])
     assert found["kept"] == "v3 + explore_more"
+
+
+def test_another_game_has_its_own_score() -> None:
+    found = history((0, 0.0), (3, 5.0))
+    found.add("score", 2, 40.0)
+    assert last_games(found, SCORE) == (40.0, 3) and last_games(found, SCOUT) == (5.0, 3)
+    config = experiment(SUITE["sharp_router"], SCORE.steps, 3, SCORE)
+    assert config.environment.id == "NetHackScore-v0" and config.training.steps == SCORE.steps
+
+
+def test_remedies_that_never_left_v3_are_what_remedies_alone_would_do() -> None:
+    kept = {"rungs": ["v3", "v3"], "score": 220.0}
+    assert known("remedies_alone", {"remedies": kept}) == kept | {"same_as": "remedies"}
+    assert known("random_order", {"remedies": kept}) is None and known("remedies_alone", {}) is None
+    assert known("remedies_alone", {"remedies": {"rungs": ["v3", "v3", "freeze_gat"]}}) is None
+    assert known("remedies_alone", {"remedies": {"only_printed": True, "score": 220.0}}) is None
 
 
 class Stub:
@@ -102,7 +118,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(watchdog_page, "RESULTS", tmp_path)
     monkeypatch.setattr(watchdog_page, "PAGE", tmp_path / "page.md")
     monkeypatch.setattr(measure, "write", lambda name, content: write(name, content, tmp_path / f"{name}.json"))
-    folder = measure.folder(1000)
+    folder = measure.folder(SCOUT, 1000)
     folder.mkdir(parents=True)
     (folder / "random.json").write_text(json.dumps({"score": 180.0}))
     for seed, control in ((1, 230.0), (2, 170.0)):
@@ -131,7 +147,7 @@ def test_the_interval_is_over_seeds_with_all_their_faults() -> None:
 def test_the_report_makes_the_page_of_seeds_whose_control_has_learnt(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = measure.report(1000).read_text()
+    page = measure.report(SCOUT, 1000).read_text()
     said = capsys.readouterr().out
     assert "no better than random play: seeds [2]" in said and "retained 0.80" in said
     assert "| remedies | 1 | 1 | 0.8 [nan, nan] | – | 100 % [3, 100] | `v3 + rebalance_router` 1 |" in page
