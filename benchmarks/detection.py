@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.recordings import FOLDER
-from benchmarks.report import interval, percent, share, write
+from benchmarks.report import median, percent, share, write
 from benchmarks.suite import Fault, load_suite
 from pipeline.health.history import History
 from pipeline.health.monitor import judge
@@ -166,8 +166,8 @@ def summary(faulty: list[Recording], healthy: list[Recording], detect: Detector)
         "faulty_runs": len(examined),
         "recall": share(sum(each["seen"] for each in examined), len(examined)),
         "right_verdict": share(sum(each["right"] for each in examined), len(examined)),
-        "delay_updates": interval(delays, "median") if delays else None,
-        "delay_seconds": interval(seconds, "median") if seconds else None,
+        "delay_updates": median(delays) if delays else None,
+        "delay_seconds": median(seconds) if seconds else None,
         "healthy_runs": len(healthy),
         "healthy_updates": sum(lengths),
         "longest_healthy_run": max(lengths),

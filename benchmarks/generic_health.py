@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.foreign_runs import FAULTS, KINDS, QUALITY, Log
-from benchmarks.report import interval, percent, share, write
+from benchmarks.report import median, percent, share, write
 from pipeline.health.history import History
 from pipeline.health.monitor import Finding, findings
 from pipeline.health.rule_sets import RULE_SETS
@@ -107,7 +107,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
             "seen": share(len(seen), len(struck)),
             "seen_or_warned": share(sum(each in seen or each["warned"] for each in struck), len(struck)),
             "silent": sum(each["rule"] is None and not each["warnings"] for each in struck),
-            "delay_reports": interval(delays, "median") if delays else None,
+            "delay_reports": median(delays) if delays else None,
             "only_at_the_end": sum(each["at_the_end"] for each in seen),
             "by": {rule: rules.count(rule) for rule in dict.fromkeys(rules)},
             "missed": {

@@ -24,7 +24,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks.report import interval, write
+from benchmarks.report import median, write
 
 EXPERIMENT = Path(__file__).parent.parent / "experiments" / "quickstart.yaml"
 _BEGUN = re.compile(r"^(\S+ \S+),(\d+) trainer: training begins", re.MULTILINE)
@@ -113,9 +113,9 @@ def main() -> None:
     found = measure(asked.starts, asked.restarts)
     for name in ("start_seconds", "restart_seconds"):
         if figures := found[name]:
-            median, low, high = interval(figures, "median")
-            print(f"{name}: median {median:.2f} [{low:.2f}, {high:.2f}] of {len(figures)}, at most {max(figures):.2f}")
-            found[name.replace("seconds", "median")] = [median, low, high]
+            middle, low, high = median(figures)
+            print(f"{name}: median {middle:.2f} [{low:.2f}, {high:.2f}] of {len(figures)}, at most {max(figures):.2f}")
+            found[name.replace("seconds", "median")] = [middle, low, high]
     print("zygote, MB:", {name: round(value) for name, value in found["zygote_megabytes"].items()})
     print(f"written to {write('latency', found)}")
 

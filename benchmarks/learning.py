@@ -224,7 +224,7 @@ def main() -> None:
     for (environment, steps), runs in everything.items():
         print(f"\n{environment}, {steps:,} steps: mean of the last {LAST} episodes")
         for row in (HEADER, *table(runs)):
-            print("  {:16} {:>5}  {:18} {:18} {:18} {:12} {}".format(*row))
+            print("  {:20} {:>5}  {:20} {:18} {}".format(*row))
     draw(everything, PICTURE)
     PAGE.write_text(render(everything), encoding="utf-8")
     print(f"written to {PAGE}")

@@ -10,7 +10,8 @@ import numpy as np
 from matplotlib import colormaps
 from scipy import stats
 
-from benchmarks.report import difference, interval
+from benchmarks.report import mean
+from pipeline.compare.statistics import Interval, difference, probability_of_improvement
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -29,23 +30,19 @@ def figure(run: dict[str, Any]) -> float:
 
 
 def table(runs: Runs) -> list[list[str]]:
-    """A row for each variant, best first: seeds, mean, median and IQM with 95 % intervals, chance that V3 is better."""
+    """A row for each variant, best first: seeds, mean with its interval, chance that V3 is better, depth."""
     figures = {variant: np.array([figure(run) for run in found]) for variant, found in runs.items()}
     rows = []
     for variant in sorted(figures, key=lambda name: -figures[name].mean()):
         values = figures[variant]
-        row = [variant, str(len(values))]
-        for statistic in ("mean", "median", "iqm"):
-            middle, low, high = interval(values, statistic)
-            row.append(f"{middle:.1f}" + ("" if np.isnan(low) else f" [{low:.1f}, {high:.1f}]"))
-        others = figures.get("v3", values)
-        better = np.mean([(a > b) + 0.5 * (a == b) for a in others for b in values])
+        better = probability_of_improvement(figures.get("v3", values), values)
         depth = float(np.mean([run["depth"] for run in runs[variant]]))
-        rows.append([*row, "" if variant == "v3" else f"{better:.2f}", f"{depth:.2f}"])
+        chance = "" if variant == "v3" else _shown(better, "{:.2f}")
+        rows.append([variant, str(len(values)), _shown(mean(values), "{:.1f}"), chance, f"{depth:.2f}"])
     return rows
 
 
-HEADER = ["variant", "seeds", "mean", "median", "IQM", "P(v3 better)", "depth"]
+HEADER = ["variant", "seeds", "mean", "P(v3 better)", "depth"]
 
 
 def routing(runs: Runs) -> list[list[str]]:
@@ -95,14 +92,14 @@ def parts(runs: Runs) -> list[list[str]]:
         if variant not in runs or "v3" not in runs:
             continue
         ours, others = ([figure(run) for run in runs[name]] for name in ("v3", variant))
-        apart, low, high = difference(ours, others)
+        apart, low, high = difference(np.array(others), np.array(ours))
         p_value = float(stats.mannwhitneyu(ours, others, method="exact").pvalue)
         found = "cannot be told to help"
         if p_value < 0.05 and not low <= 0 <= high:
             found = "helps" if apart > 0 else "harms"
         if min(len(ours), len(others)) < FEWEST:
             found = "too few runs to tell"
-        shown = f"{apart:+.1f}" + ("" if np.isnan(low) else f" [{low:+.1f}, {high:+.1f}]")
+        shown = _shown(Interval(apart, low, high), "{:+.1f}")
         rows.append([words, variant, shown, f"{p_value:.2g}", f"{len(ours)}, {len(others)}", found])
     return rows
 
@@ -163,11 +160,11 @@ def render(everything: dict[tuple[str, int], Runs]) -> str:
         "do not edit it.",
         "",
         "The figure of a run is the mean of the game's own score over its last 300 episodes (NetHackScout: of the",
-        "task's return). The unit is the run: intervals are 95 % percentile bootstraps over seeds. With three",
-        "seeds they say little more than that the seeds agree. *P(v3 better)* is the share of pairs of runs in",
-        "which V3's figure is the higher. *Depth* is the mean deepest dungeon level of those episodes. All",
-        "variants have the same step cap (1000), the same shaping, the same number of environment steps and the",
-        "same schedule; SB3 has a constant rate instead. All runs were recorded with an earlier learning rate,",
+        "task's return). The unit is the run: intervals are 95 %, by Student's t over seeds; two seeds have none.",
+        "*P(v3 better)* is the probability that a run of V3 has the higher figure, with the interval of the rank",
+        "test. *Depth* is the mean deepest dungeon level of those episodes. All variants have the same step cap",
+        "(1000), the same shaping, the same number of environment steps and the same schedule; SB3 has a constant",
+        "rate instead. All runs were recorded with an earlier learning rate,",
         "[one cosine over the whole run](decisions.md#phases-rewards-and-learning-rates).",
         "",
         f"Commits: {', '.join(commits)}.",
@@ -179,14 +176,21 @@ def render(everything: dict[tuple[str, int], Runs]) -> str:
         if found := parts(runs):
             lines += [
                 "",
-                "What each part brings: the difference of the means, bootstrapped over the seeds of both, and",
+                "What each part brings: the difference of the means with Welch's interval, and the exact",
+                "two-sided Mann-Whitney test. Both must show an effect.",
+                "",
             ]
-            lines += ["the exact two-sided Mann-Whitney test. Both must show an effect.", ""]
             lines += _markdown(PARTS_HEADER, found)
         if found := routing(runs):
             lines += ["", "What the router did in the last fifth of each run, medians over seeds:", ""]
             lines += _markdown(ROUTING_HEADER, found)
     return "\n".join(lines) + "\n"
+
+
+def _shown(figure: Interval, form: str) -> str:
+    """A figure with its interval, if it has one."""
+    words = form.format(figure.value)
+    return words if np.isnan(figure.low) else f"{words} [{form}, {form}]".format(figure.low, figure.high)
 
 
 def _markdown(header: list[str], rows: list[list[str]]) -> list[str]:

@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.recordings import path_of
-from benchmarks.report import interval, write
+from benchmarks.report import median, write
 from pipeline.config import ExperimentConfig
 from pipeline.experiment.watchdog import Watchdog
 from pipeline.health.history import History
@@ -110,9 +110,9 @@ def main() -> None:
                 began = time.process_time()
                 assert watch.poll() is None
                 spent.append(1000 * (time.process_time() - began))
-            found[mark] = interval(spent, "median")
-    for mark, (median, low, high) in found.items():
-        print(f"after {mark:5} updates: {median:6.1f} ms [{low:.1f}, {high:.1f}] a poll")
+            found[mark] = median(spent)
+    for mark, (middle, low, high) in found.items():
+        print(f"after {mark:5} updates: {middle:6.1f} ms [{low:.1f}, {high:.1f}] a poll")
     first, *_, last = found.values()
     print(f"the last over the first: {last[0] / first[0]:.2f}")
     path = write("polling", {"milliseconds": found, "last_over_first": last[0] / first[0]})

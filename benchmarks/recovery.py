@@ -51,7 +51,7 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from benchmarks.report import RESULTS, circumstances, interval, percent, share, write
+from benchmarks.report import RESULTS, circumstances, mean, percent, share, write
 from benchmarks.suite import FOLDER as FAULTS
 from benchmarks.suite import Fault, load_suite
 from fallbacks.ladder import End, Ladder, Plan
@@ -323,8 +323,8 @@ def report() -> Path:
         settled = [settles_mildly(suite[each["fault"]], each["strategies"][source]["settled_rung"]) for each in runs]
         chosen = [mildly for each, mildly in zip(runs, settled, strict=True) if order_matters(suite[each["fault"]])]
         beside = [played(each["strategies"]["ladder"]) for each in runs]
-        over = interval([each / whole for each in costs], "mean")
-        more = interval([(its - ladders) / whole for its, ladders in zip(costs, beside, strict=True)], "mean")
+        over = mean([each / whole for each in costs])
+        more = mean([(its - ladders) / whole for its, ladders in zip(costs, beside, strict=True)])
         rows[strategy] = {
             "runs": len(runs),
             "healthy": share(sum(healthy), len(healthy)),

@@ -6,15 +6,16 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from scipy import stats
+
+from pipeline.compare.statistics import Interval, interval
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -41,44 +42,17 @@ def circumstances() -> dict[str, Any]:
     }
 
 
-_STATISTICS: dict[str, Callable[..., Any]] = {
-    "mean": np.mean,
-    "median": np.median,
-    "iqm": partial(stats.trim_mean, proportiontocut=0.25),
-}
+def mean(figures: Sequence[float]) -> Interval:
+    """The mean of runs, one figure each, and its 95 % interval: Student's t. Fewer than three runs have none (NaN)."""
+    return interval(np.asarray(figures, dtype=float), "mean")
 
 
-def interval(figures: Sequence[float], statistic: str, seed: int = 0) -> tuple[float, float, float]:
-    """A statistic of runs, and its 95 % percentile bootstrap interval over runs: (value, low, high).
-
-    Args:
-        figures: one figure a run.
-        statistic: `mean`, `median` or `iqm` (interquartile mean).
-        seed: seed of the resampling.
-    """
-    values, function = np.asarray(figures, dtype=float), _STATISTICS[statistic]
-    if len(values) < 2:
-        return float(values[0]), float("nan"), float("nan")
-    drawn = stats.bootstrap(
-        (values,), function, method="percentile", n_resamples=5000, rng=np.random.default_rng(seed)
-    ).confidence_interval
-    return float(function(values)), float(drawn.low), float(drawn.high)
-
-
-def difference(figures: Sequence[float], others: Sequence[float], seed: int = 0) -> tuple[float, float, float]:
-    """Difference of the means of two samples, and its 95 % percentile bootstrap interval: (value, low, high)."""
-    samples = np.asarray(figures, dtype=float), np.asarray(others, dtype=float)
-    apart = float(samples[0].mean() - samples[1].mean())
-    if min(map(len, samples)) < 2:
-        return apart, float("nan"), float("nan")
-    drawn = stats.bootstrap(
-        samples,
-        lambda first, second, axis: first.mean(axis) - second.mean(axis),
-        method="percentile",
-        n_resamples=5000,
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return apart, float(drawn.low), float(drawn.high)
+def median(figures: Sequence[float]) -> Interval:
+    """The median of runs, one figure each, and its 95 % interval: between two of them, by the binomial test of their
+    ranks (Conover 1999, section 3.2). Fewer than six runs have none (NaN)."""
+    values = np.asarray(figures, dtype=float)
+    found = stats.quantile_test(values, p=0.5).confidence_interval(confidence_level=0.95)
+    return Interval(float(np.median(values)), float(found.low), float(found.high))
 
 
 def share(hits: int, of: int) -> tuple[float, float, float]:

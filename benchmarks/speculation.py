@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.detection import is_reported, recordings
-from benchmarks.report import interval, percent, share, write
+from benchmarks.report import median, percent, share, write
 from benchmarks.slurm_cluster import SlurmCluster
 from pipeline.callbacks.callback import Callback, ExperimentStarted
 from pipeline.config import ExperimentConfig
@@ -188,7 +188,7 @@ def replayed() -> dict[str, Any]:
         "healthy_runs_with_a_place": share(vain, len(healthy)),
         "runs_with_a_verdict": len(ahead) + missed,
         "of_them_with_a_place": share(len(ahead), len(ahead) + missed),
-        "updates_before_the_verdict": interval(ahead, "median"),
+        "updates_before_the_verdict": median(ahead),
         "each": sorted(ahead),
         "places_in_vain": places_in_vain,
     }

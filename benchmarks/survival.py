@@ -45,7 +45,7 @@ from typing import Any
 import yaml
 
 from benchmarks.gateway import Gateway
-from benchmarks.report import RESULTS, interval, write
+from benchmarks.report import RESULTS, median, write
 from benchmarks.slurm_cluster import SlurmCluster
 from benchmarks.survival_cluster import FAULTS_ON_A_CLUSTER
 from benchmarks.survival_faults import FAULTS, LADDER, Scene, Struck
@@ -346,7 +346,7 @@ def render() -> str:
     injected, survived, losses = total("injected"), total("survived"), total("lost") + total("left behind")
     rows = [*((name, injected[name], survived[name]) for name in FAULTS), ("all", injected.total(), survived.total())]
     recoveries = [seconds for night in nights for seconds in night["recovery_seconds"]]
-    median, low, high = interval(recoveries, "median")
+    middle, low, high = median(recoveries)
     text = PAGE_TEXT.format(
         nights=len(nights),
         servers=sum(night["store"] == "server" for night in nights),
@@ -354,7 +354,7 @@ def render() -> str:
         updates=sum(night["updates"] for night in nights),
         table="\n".join(f"| {name} | {struck} | {stood} |" for name, struck, stood in rows),
         losses="\n".join(f"| {name} | {losses[name]} |" for name in LOSSES),
-        median=median,
+        median=middle,
         low=low,
         high=high,
         count=len(recoveries),

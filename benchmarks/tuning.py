@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import optuna
 
-from benchmarks.report import interval, write
+from benchmarks.report import mean, write
 from benchmarks.synthetic import BORDER, OPTIMUM, SPACE, healthy, score
 from pipeline.tuning.results import ranked
 from pipeline.tuning.storage import open_storage, turn
@@ -92,9 +92,9 @@ def main() -> None:
             print(f"{name:8} seed {seed:2}: best {last['best']:6.1f} of {BEST:.1f}, unhealthy {last['unhealthy']:.0%}")
     summary = {
         name: {
-            "best": interval([run["best"] for run in runs[name]], "mean"),
-            "unhealthy": interval([run["unhealthy"] for run in runs[name]], "mean"),
-            "learning_rate_over_border": interval([run["learning_rate"] / BORDER for run in runs[name]], "mean"),
+            "best": mean([run["best"] for run in runs[name]]),
+            "unhealthy": mean([run["unhealthy"] for run in runs[name]]),
+            "learning_rate_over_border": mean([run["learning_rate"] / BORDER for run in runs[name]]),
         }
         for name in SAMPLERS
     }

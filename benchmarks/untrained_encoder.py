@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.recovery import Laboratory
-from benchmarks.report import RESULTS, circumstances, difference, interval, write
+from benchmarks.report import RESULTS, circumstances, mean, write
 from benchmarks.retained import CONTROL, SCOUT, experiment, last_games
 from benchmarks.suite import BASE, load_suite
 from fallbacks.freeze_gat import FREEZE_GAT
@@ -88,12 +88,13 @@ def report(steps: int) -> None:
     files = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob(f"seed*-{steps}.json"))]
     files = [each for each in files if each["ways"].keys() >= WAYS.keys()]
     scores = {way: [each["ways"][way]["score"] for each in files] for way in WAYS}
-    rows = {way: interval(values, "mean") for way, values in scores.items()}
-    for way, (mean, low, high) in rows.items():
-        print(f"{way:24} {len(files)} seeds  {mean:.0f} [{low:.0f}, {high:.0f}]")
+    rows = {way: mean(values) for way, values in scores.items()}
+    for way, (middle, low, high) in rows.items():
+        print(f"{way:24} {len(files)} seeds  {middle:.0f} [{low:.0f}, {high:.0f}]")
     gains = {}
     for rung in (FREEZE_GAT.name, V2_ROUTER_GAT.name):
-        gains[rung] = difference(scores[f"{rung}, warmed"], scores[f"{rung}, random"])
+        pairs = zip(scores[f"{rung}, warmed"], scores[f"{rung}, random"], strict=True)
+        gains[rung] = mean([warmed - random for warmed, random in pairs])
         print("{}: warmed is better than random by {:.0f} [{:.0f}, {:.0f}]".format(rung, *gains[rung]))
     write("untrained_encoder", {"steps": steps, "ways": rows, "warmed_over_random": gains, "runs": files})
 

@@ -83,7 +83,7 @@ Each fault that a rung can cure is run through the ladder, and through other str
 says what they are).
 
 - *Cost*: environment steps over those of an oracle that knows the cure and trains once from scratch.
-- *Over the ladder's*: how much higher this cost is than the ladder's on the same runs. Both are means, bootstrapped
+- *Over the ladder's*: how much higher this cost is than the ladder's on the same runs. Both are means, with Student's t
   over runs; runs whose first attempt stayed healthy do not count.
 - *Mildest cure*: the first rung of the ladder that removes the cause. Some runs settle above it, where the fault
   happens not to strike again.
