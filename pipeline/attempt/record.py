@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.attempt.checkpoint_files import Checkpoint
-from pipeline.attempt.file import WarmStart
+from pipeline.attempt.file import AttemptFile, WarmStart
 from pipeline.config import ExperimentConfig
 from pipeline.health.verdict import Verdict
 
@@ -34,6 +34,20 @@ class Attempt:
     warm_start: WarmStart | None = None
     remedy: str | None = None
     """The remedy that was tried on the rung; None: the rung as it is."""
+
+    @classmethod
+    def of(cls, file: AttemptFile, verdict: Verdict, checkpoints: tuple[Checkpoint, ...] = ()) -> Attempt:
+        """The attempt that a file describes, ended with this verdict."""
+        return cls(
+            number=file.number,
+            rung=file.rung,
+            config=file.config,
+            run_id=file.run_id,
+            verdict=verdict,
+            checkpoints=checkpoints,
+            warm_start=file.warm_start,
+            remedy=file.remedy,
+        )
 
     @property
     def label(self) -> str:

@@ -397,16 +397,7 @@ class Orchestrator:
         checkpoints, problems = usable(file.where.checkpoints, fingerprint(file.config))
         for problem in problems:
             self._told.message(f"passed over: checkpoint {problem}")
-        attempt = Attempt(
-            number=file.number,
-            rung=file.rung,
-            config=file.config,
-            run_id=file.run_id,
-            verdict=ending.verdict,
-            checkpoints=checkpoints,
-            warm_start=file.warm_start,
-            remedy=file.remedy,
-        )
+        attempt = Attempt.of(file, ending.verdict, checkpoints)
 
         def summary(seen: Watchdog, quality: Quality) -> AttemptSummary:
             return AttemptSummary.of(attempt, seen.latest, seen.last_step, ending.seconds, quality.name)

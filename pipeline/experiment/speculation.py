@@ -79,13 +79,4 @@ class Speculation:
 
     def _follows(self, file: AttemptFile, earlier: Sequence[Attempt], verdict: Verdict) -> bool:
         """Whether an attempt would follow this verdict."""
-        attempt = Attempt(
-            number=file.number,
-            rung=file.rung,
-            config=file.config,
-            run_id=file.run_id,
-            verdict=verdict,
-            warm_start=file.warm_start,
-            remedy=file.remedy,
-        )
-        return isinstance(self._ladder.after([*earlier, attempt]), Plan)
+        return isinstance(self._ladder.after([*earlier, Attempt.of(file, verdict)]), Plan)

@@ -38,8 +38,8 @@ class Check(NamedTuple):
 class BesideRandomRule(Rule):
     """Compares the mean score of the last `window_episodes` with that of random play, every `check_every` episodes.
 
-    It fires where the score is certainly below 1 + `margin` times random play's mean. That no difference can be *seen*
-    proves nothing. Each further check is another chance to be wrong, so the k-th one has 1 / (k (k + 1)) of `wrong`:
+    It fires where the score is certainly below the bar: random play's mean, plus `margin` times its absolute value.
+    That no difference can be *seen* proves nothing. Each further check is another chance to be wrong, so the k-th one has 1 / (k (k + 1)) of `wrong`:
     over all checks they add up to it, however long the run is (a union bound). The error of random play's mean, which
     is measured in some games, counts as often as the mean does.
     """
@@ -53,7 +53,7 @@ class BesideRandomRule(Rule):
     window_episodes: int = Field(default=500, ge=10)
     check_every: int = Field(default=500, ge=1)
     margin: float = Field(default=0.0, ge=0)
-    """In units of random play's mean; 0: the score is certainly below."""
+    """In units of random play's mean, without its sign. 0: the bar is random play's mean itself."""
     wrong: float = Field(default=0.05, gt=0, lt=0.5)
     """The chance that a score which is at the bar is ever taken for one below it."""
     spares_gains: bool = False

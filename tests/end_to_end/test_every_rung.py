@@ -51,7 +51,7 @@ def test_every_rung_is_trained_to_its_end_through_the_death_of_the_orchestrator(
         health__poll_seconds=0.2,
         budget__retries=0,
     )
-    process, until = made.start(), time.monotonic() + 90
+    process, until = made.start(), time.monotonic() + 200
     while not (made.has_store and len(made.attempts) == 2 and made.attempts[1].data.metrics.get("loss", 0) > 100):
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.1)

@@ -135,7 +135,7 @@ def test_told_to_stop(name: signal.Signals, experiment: Any) -> None:
     process = made.start(**{"preexec_fn": as_in_the_background} if name == signal.SIGINT else {})
     made.wait_for_updates(3, process)
     process.send_signal(name)
-    assert process.wait(timeout=60) == 130
+    assert process.wait(timeout=200) == 130
     said = process.stdout.read()
     assert "interrupted: asked to stop" in said and "go on with it" in said
     assert "not begun" not in said  # no other seed was to follow
@@ -155,7 +155,7 @@ def test_killed_orchestrator_leaves_no_trainer_behind(experiment: Any) -> None:
     assert len(made.trainers()) >= 2  # the trainer and its worker
     process.kill()
     process.wait()
-    _, alive = psutil.wait_procs(made.trainers(), timeout=60)
+    _, alive = psutil.wait_procs(made.trainers(), timeout=200)
     assert not alive
 
 
@@ -163,13 +163,13 @@ def test_orchestrator_killed_while_the_trainer_starts_leaves_none_behind(experim
     """Long before the trainer has imported anything that could watch."""
     made = experiment(training__episodes=100_000)
     process = made.start()
-    until = time.monotonic() + 60
+    until = time.monotonic() + 200
     while not made.trainers() and time.monotonic() < until:
         time.sleep(0.02)
     process.kill()
     process.wait()
     time.sleep(1)
-    _, alive = psutil.wait_procs(made.trainers(), timeout=60)
+    _, alive = psutil.wait_procs(made.trainers(), timeout=200)
     assert not alive
 
 
@@ -195,12 +195,12 @@ def test_trainer_that_ignores_a_polite_request_is_killed(experiment: Any) -> Non
     made = experiment()
     made.train_with("stubborn.sh", "trap '' TERM\nwhile true; do sleep 1; done\n")
     process = made.start()
-    until = time.monotonic() + 60
+    until = time.monotonic() + 200
     while not made.trainers() and time.monotonic() < until:
         time.sleep(0.1)
     time.sleep(1)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 130
+    assert process.wait(timeout=200) == 130
     assert not made.trainers()
     assert made.attempts[0].info.status == "KILLED"
 

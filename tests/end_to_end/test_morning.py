@@ -147,7 +147,7 @@ def test_status_follows_until_nothing_runs(experiment: Any, tmp_path: Path) -> N
     command = [*made.command[:3], "status", "--follow", f"tracking.root={made.root}"]
     follower = made.start(command, stdout=subprocess.PIPE)
     assert follower.stdout is not None
-    until = time.monotonic() + 100
+    until = time.monotonic() + 200
     while "0 v3" not in (said := follower.stdout.readline()):  # the attempt's row; it speaks once a minute
         assert said and time.monotonic() < until, "it said nothing of the attempt"
     assert "RUNNING" in said and "640" in said  # steps/s
@@ -155,7 +155,7 @@ def test_status_follows_until_nothing_runs(experiment: Any, tmp_path: Path) -> N
     rest = follower.communicate(timeout=120)[0]
     assert follower.returncode == 0, rest
     assert rest.rstrip().splitlines()[-1].split()[2:4] == ["FINISHED", "healthy"]
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=200) == 0
     empty = made.folder / "nothing"
     result = subprocess.run(
         [*command[:-2], f"tracking.root={empty}"], env=made.environment, capture_output=True, text=True

@@ -44,7 +44,7 @@ def test_locked_store(experiment: Any) -> None:
         kept = made.spooled()
     made.wait_for_updates(kept, process)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 130
+    assert process.wait(timeout=200) == 130
     (attempt,) = made.attempts
     assert len(whole(made, attempt)) == attempt.data.metrics["update"] >= kept
     (log,) = (made.root / "experiments").glob("*.log")
@@ -59,13 +59,13 @@ def test_stop_while_the_store_is_locked(experiment: Any) -> None:
     with locked(made):
         time.sleep(2)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=60) == 130
+        assert process.wait(timeout=200) == 130
         kept = made.spooled()
     assert not made.trainers() and left_running(made)
     process = made.start(made.resume_command())
     made.wait_for_updates(kept + 2, process)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 130
+    assert process.wait(timeout=200) == 130
     (attempt,) = made.attempts
     assert whole(made, attempt)[0] == 64 and not left_running(made)
 
@@ -106,7 +106,7 @@ def test_tracking_server_goes_away_for_good(experiment: Any, tracking_server: Tr
     made.wait_for_updates(3, process)
     tracking_server.stop()
     try:
-        assert process.wait(timeout=60) == 4
+        assert process.wait(timeout=200) == 4
         assert process.stderr is not None
         assert "tracking store" in (said := process.stderr.read()) and len(said.strip().splitlines()) == 1
         assert not made.trainers()
@@ -120,7 +120,7 @@ def test_tracking_server_goes_away_for_good(experiment: Any, tracking_server: Tr
     process = made.start(made.resume_command())
     made.wait_for_updates(round(reports[-1].metrics["update"]) + 2, process)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 130
+    assert process.wait(timeout=200) == 130
     (attempt,) = made.attempts
     assert whole(made, attempt)[0] == 64 and not left_running(made)
 
@@ -149,13 +149,13 @@ def test_disk_full_while_a_checkpoint_is_written(experiment: Any, small_disk: Pa
         process = made.start(stdout=said, stderr=subprocess.PIPE)
     made.wait_for_updates(6, process)
     filler = small_disk / "filler"
-    until = time.monotonic() + 60
+    until = time.monotonic() + 200
     with filler.open("wb", buffering=0) as file:
         while process.poll() is None and time.monotonic() < until:  # old checkpoints that are removed make room again
             with contextlib.suppress(OSError):
                 file.write(bytes(2**16))
             time.sleep(0.005)
-    assert process.wait(timeout=60) == 4
+    assert process.wait(timeout=200) == 4
     assert process.stderr is not None and "the disk is full" in process.stderr.read()
     (attempt,) = made.attempts
     assert attempt.info.status == "FAILED" and attempt.data.tags["ladder.verdict"] == "crash"
@@ -180,12 +180,12 @@ def test_what_disappears_underneath_ends_the_experiment_with_its_name(gone: str,
     """The trainer is ended, the exit code is 4, and no new database is made in place of the old one."""
     made = experiment(trainer__command=LIGHT, ladder__rungs=["v3"])
     process = made.start()
-    until = time.monotonic() + 60
+    until = time.monotonic() + 200
     while not list(made.root.glob("attempts/*/metrics.delivered")) and time.monotonic() < until:
         time.sleep(0.1)
     path = made.root / gone
     path.rename(made.folder / "elsewhere")
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=200)
     assert process.returncode == 4, said
     assert "has been removed while" in said and gone in said and "Traceback" not in said, said
     assert not (made.root / "mlflow.db").exists() or gone == "attempts"

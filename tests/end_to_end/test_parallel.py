@@ -46,7 +46,7 @@ def test_they_run_at_a_time_and_each_line_has_its_seed(experiment: Any) -> None:
     process = made.start()
     eventually(lambda: process.poll() is not None or at_work(made, 3))  # all three, before any of them may end
     until.touch()
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=200) == 0
     said = process.stdout.read() if process.stdout else ""
     for seed in (1, 2, 3):
         assert f"seed {seed} attempt 0: healthy" in said
@@ -75,13 +75,13 @@ def test_resume_takes_up_all_that_were_cut_off(experiment: Any, how: str) -> Non
     process = made.start()
     eventually(lambda: process.poll() is not None or at_work(made, 3))
     process.send_signal(signal.SIGINT if how == "Ctrl-C" else signal.SIGKILL)
-    assert process.wait(timeout=60) == (130 if how == "Ctrl-C" else -9)
+    assert process.wait(timeout=200) == (130 if how == "Ctrl-C" else -9)
     eventually(lambda: not made.trainers())
     assert how != "Ctrl-C" or {run.info.status for run in made.runs()} == {"KILLED"}
     resumed = made.start(made.resume_command())
     eventually(lambda: resumed.poll() is not None or at_work(made, 6))
     until.touch()
-    assert resumed.wait(timeout=60) == 0, resumed.stdout and resumed.stdout.read()
+    assert resumed.wait(timeout=200) == 0, resumed.stdout and resumed.stdout.read()
     outcomes = {seed: run.data.tags["ladder.outcome"] for seed, run in parents(made).items()}
     assert outcomes == dict.fromkeys((1, 2, 3), "healthy")
     assert "RUNNING" not in {run.info.status for run in made.runs()} and not made.trainers()
@@ -105,7 +105,7 @@ def test_those_that_wait_for_room_are_cut_off_in_order(experiment: Any, how: sig
     process = made.start()
     eventually(lambda: process.poll() is not None or (at_work(made, 1) and len(parents(made)) == 3))
     process.send_signal(how)
-    assert process.wait(timeout=60) == (130 if how == signal.SIGINT else -9)
+    assert process.wait(timeout=200) == (130 if how == signal.SIGINT else -9)
     if how == signal.SIGINT:
         said = process.stdout.read() if process.stdout else ""
         assert "error" not in said.lower(), said

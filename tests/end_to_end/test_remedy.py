@@ -34,7 +34,7 @@ VALUES = {
 def test_a_remedy_is_an_attempt_of_its_rung_and_survives_its_orchestrator(experiment: Any) -> None:
     made = experiment(**VALUES, ladder__rungs=["v3", "freeze_gat"])
     process = made.start()
-    until = time.monotonic() + 150
+    until = time.monotonic() + 200
     while not (made.has_store and len(made.attempts) == 2 and made.attempts[1].data.metrics.get("update", 0) >= 3):
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.2)

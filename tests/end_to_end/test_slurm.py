@@ -94,7 +94,7 @@ def test_the_job_outlives_its_orchestrator_and_resume_attaches_to_it(cluster: Sl
     resumed = made.start(made.resume_command())
     made.wait_for_updates(before + 5, resumed)
     until.touch()
-    assert resumed.wait(timeout=60) == 0, resumed.stdout.read()
+    assert resumed.wait(timeout=200) == 0, resumed.stdout.read()
     (attempt,) = made.attempts
     assert attempt.info.status == "FINISHED" and steps(made, attempt)[0] == 1
     nothing_is_left(cluster, made)
@@ -107,7 +107,7 @@ def test_what_a_job_has_done_is_kept_when_status_comes_before_resume(cluster: Sl
     done = made.spooled()
     assert "had ended meanwhile (healthy)" in made.heard("status")
     resumed = made.start(made.resume_command())
-    assert resumed.wait(timeout=60) == 0, resumed.stdout.read()
+    assert resumed.wait(timeout=200) == 0, resumed.stdout.read()
     (attempt,) = made.attempts
     assert attempt.data.tags["ladder.verdict"] == "healthy" and len(steps(made, attempt)) == done
     assert made.parent.data.tags["ladder.outcome"] == "healthy"
@@ -118,7 +118,7 @@ def test_a_persons_scancel_ends_the_experiment_in_order(cluster: SlurmCluster, e
     made = experiment(trainer__command=LIGHT, launcher__kind="slurm", health__rules="none")
     process = made.start()
     cluster.run("scancel", job_of(cluster, made, process))
-    assert process.wait(timeout=60) == 130
+    assert process.wait(timeout=200) == 130
     assert made.parent.data.tags["ladder.outcome"] == "interrupted" and len(made.attempts) == 1
     assert "was cancelled" in made.attempts[0].data.tags["ladder.evidence"]
     nothing_is_left(cluster, made)
@@ -129,7 +129,7 @@ def test_ctrl_c_ends_the_job(cluster: SlurmCluster, experiment: Any) -> None:
     process = made.start()
     job_of(cluster, made, process)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 130
+    assert process.wait(timeout=200) == 130
     nothing_is_left(cluster, made)
 
 
@@ -164,7 +164,7 @@ def test_a_place_is_held_in_the_queue_for_the_next_rung(cluster: SlurmCluster, e
     eventually(lambda: len(made.attempts) == 2 and made.attempts[1].data.metrics.get("update", 0) > 2)
     assert f"slurm job {place}" in made.attempts[1].data.tags["ladder.job"]
     until.touch()
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=200) == 0
     assert [run.data.tags["ladder.verdict"] for run in made.attempts] == ["gradient_explosion", "healthy"]
     assert not list(made.root.glob("attempts/*/next-*"))
     nothing_is_left(cluster, made)
@@ -183,7 +183,7 @@ def test_a_place_that_was_held_in_vain_leaves_nothing(cluster: SlurmCluster, exp
     made.__post_init__()
     process = made.start()
     eventually(lambda: len(cluster.run("squeue", "-h", "-o", "%i", "--states=PENDING").split()) == 1)
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=200) == 0
     assert len(made.attempts) == 1 and not list(made.root.glob("attempts/*/next-*"))
     cluster.run("scancel", busy)
     nothing_is_left(cluster, made)

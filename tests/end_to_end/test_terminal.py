@@ -30,7 +30,7 @@ def on_a_terminal(command: list[str], environment: dict[str, str], folder: str, 
                 break
         elif process.poll() is not None:
             break
-    return process.wait(timeout=60), re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+    return process.wait(timeout=200), re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
 
 
 def test_live_panel_on_a_terminal(experiment: Any) -> None:

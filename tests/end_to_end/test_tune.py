@@ -185,7 +185,7 @@ def test_killed_worker_then_all_then_continued(make_study: MakeStudy, capsys: py
     said = process.communicate()[0]
     assert "was killed by signal 9; restart 1" in said
     _, alive = psutil.wait_procs(
-        [*made.processes("pipeline.tuning.worker"), *made.processes("synthetic.py")], timeout=60
+        [*made.processes("pipeline.tuning.worker"), *made.processes("synthetic.py")], timeout=200
     )
     assert not alive
     assert any(trial.state == TrialState.RUNNING for trial in made.trials())

@@ -115,7 +115,7 @@ class AtWork:
         return str(eventually(found))
 
     def end(self) -> End:
-        self._thread.join(60)
+        self._thread.join(200)
         assert self._end is not None
         return self._end
 

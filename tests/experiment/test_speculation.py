@@ -108,7 +108,7 @@ class AtWork:
         eventually(lambda: len([run for run in self.attempts if "loss" in run.metrics]) == attempts)
 
     def end(self) -> str:
-        self._thread.join(60)
+        self._thread.join(200)
         return self.outcome
 
     @property

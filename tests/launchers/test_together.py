@@ -249,7 +249,7 @@ def test_a_question_from_before_is_no_answer_to_one_who_asks_later(engine: AtOnc
         time.sleep(0.1)
         engine.jobs[str(second.id)] = State("running", "now")
         engine.held.set()
-        thread.join(10)
+        thread.join(200)
         (attached,) = found
         assert attached is not None and attached.state == State("running", "now")
     assert first.wait(0) is None
