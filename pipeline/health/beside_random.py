@@ -39,9 +39,9 @@ class BesideRandomRule(Rule):
     """Compares the mean score of the last `window_episodes` with that of random play, every `check_every` episodes.
 
     It fires where the score is certainly below the bar: random play's mean, plus `margin` times its absolute value.
-    That no difference can be *seen* proves nothing. Each further check is another chance to be wrong, so the k-th one has 1 / (k (k + 1)) of `wrong`:
-    over all checks they add up to it, however long the run is (a union bound). The error of random play's mean, which
-    is measured in some games, counts as often as the mean does.
+    That no difference can be *seen* proves nothing. Each further check is another chance to be wrong, so the k-th one
+    has 1 / (k (k + 1)) of `wrong`: over all checks they add up to it, however long the run is (a union bound). The
+    error of random play's mean, which is measured in some games, counts as often as the mean does.
     """
 
     verdict: RuleVerdict = "reward_plateau"

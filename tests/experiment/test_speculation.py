@@ -37,13 +37,14 @@ SCRIPT = """
 import json, os, sys, time
 folder, told, gate, rung = sys.argv[1:]
 log = open(os.path.join(folder, "log.jsonl"), "a", buffering=1)
-step = 0
+step, large = 0, 0
 while not os.path.exists(gate):
     step += 1
     loss = 0.0
     if rung == "bad" and os.path.exists(told):
-        loss = float(open(told).read())
-    if loss == -1.0:
+        loss = float(open(told).read() or 0)
+    large += loss > 1
+    if loss == -1.0 or loss > 1 and large > 70:
         time.sleep(0.05)
         continue
     log.write(json.dumps({"step": step, "loss": loss}) + "\\n")
@@ -52,7 +53,10 @@ while not os.path.exists(gate):
 
 
 def config_of(folder: Path, **changes: Any) -> ExperimentConfig:
-    """Two rungs of a script whose loss is what the file `loss` says (-1: silence), until the file `gate` is there."""
+    """Two rungs of a script whose loss is what the file `loss` says, until the file `gate` is there.
+
+    At -1, or after 70 reports above 1, it is silent.
+    """
     (folder / "train.py").write_text(SCRIPT)
     words = [sys.executable, str(folder / "train.py"), "{folder}", str(folder / "loss"), str(folder / "gate")]
     rule = {
@@ -163,6 +167,7 @@ def test_a_rule_that_stirs_and_comes_to_rest_leaves_nothing(tmp_path: Path, empt
 
 
 def _slow_rule() -> list[dict[str, Any]]:
+    """One that stirs, and never has so many reports that it fires."""
     condition = {"metric": "loss", "above": 1.0}
     return [{"name": "large", "verdict": "gradient_explosion", "conditions": [condition], "window": 90, "patience": 80}]
 
