@@ -13,10 +13,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.slurm_processes import end_jobs
+
+_DAEMONS = ("n1", "n2", "slurmctld", "munged")
+"""In the order in which they end."""
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "scancel")
 _PATIENCE_SECONDS = 20.0
 _SLURM = """
 ClusterName=test
+FirstJobId={first_job}
 SlurmctldHost=localhost(127.0.0.1)
 SlurmctldPort={controller}
 SlurmUser=root
@@ -49,6 +54,11 @@ PartitionName=urgent Nodes=n[1-2] MaxTime=INFINITE State=UP PriorityTier=9
 """
 _CGROUPS = Path("/sys/fs/cgroup/memory")
 """Where version 1 of control groups is mounted, for memory."""
+_FIRST_PORT, _LAST_PORT = 6800, 6898
+_JOBS = 100_000
+"""So many ids of jobs a cluster has to itself: control groups are named by node and job, also those of others here."""
+_STOP_SECONDS = 10.0
+"""For so long, a daemon has time to end in order."""
 
 
 def why_not() -> str | None:
@@ -74,17 +84,19 @@ class SlurmCluster:
             controller=controller,
             first=first,
             second=first + 1,
+            first_job=(controller - _FIRST_PORT + 1) * _JOBS,
             tracking="cgroup" if self.has_cgroups else "linuxproc",
             task="cgroup" if self.has_cgroups else "none",
         )
-        (self.folder / "slurm.conf").write_text(text, encoding="utf-8")
+        self._conf = self.folder / "slurm.conf"
+        self._conf.write_text(text, encoding="utf-8")
         (self.folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\nConstrainRAMSpace=yes\n", encoding="utf-8")
         for name in ("state", "spool-n1", "spool-n2"):
             (self.folder / name).mkdir()
         key = self.folder / "munge.key"
         key.write_bytes(os.urandom(1024))
         key.chmod(0o600)
-        self.environment = {"SLURM_CONF": str(self.folder / "slurm.conf")}
+        self.environment = {"SLURM_CONF": str(self._conf)}
         try:
             self.start("munged")
             self._await(lambda: (self.folder / "munge.socket").exists(), "munged")
@@ -119,12 +131,20 @@ class SlurmCluster:
             )
 
     def stop(self, name: str, number: int = signal.SIGKILL) -> None:
-        """Ends a daemon."""
+        """Ends a daemon. The steps of a node live on without it."""
         process = self.processes.pop(name, None)
         if process is not None:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_STOP_SECONDS)
+            with contextlib.suppress(ProcessLookupError):  # it does not answer, or a child of it lives on
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+    def end_jobs(self, job: str | None = None) -> None:
+        """Kills all processes of all jobs, or of this one, whatever their node's daemon knows of them."""
+        end_jobs(self._conf, job)
 
     def await_nodes(self) -> None:
         """Waits until both nodes are there and have nothing to do."""
@@ -146,14 +166,17 @@ class SlurmCluster:
         return done.stdout
 
     def close(self) -> None:
-        """Ends all jobs and daemons, and removes the folder."""
-        if "slurmctld" in self.processes:
-            with contextlib.suppress(RuntimeError, subprocess.TimeoutExpired):
-                self.run("scancel", "--user=root", check=False)
-                self._await(lambda: not self.run("squeue", "-h", check=False).strip(), "the jobs' end")
-        for name in ("n1", "n2", "slurmctld", "munged"):
-            self.stop(name, signal.SIGTERM)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Ends all jobs and daemons, and removes the folder. Of no job a process is left, also where a daemon is."""
+        try:
+            if all(name in self.processes and self.processes[name].poll() is None for name in _DAEMONS):
+                with contextlib.suppress(RuntimeError, subprocess.TimeoutExpired):
+                    self.run("scancel", "--user=root", check=False)
+                    self._await(lambda: not self.run("squeue", "-h", check=False).strip(), "the jobs' end")
+            for name in _DAEMONS:
+                self.stop(name, signal.SIGTERM)
+            self.end_jobs()
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _await(self, true: Callable[[], bool], what: str, seconds: float = _PATIENCE_SECONDS) -> None:
         until = time.monotonic() + seconds
@@ -169,7 +192,7 @@ class SlurmCluster:
 
 def _free_ports() -> tuple[int, int]:
     """A free port for the controller, and the first of two free neighbours for the nodes."""
-    for controller in range(6800, 6898, 3):
+    for controller in range(_FIRST_PORT, _LAST_PORT, 3):
         with contextlib.ExitStack() as held:
             try:
                 for port in range(controller, controller + 3):

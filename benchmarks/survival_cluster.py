@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 from benchmarks.slurm_cluster import SlurmCluster
 from benchmarks.survival_faults import (
@@ -58,12 +56,7 @@ def node_lost(scene: Scene) -> Struck:
         return Struck.NOTHING
     job, node = jobs[0]
     scene.cluster.stop(node)
-    own = f"SLURM_JOB_ID={job}".encode()
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            command, environment = (entry / "cmdline").read_bytes(), (entry / "environ").read_bytes()
-            if own in environment.split(b"\0") or (b"slurmstepd" in command and f"[{job}.".encode() in command):
-                os.kill(int(entry.name), signal.SIGKILL)
+    scene.cluster.end_jobs(job)
     time.sleep(25)
     scene.cluster.start(node)
     return Struck.TRAINER
