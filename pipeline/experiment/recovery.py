@@ -234,10 +234,16 @@ def _earned(store: Store, parent: ParentRun, folder: AttemptFolder) -> Verdict |
     """The verdict of an attempt whose trainer has ended on a cluster, as if an orchestrator had watched it.
 
     None: there is no such trainer. What it has written to its last moment is taken.
+
+    Raises:
+        InfrastructureFailure: the cluster does not say now how it has ended.
     """
     launcher = launcher_of(folder.file)
-    if launcher.remains(folder.file) != "ended":
-        return None
+    match launcher.remains(folder.file):
+        case "nothing":
+            return None
+        case "alive":
+            raise InfrastructureFailure(f"its cluster does not say now whether a trainer has ended: {folder.path}")
     file = AttemptFile.read(folder.file)
     files = ScriptFiles.of(file, _began_in(parent, store), store.root, begun=True)
     with contextlib.closing(launcher):

@@ -86,6 +86,9 @@ class Launcher(Protocol):
         """How the job of the attempt with this file has ended; None: there is no job to attach to.
 
         It returns when that is certain. What is left of the job stays as it is, so it can be asked again.
+
+        Raises:
+            InfrastructureFailure: it is not certain within the time that an engine has to say it.
         """
 
     def end_remains(self, attempt: Path) -> int:

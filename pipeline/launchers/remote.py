@@ -28,6 +28,7 @@ from typing import Literal
 
 from pipeline.attempt.file import ATTEMPT_VARIABLE
 from pipeline.attempt.folder import AttemptFolder
+from pipeline.errors import InfrastructureFailure
 from pipeline.launchers.channel import Channel, Ended, Go, Hold, Launch, Lease, Sent, Started, Stop
 from pipeline.launchers.engine import SUSPENDED, Engine, EngineAway, Refused, State, portable, warden_command
 from pipeline.launchers.exit import Exit
@@ -170,6 +171,13 @@ class RemoteJob:
         return _STOP_SECONDS
 
     @property
+    def unsettled(self) -> str:
+        """Why it is not known how it has ended, or whether it has."""
+        if self.away_since is not None or self.state is None:
+            return f"{self._launcher.engine.name} does not answer now ({self._away})"
+        return f"{self._job} is {self.state.phase}, {self._launcher.engine.name} says now"
+
+    @property
     def _has_started(self) -> bool:
         if self._started is None:
             self._started = self._channel.heard(Started, self.nonce)
@@ -178,9 +186,12 @@ class RemoteJob:
     def wait(self, seconds: float) -> Exit | None:
         until = time.monotonic() + seconds
         while True:
-            with self._lock:
-                if self._exit is None:
-                    self._exit = self._look()
+            # A submission has the lock for as long as the engine takes.
+            if self._exit is None and self._lock.acquire(timeout=max(0.0, until - time.monotonic())):
+                try:
+                    self._exit = self._exit or self._look()
+                finally:
+                    self._lock.release()
             if self._exit is not None or (left := until - time.monotonic()) <= 0:
                 return self._exit
             time.sleep(min(left, self._launcher.patience.folder))
@@ -308,9 +319,10 @@ class RemoteJob:
         now, self._away = time.monotonic(), str(away)
         self.asked_at = now
         self.away_since = self.away_since or now
-        if self.id is None and now - self.away_since > self._launcher.patience.away:
-            engine = self._launcher.engine
-            self._refused = f"{engine.name} has taken no job for {now - self.away_since:.0f} s: {away}"
+        away_for = now - self.away_since
+        if self.id is None and away_for > self._launcher.patience.away and not self._has_started:
+            what = "not told whether it has this job" if self._attached else "taken no job"
+            self._refused = f"{self._launcher.engine.name} has {what} for {away_for:.0f} s: {away}"
 
     def _submit(self) -> None:
         """Submits it, unless an answer was lost and it has been submitted."""
@@ -577,10 +589,15 @@ class RemoteLauncher:
         job = self.attach(attempt)
         if job is None:
             return None
-        while (ended := job.wait(self.patience.engine)) is None:
-            pass
-        self.forget(job)
-        return ended
+        seconds = self.patience.final + self.patience.late  # so long, what has ended needs at most to say how
+        try:
+            if (ended := job.wait(seconds)) is None:
+                raise InfrastructureFailure(
+                    f"{job.unsettled}, so how a trainer has ended is not known: {attempt.parent}"
+                )
+            return ended
+        finally:
+            self.forget(job)
 
     def end_remains(self, attempt: Path) -> int:
         job = self.attach(attempt)
@@ -637,7 +654,7 @@ class RemoteLauncher:
     def _ask(self) -> None:
         while not self._closed.is_set():
             for job in list(self._jobs):
-                if job.is_open and time.monotonic() >= job.due:
+                if job.is_open and time.monotonic() >= job.due and not self._closed.is_set():
                     try:
                         job.ask()
                     except Exception:  # such as a full disk: the other jobs are cared for, and this one again later

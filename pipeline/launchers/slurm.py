@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -164,18 +166,7 @@ class Slurm:
             Refused: it says no.
         """
         try:
-            done = subprocess.run(
-                command,
-                input=given,
-                capture_output=True,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
-                timeout=_ANSWER_SECONDS,
-                check=False,
-                env=_environment(),
-                start_new_session=True,  # Ctrl-C is not for it
-            )
+            done = _done(command, given)
         except FileNotFoundError as error:
             raise Refused(f"{command[0]}: there is no such command on this machine") from error
         except (OSError, subprocess.TimeoutExpired) as error:
@@ -185,6 +176,34 @@ class Slurm:
         words = " ".join(plain(done.stderr).replace("sbatch: error:", "").split())[:400]
         words = words or f"{command[0]} ended with exit code {done.returncode}"
         raise (EngineAway if _AWAY.search(words) and "Invalid" not in words else Refused)(words)
+
+
+def _done(command: Sequence[str], given: str) -> subprocess.CompletedProcess[str]:
+    """What a command has said. One that takes too long is killed with all that it has started: it may be a wrapper.
+
+    Raises:
+        OSError: it cannot be started.
+        subprocess.TimeoutExpired: it has taken too long.
+    """
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command,
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        env=_environment(),
+        start_new_session=True,  # Ctrl-C is not for it
+    ) as process:
+        try:
+            said, told = process.communicate(given, _ANSWER_SECONDS)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
+        return subprocess.CompletedProcess(command, process.returncode, said, told)
 
 
 def _state_in(line: str) -> State:

@@ -27,6 +27,7 @@ from pipeline.experiment.recovery import reconcile, take_up
 from pipeline.foreign import checkpoints
 from pipeline.launchers import choose, remote
 from pipeline.launchers.channel import Channel, Ended, Launch, Sent, Started
+from pipeline.launchers.engine import State
 from pipeline.launchers.local import LocalLauncher
 from pipeline.launchers.remote import Patience, RemoteLauncher
 from pipeline.tracking.runs import AttemptRun
@@ -332,6 +333,46 @@ def test_while_the_engine_is_away_no_command_ends_what_only_it_can_explain(
     (engine.folder / "away").unlink()
     reconcile(empty, told.append)
     assert "(interrupted)" in told[0]
+
+
+@pytest.mark.parametrize("command", ["status", "resume"])
+@pytest.mark.parametrize("answers", [1, 2])
+def test_an_engine_that_goes_away_after_it_said_that_a_job_has_ended_is_not_waited_for_without_end(
+    tmp_path: Path, empty: Store, engine: FakeEngine, command: str, answers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is claimed of how it has ended, and the next command tells it."""
+    monkeypatch.setattr(choose, "make_engine", lambda config: engine)
+    monkeypatch.setattr(remote, "Patience", lambda: Patience(engine=0.1, folder=0.02, late=0.1, final=0.3))
+    monkeypatch.setattr(checkpoints, "_STILL_NANOSECONDS", 0)
+    engine.lose(killed(script_config(tmp_path), empty, engine))
+    state, left, told = engine.state, itertools.count(answers - 1, -1), list[str]()
+
+    def answer(job: str) -> State:
+        said = state(job)
+        if next(left) == 0:
+            (engine.folder / "away").touch()
+        return said
+
+    monkeypatch.setattr(engine, "state", answer)
+    if command == "status":
+        reconcile(empty, told.append)
+    else:
+        with pytest.raises(InfrastructureFailure) as failure:
+            take_up(empty, None, lambda config: config)
+        told.append(f"cannot be ended now: {failure.value}")
+    assert "cannot be ended now" in told[0]
+    assert (
+        "fake does not answer now (the fake engine is away), so how" if answers == 2 else "does not say now"
+    ) in told[0]
+    (parent,) = empty.parents()
+    (attempt,) = empty.attempts(parent)
+    assert parent.is_running and attempt.is_running and attempt.verdict is None
+    (engine.folder / "away").unlink()
+    if command == "status":
+        reconcile(empty, told.append)
+        assert "(interrupted)" in told[1]
+    past = take_up(empty, None, lambda config: config)
+    assert [run.verdict_name for run in resumed(past, empty, engine, tmp_path / "gate")] == ["interrupted", "healthy"]
 
 
 @pytest.mark.parametrize("away", ["before it is judged", "before it is told"])

@@ -6,9 +6,11 @@ import contextlib
 import json
 import signal
 import stat
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,7 @@ pytest.register_assert_rewrite("tests.launchers.conformance")
 pytest.register_assert_rewrite("tests.launchers.conformance_remote")
 
 from pipeline.attempt.folder import AttemptFolder  # noqa: E402
+from pipeline.errors import InfrastructureFailure  # noqa: E402
 from pipeline.launchers.channel import Channel, Ended, Launch, Sent, Started  # noqa: E402
 from pipeline.launchers.remote import Patience, RemoteJob, RemoteLauncher  # noqa: E402
 from tests.launchers.conformance import ANSWERS, AWAIT, PAUSE, ended, until_said  # noqa: E402
@@ -177,6 +180,64 @@ launcher = RemoteLauncher(FakeEngine(Path(tempfile.mkdtemp())), lease_seconds=1,
                 assert "has taken no job" in (ended(self.start(launcher, PAUSE, folder)).refused or "")
         finally:
             (engine.folder / "away").unlink()
+
+    def test_an_engine_that_is_slow_to_take_a_job_does_not_hold_up_who_waits(
+        self, engine: FakeEngine, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked, answered, submit = threading.Event(), threading.Event(), engine.submit
+
+        def slow(*words: Any) -> str:
+            asked.set()
+            answered.wait(30)
+            return submit(*words)
+
+        (engine.folder / "away").touch()
+        with contextlib.closing(RemoteLauncher(engine, 30, 2, QUICK)) as launcher:
+            job = self.start(launcher, "raise SystemExit(3)", folder)
+            monkeypatch.setattr(engine, "submit", slow)
+            (engine.folder / "away").unlink()
+            assert asked.wait(10)
+            began = time.monotonic()
+            assert job.wait(0) is None and job.wait(0.1) is None and time.monotonic() - began < 5
+            answered.set()
+            assert ended(job).code == 3
+
+    @pytest.mark.parametrize("begun", [True, False], ids=["at work", "not begun"])
+    def test_of_a_job_whose_id_is_not_noted_a_long_silence_of_the_engine_says_nothing(
+        self, engine: FakeEngine, folder: Path, begun: bool
+    ) -> None:
+        if not begun:
+            (engine.folder / "hold").touch()
+        first = RemoteLauncher(engine, lease_seconds=30, grace_seconds=2, patience=QUICK)
+        job = self.start(first, f"print('ready', flush=True)\n{AWAIT}\nraise SystemExit(3)", folder, GATE=f"{folder}/g")
+        if begun:
+            until_said(job, "ready")
+        first.let_go()
+        (folder / "job.json").unlink()
+        (engine.folder / "away").touch()
+        with contextlib.closing(RemoteLauncher(engine, 30, 2, QUICK)) as second:
+            attached = second.attach(AttemptFolder(folder).file)
+            assert attached is not None
+            if begun:
+                assert attached.wait(2 * QUICK.away) is None
+                (folder / "g").touch()
+            found = ended(attached)
+            attached.kill()
+            (engine.folder / "away").unlink()
+            (engine.folder / "hold").unlink(missing_ok=True)
+        assert found.code == 3 if begun else "not told whether it has this job for" in (found.refused or "")
+        eventually(lambda: engine.find(job.name) is None)
+        assert begun or "ready" not in job.log.read_text()
+
+    def test_how_a_job_ended_that_runs_again_is_not_waited_for_without_end(
+        self, engine: FakeEngine, folder: Path
+    ) -> None:
+        quick = Patience(engine=0.1, folder=0.02, late=0.1, final=0.3)
+        with contextlib.closing(RemoteLauncher(engine, 30, 2, quick)) as launcher:
+            job = self.begun(launcher, PAUSE, folder)
+            with pytest.raises(InfrastructureFailure, match=f"fake job {job.id} is running, fake says now"):
+                launcher.how_it_ended(AttemptFolder(folder).file)
+            assert job.wait(0) is None
 
     def test_what_the_engine_refuses_is_told(self, folder: Path, tmp_path: Path) -> None:
         with contextlib.closing(RemoteLauncher(FakeEngine(tmp_path / "e", "no such partition"), 30, 2)) as launcher:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import stat
+import time
 from pathlib import Path
 
 import pytest
 
+from pipeline.launchers import slurm
 from pipeline.launchers.engine import EngineAway, Refused, State
 from pipeline.launchers.slurm import Slurm, _state
+from tests.processes.maker import eventually, lives
 
 
 @pytest.fixture
@@ -109,6 +112,19 @@ def test_what_does_not_pass_is_refused(commands: Path, tmp_path: Path, words: st
     command(commands, "sbatch", f'echo "sbatch: error: {words}" >&2; exit 1')
     with pytest.raises(Refused, match=words):
         Slurm().submit("name", ["true"], tmp_path, tmp_path / "log")
+
+
+def test_a_command_that_does_not_answer_is_ended_with_what_it_has_started(
+    commands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a site's command is a wrapper around Slurm's, that one has the pipes open when the wrapper is dead."""
+    monkeypatch.setattr(slurm, "_ANSWER_SECONDS", 0.3)
+    command(commands, "squeue", f"sleep 600 & echo $! > {tmp_path}/pid; wait")
+    began = time.monotonic()
+    with pytest.raises(EngineAway, match="timed out"):
+        Slurm().state("7")
+    assert time.monotonic() - began < 10
+    eventually(lambda: not lives(int((tmp_path / "pid").read_text())))
 
 
 def test_a_machine_without_slurm(commands: Path, monkeypatch: pytest.MonkeyPatch) -> None:
