@@ -124,7 +124,7 @@ def close_trial(store: StudyStore, run_id: str, trial: FrozenTrial) -> None:
             attempt.run_id,
             Verdict(name="interrupted", evidence=(Evidence(rule="interrupted", detail=detail),)),
         )
-    reason = trial.user_attrs.get(REASON) or "interrupted; queued again"
+    reason = trial.user_attrs.get(REASON) or "interrupted; to be done again"
     value = trial.value if trial.state != TrialState.FAIL else None
     depth = trial.user_attrs.get(DEPTH)
     said = {

@@ -154,7 +154,8 @@ class Tuning:
         outcome = "interrupted" if not finished else "tuned" if best else "exhausted"
         status = "KILLED" if not finished else "FINISHED" if best else "FAILED"
         self.store.close(self.parent, status, {tags.OUTCOME: outcome}, {})
-        self.display.study_ended(self._summary(best))
+        more = [] if finished else ["interrupted; the same command goes on with it"]
+        self.display.study_ended([*self._summary(best), *more])
         return EXIT_INTERRUPTED if not finished else EXIT_HEALTHY if best else EXIT_EXHAUSTED
 
     def _shortened(self) -> list[str]:

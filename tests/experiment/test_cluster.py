@@ -29,7 +29,8 @@ from pipeline.launchers import choose, remote
 from pipeline.launchers.channel import Channel, Ended, Launch, Sent, Started
 from pipeline.launchers.engine import State
 from pipeline.launchers.local import LocalLauncher
-from pipeline.launchers.remote import Patience, RemoteLauncher
+from pipeline.launchers.patience import Patience
+from pipeline.launchers.remote import RemoteLauncher
 from pipeline.tracking.runs import AttemptRun
 from pipeline.tracking.store import Store
 from tests.conftest import small_config
@@ -190,7 +191,8 @@ import sys
 from pathlib import Path
 from pipeline.config import ExperimentConfig
 from pipeline.experiment.orchestrator import Orchestrator
-from pipeline.launchers.remote import Patience, RemoteLauncher
+from pipeline.launchers.patience import Patience
+from pipeline.launchers.remote import RemoteLauncher
 from pipeline.tracking.access import default_uri
 from pipeline.tracking.store import Store
 from tests.launchers.fake_engine import FakeEngine

@@ -24,7 +24,8 @@ from pipeline.health.monitor import foreseen
 from pipeline.health.rule_sets import RULE_SETS
 from pipeline.health.threshold import Condition, ThresholdRule
 from pipeline.launchers import choose
-from pipeline.launchers.remote import Patience, RemoteLauncher
+from pipeline.launchers.patience import Patience
+from pipeline.launchers.remote import RemoteLauncher
 from pipeline.tracking.runs import AttemptRun
 from pipeline.tracking.store import Store
 from tests.conftest import small_config

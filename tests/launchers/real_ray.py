@@ -14,8 +14,10 @@ import requests
 
 from pipeline.attempt.file import ATTEMPT_VARIABLE
 from pipeline.attempt.folder import AttemptFolder
+from pipeline.launchers.patience import Patience
 from pipeline.launchers.ray import Ray
-from pipeline.launchers.remote import Patience, RemoteJob, RemoteLauncher
+from pipeline.launchers.remote import RemoteLauncher
+from pipeline.launchers.remote_job import RemoteJob
 from pipeline.processes.guardian import processes_of
 from tests.launchers.conformance import ANSWERS, PAUSE, ended, until_said
 from tests.processes.maker import eventually

@@ -13,8 +13,10 @@ pytest.register_assert_rewrite("tests.launchers.conformance")
 pytest.register_assert_rewrite("tests.launchers.conformance_remote")
 
 from pipeline.launchers.engine import EngineAway, Refused, State  # noqa: E402
+from pipeline.launchers.patience import Patience  # noqa: E402
 from pipeline.launchers.ray import Ray, _state  # noqa: E402
-from pipeline.launchers.remote import Patience, RemoteJob, RemoteLauncher  # noqa: E402
+from pipeline.launchers.remote import RemoteLauncher  # noqa: E402
+from pipeline.launchers.remote_job import RemoteJob  # noqa: E402
 from tests.launchers.conformance import ANSWERS, DAEMON, HIDDEN, PAUSE, ended, until_said  # noqa: E402
 from tests.launchers.conformance_remote import RemoteConformance  # noqa: E402
 from tests.launchers.fake_ray import FakeRay  # noqa: E402
@@ -41,7 +43,8 @@ class TestRay(RemoteConformance):
     make_source = """
 import atexit
 from pipeline.launchers.ray import Ray
-from pipeline.launchers.remote import Patience, RemoteLauncher
+from pipeline.launchers.patience import Patience
+from pipeline.launchers.remote import RemoteLauncher
 from tests.launchers.fake_ray import FakeRay
 launcher = RemoteLauncher(Ray(FakeRay().address, {}, 1.0), lease_seconds=1, grace_seconds=1,
                           patience=Patience(engine=0.1, folder=0.02))

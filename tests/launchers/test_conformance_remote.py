@@ -20,7 +20,9 @@ pytest.register_assert_rewrite("tests.launchers.conformance_remote")
 from pipeline.attempt.folder import AttemptFolder  # noqa: E402
 from pipeline.errors import InfrastructureFailure  # noqa: E402
 from pipeline.launchers.channel import Channel, Ended, Launch, Sent, Started  # noqa: E402
-from pipeline.launchers.remote import Patience, RemoteJob, RemoteLauncher  # noqa: E402
+from pipeline.launchers.patience import Patience  # noqa: E402
+from pipeline.launchers.remote import RemoteLauncher  # noqa: E402
+from pipeline.launchers.remote_job import RemoteJob  # noqa: E402
 from tests.launchers.conformance import ANSWERS, AWAIT, PAUSE, ended, until_said  # noqa: E402
 from tests.launchers.conformance_remote import RemoteConformance  # noqa: E402
 from tests.launchers.fake_engine import FakeEngine  # noqa: E402
@@ -47,7 +49,8 @@ class TestFake(RemoteConformance):
     make_source = """
 import tempfile
 from pathlib import Path
-from pipeline.launchers.remote import Patience, RemoteLauncher
+from pipeline.launchers.patience import Patience
+from pipeline.launchers.remote import RemoteLauncher
 from tests.launchers.fake_engine import FakeEngine
 launcher = RemoteLauncher(FakeEngine(Path(tempfile.mkdtemp())), lease_seconds=1, grace_seconds=1,
                           patience=Patience(engine=0.1, folder=0.02))
@@ -225,9 +228,26 @@ launcher = RemoteLauncher(FakeEngine(Path(tempfile.mkdtemp())), lease_seconds=1,
             attached.kill()
             (engine.folder / "away").unlink()
             (engine.folder / "hold").unlink(missing_ok=True)
-        assert found.code == 3 if begun else "not told whether it has this job for" in (found.refused or "")
+        assert found.code == 3 if begun else "its job had not begun, and fake has not answered for" in str(found.taken)
         eventually(lambda: engine.find(job.name) is None)
         assert begun or "ready" not in job.log.read_text()
+
+    def test_a_job_that_waits_while_the_engine_stays_away_counts_as_taken_away(
+        self, engine: FakeEngine, folder: Path
+    ) -> None:
+        (engine.folder / "hold").touch()
+        with contextlib.closing(RemoteLauncher(engine, 30, 2, QUICK)) as launcher:
+            job = self.start(launcher, "print('ready')", folder)
+            eventually(lambda: "held" in (job.waiting or ""))
+            (engine.folder / "away").touch()
+            eventually(lambda: job.waiting == f"queued, fake job {job.id} (held); fake does not answer now")
+            found = ended(job)
+            job.kill()
+            (engine.folder / "away").unlink()
+            (engine.folder / "hold").unlink()
+        assert f"fake job {job.id} had not begun, and fake has not answered for" in (found.taken or "")
+        eventually(lambda: engine.find(job.name) is None)
+        assert "ready" not in job.log.read_text()
 
     def test_how_a_job_ended_that_runs_again_is_not_waited_for_without_end(
         self, engine: FakeEngine, folder: Path

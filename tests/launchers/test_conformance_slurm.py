@@ -15,7 +15,9 @@ pytest.register_assert_rewrite("tests.launchers.conformance_remote")
 
 from benchmarks.slurm_cluster import SlurmCluster  # noqa: E402
 from pipeline.launchers.engine import Refused, State  # noqa: E402
-from pipeline.launchers.remote import Patience, RemoteJob, RemoteLauncher  # noqa: E402
+from pipeline.launchers.patience import Patience  # noqa: E402
+from pipeline.launchers.remote import RemoteLauncher  # noqa: E402
+from pipeline.launchers.remote_job import RemoteJob  # noqa: E402
 from pipeline.launchers.slurm import Slurm  # noqa: E402
 from tests.launchers.conformance import ANSWERS, PAUSE, ended, until_said  # noqa: E402
 from tests.launchers.conformance_remote import RemoteConformance  # noqa: E402
@@ -41,7 +43,8 @@ class TestSlurm(RemoteConformance):
     """sbatch, squeue and scancel."""
 
     make_source = """
-from pipeline.launchers.remote import Patience, RemoteLauncher
+from pipeline.launchers.patience import Patience
+from pipeline.launchers.remote import RemoteLauncher
 from pipeline.launchers.slurm import Slurm
 launcher = RemoteLauncher(Slurm((), 1.0), lease_seconds=1, grace_seconds=1, patience=Patience(engine=0.5, folder=0.02))
 """

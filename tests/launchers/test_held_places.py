@@ -17,8 +17,11 @@ import pytest
 from pipeline.attempt.folder import AttemptFolder
 from pipeline.launchers.channel import Channel, Go, Launch, Sent, Started
 from pipeline.launchers.engine import EngineAway
+from pipeline.launchers.held_place import HeldPlace
 from pipeline.launchers.local import LocalLauncher
-from pipeline.launchers.remote import Patience, RemoteJob, RemoteLauncher
+from pipeline.launchers.patience import Patience
+from pipeline.launchers.remote import RemoteLauncher
+from pipeline.launchers.remote_job import RemoteJob
 from pipeline.processes.guardian import processes_of
 from tests.launchers.conformance import ANSWERS, AWAIT, PAUSE, ROOT, ended, until_said
 from tests.launchers.fake_engine import FakeEngine
@@ -125,6 +128,23 @@ def test_it_is_given_up_at_once_after_it_was_asked_for(
     assert not [path for path in engine.folder.glob("*.json") if engine._lives(path.stem)]
 
 
+def test_a_job_that_prints_while_its_place_is_given_up_leaves_no_folder(
+    launcher: RemoteLauncher, engine: FakeEngine, attempt: AttemptFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, cancel = held(launcher, engine, attempt, starts=False), engine.cancel
+    (folder,) = attempt.places
+
+    def late(job: str) -> None:
+        folder.mkdir(exist_ok=True)
+        (folder / "engine.log").touch()
+        cancel(job)
+
+    monkeypatch.setattr(engine, "cancel", late)
+    launcher.give_up_place()
+    eventually(lambda: not launcher._jobs)
+    nothing_is_left(engine, attempt, place)
+
+
 def test_an_engine_that_is_away_is_told_when_it_is_back(
     launcher: RemoteLauncher, engine: FakeEngine, attempt: AttemptFolder
 ) -> None:
@@ -177,7 +197,7 @@ def test_one_that_is_lost_at_the_moment_it_is_taken_counts_as_taken_away(
     place = held(launcher, engine, attempt)
     monkeypatch.setattr(engine, "state", lambda job: (_ for _ in ()).throw(EngineAway("away")))
     os.kill(engine._pid(place), signal.SIGTERM)
-    monkeypatch.setattr(RemoteJob, "is_held", True)
+    monkeypatch.setattr(HeldPlace, "is_held", True)
     eventually(lambda: not engine._lives(place))
     job = start(launcher, PAUSE, tmp_path / "next")
     monkeypatch.undo()
@@ -201,7 +221,8 @@ ORCHESTRATOR = """
 import sys, time
 from pathlib import Path
 from pipeline.attempt.folder import AttemptFolder
-from pipeline.launchers.remote import Patience, RemoteLauncher
+from pipeline.launchers.patience import Patience
+from pipeline.launchers.remote import RemoteLauncher
 from tests.launchers.fake_engine import FakeEngine
 engine, attempt, hold = sys.argv[1:]
 launcher = RemoteLauncher(FakeEngine(Path(engine)), 30, 2, Patience(engine=0.1, folder=0.02, hold=float(hold)))

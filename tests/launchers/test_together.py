@@ -14,7 +14,9 @@ import pytest
 from pipeline.attempt.folder import AttemptFolder
 from pipeline.launchers.channel import Channel, Started
 from pipeline.launchers.engine import AnswersForSeveral, EngineAway, State
-from pipeline.launchers.remote import Patience, RemoteJob, RemoteLauncher
+from pipeline.launchers.patience import Patience
+from pipeline.launchers.remote import RemoteLauncher
+from pipeline.launchers.remote_job import RemoteJob
 from pipeline.launchers.together import together_in
 from tests.launchers.conformance import ended
 from tests.processes.maker import eventually
