@@ -184,13 +184,7 @@ class RemoteJob:
                 self.wait(_KILL_SECONDS)
             if self._exit is None:
                 self._cancel()
-                until = time.monotonic() + _CANCELLED_SECONDS
-                while (
-                    self.wait(self._launcher.patience.folder) is None
-                    and time.monotonic() < until
-                    and self.id is not None
-                ):
-                    pass
+                self._await_end(_CANCELLED_SECONDS)
             with self._lock:
                 self._exit = self._exit or Exit.of(-signal.SIGKILL, self.log, 0)
         elif self._exit.taken is not None and self._channel.heard(Ended, self.nonce) is not None:
@@ -204,6 +198,16 @@ class RemoteJob:
         self._channel.withdraw(self.nonce)
         self.leave_place()
         self._launcher.forget(self)
+
+    def _await_end(self, seconds: float) -> None:
+        """Waits for the end of a job that is cancelled. An engine that was away then is told when it is back."""
+        now = time.monotonic()
+        until, again = now + seconds, now + self._launcher.patience.engine
+        while self.wait(self._launcher.patience.folder) is None and self.id is not None and now < until:
+            now = time.monotonic()
+            if self._cancelled_at is None and now > again:
+                again = now + self._launcher.patience.engine
+                self._cancel()
 
     def leave_place(self) -> None:
         """Removes the folder of the place that was held for it."""

@@ -249,6 +249,20 @@ launcher = RemoteLauncher(FakeEngine(Path(tempfile.mkdtemp())), lease_seconds=1,
         eventually(lambda: engine.find(job.name) is None)
         assert "ready" not in job.log.read_text()
 
+    def test_an_engine_that_is_away_when_a_job_is_killed_is_told_when_it_is_back(
+        self, launcher: RemoteLauncher, engine: FakeEngine, folder: Path
+    ) -> None:
+        (engine.folder / "hold").touch()
+        job = self.start(launcher, "print('ready')", folder)
+        eventually(lambda: "held" in (job.waiting or ""))
+        (engine.folder / "away").touch()
+        back = threading.Timer(0.5, (engine.folder / "away").unlink)
+        back.start()
+        job.kill()
+        back.join()
+        assert engine.find(job.name) is None and ended(job).detail == {"signal": "SIGKILL"}
+        (engine.folder / "hold").unlink()
+
     def test_how_a_job_ended_that_runs_again_is_not_waited_for_without_end(
         self, engine: FakeEngine, folder: Path
     ) -> None:
