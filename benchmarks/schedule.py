@@ -3,8 +3,8 @@
     python -m benchmarks.schedule
 
 It reads the recordings of `experiments/nethack.yaml` under the present learning rates, `nethack-v3-seed21` and on
-(`python -m benchmarks.recordings --export`), and writes `results/schedule.json`. The gain of a phase is the slope of the
-score over the episodes, by least squares with the number of games as weights. Its interval is over seeds.
+(`python -m benchmarks.recordings --export`), and writes `results/schedule.json`. The gain of a phase is the slope of
+the score over the episodes, by least squares with the number of games as weights. Its interval is over seeds.
 """
 
 from __future__ import annotations

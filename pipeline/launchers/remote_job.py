@@ -310,10 +310,10 @@ class RemoteJob:
         if (ended := self._channel.heard(Ended, self.nonce)) is not None:
             return self._told(ended)
         state, started = self.state, self._has_started
-        may_be_there = self.id is not None or self._attached
-        if may_be_there and not started and not self._asked and (seconds := self._away_too_long) is not None:
+        whether = self.id is None and self._attached  # it is not known whether the engine has such a job at all
+        if whether and not (started or self._asked) and (seconds := self._away_too_long) is not None:
             away = f"{self._launcher.engine.name} has not answered for {seconds:.0f} s: {self._away}"
-            return taken(f"{self._job if self.id else 'its job'} had not begun, and {away}", self._silent_log)
+            return taken(f"its job had not begun, and {away}", self._silent_log)
         if state is None or self.id is None:
             return Exit.of(-self._asked, self.log, 0) if self._asked and self.id is None else None
         dropped = self._cancelled_at is not None and time.monotonic() - self._cancelled_at > _DROPPED_SECONDS
