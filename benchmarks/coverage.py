@@ -116,8 +116,8 @@ METHODS: dict[str, tuple[Callable[[np.ndarray, np.random.Generator], Ends], str]
 """Name → the method, and of which statistic it is."""
 
 
-def of_runs(law: str, count: int, times: int, truth: dict[str, float], unit: float) -> dict[str, dict[str, float]]:
-    """Method → share covered and median width, over samples of so many runs."""
+def of_runs(law: str, count: int, times: int, truth: dict[str, float], unit: float) -> dict[str, dict[str, Any]]:
+    """Method → share covered and median width (None: infinite), over samples of so many runs."""
     rng, found = np.random.default_rng(count), {}
     for name, (method, statistic) in METHODS.items():
         if name == "the product" and count < FEWEST:

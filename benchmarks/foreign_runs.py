@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import SupportsFloat
 
 import numpy as np
 
@@ -45,7 +47,7 @@ class Log:
     def struck(self, report: int) -> Fault | None:
         return self.fault if self.onset is not None and report >= self.onset else None
 
-    def add(self, report: int, **metrics: float) -> None:
+    def add(self, report: int, **metrics: SupportsFloat) -> None:
         for name, value in {**metrics, "progress": (report + 1) / self.reports}.items():
             self._series.setdefault(name.replace("__", "/"), []).append((10 * (report + 1), float(value)))
 
@@ -360,8 +362,8 @@ def sb3(seed: int, fault: Fault | None = None) -> Log:
 
 KINDS: dict[str, Callable[[int, Fault | None], Log]] = {
     "classifier": classifier,
-    "restarts": lambda seed, fault=None: classifier(seed, fault, restarts=True),
-    "overfit": lambda seed, fault=None: classifier(seed, fault, overfit=True),
+    "restarts": partial(classifier, restarts=True),
+    "overfit": partial(classifier, overfit=True),
     "separable": separable,
     "hinge": hinge,
     "density": density,

@@ -187,7 +187,7 @@ def go_down(laboratory: Laboratory, config: ExperimentConfig, most: int | None =
 
     `most`: the environment steps of all attempts together. Where they are spent, the last attempt is what was reached.
     """
-    ladder, attempts, costs = Ladder(config), [], []
+    ladder, attempts, costs = Ladder(config), list[Attempt](), list[int]()
     step: Plan | End = ladder.first()
     while isinstance(step, Plan):
         left = None if most is None else most - sum(costs)

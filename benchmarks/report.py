@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,9 @@ def circumstances() -> dict[str, Any]:
     }
 
 
-def mean(figures: Sequence[float]) -> Interval:
+def mean(figures: Iterable[float]) -> Interval:
     """The mean of runs, one figure each, and its 95 % interval: Student's t. Fewer than three runs have none (NaN)."""
-    return interval(np.asarray(figures, dtype=float), "mean")
+    return interval(np.array(list(figures), dtype=float), "mean")
 
 
 def median(figures: Sequence[float]) -> Interval:

@@ -35,7 +35,7 @@ from benchmarks.recovery import Laboratory, applies, configuration, go_down, has
 from benchmarks.report import RESULTS, circumstances, percent, share, write
 from benchmarks.suite import BASE, Fault, load_suite
 from pipeline.attempt.record import label_of
-from pipeline.compare.statistics import weighted_mean
+from pipeline.compare.statistics import Interval, weighted_mean
 from pipeline.config import ExperimentConfig
 from pipeline.environments.vector import random_episodes
 from pipeline.health.history import History
@@ -122,13 +122,13 @@ def retained(settled: float, control: float, random: float) -> float:
     return (settled - random) / (control - random)
 
 
-def over_seeds(figures: Sequence[tuple[int, float]]) -> tuple[float, float, float]:
+def over_seeds(figures: Sequence[tuple[int, float]]) -> Interval:
     """The mean of (seed, figure), and its 95 % interval over seeds: Student's t of the seeds' means."""
     found: dict[int, list[float]] = defaultdict(list)
     for seed, figure in figures:
         found[seed].append(figure)
     means, counts = [np.mean(each) for each in found.values()], [len(each) for each in found.values()]
-    return tuple(weighted_mean(np.array(means), np.array(counts)))
+    return weighted_mean(np.array(means), np.array(counts))
 
 
 def with_scores(result: dict[str, Any], histories: dict[str, History], game: Game = SCOUT) -> dict[str, Any]:
@@ -223,7 +223,7 @@ def report(game: Game, steps: int) -> Path:
         for result in each["strategies"].values():
             score = result["score"] if result.get("games", LEAST_GAMES) >= LEAST_GAMES else random
             result["retained"] = round(retained(score, control[each["seed"]], random), 3)
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     print(f"random {random:.1f}; control " + ", ".join(f"seed {seed} {score:.1f}" for seed, score in control.items()))
     for strategy in dict.fromkeys(name for each in faulty for name in each["strategies"]):
         runs = [(each["seed"], each["strategies"][strategy]) for each in faulty if strategy in each["strategies"]]

@@ -132,7 +132,7 @@ class V3ForSB3(ActorCriticPolicy):
 
     def __init__(self, *arguments: Any, network: PolicySection, environment: EnvironmentSection, **named: Any) -> None:
         self._network, self._environment = network, environment
-        super().__init__(*arguments, features_extractor_class=_Nothing, **named)
+        super().__init__(*arguments, **{**named, "features_extractor_class": _Nothing})
 
     def _build(self, lr_schedule: Schedule) -> None:
         spec = ObservationSpec(

@@ -9,6 +9,8 @@ the score over the episodes, by least squares with the number of games as weight
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -54,7 +56,7 @@ def examine(frame: pd.DataFrame, first: int, last: int) -> dict[str, float]:
 
 def main() -> None:
     frames = {seed: pd.read_csv(FOLDER / f"nethack-v3-seed{seed}.csv.gz", index_col="step") for seed in SEEDS}
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for name, (first, last) in phases().items():
         runs = {seed: examine(frame, first, last) for seed, frame in frames.items()}
         found[name] = {key: mean([run[key] for run in runs.values()]) for key in next(iter(runs.values()))}

@@ -29,6 +29,7 @@ import numpy as np
 from benchmarks.detection import is_reported, recordings
 from benchmarks.report import median, percent, share, write
 from benchmarks.slurm_cluster import SlurmCluster
+from pipeline.attempt.folder import mlflow_database
 from pipeline.callbacks.callback import Callback, ExperimentStarted
 from pipeline.config import ExperimentConfig
 from pipeline.experiment.orchestrator import Orchestrator
@@ -39,7 +40,7 @@ from pipeline.health.monitor import judge, stirring
 from pipeline.health.rule import Rule
 from pipeline.health.rule_sets import RULE_SETS
 from pipeline.launchers.choose import make_launcher
-from pipeline.tracking.access import create_database, default_uri, mlflow_database
+from pipeline.tracking.access import create_database, default_uri
 from pipeline.tracking.store import Store
 
 WHERE = ("local", "slurm", "busy")
@@ -107,6 +108,7 @@ def measure(where: str, patience: int, *, speculate: bool) -> float:
             orchestrator.run()
         first, second = orchestrator.attempts[:2]
         fired = first.verdict.evidence[0].detection_step
+        assert fired is not None
         at = {step: time for step, time, _ in store.points(first.run_id, ["update"])["update"]}
         begun = min(time for _, time, _ in store.points(second.run_id, ["update"])["update"])
         return (begun - at[fired]) / 1000

@@ -40,10 +40,11 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.recordings import FOLDER
-from benchmarks.report import RESULTS, Interval, mean, write
+from benchmarks.report import RESULTS, mean, write
 from benchmarks.sb3 import GamesVecEnv, build, dummy_games
 from fallbacks.ladder import BUILT_IN
 from pipeline.attempt.spool import Spool, SpoolWriter
+from pipeline.compare.statistics import Interval
 from pipeline.config import ExperimentConfig
 from pipeline.environments.vector import Games, game_seeds
 from pipeline.experiment.watchdog import Watchdog
