@@ -213,11 +213,13 @@ class Trainer:
     def _report(self, played: Played, metrics: dict[str, float], seconds: dict[str, float]) -> None:
         self.scores.extend(episode.score for episode in played.episodes)
         if self.scores:
-            metrics["score_window"] = float(np.mean(self.scores))
-            if len(self.scores) == self.scores.maxlen or self.best_score is not None:
-                best = -np.inf if self.best_score is None else self.best_score
-                self.best_score = max(metrics["score_window"], best)
-                metrics["best/score_window"] = self.best_score
+            newest = metrics["score_window"] = float(np.mean(self.scores))
+            if self.best_score is not None:
+                self.best_score = max(newest, self.best_score)
+            elif len(self.scores) == self.scores.maxlen:
+                self.best_score = newest
+            # Until the window is full, the best is the mean of all games: that of the first few is luck.
+            metrics["best/score_window"] = newest if self.best_score is None else self.best_score
         metrics |= {
             "rollbacks": float(self.caution.rollbacks),
             "episodes": float(self.finished),

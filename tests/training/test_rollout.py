@@ -220,6 +220,16 @@ def test_best_checkpoint_is_replaced_only_by_a_better_one(tmp_path: Path) -> Non
     assert best == [["best-00000001"], ["best-00000002"], ["best-00000002"]]
 
 
+@pytest.mark.parametrize("window", [1000, 8], ids=["never full", "full"])
+def test_the_best_score_is_of_a_full_window_or_of_all_games(tmp_path: Path, window: int) -> None:
+    """The mean of the first few games may be high by luck, and is no best one."""
+    made, reported = trainer(tmp_path, environment__max_episode_steps=8, training__score_window=window)
+    made.train(4)
+    newest = [each["score_window"] for each in reported]
+    expected = newest if window == 1000 else list(np.maximum.accumulate(newest))
+    assert len(made.scores) >= 8 and [each["best/score_window"] for each in reported] == expected
+
+
 def test_by_default_the_policy_acts_and_learns_with_dropout(tmp_path: Path) -> None:
     """The masks that were drawn when it acted are in the samples, and decide the probabilities."""
     made, _ = trainer(tmp_path)
