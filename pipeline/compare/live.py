@@ -31,7 +31,11 @@ def end_reloading(page: Path, parent: str, outcome: str) -> None:
         text = page.read_text(encoding="utf-8")
     except FileNotFoundError:
         return
-    ours = re.search(rf'<p class="live" id="live-{re.escape(parent)}">.*?Written at ([^,<]*),.*?</p>', text, re.DOTALL)
+    ours = re.search(
+        rf'<p class="live" id="live-{re.escape(parent)}">.*?Written at <time[^>]*>([^<]*)</time>.*?</p>',
+        text,
+        re.DOTALL,
+    )
     if ours is None:
         return
     ended = fill("live.html.j2", parent=parent, written=ours[1], ended=outcome)

@@ -8,6 +8,7 @@ import json
 import re
 import subprocess
 import zlib
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rich.console import Console
 
 from pipeline.compare.command import compare, show, write_page
 from pipeline.compare.from_store import read
+from pipeline.compare.live import note
 from pipeline.tracking.artifacts import ATTENTION
 from pipeline.tracking.store import Store
 from tests.compare.conftest import BEGINS_TO_FAIL
@@ -241,6 +243,25 @@ def test_a_range_is_zoomed(page: Path, tmp_path: Path) -> None:
 def test_what_is_hidden_or_zoomed_stays_so_when_the_page_reloads(page: Path, tmp_path: Path) -> None:
     seen = look(page, tmp_path, 1280, "--virtual-time-budget=8000", script=KEPT)
     assert seen["zoomed"] == [2] and 1 < seen["gone"] < seen["all"] and seen["names"] == 1
+
+
+SAID = """
+<script>
+document.title = 'SEEN' + JSON.stringify({line: document.querySelector('.live').textContent});
+</script>
+"""
+
+
+@needs_chromium
+@pytest.mark.parametrize("minutes", [0, 47], ids=["just written", "silent"])
+def test_a_page_that_nobody_writes_any_more_says_so(page: Path, tmp_path: Path, minutes: int) -> None:
+    written = datetime.now(UTC) - timedelta(minutes=minutes)
+    live = tmp_path / "live.html"
+    text = page.read_text().replace("<body>", "<body>" + note("parent", f"{written:%Y-%m-%d %H:%M:%S} UTC"))
+    live.write_text(text)
+    line = look(live, tmp_path, 1280, script=SAID)["line"]
+    assert line.startswith("Perhaps not running any more." if minutes else "Running.") and f"{written:%H:%M:%S}" in line
+    assert ("47 minutes ago" in line and "ladder status" in line) == bool(minutes)
 
 
 def printed(page: Path, folder: Path) -> list[bytes]:

@@ -229,6 +229,16 @@
   const zoomed = remembered('zoomed') ?? {};
   for (const chart of charts) if (chart.dataset.span && zoomed[chart.name]) zoom(chart, zoomed[chart.name]);
 
+  // An orchestrator that was killed cannot say in its page that it runs no more.
+
+  const running = document.querySelector('.live time'), minutes = 5;
+  const silent = running ? (Date.now() - Date.parse(running.dateTime)) / 60000 : 0;
+  if (silent > minutes) {
+    running.parentNode.querySelector('b').textContent = 'Perhaps not running any more.';
+    running.nextSibling.textContent = `, ${Math.round(silent)} minutes ago, and not since; while it runs, the page is ` +
+      'written about every minute. "ladder status" says what has become of it.';
+  }
+
   // Paper shows everything
 
   const closed = [...document.querySelectorAll('details:not([open])')];
