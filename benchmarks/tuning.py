@@ -103,9 +103,9 @@ def main() -> None:
     needed = [_first(run["best_so_far"], reached) for run in runs["tpe"]]
     print(f"\n{asked.budget} trials, {asked.seeds} seeds; the constrained optimum is {BEST:.1f}")
     for name in SAMPLERS:
-        (mean, low, high), (share, least, most) = summary[name]["best"], summary[name]["unhealthy"]
+        (best, low, high), (share, least, most) = summary[name]["best"], summary[name]["unhealthy"]
         print(
-            f"  {name:8} best {mean:5.1f} [{low:.1f}, {high:.1f}], "
+            f"  {name:8} best {best:5.1f} [{low:.1f}, {high:.1f}], "
             f"unhealthy trials {share:.0%} [{least:.0%}, {most:.0%}]"
         )
     print(

@@ -346,7 +346,9 @@ def test_an_engine_that_goes_away_after_it_said_that_a_job_has_ended_is_not_wait
     monkeypatch.setattr(choose, "make_engine", lambda config: engine)
     monkeypatch.setattr(remote, "Patience", lambda: Patience(engine=0.1, folder=0.02, late=0.1, final=0.3))
     monkeypatch.setattr(checkpoints, "_STILL_NANOSECONDS", 0)
-    engine.lose(killed(script_config(tmp_path), empty, engine))
+    job = killed(script_config(tmp_path), empty, engine)
+    engine.lose(job)
+    eventually(lambda: engine.state(job).phase == "ended")
     state, left, told = engine.state, itertools.count(answers - 1, -1), list[str]()
 
     def answer(job: str) -> State:
