@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +103,8 @@ _RETAINED = """
 Faults on {environment}, with {budget:,} steps for all attempts of a strategy together, as many as the same experiment
 without the fault has (`python -m benchmarks.recovery --base {base}`).
 
-- *Retained*: (the last attempt's policy − random) / (control − random), each the mean return of the last {games} games.
-  Random play has {random:.0f}, the control {control:.0f} (mean over {seeds} seeds). Runs whose first attempt stayed
+- *Retained*: (the last attempt's policy − random) / (control − random), each the mean {figure} of the last {games}
+  games. Random play has {random:.0f}, the control {control:.0f} (mean over {seeds} seeds). Runs whose first attempt stayed
   healthy do not count. Where the last attempt failed within 20 games there is no policy: it counts as random play.
 - *Remedies ahead*: by how much `remedies` retains more than the strategy, on the runs that both have.
 - *No failure at the end*: the last attempt had not failed when all steps were spent.{printed}
@@ -155,7 +156,11 @@ def suite_table(suite: dict[str, Fault]) -> list[str]:
 
 
 def measured(figure: list[float] | None, unit: str = "") -> str:
-    return "–" if figure is None else f"{figure[0]:.3g}{unit} [{figure[1]:.3g}, {figure[2]:.3g}]"
+    """A figure with its interval, if there are runs enough for one."""
+    if figure is None:
+        return "–"
+    value = f"{figure[0]:.3g}{unit}"
+    return value if math.isnan(figure[1]) else f"{value} [{figure[1]:.3g}, {figure[2]:.3g}]"
 
 
 def detection(found: dict[str, Any]) -> list[str]:
@@ -265,6 +270,7 @@ def what_is_retained(found: dict[str, Any]) -> list[str]:
     words = {
         "control": mean,
         "seeds": len(control),
+        "figure": "return" if found["base"] == "scout" else "score",
         "of": "" if found["base"] == "scout" else f" on {found['environment'].removesuffix('-v0')}",
         "printed": _PRINTED.format(printed) if printed else "",
         "same": _SAME.format(same) if same else "",

@@ -150,7 +150,7 @@ def test_the_report_makes_the_page_of_seeds_whose_control_has_learnt(
     page = measure.report(SCOUT, 1000).read_text()
     said = capsys.readouterr().out
     assert "no better than random play: seeds [2]" in said and "retained 0.80" in said
-    assert "| remedies | 1 | 1 | 0.8 [nan, nan] | – | 100 % [3, 100] | `v3 + rebalance_router` 1 |" in page
+    assert "| remedies | 1 | 1 | 0.8 | – | 100 % [3, 100] | `v3 + rebalance_router` 1 |" in page
     assert "| sharp_router | 1 | 0.80 `v3 + rebalance_router` | 0.50 `freeze_gat` | 0.00 `seed_4041` |" in page
     assert "sharp_router | 2" not in page
     assert json.loads((results / "retained.json").read_text())["strategies"]["ladder"]["retained"][0] == 0.5
