@@ -105,7 +105,8 @@ without the fault has (`python -m benchmarks.recovery --base {base}`).
 
 - *Retained*: (the last attempt's policy − random) / (control − random), each the mean {figure} of the last {games}
   games. Random play has {random:.0f}, the control {control:.0f} (mean over {seeds} seeds). Runs whose first attempt
-  stayed healthy do not count. Where the last attempt failed within 20 games there is no policy: it counts as random play.
+  stayed healthy do not count. Where the last attempt failed within 20 games there is no policy: it counts as random
+  play.
 - *Remedies ahead*: by how much `remedies` retains more than the strategy, on the runs that both have.
 - *No failure at the end*: the last attempt had not failed when all steps were spent.{printed}
 - The interval is over seeds: Student's t of their means.
