@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib import colormaps
 from scipy import stats
 
-from benchmarks.report import mean
-from pipeline.compare.statistics import Interval, difference, probability_of_improvement
+from benchmarks.report import mean, shown
+from pipeline.compare.statistics import difference, probability_of_improvement
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -37,8 +37,8 @@ def table(runs: Runs) -> list[list[str]]:
         values = figures[variant]
         better = probability_of_improvement(figures.get("v3", values), values)
         depth = float(np.mean([run["depth"] for run in runs[variant]]))
-        chance = "" if variant == "v3" else _shown(better, "{:.2f}")
-        rows.append([variant, str(len(values)), _shown(mean(values), "{:.1f}"), chance, f"{depth:.2f}"])
+        chance = "" if variant == "v3" else shown(better, "{:.2f}")
+        rows.append([variant, str(len(values)), shown(mean(values), "{:.1f}"), chance, f"{depth:.2f}"])
     return rows
 
 
@@ -92,15 +92,14 @@ def parts(runs: Runs) -> list[list[str]]:
         if variant not in runs or "v3" not in runs:
             continue
         ours, others = ([figure(run) for run in runs[name]] for name in ("v3", variant))
-        apart, low, high = difference(np.array(others), np.array(ours))
+        apart = difference(np.array(others), np.array(ours))
         p_value = float(stats.mannwhitneyu(ours, others, method="exact").pvalue)
         found = "cannot be told to help"
-        if p_value < 0.05 and not low <= 0 <= high:
-            found = "helps" if apart > 0 else "harms"
+        if p_value < 0.05 and not apart.low <= 0 <= apart.high:
+            found = "helps" if apart.value > 0 else "harms"
         if min(len(ours), len(others)) < FEWEST:
             found = "too few runs to tell"
-        shown = _shown(Interval(apart, low, high), "{:+.1f}")
-        rows.append([words, variant, shown, f"{p_value:.2g}", f"{len(ours)}, {len(others)}", found])
+        rows.append([words, variant, shown(apart, "{:+.1f}"), f"{p_value:.2g}", f"{len(ours)}, {len(others)}", found])
     return rows
 
 
@@ -185,12 +184,6 @@ def render(everything: dict[tuple[str, int], Runs]) -> str:
             lines += ["", "What the router did in the last fifth of each run, medians over seeds:", ""]
             lines += _markdown(ROUTING_HEADER, found)
     return "\n".join(lines) + "\n"
-
-
-def _shown(figure: Interval, form: str) -> str:
-    """A figure with its interval, if it has one."""
-    words = form.format(figure.value)
-    return words if np.isnan(figure.low) else f"{words} [{form}, {form}]".format(figure.low, figure.high)
 
 
 def _markdown(header: list[str], rows: list[list[str]]) -> list[str]:

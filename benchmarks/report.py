@@ -61,6 +61,12 @@ def share(hits: int, of: int) -> tuple[float, float, float]:
     return hits / of, float(limits.low), float(limits.high)
 
 
+def shown(figure: Sequence[float], form: str) -> str:
+    """A figure in this form, with its interval, if it has one: `2.1 [1.9, 2.3]`."""
+    value, low, high = figure
+    return form.format(value) + ("" if np.isnan(low) else f" [{form}, {form}]".format(low, high))
+
+
 def percent(figure: Sequence[float]) -> str:
     """A proportion with its interval in words: `87 % [73, 96]`."""
     return f"{100 * figure[0]:.0f} % [{100 * figure[1]:.0f}, {100 * figure[2]:.0f}]"

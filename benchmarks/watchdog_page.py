@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 from benchmarks.recovery import order_matters
-from benchmarks.report import RESULTS, percent
+from benchmarks.report import RESULTS, percent, shown
 from benchmarks.suite import Fault, load_suite
 
 PAGE = Path(__file__).parent.parent / "docs" / "watchdog.md"
@@ -156,12 +155,9 @@ def suite_table(suite: dict[str, Fault]) -> list[str]:
     return rows
 
 
-def measured(figure: list[float] | None, unit: str = "") -> str:
-    """A figure with its interval, if there are runs enough for one."""
-    if figure is None:
-        return "–"
-    value = f"{figure[0]:.3g}{unit}"
-    return value if math.isnan(figure[1]) else f"{value} [{figure[1]:.3g}, {figure[2]:.3g}]"
+def measured(figure: list[float] | None) -> str:
+    """A figure to three digits with its interval; none: a dash."""
+    return "–" if figure is None else shown(figure, "{:.3g}")
 
 
 def detection(found: dict[str, Any]) -> list[str]:
@@ -284,7 +280,7 @@ def what_is_retained(found: dict[str, Any]) -> list[str]:
     for name, row in found["strategies"].items():
         kept = ", ".join(f"`{label}` {count}" for label, count in row["kept"].items())
         counts, healthy = f"{row['runs']} | {row['seeds']}", percent(row["healthy"])
-        ahead = measured(row["remedies_ahead"]) if row["remedies_ahead"] else "–"
+        ahead = measured(row["remedies_ahead"])
         lines.append(f"| {name} | {counts} | {measured(row['retained'])} | {ahead} | {healthy} | {kept} |")
     strategies = list(found["strategies"])
     lines += ["\n| fault | seed | " + " | ".join(strategies) + " |", "|---|---|" + "---|" * len(strategies)]
