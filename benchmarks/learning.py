@@ -44,11 +44,13 @@ LAST = 300
 VARIANTS: dict[str, tuple[str, ...]] = {
     "random": (),
     "ppo": ("policy.kind=ppo",),
+    "ppo_paths": ("policy.kind=ppo", "environment.paths=stats"),
     "sb3": (),
     "v3": (),
     "v3_shared": ("policy.shared_size=64",),
     "v3_one_expert": ("policy.experts=[general]", "policy.expert_size=256"),
     "v3_no_graph": ("policy.graph=false",),
+    "v3_no_paths": ("environment.paths=none",),
     "v3_no_phases": ("phases.warmup_until=0", "phases.transition_until=0", "phases.finetune.learning_rate_factor=0.5"),
     "v3_centred_reward": ("training.reward_centring=true",),
     "v3_little_diversity": ("training.diversity_coef=0.001",),
@@ -57,6 +59,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "two_experts": ("ladder.rungs=[two_experts]",),
     "v2_router_gat": ("ladder.rungs=[v2_router_gat]",),
 }  # fmt: skip
+NAMED = ("environment.id=", "training.seed=", "training.steps=")
+"""What names a run's experiment beside its variant, so that runs may be made side by side."""
 JUDGED = ("score", "episode/task_return", "episode/depth")
 ROUTING = ("alpha_entropy", "specialisation")
 
@@ -75,7 +79,6 @@ def settings(environment: str, budget: int, seed: int) -> list[str]:
         f"training.episodes={budget // 500}",
         f"phases.warmup_until={budget // 4000}",
         f"phases.transition_until={budget * 3 // 4000}",
-        f"experiment.name=learning {environment}",
         "tracking.root=mlruns/learning",
         *(f"health.override.{rule.name}.action=warn" for rule in RULE_SETS["v3"]),
         f"preflight.accept=[{','.join(PREFLIGHT_ITEMS)}]",  # a variant is what differs
@@ -85,6 +88,7 @@ def settings(environment: str, budget: int, seed: int) -> list[str]:
 def run_pipeline(variant: str, overrides: list[str]) -> dict[str, Any]:
     """Runs one experiment with a single rung; returns what its only attempt logged."""
     words = [*overrides, *VARIANTS[variant]]
+    words.append(f"experiment.name=learning {variant} {' '.join(word for word in overrides if word.startswith(NAMED))}")
     config = load_experiment(Path(EXPERIMENT), words)
     command = [sys.executable, "-m", "pipeline", "run", EXPERIMENT, *words]
     done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)

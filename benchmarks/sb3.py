@@ -24,12 +24,14 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 from torch import Tensor
 
 from pipeline.config import EnvironmentSection, ExperimentConfig, PolicySection
-from pipeline.environments.entity_graph import GLYPHS, KINDS, STATS, encode
+from pipeline.environments.entity_graph import GLYPHS, encode
 from pipeline.environments.level import MAP_SHAPE
 from pipeline.environments.nethack import Episode, NetHackGame
+from pipeline.environments.paths import GOALS
 from pipeline.environments.vector import Games, game_seeds
-from pipeline.policy.interface import ObservationSpec, Routing
+from pipeline.policy.interface import Routing
 from pipeline.policy.v3 import V3Policy
+from pipeline.training.player import observation_spec
 
 
 def observe(observation: dict[str, np.ndarray], config: EnvironmentSection, graph: bool) -> Any:
@@ -48,6 +50,7 @@ def space_of(config: EnvironmentSection, graph: bool) -> gym.spaces.Space[Any]:
         "blstats": np.zeros((1, *nethack.BLSTATS_SHAPE), np.int64),
         "underfoot": np.zeros(1, np.int16),
         "visited": np.zeros((1, *MAP_SHAPE), np.int8),
+        "paths": np.zeros((1, len(GOALS), 2), np.int8),
     }
     observed = observe(blank, config, graph)
     if graph:
@@ -135,14 +138,7 @@ class V3ForSB3(ActorCriticPolicy):
         super().__init__(*arguments, **{**named, "features_extractor_class": _Nothing})
 
     def _build(self, lr_schedule: Schedule) -> None:
-        spec = ObservationSpec(
-            glyphs=GLYPHS,
-            kinds=len(KINDS),
-            crop=self._environment.crop_size,
-            stats=STATS,
-            actions=int(self.action_space.n),  # type: ignore[attr-defined]
-        )
-        self.v3 = V3Policy(spec, self._network)
+        self.v3 = V3Policy(observation_spec(self._environment), self._network)
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
     def _run(self, obs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

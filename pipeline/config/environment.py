@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -36,6 +36,10 @@ class EnvironmentSection(Section):
     """Nodes of the entity graph, the hero included; the farthest are dropped."""
     neighbours: Annotated[int, Field(ge=1, le=16)] = 3
     """Each entity is linked to this many nearest others, beside hero ↔ all."""
+    paths: Literal["graph", "stats", "none"] = "graph"
+    """Where the policy is told the first steps of the shortest paths to the nearest frontier of the known map, object
+    and stairs down: at the hero's node of the graph, in the statistics, which policies without a graph have too, or
+    nowhere (docs/decisions.md)."""
     shaping: Shaping = Shaping()
     random_episodes: Annotated[int, Field(ge=2)] = 100
     """Episodes of the random baseline, played once per experiment under the same step cap. The rule `not_above_random`

@@ -12,8 +12,11 @@ from nle import nethack
 
 from pipeline.config import EnvironmentSection
 from pipeline.environments.level import STAIRS_DOWN, STAIRS_UP
+from pipeline.environments.paths import GOALS
 
 GLYPHS = nethack.MAX_GLYPH + 1  # ids 0 … MAX_GLYPH
+PATHS = 2 * len(GOALS)
+"""Number of features that the first steps of paths are."""
 KINDS = ("none", "hero", "monster", "pet", "object", "remains", "door", "stairs_up", "stairs_down", "feature", "trap")
 STATS = 33
 _KIND = {name: index for index, name in enumerate(KINDS)}
@@ -50,16 +53,17 @@ def encode(observation: dict[str, np.ndarray], config: EnvironmentSection) -> di
     """The observations of n games as arrays for a policy.
 
     Args:
-        observation: `glyphs` (n, 21, 79), `blstats` (n, 27), `underfoot` (n,) and `visited` (n, 21, 79). In the crop
-            and in the graph, the hero's own square shows what the hero stands on.
-        config: sizes of the crop and of the graph.
+        observation: `glyphs` (n, 21, 79), `blstats` (n, 27), `underfoot` (n,), `visited` (n, 21, 79) and `paths`
+            (n, 3, 2). In the crop and in the graph, the hero's own square shows what the hero stands on.
+        config: sizes of the crop and of the graph, and where the paths go.
 
     Returns:
         | Key | Shape | Description |
         |---|---|---|
         | crop | (n, crop, crop) int16 | glyph ids around the hero; MAX_GLYPH outside of the map |
         | visited | (n, crop, crop) int8 | 1: the hero has been on the square |
-        | stats | (n, 33) float32 | statistics of the hero, scaled to about [−1, 1] |
+        | stats | (n, 33) float32 | statistics of the hero, scaled to about [−1, 1]; `paths: stats` adds 6 |
+        | paths | (n, 6) float32 | with `paths: graph` alone: first steps of paths, features of the hero's node |
         | node_glyph | (n, nodes) int16 | glyph of each entity |
         | node_kind | (n, nodes) uint8 | index into KINDS; 0: no such node |
         | node_position | (n, nodes, 2) float32 | column and row relative to the hero, in squares |
@@ -69,10 +73,15 @@ def encode(observation: dict[str, np.ndarray], config: EnvironmentSection) -> di
     x, y = blstats[:, nethack.NLE_BL_X], blstats[:, nethack.NLE_BL_Y]
     glyphs = observation["glyphs"].copy()
     glyphs[np.arange(len(glyphs)), y, x] = underfoot
+    stats = _stats(blstats, underfoot)
+    paths = observation["paths"].reshape(len(stats), PATHS).astype(np.float32)
+    if config.paths == "stats":
+        stats = np.concatenate([stats, paths], axis=1)
     return {
         "crop": _crop(glyphs, x, y, config.crop_size, beyond=nethack.MAX_GLYPH),
         "visited": _crop(observation["visited"], x, y, config.crop_size, beyond=0),
-        "stats": _stats(blstats, underfoot),
+        "stats": stats,
+        **({"paths": paths} if config.paths == "graph" else {}),
         **_graph(glyphs, x, y, config.max_entities, config.neighbours),
     }
 

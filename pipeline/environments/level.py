@@ -18,7 +18,10 @@ class Level:
     """Memory of one dungeon level: what is built on each square, also where the hero or something else covers it."""
 
     def __init__(self) -> None:
-        self._screen = np.full(MAP_SHAPE, STONE, dtype=np.int16)
+        self.screen = np.full(MAP_SHAPE, STONE, dtype=np.int16)
+        """(21, 79) glyphs of the screen, as last shown."""
+        self.changes = 0
+        """Number of looks at which something had changed."""
         self.seen = np.zeros(MAP_SHAPE, dtype=bool)
         """(21, 79) bool: squares that have been seen."""
         self.features = np.full(MAP_SHAPE, STONE, dtype=np.int16)
@@ -36,9 +39,12 @@ class Level:
 
         Only squares that have changed since the last call are examined: a step changes a handful of 1659.
         """
-        changed = np.flatnonzero(glyphs != self._screen)
+        changed = np.flatnonzero(glyphs != self.screen)
+        if not len(changed):
+            return 0
+        self.changes += 1
         now = glyphs.take(changed)
-        self._screen.put(changed, now)
+        self.screen.put(changed, now)
         new = changed[~self.seen.take(changed) & (now != STONE)]
         self.seen.put(new, True)
         built = _FEATURE[now]

@@ -20,6 +20,7 @@ from nle import nethack
 
 from pipeline.config import EnvironmentSection
 from pipeline.environments.level import MAP_SHAPE, Level
+from pipeline.environments.paths import GOALS, Paths
 
 OBSERVATION_KEYS = ("glyphs", "blstats")
 
@@ -91,12 +92,14 @@ def check_character(character: str) -> str | None:
 class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray], Any]):
     """A game of NetHack with shaped reward, as a Gymnasium environment.
 
-    Observations are `glyphs` (21, 79) int16, `blstats` (27,) int64, and two arrays for a policy without memory:
+    Observations are `glyphs` (21, 79) int16, `blstats` (27,) int64, and three arrays for a policy without memory:
 
     - `underfoot` () int16: the glyph of what is built on the hero's own square (floor, door, stairs …), as last seen,
       because the hero covers it on the screen. It is STONE if the square has not been seen, as where a game or a level
       begins.
     - `visited` (21, 79) 0 or 1: the squares of this level on which the hero has been.
+    - `paths` (3, 2) −1, 0 or 1: columns and rows of the first step of the shortest path to the nearest frontier, object
+      and stairs down (:mod:`pipeline.environments.paths`); all 0 if the configuration has no paths.
 
     Args:
         config: id, character, step cap and the coefficients of the reward.
@@ -123,9 +126,11 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
         memory = {
             "underfoot": gym.spaces.Box(0, nethack.MAX_GLYPH, shape=(), dtype=np.int16),
             "visited": gym.spaces.MultiBinary(MAP_SHAPE),
+            "paths": gym.spaces.Box(-1, 1, shape=(len(GOALS), 2), dtype=np.int8),
         }
         self.observation_space = gym.spaces.Dict({**env.observation_space.spaces, **memory})  # type: ignore[attr-defined]
         self._shaping = config.shaping
+        self._with_paths = config.paths != "none"
         self._random = np.random.default_rng(seed)
         self._seeds = (0, 0)
         self._actions: list[int] = []
@@ -148,7 +153,7 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
         self._score = float(blstats[nethack.NLE_BL_SCORE])
         self._task_return = 0.0
         self._deepest = int(blstats[nethack.NLE_BL_DEPTH])
-        self._levels: dict[tuple[int, int], Level] = {}
+        self._levels: dict[tuple[int, int], tuple[Level, Paths]] = {}
         self._explore(observation)
         return observation | self._memory, {}
 
@@ -186,8 +191,9 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
         key = int(blstats[nethack.NLE_BL_DNUM]), int(blstats[nethack.NLE_BL_DLEVEL])
         arrived = key not in self._levels
         if arrived:
-            self._levels[key] = Level()
-        level = self._levels[key]
+            level = Level()
+            self._levels[key] = level, Paths(level)
+        level, paths = self._levels[key]
         self.new_squares = level.look(observation["glyphs"])
         seen = float(np.log1p(self.new_squares))
         reward = 0.0 if arrived else shaping.exploration * seen  # arriving on a level shows squares without exploring
@@ -199,7 +205,8 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
 
         x, y = int(blstats[nethack.NLE_BL_X]), int(blstats[nethack.NLE_BL_Y])
         level.walk(x, y)
-        self._memory = {"underfoot": level.features[y, x], "visited": level.visited}
+        steps = paths.first_steps(x, y) if self._with_paths else np.zeros((len(GOALS), 2), dtype=np.int8)
+        self._memory = {"underfoot": level.features[y, x], "visited": level.visited, "paths": steps}
         return reward + shaping.stairs * level.nearer_to_stairs(x, y)
 
     def state(self) -> dict[str, Any]:

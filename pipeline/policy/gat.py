@@ -93,6 +93,7 @@ class GraphEncoder(nn.Module):
     |---|---|---|
     | node_glyph, node_kind | (B, N) int | what each entity is; kind 0: no such node |
     | node_position | (B, N, 2) | squares from the hero |
+    | paths | (B, P) | where paths lead, features of node 0 alone; absent if P is 0 |
     | adjacency | (B, N, N) bool | [i, j]: node i attends to node j |
     | dropout | (B, layers, H) bool or None | True: the unit is kept; the same for all nodes of a graph |
     | h_logic | (B, H) | the hero's features after the last layer |
@@ -111,7 +112,8 @@ class GraphEncoder(nn.Module):
         self.hidden_size = hidden
         self.glyph = Embedding(spec.glyphs, config.glyph_embedding)
         self.kind = Embedding(spec.kinds, config.glyph_embedding)
-        self.enter = nn.Linear(2 * config.glyph_embedding + 5, hidden)
+        self.paths = spec.paths
+        self.enter = nn.Linear(2 * config.glyph_embedding + 5 + spec.paths, hidden)
         self.layers = nn.ModuleList(
             GraphAttention(hidden, hidden // config.gat_heads, config.gat_heads, config.attention_temperature)
             for _ in range(config.gat_layers)
@@ -128,16 +130,16 @@ class GraphEncoder(nn.Module):
     def _embed(self, obs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         position = obs["node_position"]
         distance = position.abs().amax(-1, keepdim=True)
-        features = torch.cat(
-            [
-                self.glyph(obs["node_glyph"]),
-                self.kind(obs["node_kind"]),
-                (position / _FAR).clamp(-2, 2),
-                position.sign() * (distance <= 1),
-                torch.log1p(distance) / 4,
-            ],
-            dim=-1,
-        )
+        parts = [
+            self.glyph(obs["node_glyph"]),
+            self.kind(obs["node_kind"]),
+            (position / _FAR).clamp(-2, 2),
+            position.sign() * (distance <= 1),
+            torch.log1p(distance) / 4,
+        ]
+        if self.paths:
+            parts.append(functional.pad(obs["paths"].unsqueeze(1), (0, 0, 0, position.shape[1] - 1)))
+        features = torch.cat(parts, dim=-1)
         mask = torch.zeros(obs["adjacency"].shape, device=position.device)
         return functional.relu(self.enter(features)), mask.masked_fill_(~obs["adjacency"], float("-inf"))
 

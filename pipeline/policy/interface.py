@@ -29,6 +29,8 @@ class ObservationSpec:
     """Number of statistics of the hero."""
     actions: int
     """Number of actions."""
+    paths: int = 0
+    """Number of features of the hero's node that tell where paths lead; 0: the input has none."""
 
 
 @dataclass(frozen=True)

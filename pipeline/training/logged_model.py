@@ -20,6 +20,7 @@ from mlflow.types import Schema, TensorSpec
 import pipeline
 from pipeline.environments.level import MAP_SHAPE
 from pipeline.environments.nethack import count_actions
+from pipeline.environments.paths import GOALS
 from pipeline.tracking import tags
 from pipeline.tracking.access import TrainerRun
 from pipeline.training.player import Player
@@ -62,6 +63,7 @@ def signature(player: Player) -> ModelSignature:
         ("blstats", "int64", (27,)),
         ("underfoot", "int16", ()),
         ("visited", "int8", MAP_SHAPE),
+        ("paths", "int8", (len(GOALS), 2)),
     )
     logits = TensorSpec(np.dtype("float32"), (-1, count_actions(player.environment)))
     return ModelSignature(

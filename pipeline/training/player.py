@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.config import EnvironmentSection, ExperimentConfig
-from pipeline.environments.entity_graph import GLYPHS, KINDS, STATS, encode
+from pipeline.environments.entity_graph import GLYPHS, KINDS, PATHS, STATS, encode
 from pipeline.environments.nethack import NetHackGame, count_actions
 from pipeline.policy.build import build_policy
 from pipeline.policy.interface import ObservationSpec, Policy, PolicyOutput, Routing
@@ -29,14 +29,19 @@ from pipeline.policy.mixture import MixturePolicy
 from pipeline.training.checkpoint import read_checkpoint
 from pipeline.training.phases import phase_at, temperature_at
 
-OBSERVED = ("glyphs", "blstats", "underfoot", "visited")
+OBSERVED = ("glyphs", "blstats", "underfoot", "visited", "paths")
 """The arrays of a game's observation that a player reads."""
 
 
 def observation_spec(config: EnvironmentSection) -> ObservationSpec:
     """Sizes of a policy's input in this environment."""
     return ObservationSpec(
-        glyphs=GLYPHS, kinds=len(KINDS), crop=config.crop_size, stats=STATS, actions=count_actions(config)
+        glyphs=GLYPHS,
+        kinds=len(KINDS),
+        crop=config.crop_size,
+        stats=STATS + (PATHS if config.paths == "stats" else 0),
+        actions=count_actions(config),
+        paths=PATHS if config.paths == "graph" else 0,
     )
 
 
@@ -89,6 +94,7 @@ class Player(nn.Module):
         | blstats | (B, 27) int64 | statistics of the bottom line |
         | underfoot | (B,) int16 | glyph of what the hero stands on |
         | visited | (B, 21, 79) int8 | 1: the hero has been on the square |
+        | paths | (B, 3, 2) int8 | first steps of the shortest paths to a frontier, an object, and stairs down |
         """
         return self.look(observation).logits
 

@@ -23,7 +23,13 @@ def scene(hero: tuple[int, int], entities: dict[tuple[int, int], int]) -> dict[s
     for (x, y), glyph in entities.items():
         glyphs[0, y, x] = glyph
     visited = np.zeros((1, 21, 79), dtype=np.int8)
-    return {"glyphs": glyphs, "blstats": blstats, "underfoot": np.array([FLOOR], dtype=np.int16), "visited": visited}
+    return {
+        "glyphs": glyphs,
+        "blstats": blstats,
+        "underfoot": np.array([FLOOR], dtype=np.int16),
+        "visited": visited,
+        "paths": np.zeros((1, 3, 2), dtype=np.int8),
+    }
 
 
 def config(**changes: int):  # type: ignore[no-untyped-def]

@@ -1,0 +1,107 @@
+"""Shortest paths on a level: the first step to the nearest frontier, to the nearest object and to the stairs down.
+
+A frontier is a square on which the hero has not been and from which unknown squares can be seen. To walk to the nearest
+one explores a map (Yamauchi 1997, https://doi.org/10.1109/CIRA.1997.613851).
+
+A set of squares is an integer with one bit for each square. So a layer of a breadth-first search is a few shifts.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from nle import nethack
+
+from pipeline.environments.level import MAP_SHAPE, STAIRS_DOWN, STONE, Level
+
+GOALS = ("frontier", "object", "stairs_down")
+"""What the paths lead to, in the order of :meth:`Paths.first_steps`."""
+
+_WIDTH = MAP_SHAPE[1] + 1  # the last column stays empty: a step to the side never reaches another row
+_STEPS = ((0, -1), (1, 0), (0, 1), (-1, 0), (1, -1), (1, 1), (-1, 1), (-1, -1))
+"""Columns and rows of the eight steps, straight ones first."""
+
+
+def _glyphs(*symbols: int) -> np.ndarray:
+    """Which glyphs are these map symbols, (MAX_GLYPH + 1,) bool; numbered as in NetHack 3.6's defsym.h."""
+    return np.isin(np.arange(nethack.MAX_GLYPH + 1) - nethack.GLYPH_CMAP_OFF, symbols)
+
+
+# Walls, iron bars, a tree, water, lava, raised drawbridges, air and clouds. A closed door opens to the hero.
+_BLOCKED = _glyphs(*range(12), 17, 18, 32, 34, 37, 38, 39, 40, 41)
+_DOOR = _glyphs(*range(13, 17))  # no diagonal step leads through a door; a doorway without one is not meant
+_STAIRS = np.isin(np.arange(nethack.MAX_GLYPH + 1), STAIRS_DOWN)
+_OBJECT = np.zeros(nethack.MAX_GLYPH + 1, dtype=bool)
+_OBJECT[nethack.GLYPH_OBJ_OFF : nethack.GLYPH_CMAP_OFF] = True
+for _index in range(nethack.NUM_OBJECTS):
+    if ord(nethack.objclass(_index).oc_class) == nethack.ROCK_CLASS:  # a boulder or a statue is nothing to pick up
+        _OBJECT[nethack.GLYPH_OBJ_OFF + _index] = False
+
+
+def squares(mask: np.ndarray) -> int:
+    """The set of the squares at which the mask (21, 79) is true."""
+    padded = np.zeros((MAP_SHAPE[0], _WIDTH), dtype=bool)
+    padded[:, :-1] = mask
+    return int.from_bytes(np.packbits(padded, bitorder="little").tobytes(), "little")
+
+
+def around(some: int) -> int:
+    """These squares and their eight neighbours; some of the result may lie beyond the map."""
+    rows = some | some << _WIDTH | some >> _WIDTH
+    return rows | rows << 1 | rows >> 1
+
+
+def first_step(x: int, y: int, goals: int, passable: int, doors: int) -> tuple[int, int]:
+    """Columns and rows of the first step of a shortest path from (x, y) to the nearest goal; (0, 0): there is none.
+
+    The search goes from the goals to the hero, so the layer that reaches the hero holds the first step.
+    Of several steps a straight one is taken.
+    """
+    at = y * _WIDTH + x
+    here = 1 << at
+    beside = around(here)
+    reached = layer = goals & passable & ~here
+    while layer:
+        if layer & beside:
+            for dx, dy in _STEPS:
+                to = at + dy * _WIDTH + dx
+                if to >= 0 and layer >> to & 1 and not (dx and dy and doors & (here | 1 << to)):
+                    return dx, dy
+        straight = layer << 1 | layer >> 1 | layer << _WIDTH | layer >> _WIDTH
+        free = layer & ~doors
+        side = free << 1 | free >> 1
+        diagonal = (side << _WIDTH | side >> _WIDTH) & ~doors
+        layer = (straight | diagonal) & passable & ~reached
+        reached |= layer
+    return 0, 0
+
+
+class Paths:
+    """The shortest paths on one level, as far as the hero knows it."""
+
+    def __init__(self, level: Level) -> None:
+        self._level = level
+        self._seen_changes = -1
+        self._from: tuple[int, int] | None = None
+        self._steps = np.zeros((len(GOALS), 2), dtype=np.int8)
+
+    def first_steps(self, x: int, y: int) -> np.ndarray:
+        """Columns and rows of the first step from (x, y) to the nearest of each of `GOALS`, (3, 2) int8.
+
+        (0, 0): no path is known. A square on which the hero has been is neither a frontier nor holds an object: what
+        the hero can pick up is picked up on the way.
+        """
+        level = self._level
+        if level.changes == self._seen_changes and (x, y) == self._from:
+            return self._steps
+        if level.changes != self._seen_changes:
+            self._passable = squares(~_BLOCKED[level.features] | ((level.features == STONE) & level.seen))
+            self._doors = squares(_DOOR[level.features])
+            self._stairs = squares(_STAIRS[level.features])
+            self._objects = squares(_OBJECT[level.screen])
+            self._rim = around(squares(~level.seen)) & self._passable
+            self._seen_changes = level.changes
+        self._from = x, y
+        fresh = ~squares(level.visited)
+        goals = (self._rim & fresh, self._objects & fresh, self._stairs)
+        self._steps = np.array([first_step(x, y, each, self._passable, self._doors) for each in goals], dtype=np.int8)
+        return self._steps
