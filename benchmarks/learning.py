@@ -1,7 +1,7 @@
 """Does V3 learn, and does each of its parts help? Several seeds, equal environment steps, the same step cap.
 
     python -m benchmarks.learning [--seeds 3] [--budget 1000000] [--variants v3,ppo] [--environment NetHackScore-v0]
-    python -m benchmarks.learning --report          only the page, from the results that exist
+    python -m benchmarks.learning --report          only the pages, from the results that exist
 
 Except for SB3's and random runs, each run is an experiment of this pipeline (experiments/score.yaml). Its failing rules
 only warn, so that all runs have the same length. Each run writes a file of its own under `results/learning/`, and V3
@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.learning_page import HEADER, PAGE, PICTURE, draw, figure, render, table
+from benchmarks.learning_page import HEADER, NOW, WITHOUT_PATHS, Page, draw, figure, render, table
 from benchmarks.recordings import export, path_of
-from benchmarks.report import RESULTS, circumstances
+from benchmarks.report import circumstances
 from fallbacks.ladder import BUILT_IN
 from pipeline.config import PREFLIGHT_ITEMS, ExperimentConfig
 from pipeline.environments.vector import random_episodes
@@ -178,7 +178,7 @@ def _thin(series: np.ndarray, points: int = 40) -> list[list[float]]:
 
 def measure(variant: str, environment: str, budget: int, seed: int) -> Path:
     """Runs one variant with one seed, unless its result exists; returns the result's file."""
-    path = RESULTS / "learning" / environment / f"{variant}-{budget}-seed{seed}.json"
+    path = NOW.folder / environment / f"{variant}-{budget}-seed{seed}.json"
     if path.exists():
         return path
     overrides = settings(environment, budget, seed)
@@ -199,10 +199,10 @@ def measure(variant: str, environment: str, budget: int, seed: int) -> Path:
     return path
 
 
-def results() -> dict[tuple[str, int], dict[str, list[dict[str, Any]]]]:
+def results(page: Page) -> dict[tuple[str, int], dict[str, list[dict[str, Any]]]]:
     """(environment, steps) → variant → its runs; for each environment the longest runs come first."""
     found: dict[tuple[str, int], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for path in sorted((RESULTS / "learning").glob("*/*.json")):
+    for path in sorted(page.folder.glob("*/*.json")):
         result = json.loads(path.read_text(encoding="utf-8"))
         found[result["environment"], result["steps"]][result["variant"]].append(result)
     return dict(sorted(found.items(), key=lambda each: (each[0][0], -each[0][1])))
@@ -214,7 +214,7 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=1_000_000, help="environment steps of a run")
     parser.add_argument("--variants", default="random,v3,ppo,sb3", help=f"of: {', '.join(VARIANTS)}")
     parser.add_argument("--environment", default="NetHackScore-v0")
-    parser.add_argument("--report", action="store_true", help="run nothing, write the page from the results that exist")
+    parser.add_argument("--report", action="store_true", help="run nothing, write only the pages")
     asked = parser.parse_args()
     variants = asked.variants.split(",")
     if unknown := set(variants) - VARIANTS.keys():
@@ -224,14 +224,16 @@ def main() -> None:
         for seed in range(1, asked.seeds + 1):
             for variant in variants:
                 measure(variant, asked.environment, asked.budget, seed)
-    everything = results()
+    everything = results(NOW)
     for (environment, steps), runs in everything.items():
         print(f"\n{environment}, {steps:,} steps: mean of the last {LAST} episodes")
         for row in (HEADER, *table(runs)):
             print("  {:20} {:>5}  {:20} {:18} {}".format(*row))
-    draw(everything, PICTURE)
-    PAGE.write_text(render(everything), encoding="utf-8")
-    print(f"written to {PAGE}")
+    for page in (NOW, WITHOUT_PATHS):
+        found = results(page)
+        draw(found, page.path.with_suffix(".png"))
+        page.path.write_text(render(page, found), encoding="utf-8")
+        print(f"written to {page.path}")
 
 
 if __name__ == "__main__":

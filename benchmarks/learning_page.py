@@ -1,7 +1,8 @@
-"""docs/learning.md and its picture, from the results of `python -m benchmarks.learning`."""
+"""docs/learning.md and docs/learning-without-paths.md with their pictures, from results of `benchmarks.learning`."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from matplotlib import colormaps
 from scipy import stats
 
-from benchmarks.report import mean, shown
+from benchmarks.report import RESULTS, mean, shown
 from pipeline.compare.statistics import difference, probability_of_improvement
 
 matplotlib.use("Agg")
@@ -19,8 +20,44 @@ from matplotlib import pyplot
 Runs = dict[str, list[dict[str, Any]]]
 """Variant → its runs."""
 
-PAGE = Path(__file__).parent.parent / "docs" / "learning.md"
-PICTURE = PAGE.with_suffix(".png")
+
+@dataclass(frozen=True)
+class Page:
+    """A page of runs that may be compared: all were made with the same observations and the same schedule."""
+
+    name: str
+    """Of the page under `docs/` and, with underscores, of the results' folder."""
+    title: str
+    about: tuple[str, ...]
+    """Lines about the circumstances of these runs."""
+
+    @property
+    def path(self) -> Path:
+        return RESULTS.parent.parent / "docs" / f"{self.name}.md"
+
+    @property
+    def folder(self) -> Path:
+        return RESULTS / self.name.replace("-", "_")
+
+
+NOW = Page(
+    "learning",
+    "Does V3 learn, and what helps?",
+    (
+        "In V3 the hero's node of the graph tells [where paths lead](decisions.md#the-policy). `v3_no_paths` has the",
+        "graph without them, and `ppo_paths` is the plain policy that is told the same among its statistics. What each",
+        "part of V3 brought before there were paths is on [a page of its own](learning-without-paths.md).",
+    ),
+)
+WITHOUT_PATHS = Page(
+    "learning-without-paths",
+    "What helped V3 before its graph knew where paths lead?",
+    (
+        "All runs were recorded without [paths](decisions.md#the-policy), and with an earlier learning rate,",
+        "[one cosine over the whole run](decisions.md#phases-rewards-and-learning-rates). [How V3 learns",
+        "now](learning.md).",
+    ),
+)
 _EXPERTS = "expert_usage/"
 
 
@@ -75,6 +112,8 @@ PARTS = {
     "v3_centred_reward": "leaving the reward as it is, instead of centring it",
     "v3_little_diversity": "the brief's diversity term, instead of a tenth of it",
     "freeze_gat": "training the encoder, instead of freezing it as it was drawn",
+    "v3_no_paths": "paths in the graph",
+    "ppo_paths": "all of it, instead of a plain policy that is told the same paths",
     "ppo": "all of it, instead of a plain policy of the same size",
 }
 FEWEST = 4
@@ -107,7 +146,7 @@ ROUTING_HEADER = ["variant", "α-entropy (nats)", "load of the least and the mos
 
 
 _NAMES = ("v3", "ppo", "sb3", *(name for name in PARTS if name != "ppo"), "two_experts", "v2_router_gat")
-_NO_GREY = (0, 2, 4, 9, 6, 8, 10, 12, 16, 18, 1, 5, 3)
+_NO_GREY = (0, 2, 4, 9, 6, 8, 10, 12, 16, 18, 1, 7, 5, 3, 11)
 COLOURS = {name: colormaps["tab20"](number) for name, number in zip(_NAMES, _NO_GREY, strict=True)}
 """The same in every panel."""
 MANY = 4
@@ -149,26 +188,30 @@ def draw(everything: dict[tuple[str, int], Runs], path: Path) -> None:
     pyplot.close(figure_)
 
 
-def render(everything: dict[tuple[str, int], Runs]) -> str:
+_CURVES = "Curves: mean over seeds of the last 100 episodes; shaded: the range, of V3 alone among many"
+
+
+def render(page: Page, everything: dict[tuple[str, int], Runs]) -> str:
     """The page as Markdown."""
     commits = sorted({run["commit"][:9] for runs in everything.values() for found in runs.values() for run in found})
     lines = [
-        "# Does V3 learn, and what helps?",
+        f"# {page.title}",
         "",
-        "`python -m benchmarks.learning --report` makes this page from the files under `benchmarks/results/learning/`;",
-        "do not edit it.",
+        "`python -m benchmarks.learning --report` makes this page from the files under",
+        f"`benchmarks/results/{page.folder.name}/`; do not edit it.",
         "",
         "The figure of a run is the mean of the game's own score over its last 300 episodes (NetHackScout: of the",
         "task's return). The unit is the run: intervals are 95 %, by Student's t over seeds; two seeds have none.",
         "*P(v3 better)* is the probability that a run of V3 has the higher figure, with the interval of the rank",
         "test. *Depth* is the mean deepest dungeon level of those episodes. All variants have the same step cap",
         "(1000), the same shaping, the same number of environment steps and the same schedule; SB3 has a constant",
-        "rate instead. All runs were recorded with an earlier learning rate,",
-        "[one cosine over the whole run](decisions.md#phases-rewards-and-learning-rates).",
+        "rate instead.",
+        "",
+        *page.about,
         "",
         f"Commits: {', '.join(commits)}.",
         "",
-        "![Curves: mean over seeds of the last 100 episodes; shaded: the range, of V3 alone among many](learning.png)",
+        f"![{_CURVES}]({page.name}.png)",
     ]
     for (environment, steps), runs in everything.items():
         lines += ["", f"## {environment}, {steps:,} steps", "", *_markdown(HEADER, table(runs))]

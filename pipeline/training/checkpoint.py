@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from pipeline.attempt.checkpoint_files import FORMAT, BadCheckpoint, CheckpointInfo, inspect, sha256
 
@@ -21,6 +22,7 @@ __all__ = [
     "EARLY",
     "FORMAT",
     "BadCheckpoint",
+    "fit_inputs",
     "prune",
     "read_checkpoint",
     "read_or_older",
@@ -151,6 +153,34 @@ def _update(path: Path) -> int:
 def _remove(path: Path) -> None:
     path.with_suffix(".json").unlink(missing_ok=True)
     path.unlink(missing_ok=True)
+
+
+_OF_INPUTS = ("gat.enter.weight", "visual.stats.weight")
+"""Weights of layers that read observations; what `environment.paths` adds to these comes last."""
+
+
+def fit_inputs(state: dict[str, Any], policy: dict[str, Tensor]) -> dict[str, Any]:
+    """The state of a checkpoint, with as many inputs as this policy has.
+
+    A checkpoint may come from a policy that was told less, as before there was `environment.paths`. Weights and moments
+    of what it did not know begin at 0, so it plays as it did. What this policy is no longer told is left out.
+
+    Args:
+        state: content of a checkpoint.
+        policy: parameters of the policy that continues, by name.
+    """
+
+    def fit(tensors: dict[str, Any]) -> dict[str, Any]:
+        found = dict(tensors)
+        for name in tensors.keys() & policy.keys() & set(_OF_INPUTS):
+            found[name] = functional.pad(tensors[name], (0, policy[name].shape[-1] - tensors[name].shape[-1]))
+        return found
+
+    moments = {name: dict(values) for name, values in state["ppo"]["moments"].items()}
+    for key in ("exp_avg", "exp_avg_sq"):
+        for name, fitted in fit({name: values[key] for name, values in moments.items()}).items():
+            moments[name][key] = fitted
+    return {**state, "policy": fit(state["policy"]), "ppo": {**state["ppo"], "moments": moments}}
 
 
 def select_experts(

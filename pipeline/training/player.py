@@ -26,7 +26,7 @@ from pipeline.environments.nethack import NetHackGame, count_actions
 from pipeline.policy.build import build_policy
 from pipeline.policy.interface import ObservationSpec, Policy, PolicyOutput, Routing
 from pipeline.policy.mixture import MixturePolicy
-from pipeline.training.checkpoint import read_checkpoint
+from pipeline.training.checkpoint import fit_inputs, read_checkpoint
 from pipeline.training.phases import phase_at, temperature_at
 
 OBSERVED = ("glyphs", "blstats", "underfoot", "visited", "paths")
@@ -68,7 +68,7 @@ class Player(nn.Module):
     def from_state(cls, state: dict[str, Any], config: ExperimentConfig) -> Player:
         """The player in a checkpoint's content; `config` is the configuration that it was trained with."""
         policy = build_policy(observation_spec(config.environment), config.policy)
-        policy.load_state_dict(state["policy"])
+        policy.load_state_dict(fit_inputs(state, policy.state_dict())["policy"])
         return cls(policy, config, state["finished"])
 
     @classmethod

@@ -38,7 +38,16 @@ from pipeline.training.baseline import NAME as BASELINE
 from pipeline.training.baseline import Baseline
 from pipeline.training.beside import Beside
 from pipeline.training.caution import Caution
-from pipeline.training.checkpoint import BEST, EARLY, prune, read_or_older, select_experts, upcycled, write_checkpoint
+from pipeline.training.checkpoint import (
+    BEST,
+    EARLY,
+    fit_inputs,
+    prune,
+    read_or_older,
+    select_experts,
+    upcycled,
+    write_checkpoint,
+)
 from pipeline.training.measure import episode_metrics, main_phase, rollout_metrics, routing_by_situation
 from pipeline.training.numerics import LastGoodState, RewardNormaliser
 from pipeline.training.player import observation_spec
@@ -314,6 +323,7 @@ class Trainer:
         """
         own = fingerprint(self.config) if start.exact else ""
         state, path, problems = read_or_older(Path(start.checkpoint), own)
+        state = fit_inputs(state, self.policy.state_dict())
         for problem in problems:
             log.warning("passed over: %s", problem)
         if start.exact:

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.detection import HEALTHY
 from benchmarks.learning import EXPERIMENT, JUDGED, ROUTING, VARIANTS, history_path, settings, summary
-from benchmarks.learning_page import draw, parts, render, routing, table
+from benchmarks.learning_page import NOW, draw, parts, render, routing, table
 from benchmarks.report import mean, median
 from pipeline.experiment_file import load_experiment
 from pipeline.health.definitions import definition
@@ -83,7 +83,7 @@ def test_page_ranks_variants_and_shows_the_routing(tmp_path: Path) -> None:
     assert [row[3] for row in rows] == ["", "0.75 [0.14, 0.99]", "1.00"]
     assert routing(runs)[0][:4] == ["v3", "0.70", "20 – 80 %", "0.10 → 0.40"]
     everything = {("NetHackScore-v0", 1000): runs}
-    assert "| v3 | 2 | 45.0" in render(everything)
+    assert "| v3 | 2 | 45.0" in render(NOW, everything)
     draw(everything, tmp_path / "learning.png")
     assert (tmp_path / "learning.png").stat().st_size > 10_000
 

@@ -12,7 +12,13 @@ from benchmarks.report import RESULTS
 
 PAGES: dict[str, tuple[Callable[[], str], str]] = {
     "watchdog": (watchdog_page.render, "python -m benchmarks.watchdog_page"),
-    "learning": (lambda: learning_page.render(learning.results()), "python -m benchmarks.learning --report"),
+    **{
+        page.name: (
+            lambda page=page: learning_page.render(page, learning.results(page)),
+            "python -m benchmarks.learning --report",
+        )
+        for page in (learning_page.NOW, learning_page.WITHOUT_PATHS)
+    },
     "speed": (
         lambda: throughput.render(json.loads((RESULTS / "throughput.json").read_text())),
         "python -m benchmarks.throughput --report",

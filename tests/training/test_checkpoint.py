@@ -326,3 +326,28 @@ def test_a_pickle_with_powers_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadCheckpoint):
         read_checkpoint(path)
     assert not touched.exists()
+
+
+@pytest.mark.parametrize(("before", "after"), [("none", "graph"), ("none", "stats"), ("graph", "none")])
+def test_a_policy_that_is_told_more_plays_on_as_before(before: str, after: str, tmp_path: Path) -> None:
+    """As with checkpoints from before there were paths: their description names no other configuration."""
+    old, _ = make(small_config(environment__paths=before), tmp_path / "old")
+    old.train(updates=2)
+    (checkpoint,) = (tmp_path / "old" / "checkpoints").glob("0*.pt")
+    description = json.loads(checkpoint.with_suffix(".json").read_text())
+    checkpoint.with_suffix(".json").write_text(json.dumps(description | {"configuration": ""}))
+
+    new, metrics = make(small_config(environment__paths=after), tmp_path / "new")
+    new.start_from(WarmStart(checkpoint=str(checkpoint), run_id="x", episode=description["episode"], exact=True))
+    theirs, ours = weights(old), weights(new)
+    differing = {name for name in theirs if theirs[name].shape != ours[name].shape}
+    assert differing == ({"visual.stats.weight"} if after == "stats" else {"gat.enter.weight"})
+    for name in theirs:
+        least = min(theirs[name].shape[-1:], ours[name].shape[-1:])
+        assert torch.equal(theirs[name][..., slice(*least)], ours[name][..., slice(*least)])
+    for name in differing:
+        assert not ours[name][..., theirs[name].shape[-1] :].any()
+    new.train(updates=3)
+    assert metrics and all(torch.isfinite(tensor).all() for tensor in weights(new).values())
+    if after != "none":
+        assert all(weights(new)[name][..., theirs[name].shape[-1] :].any() for name in differing)
