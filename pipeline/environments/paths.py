@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from nle import nethack
 
-from pipeline.environments.level import MAP_SHAPE, STAIRS_DOWN, STONE, Level
+from pipeline.environments.level import MAP_SHAPE, STAIRS_DOWN, Level
 
 GOALS = ("frontier", "object", "stairs_down")
 """What the paths lead to, in the order of :meth:`Paths.first_steps`."""
@@ -26,8 +26,9 @@ def _glyphs(*symbols: int) -> np.ndarray:
     return np.isin(np.arange(nethack.MAX_GLYPH + 1) - nethack.GLYPH_CMAP_OFF, symbols)
 
 
-# Walls, iron bars, a tree, water, lava, raised drawbridges, air and clouds. A closed door opens to the hero.
-_BLOCKED = _glyphs(*range(12), 17, 18, 32, 34, 37, 38, 39, 40, 41)
+# Walls, iron bars, a tree, water, lava, raised drawbridges, air and clouds. A closed door opens to the hero. Of a
+# square that has been seen without any of these, a monster or an object hides the floor.
+_BLOCKED = _glyphs(*range(1, 12), 17, 18, 32, 34, 37, 38, 39, 40, 41)
 _DOOR = _glyphs(*range(13, 17))  # no diagonal step leads through a door; a doorway without one is not meant
 _STAIRS = np.isin(np.arange(nethack.MAX_GLYPH + 1), STAIRS_DOWN)
 _OBJECT = np.zeros(nethack.MAX_GLYPH + 1, dtype=bool)
@@ -37,11 +38,13 @@ for _index in range(nethack.NUM_OBJECTS):
         _OBJECT[nethack.GLYPH_OBJ_OFF + _index] = False
 
 
-def squares(mask: np.ndarray) -> int:
-    """The set of the squares at which the mask (21, 79) is true."""
-    padded = np.zeros((MAP_SHAPE[0], _WIDTH), dtype=bool)
-    padded[:, :-1] = mask
-    return int.from_bytes(np.packbits(padded, bitorder="little").tobytes(), "little")
+def squares(*masks: np.ndarray) -> list[int]:
+    """The sets of the squares at which the masks, (21, 79) bool each, are true."""
+    padded = np.zeros((len(masks), MAP_SHAPE[0], _WIDTH), dtype=bool)
+    for each, mask in zip(padded, masks, strict=True):
+        each[:, :-1] = mask
+    packed = np.packbits(padded.reshape(len(masks), -1), axis=1, bitorder="little")
+    return [int.from_bytes(row.tobytes(), "little") for row in packed]
 
 
 def around(some: int) -> int:
@@ -80,8 +83,7 @@ class Paths:
 
     def __init__(self, level: Level) -> None:
         self._level = level
-        self._seen_changes = -1
-        self._from: tuple[int, int] | None = None
+        self._for: tuple[int, int, int] | None = None
         self._steps = np.zeros((len(GOALS), 2), dtype=np.int8)
 
     def first_steps(self, x: int, y: int) -> np.ndarray:
@@ -91,17 +93,16 @@ class Paths:
         the hero can pick up is picked up on the way.
         """
         level = self._level
-        if level.changes == self._seen_changes and (x, y) == self._from:
-            return self._steps
-        if level.changes != self._seen_changes:
-            self._passable = squares(~_BLOCKED[level.features] | ((level.features == STONE) & level.seen))
-            self._doors = squares(_DOOR[level.features])
-            self._stairs = squares(_STAIRS[level.features])
-            self._objects = squares(_OBJECT[level.screen])
-            self._rim = around(squares(~level.seen)) & self._passable
-            self._seen_changes = level.changes
-        self._from = x, y
-        fresh = ~squares(level.visited)
-        goals = (self._rim & fresh, self._objects & fresh, self._stairs)
-        self._steps = np.array([first_step(x, y, each, self._passable, self._doors) for each in goals], dtype=np.int8)
+        if self._for != (level.changes, x, y):
+            passable, doors, stairs, objects, unknown, fresh = squares(
+                level.seen & ~_BLOCKED[level.features],
+                _DOOR[level.features],
+                _STAIRS[level.features],
+                _OBJECT[level.screen],
+                ~level.seen,
+                level.visited == 0,
+            )
+            goals = (around(unknown) & fresh, objects & fresh, stairs)
+            self._steps = np.array([first_step(x, y, each, passable, doors) for each in goals], dtype=np.int8)
+            self._for = level.changes, x, y
         return self._steps

@@ -82,15 +82,15 @@ def test_a_boulder_is_no_object_to_pick_up() -> None:
 
 def test_paths_at_the_edges_of_the_map_stay_on_it() -> None:
     height, width = MAP_SHAPE
-    everywhere = squares(np.ones(MAP_SHAPE, dtype=bool))
+    (everywhere,) = squares(np.ones(MAP_SHAPE, dtype=bool))
     corners = np.zeros(MAP_SHAPE, dtype=bool)
     corners[0, 0] = True
-    assert first_step(width - 1, height - 1, squares(corners), everywhere, 0) == (-1, 0)
-    assert first_step(width - 1, 0, squares(corners), everywhere, 0) == (-1, 0)
+    assert first_step(width - 1, height - 1, *squares(corners), everywhere, 0) == (-1, 0)
+    assert first_step(width - 1, 0, *squares(corners), everywhere, 0) == (-1, 0)
     corners[:] = False
     corners[height - 1, width - 1] = True
-    assert first_step(0, 0, squares(corners), everywhere, 0) == (1, 0)
-    assert first_step(width - 1, 0, squares(corners), everywhere, 0) == (0, 1)
+    assert first_step(0, 0, *squares(corners), everywhere, 0) == (1, 0)
+    assert first_step(width - 1, 0, *squares(corners), everywhere, 0) == (0, 1)
 
 
 def distances(passable: np.ndarray, doors: np.ndarray, goals: np.ndarray) -> np.ndarray:
@@ -122,7 +122,7 @@ def test_each_step_shortens_the_path_as_a_plain_search_finds_it(seed: int) -> No
     doors = passable & (random.random(MAP_SHAPE) < 0.1)
     goals = passable & (random.random(MAP_SHAPE) < 0.005)
     length = distances(passable, doors, goals)
-    sets = squares(goals), squares(passable), squares(doors)
+    sets = squares(goals, passable, doors)
     for y, x in random.permutation(np.argwhere(passable))[:60]:
         dx, dy = first_step(int(x), int(y), *sets)
         if goals[y, x]:
