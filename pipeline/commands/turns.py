@@ -53,14 +53,17 @@ class Turn:
 def run_turns(
     turns: Sequence[Turn], series: Series | None, store: Store, launcher: Launcher, worst: int = EXIT_HEALTHY
 ) -> int:
-    """Runs them; returns the exit code of the worst. `worst`: that of those before."""
+    """Runs them; returns the exit code of the worst. `worst`: that of those before.
+
+    In the end all of the series are compared, also on the page; each alone has its own among its artifacts.
+    """
     at_a_time = min(turns[0].config.launcher.parallel, len(turns)) if turns else 1
     if at_a_time > 1:
         worst = _AtATime(turns, series, store).run(at_a_time, worst)
     else:
         worst = _one_after_another(turns, series, store, launcher, worst)
     if series is not None and len(parents := series.parents(store)) > 1:
-        compare(store, [run.run_id for run in parents], store.root if at_a_time > 1 else None, make_console())
+        compare(store, [run.run_id for run in parents], store.root, make_console())
     return worst
 
 

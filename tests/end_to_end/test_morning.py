@@ -55,6 +55,8 @@ def test_seeds_are_siblings_with_a_summary(night: Night) -> None:
     assert all(run.data.tags["ladder.outcome"] == "healthy" for run in parents)
     summary = result.stdout.split("over 2 experiments")[1]
     assert "softmax_only" in summary and "settled policies" in summary
+    page = (made.root / "compare.html").read_text()  # of all seeds, not of the last one
+    assert all(parent.info.run_id in page for parent in parents) and "small: 2 experiments" in page
 
 
 def test_notes_and_tags_say_it_in_two_lines(night: Night) -> None:
