@@ -37,7 +37,7 @@ from pipeline.health.monitor import judge
 from pipeline.health.rule import Rule
 from pipeline.health.rule_sets import RULE_SETS
 
-HEALTHY = re.compile(r"base|nethack(_cap\d+)?|(score|scout)_\d+k")
+HEALTHY = re.compile(r"base|nethack(_cap\d+)?|(score|scout)(_paths)?_\d+k")
 """Names of healthy recordings: the suite's own, and longer runs; see `benchmarks.recordings`."""
 FIRST_REPORTED = {
     "score_1000k": 4,

@@ -101,8 +101,10 @@ def run_pipeline(variant: str, overrides: list[str]) -> dict[str, Any]:
 
 
 def history_path(variant: str, config: ExperimentConfig) -> Path:
-    """File of the run's history among the recordings, such as `score_300k-v3-seed1.csv.gz`."""
+    """File of the run's history among the recordings, such as `score_paths_300k-v3-seed1.csv.gz`."""
     task = config.environment.id.removeprefix("NetHack").removesuffix("-v0").lower()
+    if config.environment.paths != "none":
+        task += "_paths"
     return path_of(f"{task}_{(config.training.steps or 0) // 1000}k", variant, config.training.seed)
 
 

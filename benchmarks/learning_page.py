@@ -72,9 +72,10 @@ def table(runs: Runs) -> list[list[str]]:
     rows = []
     for variant in sorted(figures, key=lambda name: -figures[name].mean()):
         values = figures[variant]
-        better = probability_of_improvement(figures.get("v3", values), values)
         depth = float(np.mean([run["depth"] for run in runs[variant]]))
-        chance = "" if variant == "v3" else shown(better, "{:.2f}")
+        chance = ""
+        if variant != "v3" and "v3" in figures:
+            chance = shown(probability_of_improvement(figures["v3"], values), "{:.2f}")
         rows.append([variant, str(len(values)), shown(mean(values), "{:.1f}"), chance, f"{depth:.2f}"])
     return rows
 

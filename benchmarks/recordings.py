@@ -8,7 +8,7 @@ Each run is this project's own trainer on a configuration of the fault suite, tr
 writes `results/histories/FAULT-RUNG-seedN.csv.gz`; a run whose file exists is not run again. `--export` writes the
 history of a run that is in a store: `nethack-…` are runs of `experiments/nethack.yaml` (the brief's whole schedule),
 `nethack_cap300-…` the same with at most 300 steps an episode. `benchmarks.learning` writes the histories of V3 and its
-rungs itself: `score_300k-…` is NetHackScore-v0 over 300,000 steps.
+rungs itself: `score_paths_300k-…` is NetHackScore-v0 over 300,000 steps, `score_300k-…` the same without paths.
 """
 
 from __future__ import annotations
