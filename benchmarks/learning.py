@@ -226,8 +226,7 @@ def main() -> None:
         for seed in range(1, asked.seeds + 1):
             for variant in variants:
                 measure(variant, asked.environment, asked.budget, seed)
-    everything = results(NOW)
-    for (environment, steps), runs in everything.items():
+    for (environment, steps), runs in results(NOW).items():
         print(f"\n{environment}, {steps:,} steps: mean of the last {LAST} episodes")
         for row in (HEADER, *table(runs)):
             print("  {:20} {:>5}  {:20} {:18} {}".format(*row))

@@ -11,7 +11,8 @@ STAIRS_DOWN = (nethack.GLYPH_CMAP_OFF + 24, nethack.GLYPH_CMAP_OFF + 26)
 STONE = nethack.GLYPH_CMAP_OFF  # the glyph of an unknown square
 _FEATURE = np.array([nethack.glyph_is_cmap(glyph) for glyph in range(nethack.MAX_GLYPH + 1)])
 _FEATURE[STONE] = False
-_STAIRS_DOWN = np.isin(np.arange(nethack.MAX_GLYPH + 1), STAIRS_DOWN)
+IS_STAIRS_DOWN = np.isin(np.arange(nethack.MAX_GLYPH + 1), STAIRS_DOWN)
+"""Of each glyph, whether it is stairs down."""
 
 
 class Level:
@@ -49,7 +50,7 @@ class Level:
         self.seen.put(new, True)
         built = _FEATURE[now]
         where, feature = changed[built], now[built]
-        if (_STAIRS_DOWN[feature] != _STAIRS_DOWN[self.features.take(where)]).any():
+        if (IS_STAIRS_DOWN[feature] != IS_STAIRS_DOWN[self.features.take(where)]).any():
             self._stairs = None
         self.features.put(where, feature)
         return len(new)
@@ -69,7 +70,7 @@ class Level:
     def nearer_to_stairs(self, x: int, y: int) -> int:
         """How many squares (x, y) is nearer to known stairs down than the hero has ever been; records it."""
         if self._stairs is None:
-            self._stairs = np.argwhere(_STAIRS_DOWN[self.features])
+            self._stairs = np.argwhere(IS_STAIRS_DOWN[self.features])
         if not len(self._stairs):
             return 0
         distance = int(abs(self._stairs - (y, x)).max(axis=1).min())

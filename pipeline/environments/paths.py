@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from nle import nethack
 
-from pipeline.environments.level import MAP_SHAPE, STAIRS_DOWN, Level
+from pipeline.environments.level import IS_STAIRS_DOWN, MAP_SHAPE, Level
 
 GOALS = ("frontier", "object", "stairs_down")
 """What the paths lead to, in the order of :meth:`Paths.first_steps`."""
@@ -30,7 +30,6 @@ def _glyphs(*symbols: int) -> np.ndarray:
 # square that has been seen without any of these, a monster or an object hides the floor.
 _BLOCKED = _glyphs(*range(1, 12), 17, 18, 32, 34, 37, 38, 39, 40, 41)
 _DOOR = _glyphs(*range(13, 17))  # no diagonal step leads through a door; a doorway without one is not meant
-_STAIRS = np.isin(np.arange(nethack.MAX_GLYPH + 1), STAIRS_DOWN)
 _OBJECT = np.zeros(nethack.MAX_GLYPH + 1, dtype=bool)
 _OBJECT[nethack.GLYPH_OBJ_OFF : nethack.GLYPH_CMAP_OFF] = True
 for _index in range(nethack.NUM_OBJECTS):
@@ -97,7 +96,7 @@ class Paths:
             passable, doors, stairs, objects, unknown, fresh = squares(
                 level.seen & ~_BLOCKED[level.features],
                 _DOOR[level.features],
-                _STAIRS[level.features],
+                IS_STAIRS_DOWN[level.features],
                 _OBJECT[level.screen],
                 ~level.seen,
                 level.visited == 0,

@@ -6,7 +6,7 @@ import io
 import json
 import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ __all__ = [
     "EARLY",
     "FORMAT",
     "BadCheckpoint",
+    "changed_moments",
     "fit_inputs",
     "prune",
     "read_checkpoint",
@@ -159,28 +160,30 @@ _OF_INPUTS = ("gat.enter.weight", "visual.stats.weight")
 """Weights of layers that read observations; what `environment.paths` adds to these comes last."""
 
 
-def fit_inputs(state: dict[str, Any], policy: dict[str, Tensor]) -> dict[str, Any]:
-    """The state of a checkpoint, with as many inputs as this policy has.
+def fit_inputs(tensors: dict[str, Tensor], policy: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with as many inputs as this policy has.
 
-    A checkpoint may come from a policy that was told less, as before there was `environment.paths`. Weights and moments
-    of what it did not know begin at 0, so it plays as it did. What this policy is no longer told is left out.
+    They may come from a policy that was told less, as before there was `environment.paths`. What belongs to inputs that
+    it did not know is 0, so it plays as it did. What this policy is no longer told is left out.
 
     Args:
-        state: content of a checkpoint.
+        tensors: parameters or moments by name.
         policy: parameters of the policy that continues, by name.
     """
+    found = dict(tensors)
+    for name in tensors.keys() & policy.keys() & set(_OF_INPUTS):
+        found[name] = functional.pad(tensors[name], (0, policy[name].shape[-1] - tensors[name].shape[-1]))
+    return found
 
-    def fit(tensors: dict[str, Any]) -> dict[str, Any]:
-        found = dict(tensors)
-        for name in tensors.keys() & policy.keys() & set(_OF_INPUTS):
-            found[name] = functional.pad(tensors[name], (0, policy[name].shape[-1] - tensors[name].shape[-1]))
-        return found
 
-    moments = {name: dict(values) for name, values in state["ppo"]["moments"].items()}
+def changed_moments(
+    moments: dict[str, dict[str, Tensor]], change: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+) -> dict[str, dict[str, Tensor]]:
+    """Adam's moments by parameter name, with both of them changed as `change` changes tensors by name."""
     for key in ("exp_avg", "exp_avg_sq"):
-        for name, fitted in fit({name: values[key] for name, values in moments.items()}).items():
-            moments[name][key] = fitted
-    return {**state, "policy": fit(state["policy"]), "ppo": {**state["ppo"], "moments": moments}}
+        tensors = change({name: values[key] for name, values in moments.items()})
+        moments = {name: {**values, key: tensors[name]} for name, values in moments.items()}
+    return moments
 
 
 def select_experts(

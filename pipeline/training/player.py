@@ -68,7 +68,7 @@ class Player(nn.Module):
     def from_state(cls, state: dict[str, Any], config: ExperimentConfig) -> Player:
         """The player in a checkpoint's content; `config` is the configuration that it was trained with."""
         policy = build_policy(observation_spec(config.environment), config.policy)
-        policy.load_state_dict(fit_inputs(state, policy.state_dict())["policy"])
+        policy.load_state_dict(fit_inputs(state["policy"], policy.state_dict()))
         return cls(policy, config, state["finished"])
 
     @classmethod

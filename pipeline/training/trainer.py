@@ -18,6 +18,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from pipeline.training.caution import Caution
 from pipeline.training.checkpoint import (
     BEST,
     EARLY,
+    changed_moments,
     fit_inputs,
     prune,
     read_or_older,
@@ -323,7 +325,9 @@ class Trainer:
         """
         own = fingerprint(self.config) if start.exact else ""
         state, path, problems = read_or_older(Path(start.checkpoint), own)
-        state = fit_inputs(state, self.policy.state_dict())
+        fit = partial(fit_inputs, policy=self.policy.state_dict())
+        moments = changed_moments(state["ppo"]["moments"], fit)
+        state |= {"policy": fit(state["policy"]), "ppo": {**state["ppo"], "moments": moments}}
         for problem in problems:
             log.warning("passed over: %s", problem)
         if start.exact:
@@ -362,9 +366,7 @@ class Trainer:
                 for name, values in state["ppo"]["moments"].items()
                 if carried(name) and name.split(".")[0] not in carry.forgets
             }
-            for key in ("exp_avg", "exp_avg_sq"):
-                chosen = select_experts({name: values[key] for name, values in moments.items()}, rows, *experts)
-                moments = {name: {**values, key: chosen[name]} for name, values in moments.items()}
+            moments = changed_moments(moments, lambda tensors: select_experts(tensors, rows, *experts))
             self.ppo.restore({"moments": moments, "optimiser_steps": self.ppo.optimiser_steps})
         if carry.schedule:
             self.ppo.optimiser_steps = state["ppo"]["optimiser_steps"] if carry.warmed_up else 0

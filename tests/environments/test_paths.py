@@ -15,6 +15,7 @@ from pipeline.environments.paths import GOALS, Paths, first_step, squares
 from tests.conftest import small_config
 
 CMAP = nethack.GLYPH_CMAP_OFF
+BOULDER = next(index for index in range(nethack.NUM_OBJECTS) if nethack.OBJ_NAME(nethack.objclass(index)) == "boulder")
 GLYPH = {
     " ": STONE,
     "|": CMAP + 1,
@@ -24,6 +25,7 @@ GLYPH = {
     "+": CMAP + 15,
     ">": CMAP + 24,
     "%": nethack.GLYPH_OBJ_OFF + 10,
+    "`": nethack.GLYPH_OBJ_OFF + BOULDER,
     "@": nethack.GLYPH_MON_OFF + 327,
 }
 
@@ -73,10 +75,6 @@ def test_what_cannot_be_reached_has_no_path() -> None:
 
 
 def test_a_boulder_is_no_object_to_pick_up() -> None:
-    boulder = next(
-        index for index in range(nethack.NUM_OBJECTS) if nethack.OBJ_NAME(nethack.objclass(index)) == "boulder"
-    )
-    GLYPH["`"] = nethack.GLYPH_OBJ_OFF + boulder
     assert steps("-----", "|@.`|", "-----")["object"] == (0, 0)
 
 
@@ -138,10 +136,8 @@ def test_following_the_paths_explores_a_real_level() -> None:
     """A walk to frontiers sees several times the squares that a random walk of the same length sees."""
 
     def seen(follow: bool) -> int:
-        game, random = (
-            NetHackGame(small_config(environment__max_episode_steps=400).environment, 2),
-            np.random.default_rng(2),
-        )
+        game = NetHackGame(small_config(environment__max_episode_steps=400).environment, 2)
+        random = np.random.default_rng(2)
         keys = [ord(key) for key in "kljhunby"]
         actions = {each: index for index, each in enumerate(int(a) for a in game.unwrapped.actions)}  # type: ignore[attr-defined]
         by_step = dict(zip(((0, -1), (1, 0), (0, 1), (-1, 0), (1, -1), (1, 1), (-1, 1), (-1, -1)), keys, strict=True))
