@@ -9,9 +9,13 @@ MAP_SHAPE = nethack.DUNGEON_SHAPE  # (21, 79)
 STAIRS_UP = (nethack.GLYPH_CMAP_OFF + 23, nethack.GLYPH_CMAP_OFF + 25)  # staircase and ladder
 STAIRS_DOWN = (nethack.GLYPH_CMAP_OFF + 24, nethack.GLYPH_CMAP_OFF + 26)
 STONE = nethack.GLYPH_CMAP_OFF  # the glyph of an unknown square
-_FEATURE = np.array([nethack.glyph_is_cmap(glyph) for glyph in range(nethack.MAX_GLYPH + 1)])
-_FEATURE[STONE] = False
-IS_STAIRS_DOWN = np.isin(np.arange(nethack.MAX_GLYPH + 1), STAIRS_DOWN)
+_GLYPHS = np.arange(nethack.MAX_GLYPH + 1)
+_EFFECTS = nethack.GLYPH_CMAP_OFF + 65
+"""The first glyph of beams, clouds, the inside of a monster …, numbered as in NetHack 3.6's defsym.h."""
+_FEATURE = (_GLYPHS > STONE) & (_GLYPHS < _EFFECTS)
+_UNSEEN = np.isin(_GLYPHS, (STONE, nethack.GLYPH_INVISIBLE)) | (_GLYPHS >= _EFFECTS) & (_GLYPHS < nethack.GLYPH_STATUE_OFF)
+"""Of each glyph, whether it shows nothing of its square: what passes over the map, or what is felt there, may be rock."""
+IS_STAIRS_DOWN = np.isin(_GLYPHS, STAIRS_DOWN)
 """Of each glyph, whether it is stairs down."""
 
 
@@ -24,7 +28,7 @@ class Level:
         self.changes = 0
         """Number of looks at which something had changed."""
         self.seen = np.zeros(MAP_SHAPE, dtype=bool)
-        """(21, 79) bool: squares that have been seen."""
+        """(21, 79) bool: squares that have been seen, not only something that passes over them."""
         self.features = np.full(MAP_SHAPE, STONE, dtype=np.int16)
         """(21, 79) glyph of the floor, wall, door, stairs … of each square, as last seen."""
         self.visited = np.zeros(MAP_SHAPE, dtype=np.int8)
@@ -46,7 +50,7 @@ class Level:
         self.changes += 1
         now = glyphs.take(changed)
         self.screen.put(changed, now)
-        new = changed[~self.seen.take(changed) & (now != STONE)]
+        new = changed[~self.seen.take(changed) & ~_UNSEEN[now]]
         self.seen.put(new, True)
         built = _FEATURE[now]
         where, feature = changed[built], now[built]

@@ -78,6 +78,36 @@ def test_a_boulder_is_no_object_to_pick_up() -> None:
     assert steps("-----", "|@.`|", "-----")["object"] == (0, 0)
 
 
+@pytest.mark.parametrize(
+    "effect",
+    [
+        nethack.GLYPH_SWALLOW_OFF,
+        nethack.GLYPH_EXPLODE_OFF,
+        nethack.GLYPH_ZAP_OFF,
+        nethack.GLYPH_WARNING_OFF,
+        nethack.GLYPH_INVISIBLE,
+        CMAP + 65,  # the first beam
+        CMAP + 77,  # poison gas
+        CMAP + 86,  # the inside of a monster, before NLE numbers it by monster
+    ],
+)
+def test_what_passes_over_rock_is_no_way_through_it(effect: int) -> None:
+    room = np.full(MAP_SHAPE, STONE, dtype=np.int16)
+    room[4:9, 19:24] = GLYPH["-"]
+    room[5:8, 20:23] = GLYPH["."]
+    room[6, 22], room[6, 23] = GLYPH["@"], STONE  # a gap in the wall: the hero could go on there, if anything were there
+    level = Level()
+    level.look(room)
+    level.visited[5:8, 20:23] = 1
+    engulfed = np.full(MAP_SHAPE, STONE, dtype=np.int16)
+    engulfed[5:8, 21:24] = effect
+    engulfed[6, 22] = GLYPH["@"]
+    assert level.look(engulfed) == 0
+    assert level.look(room) == 0
+    level.walk(22, 6)
+    assert not Paths(level).first_steps(22, 6).any()
+
+
 def test_paths_at_the_edges_of_the_map_stay_on_it() -> None:
     height, width = MAP_SHAPE
     (everywhere,) = squares(np.ones(MAP_SHAPE, dtype=bool))
