@@ -13,7 +13,9 @@ _GLYPHS = np.arange(nethack.MAX_GLYPH + 1)
 _EFFECTS = nethack.GLYPH_CMAP_OFF + 65
 """The first glyph of beams, clouds, the inside of a monster …, numbered as in NetHack 3.6's defsym.h."""
 _FEATURE = (_GLYPHS > STONE) & (_GLYPHS < _EFFECTS)
-_UNSEEN = np.isin(_GLYPHS, (STONE, nethack.GLYPH_INVISIBLE)) | (_GLYPHS >= _EFFECTS) & (_GLYPHS < nethack.GLYPH_STATUE_OFF)
+_UNSEEN = np.isin(_GLYPHS, (STONE, nethack.GLYPH_INVISIBLE)) | (_GLYPHS >= _EFFECTS) & (
+    _GLYPHS < nethack.GLYPH_STATUE_OFF
+)
 """Of each glyph, whether it shows nothing of its square: what passes over the map, or what is felt there, may be rock."""
 IS_STAIRS_DOWN = np.isin(_GLYPHS, STAIRS_DOWN)
 """Of each glyph, whether it is stairs down."""
@@ -37,7 +39,8 @@ class Level:
         """The smallest distance to known stairs down so far, in squares."""
         self._stairs: np.ndarray | None = np.empty((0, 2), dtype=np.int64)
         """Rows and columns of all known stairs down; None: they have changed and are searched again."""
-        self._at: tuple[int, int] | None = None
+        self.at: tuple[int, int] | None = None
+        """Column and row of the hero at the last step on this level."""
 
     def look(self, glyphs: np.ndarray) -> int:
         """Records the screen (21, 79); returns how many squares are seen for the first time.
@@ -64,12 +67,12 @@ class Level:
 
         One action may move the hero many squares along a line; all of them count as visited.
         """
-        x0, y0 = self._at or (x, y)
+        x0, y0 = self.at or (x, y)
         length = max(abs(x - x0), abs(y - y0))
         if length > 1 and (x == x0 or y == y0 or abs(x - x0) == abs(y - y0)):
             self.visited[np.linspace(y0, y, length + 1).astype(int), np.linspace(x0, x, length + 1).astype(int)] = 1
         self.visited[y, x] = 1
-        self._at = x, y
+        self.at = x, y
 
     def nearer_to_stairs(self, x: int, y: int) -> int:
         """How many squares (x, y) is nearer to known stairs down than the hero has ever been; records it."""

@@ -23,6 +23,8 @@ from pipeline.environments.level import MAP_SHAPE, Level
 from pipeline.environments.paths import GOALS, Paths
 
 OBSERVATION_KEYS = ("glyphs", "blstats")
+_STEPS = dict(zip("kulnjbhy", ((0, -1), (1, -1), (1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1)), strict=True))
+"""Columns and rows of the step of each key; a capital letter goes on in that direction."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,8 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
         self.observation_space = gym.spaces.Dict({**env.observation_space.spaces, **memory})  # type: ignore[attr-defined]
         self._shaping = config.shaping
         self._with_paths = config.paths != "none"
+        keys: list[int] = env.unwrapped.actions  # type: ignore[attr-defined]
+        self._directions = [_STEPS.get(chr(key).lower()) for key in keys]
         self._random = np.random.default_rng(seed)
         self._seeds = (0, 0)
         self._actions: list[int] = []
@@ -166,7 +170,7 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
         reward = self._shaping.task * float(np.sign(task_reward) * np.log1p(abs(task_reward)))
         if not terminated:
             self._score = float(observation["blstats"][nethack.NLE_BL_SCORE])
-            reward += self._explore(observation)
+            reward += self._explore(observation, self._directions[int(action)])
         observation = observation | self._memory
         if terminated or truncated:
             # NLE writes the next game into the same buffers, so the last observation is copied.
@@ -185,8 +189,11 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
         """The game's own score at the last moment in which the hero was alive."""
         return self._score
 
-    def _explore(self, observation: dict[str, np.ndarray]) -> float:
-        """Records the observation; returns the reward for new squares, new depths and getting nearer to stairs down."""
+    def _explore(self, observation: dict[str, np.ndarray], tried: tuple[int, int] | None = None) -> float:
+        """Records the observation; returns the reward for new squares, new depths and getting nearer to stairs down.
+
+        `tried`: columns and rows of the step that the action was meant to be.
+        """
         blstats, shaping = observation["blstats"], self._shaping
         key = int(blstats[nethack.NLE_BL_DNUM]), int(blstats[nethack.NLE_BL_DLEVEL])
         arrived = key not in self._levels
@@ -204,6 +211,8 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
             self._deepest = depth
 
         x, y = int(blstats[nethack.NLE_BL_X]), int(blstats[nethack.NLE_BL_Y])
+        if tried is not None and level.at == (x, y):
+            paths.tried_in_vain(x, y, *tried)
         level.walk(x, y)
         steps = paths.first_steps(x, y) if self._with_paths else np.zeros((len(GOALS), 2), dtype=np.int8)
         self._memory = {"underfoot": level.features[y, x], "visited": level.visited, "paths": steps}

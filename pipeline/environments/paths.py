@@ -3,10 +3,15 @@
 A frontier is a square on which the hero has not been and from which unknown squares can be seen. To walk to the nearest
 one explores a map (Yamauchi 1997, https://doi.org/10.1109/CIRA.1997.613851).
 
+A path leads around what may stop the hero: a boulder, and a square onto which the hero has tried to step in vain, such
+as a locked door. Only where there is no other path it leads through these.
+
 A set of squares is an integer with one bit for each square. So a layer of a breadth-first search is a few shifts.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 from nle import nethack
@@ -32,9 +37,14 @@ _BLOCKED = _glyphs(*range(1, 12), 17, 18, 32, 34, 37, 38, 39, 40, 41)
 _DOOR = _glyphs(*range(13, 17))  # no diagonal step leads through a door; a doorway without one is not meant
 _OBJECT = np.zeros(nethack.MAX_GLYPH + 1, dtype=bool)
 _OBJECT[nethack.GLYPH_OBJ_OFF : nethack.GLYPH_CMAP_OFF] = True
+_BOULDER = np.zeros_like(_OBJECT)
 for _index in range(nethack.NUM_OBJECTS):
-    if ord(nethack.objclass(_index).oc_class) == nethack.ROCK_CLASS:  # a boulder or a statue is nothing to pick up
+    _object = nethack.objclass(_index)
+    if ord(_object.oc_class) == nethack.ROCK_CLASS:  # a boulder or a statue is nothing to pick up
         _OBJECT[nethack.GLYPH_OBJ_OFF + _index] = False
+        _BOULDER[nethack.GLYPH_OBJ_OFF + _index] = nethack.OBJ_NAME(_object) == "boulder"
+_IN_VAIN = 4
+"""Steps in vain after which a square counts as one that stops the hero; the doors that open do so within a few."""
 
 
 def squares(*masks: np.ndarray) -> list[int]:
@@ -77,6 +87,12 @@ def first_step(x: int, y: int, goals: int, passable: int, doors: int) -> tuple[i
     return 0, 0
 
 
+def _first_found(x: int, y: int, goals: int, ways: Iterable[int], doors: int) -> tuple[int, int]:
+    """The first step through the first of the ways, sets of passable squares, through which there is a path."""
+    steps = (first_step(x, y, goals, passable, doors) for passable in ways)
+    return next((step for step in steps if step != (0, 0)), (0, 0))
+
+
 class Paths:
     """The shortest paths on one level, as far as the hero knows it."""
 
@@ -84,24 +100,50 @@ class Paths:
         self._level = level
         self._for: tuple[int, int, int] | None = None
         self._steps = np.zeros((len(GOALS), 2), dtype=np.int8)
+        self._tried: dict[tuple[int, int], tuple[int, int]] = {}
+        """By row and column: the glyph that the square showed when it was tried last, and how often it was in vain."""
+
+    def tried_in_vain(self, x: int, y: int, dx: int, dy: int) -> None:
+        """Records that the hero has tried to step from (x, y) by (dx, dy), and is still at (x, y)."""
+        level, to = self._level, (y + dy, x + dx)
+        if not (0 <= to[0] < MAP_SHAPE[0] and 0 <= to[1] < MAP_SHAPE[1]):
+            return
+        if dx and dy and (_DOOR[level.features[y, x]] or _DOOR[level.features[to]]):
+            return  # a straight step through the door may do
+        shows = int(level.screen[to])
+        before, times = self._tried.get(to, (shows, 0))
+        self._tried[to] = shows, times + 1 if shows == before else 1
+        self._for = None
 
     def first_steps(self, x: int, y: int) -> np.ndarray:
         """Columns and rows of the first step from (x, y) to the nearest of each of `GOALS`, (3, 2) int8.
 
-        (0, 0): no path is known. A square on which the hero has been is neither a frontier nor holds an object: what
-        the hero can pick up is picked up on the way.
+        (0, 0): no path is known, or the hero is on stairs down. A square on which the hero has been is neither a
+        frontier nor holds an object: what the hero can pick up is picked up on the way.
         """
         level = self._level
         if self._for != (level.changes, x, y):
-            passable, doors, stairs, objects, unknown, fresh = squares(
+            passable, doors, stairs, objects, unknown, fresh, boulders = squares(
                 level.seen & ~_BLOCKED[level.features],
                 _DOOR[level.features],
                 IS_STAIRS_DOWN[level.features],
                 _OBJECT[level.screen],
                 ~level.seen,
                 level.visited == 0,
+                _BOULDER[level.screen],
             )
-            goals = (around(unknown) & fresh, objects & fresh, stairs)
-            self._steps = np.array([first_step(x, y, each, passable, doors) for each in goals], dtype=np.int8)
+            free = passable & ~self._in_the_way()
+            ways = dict.fromkeys((free & ~boulders, free, passable))  # the same ones are searched once
+            on_stairs = stairs >> (y * _WIDTH + x) & 1
+            goals = (around(unknown) & fresh, objects & fresh, 0 if on_stairs else stairs)
+            self._steps = np.array([_first_found(x, y, goal, ways, doors) for goal in goals], dtype=np.int8)
             self._for = level.changes, x, y
         return self._steps
+
+    def _in_the_way(self) -> int:
+        """The set of the squares that were tried in vain several times, and look as they did then."""
+        found = 0
+        for (y, x), (showed, times) in self._tried.items():
+            if times >= _IN_VAIN and self._level.screen[y, x] == showed:
+                found |= 1 << y * _WIDTH + x
+        return found

@@ -30,14 +30,20 @@ GLYPH = {
 }
 
 
-def steps(*rows: str, been: tuple[tuple[int, int], ...] = ()) -> dict[str, tuple[int, int]]:
-    """The first steps from @ on a map whose top left corner is at (10, 5); `been`: columns and rows in the drawing."""
+def drawn(*rows: str) -> tuple[np.ndarray, tuple[int, int]]:
+    """A screen (21, 79) with this map, whose top left corner is at (10, 5), and the column and row of @."""
     glyphs = np.full(MAP_SHAPE, STONE, dtype=np.int16)
     at = (0, 0)
     for row, line in enumerate(rows, start=5):
         for column, symbol in enumerate(line, start=10):
             glyphs[row, column] = GLYPH[symbol]
             at = (column, row) if symbol == "@" else at
+    return glyphs, at
+
+
+def steps(*rows: str, been: tuple[tuple[int, int], ...] = ()) -> dict[str, tuple[int, int]]:
+    """The first steps from @ on a drawn map; `been`: columns and rows in the drawing."""
+    glyphs, at = drawn(*rows)
     level = Level()
     level.look(glyphs)
     for column, row in been:
@@ -92,20 +98,83 @@ def test_a_boulder_is_no_object_to_pick_up() -> None:
     ],
 )
 def test_what_passes_over_rock_is_no_way_through_it(effect: int) -> None:
-    room = np.full(MAP_SHAPE, STONE, dtype=np.int16)
-    room[4:9, 19:24] = GLYPH["-"]
-    room[5:8, 20:23] = GLYPH["."]
-    room[6, 22], room[6, 23] = GLYPH["@"], STONE  # a gap in the wall: the hero could go on there, if anything were there
-    level = Level()
-    level.look(room)
-    level.visited[5:8, 20:23] = 1
+    # There is a gap in the wall. So the hero could go on, if anything were there.
+    room, (x, y) = drawn("-----", "|...|", "|..@ ", "|...|", "-----")
     engulfed = np.full(MAP_SHAPE, STONE, dtype=np.int16)
-    engulfed[5:8, 21:24] = effect
-    engulfed[6, 22] = GLYPH["@"]
+    engulfed[y - 1 : y + 2, x - 1 : x + 2] = effect
+    engulfed[y, x] = GLYPH["@"]
+    level = Level()
+    assert level.look(room) > 0
+    level.visited[6:9, 11:14] = 1
     assert level.look(engulfed) == 0
     assert level.look(room) == 0
-    level.walk(22, 6)
-    assert not Paths(level).first_steps(22, 6).any()
+    level.walk(x, y)
+    assert not Paths(level).first_steps(x, y).any()
+
+
+def test_a_boulder_is_moved_only_where_there_is_no_way_around_it() -> None:
+    assert steps("-----", "|@`>|", "-----")["stairs_down"] == (1, 0)
+    around = steps("------", "|@`.>|", "|.||.|", "|....|", "------")["stairs_down"]
+    assert around == (0, 1)
+
+
+def level_with_a_locked_door() -> tuple[Level, Paths]:
+    """A walked room with @ beside a closed door in the east, and a doorway farther away in the west."""
+    glyphs, at = drawn("---------", "........|", "|......@+", "---------")
+    level = Level()
+    level.look(glyphs)
+    level.visited[6:8, 11:18] = 1
+    level.walk(*at)
+    return level, Paths(level)
+
+
+def test_a_door_that_does_not_open_is_left_after_some_tries() -> None:
+    level, paths = level_with_a_locked_door()
+    x, y = level.at or (0, 0)
+    told = []
+    for _ in range(6):
+        told.append(tuple(paths.first_steps(x, y)[0].tolist()))
+        paths.tried_in_vain(x, y, *told[-1])
+    assert told[:4] == [(1, 0)] * 4
+    assert told[4][0] == -1
+
+    screen = level.screen.copy()
+    screen[y, x + 1] = CMAP + 13  # the door opens after all, as to a kick
+    level.look(screen)
+    assert tuple(paths.first_steps(x, y)[0]) == (1, 0)
+
+
+def test_a_door_that_does_not_open_is_told_again_where_nothing_else_is_left() -> None:
+    level, paths = level_with_a_locked_door()
+    x, y = level.at or (0, 0)
+    for _ in range(9):
+        paths.tried_in_vain(x, y, 1, 0)
+    level.visited[6, 10] = 1  # the doorway in the west
+    assert tuple(paths.first_steps(x, y)[0]) == (1, 0)
+
+
+def test_a_diagonal_try_at_a_door_says_nothing_of_the_door() -> None:
+    level, paths = level_with_a_locked_door()
+    x, y = level.at or (0, 0)
+    for _ in range(9):
+        paths.tried_in_vain(x, y - 1, 1, 1)
+    assert tuple(paths.first_steps(x, y)[0]) == (1, 0)
+
+
+def test_tries_beyond_the_map_are_no_tries() -> None:
+    level = Level()
+    Paths(level).tried_in_vain(0, 0, -1, -1)
+    Paths(level).tried_in_vain(MAP_SHAPE[1] - 1, MAP_SHAPE[0] - 1, 1, 1)
+
+
+def test_stairs_down_under_the_hero_need_no_path() -> None:
+    glyphs, at = drawn("-------", "|@...>|", "-------")
+    level = Level()
+    level.look(glyphs)
+    level.walk(*at)
+    assert tuple(Paths(level).first_steps(*at)[2]) == (1, 0)
+    level.features[at[1], at[0]] = GLYPH[">"]
+    assert tuple(Paths(level).first_steps(*at)[2]) == (0, 0)
 
 
 def test_paths_at_the_edges_of_the_map_stay_on_it() -> None:
@@ -186,6 +255,25 @@ def test_following_the_paths_explores_a_real_level() -> None:
         return total
 
     assert seen(follow=True) > 2 * seen(follow=False)
+
+
+def test_a_real_game_knows_which_steps_were_in_vain() -> None:
+    """The hero runs against a wall, and the wall is told again as a square that stops the hero; also after a replay."""
+    config = small_config(environment__max_episode_steps=400).environment
+    game, again = NetHackGame(config, 5), NetHackGame(config, 6)
+    observation, _ = game.reset()
+    west = [int(key) for key in game.unwrapped.actions].index(ord("h"))  # type: ignore[attr-defined]
+    for _ in range(60):
+        observation, *_ = game.step(west)
+    ((_, paths),) = game._levels.values()
+    x, y = (int(each) for each in observation["blstats"][:2])
+    assert paths._tried[y, x - 1][1] >= 4
+    replayed = again.restore(game.state())
+    ((_, others),) = again._levels.values()
+    assert others._tried == paths._tried
+    assert (replayed["paths"] == observation["paths"]).all()
+    game.close()
+    again.close()
 
 
 @pytest.mark.parametrize(("where", "stats", "graph"), [("graph", 33, True), ("stats", 39, False), ("none", 33, False)])
