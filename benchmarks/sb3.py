@@ -70,7 +70,7 @@ class EncodedGame(gym.ObservationWrapper[Any, Any, Any]):
     """One game whose observations are encoded one at a time."""
 
     def __init__(self, config: EnvironmentSection, seed: np.random.SeedSequence, graph: bool) -> None:
-        super().__init__(NetHackGame(config, seed))
+        super().__init__(NetHackGame(config.played(graph), seed))
         self._config, self._graph = config, graph
         self.observation_space = space_of(config, graph)
 
@@ -85,7 +85,7 @@ class GamesVecEnv(VecEnv):
 
     def __init__(self, config: EnvironmentSection, seed: int, graph: bool) -> None:
         self._config, self._graph = config, graph
-        self._games = Games(config, game_seeds(config, seed))
+        self._games = Games(config.played(graph), game_seeds(config, seed))
         self.episodes: list[tuple[int, Episode]] = []
         self._steps = 0
         space = space_of(config, graph)

@@ -39,11 +39,15 @@ class EnvironmentSection(Section):
     paths: Literal["graph", "stats", "none"] = "graph"
     """Where the policy is told the first steps of the shortest paths to the nearest frontier of the known map, object
     and stairs down: at the hero's node of the graph, in the statistics, which policies without a graph have too, or
-    nowhere (docs/decisions.md)."""
+    nowhere (docs/decisions.md). With `graph`, a policy without a graph is not told them, and no path is searched."""
     shaping: Shaping = Shaping()
     random_episodes: Annotated[int, Field(ge=2)] = 100
     """Episodes of the random baseline, played once per experiment under the same step cap. The rule `not_above_random`
     takes 1000 to be certain."""
+
+    def played(self, graph: bool) -> EnvironmentSection:
+        """The environment for a policy with or without a graph: without paths that the policy would not read."""
+        return self.model_copy(update={"paths": "none"}) if self.paths == "graph" and not graph else self
 
     @model_validator(mode="after")
     def _odd_crop(self) -> EnvironmentSection:

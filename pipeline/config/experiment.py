@@ -119,6 +119,11 @@ class ExperimentConfig(Section):
             return self.health.chosen
         return tuple(rule for rule in self.health.chosen if any(definition(metric) is None for metric in rule.metrics))
 
+    @property
+    def played(self) -> EnvironmentSection:
+        """The environment as the policy plays it."""
+        return self.environment.played(self.policy.has_graph)
+
     def with_values(self, changes: Mapping[str, Any]) -> ExperimentConfig:
         """A copy with dotted keys replaced, validated anew. A mapping is merged into the one that is there.
 

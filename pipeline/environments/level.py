@@ -13,10 +13,9 @@ _GLYPHS = np.arange(nethack.MAX_GLYPH + 1)
 _EFFECTS = nethack.GLYPH_CMAP_OFF + 65
 """The first glyph of beams, clouds, the inside of a monster …, numbered as in NetHack 3.6's defsym.h."""
 _FEATURE = (_GLYPHS > STONE) & (_GLYPHS < _EFFECTS)
-_UNSEEN = np.isin(_GLYPHS, (STONE, nethack.GLYPH_INVISIBLE)) | (_GLYPHS >= _EFFECTS) & (
-    _GLYPHS < nethack.GLYPH_STATUE_OFF
-)
-"""Of each glyph, whether it shows nothing of its square: what passes over the map, or what is felt there, may be rock."""
+_NOTHING_SEEN = np.isin(_GLYPHS, (STONE, nethack.GLYPH_INVISIBLE))
+"""Of each glyph, whether it shows nothing of its square: what passes over the map, or is felt there, may be in rock."""
+_NOTHING_SEEN[_EFFECTS : nethack.GLYPH_STATUE_OFF] = True
 IS_STAIRS_DOWN = np.isin(_GLYPHS, STAIRS_DOWN)
 """Of each glyph, whether it is stairs down."""
 
@@ -53,7 +52,7 @@ class Level:
         self.changes += 1
         now = glyphs.take(changed)
         self.screen.put(changed, now)
-        new = changed[~self.seen.take(changed) & ~_UNSEEN[now]]
+        new = changed[~self.seen.take(changed) & ~_NOTHING_SEEN[now]]
         self.seen.put(new, True)
         built = _FEATURE[now]
         where, feature = changed[built], now[built]

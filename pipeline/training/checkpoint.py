@@ -6,8 +6,9 @@ import io
 import json
 import os
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ __all__ = [
     "BadCheckpoint",
     "changed_moments",
     "fit_inputs",
+    "fit_moments",
     "prune",
     "read_checkpoint",
     "read_or_older",
@@ -161,27 +163,54 @@ _OF_INPUTS = ("gat.enter.weight", "visual.stats.weight")
 
 
 def fit_inputs(tensors: dict[str, Tensor], policy: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors with as many inputs as this policy has.
+    """The parameters with as many inputs as this policy has.
 
-    They may come from a policy that was told less, as before there was `environment.paths`. What belongs to inputs that
-    it did not know is 0, so it plays as it did. What this policy is no longer told is left out.
+    They may come from a policy that was told less, as before there was `environment.paths`. The weights of inputs that
+    it did not know are 0, so it plays as it did. What this policy is no longer told is left out.
 
     Args:
-        tensors: parameters or moments by name.
+        tensors: parameters by name, or means of their gradients.
         policy: parameters of the policy that continues, by name.
     """
     found = dict(tensors)
-    for name in tensors.keys() & policy.keys() & set(_OF_INPUTS):
-        found[name] = functional.pad(tensors[name], (0, policy[name].shape[-1] - tensors[name].shape[-1]))
+    for name, more in _more_inputs(tensors, policy):
+        found[name] = functional.pad(tensors[name], (0, more))
     return found
 
 
+def fit_moments(moments: dict[str, dict[str, Tensor]], policy: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Adam's moments by parameter name, with as many inputs as this policy has.
+
+    The squared gradients of an input that is new are those of the unit's other inputs, in the mean. With 0, Adam would
+    divide the first gradients by themselves alone, and move the new weights by several learning rates at each step.
+    """
+
+    def squares(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        found = fit_inputs(tensors, policy)
+        for name, more in _more_inputs(tensors, policy):
+            if more > 0:
+                found[name][..., -more:] = tensors[name].mean(-1, keepdim=True)
+        return found
+
+    return changed_moments(moments, partial(fit_inputs, policy=policy), squares)
+
+
+def _more_inputs(tensors: dict[str, Tensor], policy: dict[str, Tensor]) -> Iterator[tuple[str, int]]:
+    """The tensors whose number of inputs may differ, and how many more this policy has."""
+    for name in sorted(tensors.keys() & policy.keys() & set(_OF_INPUTS)):
+        yield name, policy[name].shape[-1] - tensors[name].shape[-1]
+
+
+Change = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+"""Changes tensors by name."""
+
+
 def changed_moments(
-    moments: dict[str, dict[str, Tensor]], change: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+    moments: dict[str, dict[str, Tensor]], change: Change, squares: Change | None = None
 ) -> dict[str, dict[str, Tensor]]:
-    """Adam's moments by parameter name, with both of them changed as `change` changes tensors by name."""
-    for key in ("exp_avg", "exp_avg_sq"):
-        tensors = change({name: values[key] for name, values in moments.items()})
+    """Adam's moments by parameter name, with both of them changed; `squares` changes the second, if it is given."""
+    for key, each in (("exp_avg", change), ("exp_avg_sq", squares or change)):
+        tensors = each({name: values[key] for name, values in moments.items()})
         moments = {name: {**values, key: tensors[name]} for name, values in moments.items()}
     return moments
 

@@ -60,14 +60,14 @@ class Player(nn.Module):
         super().__init__()
         phases = config.phases
         self.policy = policy.eval()
-        self.environment = config.environment
+        self.environment = config.played
         self.sparse = phases.of(phase_at(episode, phases)).routing == "sparsemax"
         self.temperature = temperature_at(episode, phases)
 
     @classmethod
     def from_state(cls, state: dict[str, Any], config: ExperimentConfig) -> Player:
         """The player in a checkpoint's content; `config` is the configuration that it was trained with."""
-        policy = build_policy(observation_spec(config.environment), config.policy)
+        policy = build_policy(observation_spec(config.played), config.policy)
         policy.load_state_dict(fit_inputs(state["policy"], policy.state_dict()))
         return cls(policy, config, state["finished"])
 

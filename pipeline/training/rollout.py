@@ -151,7 +151,7 @@ class Collector:
         self._sparse[index] = phases.of(phase).routing == "sparsemax"
 
     def _tensors(self, observation: dict[str, np.ndarray]) -> dict[str, Tensor]:
-        arrays = encode(observation, self.config.environment)
+        arrays = encode(observation, self.config.played)
         if self.poisoned_rollouts:
             arrays["stats"][0] = np.nan
         return {key: torch.from_numpy(array).to(self.device) for key, array in arrays.items()}

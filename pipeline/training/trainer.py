@@ -18,7 +18,6 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +43,7 @@ from pipeline.training.checkpoint import (
     EARLY,
     changed_moments,
     fit_inputs,
+    fit_moments,
     prune,
     read_or_older,
     select_experts,
@@ -91,7 +91,7 @@ class Trainer:
         seeds = [int(each) for each in np.random.SeedSequence([training.seed, salt]).generate_state(3)]
         self.config, self.folder, self.report = config, folder, report
         device = choose_device(config)
-        spec = observation_spec(config.environment)
+        spec = observation_spec(config.played)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeds[1])
             self.policy = build_policy(spec, config.policy).to(device)
@@ -325,9 +325,9 @@ class Trainer:
         """
         own = fingerprint(self.config) if start.exact else ""
         state, path, problems = read_or_older(Path(start.checkpoint), own)
-        fit = partial(fit_inputs, policy=self.policy.state_dict())
-        moments = changed_moments(state["ppo"]["moments"], fit)
-        state |= {"policy": fit(state["policy"]), "ppo": {**state["ppo"], "moments": moments}}
+        policy, learnt = self.policy.state_dict(), state["ppo"]
+        moments = fit_moments(learnt["moments"], policy)
+        state |= {"policy": fit_inputs(state["policy"], policy), "ppo": {**learnt, "moments": moments}}
         for problem in problems:
             log.warning("passed over: %s", problem)
         if start.exact:

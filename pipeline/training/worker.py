@@ -67,7 +67,7 @@ class Worker:
         keep_freed_memory()
         self.config, self.policy, self.device = config, policy, part.device
         self.generator = torch.Generator().manual_seed(part.seed)
-        games = Games(config.environment, part.games)
+        games = Games(config.played, part.games)
         self.collector = Collector(games, policy, config, self.generator, part.device)
         self.trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
         self._gradient = views(part.shared.gradients[part.number], self.trained)

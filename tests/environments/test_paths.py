@@ -286,3 +286,23 @@ def test_paths_are_told_where_the_configuration_says(where: str, stats: int, gra
     assert ("paths" in arrays) is graph
     told = arrays["paths"] if graph else arrays["stats"][:, 33:]
     assert told.any() == (where != "none")
+
+
+@pytest.mark.parametrize(
+    ("changes", "searched"),
+    [
+        ({}, True),
+        ({"policy__kind": "v2_gat"}, True),
+        ({"policy__kind": "v2"}, False),
+        ({"policy__kind": "ppo"}, False),
+        ({"policy__graph": False}, False),
+        ({"policy__kind": "ppo", "environment__paths": "stats"}, True),
+        ({"environment__paths": "none"}, False),
+    ],
+)
+def test_paths_are_searched_for_a_policy_that_reads_them(changes: dict[str, object], searched: bool) -> None:
+    config = small_config(**changes)
+    game = NetHackGame(config.played, 1)
+    observation, _ = game.reset()
+    assert observation["paths"].any() == searched
+    game.close()

@@ -16,6 +16,8 @@ from pipeline.attempt.file import Carry, WarmStart
 from pipeline.config import ExperimentConfig
 from pipeline.training.checkpoint import (
     BadCheckpoint,
+    fit_inputs,
+    fit_moments,
     prune,
     read_checkpoint,
     read_or_older,
@@ -328,16 +330,19 @@ def test_a_pickle_with_powers_is_refused(tmp_path: Path) -> None:
     assert not touched.exists()
 
 
-@pytest.mark.parametrize(("before", "after"), [("none", "graph"), ("none", "stats"), ("graph", "none")])
-def test_a_policy_that_is_told_more_plays_on_as_before(before: str, after: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("before", "after", "frozen"),
+    [("none", "graph", False), ("none", "stats", False), ("graph", "none", False), ("none", "graph", True)],
+)
+def test_a_policy_that_is_told_more_plays_on_as_before(before: str, after: str, frozen: bool, tmp_path: Path) -> None:
     """As with checkpoints from before there were paths: their description names no other configuration."""
-    old, _ = make(small_config(environment__paths=before), tmp_path / "old")
+    old, _ = make(small_config(environment__paths=before, policy__gat_frozen=frozen), tmp_path / "old")
     old.train(updates=2)
     (checkpoint,) = (tmp_path / "old" / "checkpoints").glob("0*.pt")
     description = json.loads(checkpoint.with_suffix(".json").read_text())
     checkpoint.with_suffix(".json").write_text(json.dumps(description | {"configuration": ""}))
 
-    new, metrics = make(small_config(environment__paths=after), tmp_path / "new")
+    new, metrics = make(small_config(environment__paths=after, policy__gat_frozen=frozen), tmp_path / "new")
     new.start_from(WarmStart(checkpoint=str(checkpoint), run_id="x", episode=description["episode"], exact=True))
     theirs, ours = weights(old), weights(new)
     differing = {name for name in theirs if theirs[name].shape != ours[name].shape}
@@ -350,4 +355,23 @@ def test_a_policy_that_is_told_more_plays_on_as_before(before: str, after: str, 
     new.train(updates=3)
     assert metrics and all(torch.isfinite(tensor).all() for tensor in weights(new).values())
     if after != "none":
-        assert all(weights(new)[name][..., theirs[name].shape[-1] :].any() for name in differing)
+        assert all(weights(new)[name][..., theirs[name].shape[-1] :].any() != frozen for name in differing)
+
+
+def test_weights_of_new_inputs_begin_with_small_steps() -> None:
+    """After many steps Adam's second moment is the mean of many squares; a new input's must not be its first square."""
+    torch.manual_seed(0)
+    name, rate = "gat.enter.weight", 1e-3
+    old = torch.nn.Parameter(torch.randn(8, 5))
+    adam = torch.optim.Adam([old], lr=rate)
+    for _ in range(500):
+        old.grad = torch.randn(8, 5) * 0.01
+        adam.step()
+    new = torch.nn.Parameter(fit_inputs({name: old.detach()}, {name: torch.empty(8, 7)})[name])
+    assert torch.equal(new[:, :5], old) and not new[:, 5:].any()
+    again = torch.optim.Adam([new], lr=rate)
+    again.state[new] = fit_moments({name: dict(adam.state[old])}, {name: new.detach()})[name]
+    for _ in range(5):
+        new.grad = torch.randn(8, 7) * 0.01
+        again.step()
+    assert 0 < float(new[:, 5:].detach().abs().max()) < 3 * rate
