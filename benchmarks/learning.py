@@ -3,10 +3,11 @@
     python -m benchmarks.learning [--seeds 3] [--budget 1000000] [--variants v3,ppo] [--environment NetHackScore-v0]
     python -m benchmarks.learning --report          only the pages, from the results that exist
 
-Except for SB3's and random runs, each run is an experiment of this pipeline (experiments/score.yaml). Its failing rules
-only warn, so that all runs have the same length. Each run writes a file of its own under `results/learning/`, and V3
-and its rungs also write their histories for `benchmarks.detection`. A run whose file exists is not run again. A run's
-figure is the mean over its last 300 episodes of the game's own score (for NetHackScout-v0: of the task's own return).
+Except for SB3's runs and for what does not learn, each run is an experiment of this pipeline (experiments/score.yaml).
+Its failing rules only warn, so that all runs have the same length. Each run writes a file of its own under
+`results/learning/`, and V3 and its rungs also write their histories for `benchmarks.detection`. A run whose file exists
+is not run again. A run's figure is the mean over its last 300 episodes of the game's own score (for NetHackScout-v0: of
+the task's own return).
 Statistics are over runs, as in rliable (Agarwal et al. 2021, https://arxiv.org/abs/2108.13264).
 """
 
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,10 @@ import numpy as np
 from benchmarks.learning_page import HEADER, NOW, WITHOUT_PATHS, Page, draw, figure, render, table
 from benchmarks.recordings import export, path_of
 from benchmarks.report import circumstances
+from benchmarks.scripted import scripted_episodes
 from fallbacks.ladder import BUILT_IN
-from pipeline.config import PREFLIGHT_ITEMS, ExperimentConfig
+from pipeline.config import PREFLIGHT_ITEMS, EnvironmentSection, ExperimentConfig
+from pipeline.environments.nethack import Episode
 from pipeline.environments.vector import random_episodes
 from pipeline.experiment_file import load_experiment
 from pipeline.health.rule_sets import RULE_SETS
@@ -46,6 +49,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "ppo": ("policy.kind=ppo",),
     "ppo_paths": ("policy.kind=ppo", "environment.paths=stats"),
     "sb3": (),
+    "script": (),
     "v3": (),
     "v3_shared": ("policy.shared_size=64",),
     "v3_one_expert": ("policy.experts=[general]", "policy.expert_size=256"),
@@ -59,6 +63,9 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "two_experts": ("ladder.rungs=[two_experts]",),
     "v2_router_gat": ("ladder.rungs=[v2_router_gat]",),
 }  # fmt: skip
+Play = Callable[[EnvironmentSection, int, int], list[Episode]]
+"""Plays a number of episodes of an environment, from a seed."""
+UNTRAINED: dict[str, Play] = {"random": random_episodes, "script": scripted_episodes}
 NAMED = ("environment.id=", "training.seed=", "training.steps=")
 """What names a run's experiment beside its variant, so that runs may be made side by side."""
 JUDGED = ("score", "episode/task_return", "episode/depth")
@@ -139,9 +146,11 @@ def run_sb3(config: ExperimentConfig) -> dict[str, Any]:
     return {"verdict": "", **summary(np.array(rows))}
 
 
-def run_random(config: ExperimentConfig) -> dict[str, Any]:
-    """Plays a random policy; returns its figures and its curve."""
-    episodes = random_episodes(config.environment, LAST, config.training.seed)
+def run_untrained(
+    config: ExperimentConfig, play: Callable[[EnvironmentSection, int, int], list[Episode]]
+) -> dict[str, Any]:
+    """Plays what does not learn; returns its figures and its curve."""
+    episodes = play(config.environment, LAST, config.training.seed)
     rows = [(index, 1, each.score, each.task_return, each.depth) for index, each in enumerate(episodes)]
     return {"verdict": "", **summary(np.array(rows))}
 
@@ -187,8 +196,8 @@ def measure(variant: str, environment: str, budget: int, seed: int) -> Path:
     config = load_experiment(Path(EXPERIMENT), overrides)
     began = time.monotonic()
     where = circumstances()
-    if variant == "random":
-        result = run_random(config)
+    if variant in UNTRAINED:
+        result = run_untrained(config, UNTRAINED[variant])
     elif variant == "sb3":
         result = run_sb3(config)
     else:

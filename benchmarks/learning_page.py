@@ -45,7 +45,8 @@ NOW = Page(
     "Does V3 learn, and what helps?",
     (
         "In V3 the hero's node of the graph tells [where paths lead](decisions.md#the-policy). `v3_no_paths` has the",
-        "graph without them, and `ppo_paths` is the plain policy that is told the same among its statistics. What each",
+        "graph without them, and `ppo_paths` is the plain policy that is told the same among its statistics. `script`",
+        "learns nothing: it follows the paths to objects, then to the stairs and down, else to the frontier. What each",
         "part of V3 brought before there were paths is on [a page of its own](learning-without-paths.md).",
     ),
 )
@@ -150,6 +151,8 @@ _NAMES = ("v3", "ppo", "sb3", *(name for name in PARTS if name != "ppo"), "two_e
 _NO_GREY = (0, 2, 4, 9, 6, 8, 10, 12, 16, 18, 1, 7, 5, 3, 11)
 COLOURS = {name: colormaps["tab20"](number) for name, number in zip(_NAMES, _NO_GREY, strict=True)}
 """The same in every panel."""
+LEVELS = {"random": "--", "script": ":"}
+"""Variants that do not learn, and the styles of their lines."""
 MANY = 4
 """Curves in a panel; with more, only V3's range is shown."""
 
@@ -163,7 +166,7 @@ def draw(everything: dict[tuple[str, int], Runs], path: Path) -> None:
     for axis, ((environment, steps), runs) in zip(axes.flat, everything.items(), strict=False):
         column = 2 if environment.startswith("NetHackScout") else 1
         grid = np.linspace(steps / 10, steps, 60)
-        learning = {variant: found for variant, found in runs.items() if variant != "random"}
+        learning = {variant: found for variant, found in runs.items() if variant not in LEVELS}
         for variant, found in sorted(learning.items(), key=lambda each: -np.mean([figure(run) for run in each[1]])):
             colour = COLOURS[variant]
             curves = [np.interp(grid, *np.array(run["curve"])[:, [0, column]].T) for run in found]
@@ -171,15 +174,16 @@ def draw(everything: dict[tuple[str, int], Runs], path: Path) -> None:
             if len(found) > 1 and (variant == "v3" or len(learning) <= MANY):
                 low, high = np.min(curves, axis=0), np.max(curves, axis=0)
                 axis.fill_between(grid / 1000, low, high, color=colour, alpha=0.12, lw=0)
-        # The random policy's figure does not depend on how long the others are trained.
-        chance = [
-            figure(run)
-            for (where, _), each in everything.items()
-            if where == environment
-            for run in each.get("random", [])
-        ]
-        if chance:
-            axis.axhline(np.mean(chance), color="grey", ls="--", label="random")
+        for variant, style in LEVELS.items():
+            # Their figures do not depend on how long the others are trained.
+            level = [
+                figure(run)
+                for (where, _), each in everything.items()
+                if where == environment
+                for run in each.get(variant, [])
+            ]
+            if level:
+                axis.axhline(np.mean(level), color="grey", ls=style, label=variant)
         axis.set_title(f"{environment}, {steps:,} steps", loc="left")
         axis.set_xlabel("thousands of environment steps")
         axis.set_ylabel("return" if column == 2 else "the game's own score")

@@ -23,7 +23,7 @@ from pipeline.environments.level import MAP_SHAPE, Level
 from pipeline.environments.paths import GOALS, Paths
 
 OBSERVATION_KEYS = ("glyphs", "blstats")
-_STEPS = dict(zip("kulnjbhy", ((0, -1), (1, -1), (1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1)), strict=True))
+STEP_OF_KEY = dict(zip("kulnjbhy", ((0, -1), (1, -1), (1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1)), strict=True))
 """Columns and rows of the step of each key; a capital letter goes on in that direction."""
 
 
@@ -134,7 +134,7 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
         self._shaping = config.shaping
         self._with_paths = config.paths != "none"
         keys: list[int] = env.unwrapped.actions  # type: ignore[attr-defined]
-        self._directions = [_STEPS.get(chr(key).lower()) for key in keys]
+        self._directions = [STEP_OF_KEY.get(chr(key).lower()) for key in keys]
         self._random = np.random.default_rng(seed)
         self._seeds = (0, 0)
         self._actions: list[int] = []
