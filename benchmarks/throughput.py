@@ -133,7 +133,8 @@ def sb3(config: ExperimentConfig, v3: bool, batched: bool, steps: int) -> Measur
 
 def environment(config: ExperimentConfig, steps: int) -> Measure:
     """Measures the games alone, with random actions, over `steps` steps."""
-    games, random = Games(config.environment, game_seeds(config.environment, 1)), np.random.default_rng(1)
+    alone = config.environment.model_copy(update={"paths": "none"})
+    games, random = Games(alone, game_seeds(alone, 1)), np.random.default_rng(1)
     games.reset()
 
     def measure() -> float:

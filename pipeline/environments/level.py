@@ -15,6 +15,7 @@ _EFFECTS = nethack.GLYPH_CMAP_OFF + 65
 _FEATURE = (_GLYPHS > STONE) & (_GLYPHS < _EFFECTS)
 _NOTHING_SEEN = np.isin(_GLYPHS, (STONE, nethack.GLYPH_INVISIBLE))
 """Of each glyph, whether it shows nothing of its square: what passes over the map, or is felt there, may be in rock."""
+_NOTHING_SEEN[nethack.GLYPH_DETECT_OFF : nethack.GLYPH_BODY_OFF] = True
 _NOTHING_SEEN[_EFFECTS : nethack.GLYPH_STATUE_OFF] = True
 IS_STAIRS_DOWN = np.isin(_GLYPHS, STAIRS_DOWN)
 """Of each glyph, whether it is stairs down."""

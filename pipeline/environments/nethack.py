@@ -24,7 +24,7 @@ from pipeline.environments.paths import GOALS, Paths
 
 OBSERVATION_KEYS = ("glyphs", "blstats")
 STEP_OF_KEY = dict(zip("kulnjbhy", ((0, -1), (1, -1), (1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1)), strict=True))
-"""Columns and rows of the step of each key; a capital letter goes on in that direction."""
+"""Columns and rows of the step of each key. A capital letter runs in that direction, and opens no door."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
         self._shaping = config.shaping
         self._with_paths = config.paths != "none"
         keys: list[int] = env.unwrapped.actions  # type: ignore[attr-defined]
-        self._directions = [STEP_OF_KEY.get(chr(key).lower()) for key in keys]
+        self._directions = [STEP_OF_KEY.get(chr(key)) for key in keys]
         self._random = np.random.default_rng(seed)
         self._seeds = (0, 0)
         self._actions: list[int] = []
@@ -164,13 +164,14 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Plays one action; returns observation, shaped reward, terminated, truncated and an empty dict."""
         self._actions.append(int(action))
+        tried = None if self._asks else self._directions[int(action)]
         observation, task_reward, terminated, truncated, info = self.env.step(int(action))
         task_reward = float(task_reward)
         self._task_return += task_reward
         reward = self._shaping.task * float(np.sign(task_reward) * np.log1p(abs(task_reward)))
         if not terminated:
             self._score = float(observation["blstats"][nethack.NLE_BL_SCORE])
-            reward += self._explore(observation, self._directions[int(action)])
+            reward += self._explore(observation, tried)
         observation = observation | self._memory
         if terminated or truncated:
             # NLE writes the next game into the same buffers, so the last observation is copied.
@@ -211,7 +212,7 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
             self._deepest = depth
 
         x, y = int(blstats[nethack.NLE_BL_X]), int(blstats[nethack.NLE_BL_Y])
-        if tried is not None and level.at == (x, y):
+        if self._with_paths and tried is not None and level.at == (x, y):
             paths.tried_in_vain(x, y, *tried)
         level.walk(x, y)
         steps = paths.first_steps(x, y) if self._with_paths else np.zeros((len(GOALS), 2), dtype=np.int8)
@@ -226,6 +227,13 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
             "actions": list(self._actions),
             "blstats": [int(value) for value in self._blstats],
         }
+
+    @property
+    def _asks(self) -> bool:
+        """Whether the game waits for an answer, so that the next key is none of its commands."""
+        nle: Any = self.unwrapped
+        yes_or_no, line, _ = nle.last_observation[nle._internal_index][1:4]
+        return bool(yes_or_no or line)
 
     @property
     def _blstats(self) -> np.ndarray:

@@ -3,8 +3,8 @@
 A frontier is a square on which the hero has not been and from which unknown squares can be seen. To walk to the nearest
 one explores a map (Yamauchi 1997, https://doi.org/10.1109/CIRA.1997.613851).
 
-A path leads around what may stop the hero: a boulder, and a square onto which the hero has tried to step in vain, such
-as a locked door. Only where there is no other path it leads through these.
+A path leads around what may stop the hero: a boulder, and what the hero has tried in vain, such as a locked door. Only
+where there is no other path it leads through these.
 
 A set of squares is an integer with one bit for each square. So a layer of a breadth-first search is a few shifts.
 """
@@ -38,11 +38,14 @@ _DOOR = _glyphs(*range(13, 17))  # no diagonal step leads through a door; a door
 _OBJECT = np.zeros(nethack.MAX_GLYPH + 1, dtype=bool)
 _OBJECT[nethack.GLYPH_OBJ_OFF : nethack.GLYPH_CMAP_OFF] = True
 _BOULDER = np.zeros_like(_OBJECT)
+_STOPS = _glyphs(15, 16)  # a closed door; below also a boulder, and a monster that does not go away
+_STOPS[: nethack.GLYPH_BODY_OFF] = True
 for _index in range(nethack.NUM_OBJECTS):
     _object = nethack.objclass(_index)
     if ord(_object.oc_class) == nethack.ROCK_CLASS:  # a boulder or a statue is nothing to pick up
         _OBJECT[nethack.GLYPH_OBJ_OFF + _index] = False
         _BOULDER[nethack.GLYPH_OBJ_OFF + _index] = nethack.OBJ_NAME(_object) == "boulder"
+_STOPS |= _BOULDER
 _IN_VAIN = 4
 """Steps in vain after which a square counts as one that stops the hero; the doors that open do so within a few."""
 
@@ -104,16 +107,22 @@ class Paths:
         """By row and column: the glyph that the square showed when it was tried last, and how often it was in vain."""
 
     def tried_in_vain(self, x: int, y: int, dx: int, dy: int) -> None:
-        """Records that the hero has tried to step from (x, y) by (dx, dy), and is still at (x, y)."""
+        """Records that the hero has tried to step from (x, y) by (dx, dy), and is still at (x, y).
+
+        Only where something is that may stop the hero: from a trap or from a monster's hold no step leads anywhere.
+        """
         level, to = self._level, (y + dy, x + dx)
         if not (0 <= to[0] < MAP_SHAPE[0] and 0 <= to[1] < MAP_SHAPE[1]):
             return
+        shows = int(level.screen[to])
+        if not _STOPS[shows]:
+            return
         if dx and dy and (_DOOR[level.features[y, x]] or _DOOR[level.features[to]]):
             return  # a straight step through the door may do
-        shows = int(level.screen[to])
         before, times = self._tried.get(to, (shows, 0))
         self._tried[to] = shows, times + 1 if shows == before else 1
-        self._for = None
+        if self._tried[to][1] == _IN_VAIN:
+            self._for = None
 
     def first_steps(self, x: int, y: int) -> np.ndarray:
         """Columns and rows of the first step from (x, y) to the nearest of each of `GOALS`, (3, 2) int8.
@@ -123,6 +132,7 @@ class Paths:
         """
         level = self._level
         if self._for != (level.changes, x, y):
+            self._tried.pop((y, x), None)
             passable, doors, stairs, objects, unknown, fresh, boulders = squares(
                 level.seen & ~_BLOCKED[level.features],
                 _DOOR[level.features],

@@ -126,6 +126,7 @@ class Collector:
         device: torch.device,
     ) -> None:
         self.games, self.policy, self.config = games, policy, config
+        self._environment = config.played
         self._act = Traced(policy)
         self.generator, self.device = generator, device
         self.poisoned_rollouts = 0  # number of coming rollouts in which the first game shows NaN; drills set it
@@ -151,7 +152,7 @@ class Collector:
         self._sparse[index] = phases.of(phase).routing == "sparsemax"
 
     def _tensors(self, observation: dict[str, np.ndarray]) -> dict[str, Tensor]:
-        arrays = encode(observation, self.config.played)
+        arrays = encode(observation, self._environment)
         if self.poisoned_rollouts:
             arrays["stats"][0] = np.nan
         return {key: torch.from_numpy(array).to(self.device) for key, array in arrays.items()}

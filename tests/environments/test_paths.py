@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
+from pathlib import Path
 
 import numpy as np
 import pytest
 from nle import nethack
 
-from pipeline.environments.entity_graph import encode
 from pipeline.environments.level import MAP_SHAPE, STONE, Level
 from pipeline.environments.nethack import NetHackGame
 from pipeline.environments.paths import GOALS, Paths, first_step, squares
+from pipeline.training.trainer import Trainer
 from tests.conftest import small_config
 
 CMAP = nethack.GLYPH_CMAP_OFF
@@ -163,8 +164,38 @@ def test_a_diagonal_try_at_a_door_says_nothing_of_the_door() -> None:
 
 def test_tries_beyond_the_map_are_no_tries() -> None:
     level = Level()
-    Paths(level).tried_in_vain(0, 0, -1, -1)
-    Paths(level).tried_in_vain(MAP_SHAPE[1] - 1, MAP_SHAPE[0] - 1, 1, 1)
+    level.look(np.full(MAP_SHAPE, GLYPH["`"], dtype=np.int16))
+    paths = Paths(level)
+    paths.tried_in_vain(0, 0, -1, -1)
+    paths.tried_in_vain(MAP_SHAPE[1] - 1, MAP_SHAPE[0] - 1, 1, 1)
+    assert not paths._tried
+    paths.tried_in_vain(0, 0, 1, 1)
+    assert paths._tried
+
+
+def test_a_hero_who_is_held_blames_no_open_square() -> None:
+    glyphs, (x, y) = drawn("-----", "|...|", "|.@..", "|...|", "-----")
+    level = Level()
+    level.look(glyphs)
+    level.visited[6:9, 11:14] = 1
+    level.walk(x, y)
+    paths = Paths(level)
+    for _ in range(9):
+        paths.tried_in_vain(x, y, 1, 0)
+    assert tuple(paths.first_steps(x, y)[0]) == (1, 0)
+
+
+def test_what_the_hero_has_reached_is_no_longer_in_the_way() -> None:
+    level, paths = level_with_a_locked_door()
+    x, y = level.at or (0, 0)
+    for _ in range(4):
+        paths.tried_in_vain(x, y, 1, 0)
+    assert paths.first_steps(x, y)[0, 0] == -1
+    level.walk(x + 1, y)  # through the door, which closes behind the hero
+    paths.first_steps(x + 1, y)
+    level.visited[y, x + 1] = 0
+    level.walk(x, y)
+    assert tuple(paths.first_steps(x, y)[0]) == (1, 0)
 
 
 def test_stairs_down_under_the_hero_need_no_path() -> None:
@@ -258,34 +289,45 @@ def test_following_the_paths_explores_a_real_level() -> None:
 
 
 def test_a_real_game_knows_which_steps_were_in_vain() -> None:
-    """The hero runs against a wall, and the wall is told again as a square that stops the hero; also after a replay."""
-    config = small_config(environment__max_episode_steps=400).environment
+    """Random play, with prompts and running: what is in the way is a door, a boulder or a monster; also in a replay."""
+    config = small_config(environment__max_episode_steps=2000).environment
     game, again = NetHackGame(config, 5), NetHackGame(config, 6)
-    observation, _ = game.reset()
-    west = [int(key) for key in game.unwrapped.actions].index(ord("h"))  # type: ignore[attr-defined]
-    for _ in range(60):
-        observation, *_ = game.step(west)
-    ((_, paths),) = game._levels.values()
-    x, y = (int(each) for each in observation["blstats"][:2])
-    assert paths._tried[y, x - 1][1] >= 4
+    random = np.random.default_rng(5)
+    game.reset()
+    known: list[Paths] = []
+    for _ in range(3000):
+        observation, _, terminated, truncated, _ = game.step(int(random.integers(game.action_space.n)))  # type: ignore[attr-defined]
+        known = [paths for _, paths in game._levels.values()]
+        if terminated or truncated:
+            game.reset()
+        elif any(paths._tried for paths in known) and len(game._actions) > 300:
+            break
+    tried = [paths._tried for paths in known]
+    assert any(tried)
+    blamed = {glyph for each in tried for glyph, _ in each.values()}
+    assert all(glyph in (CMAP + 15, CMAP + 16, GLYPH["`"]) or glyph < nethack.GLYPH_BODY_OFF for glyph in blamed)
     replayed = again.restore(game.state())
-    ((_, others),) = again._levels.values()
-    assert others._tried == paths._tried
+    assert [paths._tried for _, paths in again._levels.values()] == tried
     assert (replayed["paths"] == observation["paths"]).all()
     game.close()
     again.close()
 
 
-@pytest.mark.parametrize(("where", "stats", "graph"), [("graph", 33, True), ("stats", 39, False), ("none", 33, False)])
-def test_paths_are_told_where_the_configuration_says(where: str, stats: int, graph: bool) -> None:
-    config = small_config(environment__paths=where).environment
-    game = NetHackGame(config, 1)
-    observation, _ = game.reset()
-    arrays = encode({key: np.asarray(value)[None] for key, value in observation.items()}, config)
-    assert arrays["stats"].shape == (1, stats)
-    assert ("paths" in arrays) is graph
-    told = arrays["paths"] if graph else arrays["stats"][:, 33:]
-    assert told.any() == (where != "none")
+def test_an_answer_to_a_question_is_no_step() -> None:
+    game = NetHackGame(small_config().environment, 5)
+    keys = [int(key) for key in game.get_wrapper_attr("actions")]
+    game.reset()
+    tried: list[tuple[int, int, int, int]] = []
+    for _, paths in game._levels.values():
+        paths.tried_in_vain = lambda *step: tried.append(step)  # type: ignore[method-assign]
+    game.step(keys.index(4))  # kick: in what direction?
+    assert game._asks
+    game.step(keys.index(ord("y")))
+    assert not game._asks and not tried
+    for _ in range(30):
+        game.step(keys.index(ord("h")))
+    assert tried
+    game.close()
 
 
 @pytest.mark.parametrize(
@@ -300,9 +342,13 @@ def test_paths_are_told_where_the_configuration_says(where: str, stats: int, gra
         ({"environment__paths": "none"}, False),
     ],
 )
-def test_paths_are_searched_for_a_policy_that_reads_them(changes: dict[str, object], searched: bool) -> None:
-    config = small_config(**changes)
-    game = NetHackGame(config.played, 1)
-    observation, _ = game.reset()
-    assert observation["paths"].any() == searched
-    game.close()
+def test_paths_are_searched_for_a_policy_that_reads_them(
+    changes: dict[str, object], searched: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searches = []
+    found = Paths.first_steps
+    monkeypatch.setattr(Paths, "first_steps", lambda *args: searches.append(args) or found(*args))
+    trainer = Trainer(small_config(**changes), tmp_path, lambda metrics, step: None)
+    trainer.workers.call("collect", 0)
+    trainer.close()
+    assert bool(searches) == searched
