@@ -6,15 +6,12 @@ import io
 import json
 import os
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn import functional
 
 from pipeline.attempt.checkpoint_files import FORMAT, BadCheckpoint, CheckpointInfo, inspect, sha256
 
@@ -23,14 +20,9 @@ __all__ = [
     "EARLY",
     "FORMAT",
     "BadCheckpoint",
-    "changed_moments",
-    "fit_inputs",
-    "fit_moments",
     "prune",
     "read_checkpoint",
     "read_or_older",
-    "select_experts",
-    "upcycled",
     "write_checkpoint",
 ]
 
@@ -156,104 +148,3 @@ def _update(path: Path) -> int:
 def _remove(path: Path) -> None:
     path.with_suffix(".json").unlink(missing_ok=True)
     path.unlink(missing_ok=True)
-
-
-_OF_INPUTS = ("gat.enter.weight", "visual.stats.weight")
-"""Weights of layers that read observations; what `environment.paths` adds to these comes last."""
-
-
-def fit_inputs(tensors: dict[str, Tensor], policy: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The parameters with as many inputs as this policy has.
-
-    They may come from a policy that was told less, as before there was `environment.paths`. The weights of inputs that
-    it did not know are 0, so it plays as it did. What this policy is no longer told is left out.
-
-    Args:
-        tensors: parameters by name, or means of their gradients.
-        policy: parameters of the policy that continues, by name.
-    """
-    found = dict(tensors)
-    for name, more in _more_inputs(tensors, policy):
-        found[name] = functional.pad(tensors[name], (0, more))
-    return found
-
-
-def fit_moments(moments: dict[str, dict[str, Tensor]], policy: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Adam's moments by parameter name, with as many inputs as this policy has.
-
-    The squared gradients of an input that is new are those of the unit's other inputs, in the mean. With 0, Adam would
-    divide the first gradients by themselves alone, and move the new weights by several learning rates at each step.
-    """
-
-    def squares(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        found = fit_inputs(tensors, policy)
-        for name, more in _more_inputs(tensors, policy):
-            if more > 0:
-                found[name][..., -more:] = tensors[name].mean(-1, keepdim=True)
-        return found
-
-    return changed_moments(moments, partial(fit_inputs, policy=policy), squares)
-
-
-def _more_inputs(tensors: dict[str, Tensor], policy: dict[str, Tensor]) -> Iterator[tuple[str, int]]:
-    """The tensors whose number of inputs may differ, and how many more this policy has."""
-    for name in sorted(tensors.keys() & policy.keys() & set(_OF_INPUTS)):
-        yield name, policy[name].shape[-1] - tensors[name].shape[-1]
-
-
-Change = Callable[[dict[str, Tensor]], dict[str, Tensor]]
-"""Changes tensors by name."""
-
-
-def changed_moments(
-    moments: dict[str, dict[str, Tensor]], change: Change, squares: Change | None = None
-) -> dict[str, dict[str, Tensor]]:
-    """Adam's moments by parameter name, with both of them changed; `squares` changes the second, if it is given."""
-    for key, each in (("exp_avg", change), ("exp_avg_sq", squares or change)):
-        tensors = each({name: values[key] for name, values in moments.items()})
-        moments = {name: {**values, key: tensors[name]} for name, values in moments.items()}
-    return moments
-
-
-def select_experts(
-    tensors: dict[str, Tensor], rows: set[str], source: tuple[str, ...], target: tuple[str, ...]
-) -> dict[str, Tensor]:
-    """The tensors with the experts of another policy.
-
-    Args:
-        tensors: parameters or moments by name.
-        rows: names of the tensors whose first dimension is the expert; the others stay as they are.
-        source: names of the experts in the tensors.
-        target: names of the wanted experts, in their order; each is in `source`.
-    """
-    if source == target:
-        return tensors
-    index = torch.tensor([source.index(name) for name in target])
-    return {name: tensor[index] if name in rows else tensor for name, tensor in tensors.items()}
-
-
-_APART = 0.1
-"""Share of its own first weights that sets an upcycled expert apart from the others."""
-
-
-def upcycled(tensors: dict[str, Tensor], fresh: dict[str, Tensor], leader: int) -> dict[str, Tensor]:
-    """A mixture whose experts all begin as the one that led, with a router that has learnt nothing.
-
-    So the mixture plays as the leader did, whatever the router says, and the experts can part again (sparse upcycling:
-    Komatsuzaki et al. 2023, https://arxiv.org/abs/2212.05055). Identical ones would stay identical, so each of the
-    others gets a share of its first weights on top.
-
-    Args:
-        tensors: parameters of the policy by name.
-        fresh: those of the same policy before training.
-        leader: index of the expert.
-    """
-    found = {}
-    for name, tensor in tensors.items():
-        part = name.split(".")[0]
-        if part == "experts":
-            found[name] = tensor[leader] + _APART * fresh[name]
-            found[name][leader] = tensor[leader]
-        else:
-            found[name] = fresh[name] if part == "router" else tensor
-    return found

@@ -26,8 +26,9 @@ from pipeline.environments.nethack import NetHackGame, count_actions
 from pipeline.policy.build import build_policy
 from pipeline.policy.interface import ObservationSpec, Policy, PolicyOutput, Routing
 from pipeline.policy.mixture import MixturePolicy
-from pipeline.training.checkpoint import fit_inputs, read_checkpoint
+from pipeline.training.checkpoint import read_checkpoint
 from pipeline.training.phases import phase_at, temperature_at
+from pipeline.training.transfer import fit_inputs
 
 OBSERVED = ("glyphs", "blstats", "underfoot", "visited", "paths")
 """The arrays of a game's observation that a player reads."""

@@ -38,23 +38,13 @@ from pipeline.training.baseline import NAME as BASELINE
 from pipeline.training.baseline import Baseline
 from pipeline.training.beside import Beside
 from pipeline.training.caution import Caution
-from pipeline.training.checkpoint import (
-    BEST,
-    EARLY,
-    changed_moments,
-    fit_inputs,
-    fit_moments,
-    prune,
-    read_or_older,
-    select_experts,
-    upcycled,
-    write_checkpoint,
-)
+from pipeline.training.checkpoint import BEST, EARLY, prune, read_or_older, write_checkpoint
 from pipeline.training.measure import episode_metrics, main_phase, rollout_metrics, routing_by_situation
 from pipeline.training.numerics import LastGoodState, RewardNormaliser
 from pipeline.training.player import observation_spec
 from pipeline.training.ppo import PPO
 from pipeline.training.rollout import Played
+from pipeline.training.transfer import carried_moments, carried_weights, fitted
 from pipeline.training.workers import Workers
 
 log = logging.getLogger("trainer")
@@ -325,9 +315,7 @@ class Trainer:
         """
         own = fingerprint(self.config) if start.exact else ""
         state, path, problems = read_or_older(Path(start.checkpoint), own)
-        policy, learnt = self.policy.state_dict(), state["ppo"]
-        moments = fit_moments(learnt["moments"], policy)
-        state |= {"policy": fit_inputs(state["policy"], policy), "ppo": {**learnt, "moments": moments}}
+        state = fitted(state, self.policy)
         for problem in problems:
             log.warning("passed over: %s", problem)
         if start.exact:
@@ -348,25 +336,9 @@ class Trainer:
         log.info("starts from episode %d of run %s (%s)", state["finished"], start.run_id, path)
 
     def _load_weights(self, state: dict[str, Any], carry: Carry) -> None:
-        def carried(name: str) -> bool:
-            return carry.modules is None or name.split(".")[0] in carry.modules
-
-        rows = self.policy.expert_rows()
-        experts = tuple(state["experts"]), self.policy.expert_names
-        weights = {name: tensor for name, tensor in state["policy"].items() if carried(name)}
-        own = self.policy.state_dict()
-        if carry.upcycles:
-            own.update(upcycled(weights, own, leader=int(np.argmax(state["usage"]))))
-        else:
-            own.update(select_experts(weights, rows, *experts) if rows & weights.keys() else weights)
-        self.policy.load_state_dict(own)
+        self.policy.load_state_dict(carried_weights(state, carry, self.policy))
         if carry.optimiser:
-            moments = {
-                name: values
-                for name, values in state["ppo"]["moments"].items()
-                if carried(name) and name.split(".")[0] not in carry.forgets
-            }
-            moments = changed_moments(moments, lambda tensors: select_experts(tensors, rows, *experts))
+            moments = carried_moments(state, carry, self.policy)
             self.ppo.restore({"moments": moments, "optimiser_steps": self.ppo.optimiser_steps})
         if carry.schedule:
             self.ppo.optimiser_steps = state["ppo"]["optimiser_steps"] if carry.warmed_up else 0

@@ -16,15 +16,13 @@ from pipeline.attempt.file import Carry, WarmStart
 from pipeline.config import ExperimentConfig
 from pipeline.training.checkpoint import (
     BadCheckpoint,
-    fit_inputs,
-    fit_moments,
     prune,
     read_checkpoint,
     read_or_older,
-    select_experts,
     write_checkpoint,
 )
 from pipeline.training.trainer import Trainer
+from pipeline.training.transfer import fit_inputs, fit_moments, select_experts
 from tests.conftest import small_config
 
 INFO = {"episode": 1, "step": 2, "update": 3, "score_window": None, "kind": "v3", "experts": ("a",)}
