@@ -38,16 +38,15 @@ _DOOR = _glyphs(*range(13, 17))  # no diagonal step leads through a door; a door
 _OBJECT = np.zeros(nethack.MAX_GLYPH + 1, dtype=bool)
 _OBJECT[nethack.GLYPH_OBJ_OFF : nethack.GLYPH_CMAP_OFF] = True
 _BOULDER = np.zeros_like(_OBJECT)
-_STOPS = _glyphs(15, 16)  # a closed door; below also a boulder, and a monster that does not go away
-_STOPS[: nethack.GLYPH_BODY_OFF] = True
 for _index in range(nethack.NUM_OBJECTS):
     _object = nethack.objclass(_index)
     if ord(_object.oc_class) == nethack.ROCK_CLASS:  # a boulder or a statue is nothing to pick up
         _OBJECT[nethack.GLYPH_OBJ_OFF + _index] = False
         _BOULDER[nethack.GLYPH_OBJ_OFF + _index] = nethack.OBJ_NAME(_object) == "boulder"
-_STOPS |= _BOULDER
+_STOPS = _glyphs(15, 16) | _BOULDER  # a closed door, a boulder, and a monster that does not go away
+_STOPS[: nethack.GLYPH_BODY_OFF] = True
 _IN_VAIN = 4
-"""Steps in vain after which a square counts as one that stops the hero; the doors that open do so within a few."""
+"""Steps in vain after which what is on a square counts as in the way; the doors that open do so within a few."""
 
 
 def squares(*masks: np.ndarray) -> list[int]:
