@@ -45,8 +45,8 @@ NOW = Page(
     "Does V3 learn, and what helps?",
     (
         "In V3 the hero's node of the graph tells [where paths lead](decisions.md#the-policy); the plain policy and",
-        "SB3's are not told. `script` learns nothing: it follows the paths to objects, then to the stairs and down, else",
-        "to the frontier. What each part of V3 brought before there were paths is on [a page of its",
+        "SB3's are not told. `script` learns nothing: it follows the paths to objects, then to the stairs and down,",
+        "else to the frontier. What each part of V3 brought before there were paths is on [a page of its",
         "own](learning-without-paths.md).",
     ),
 )
