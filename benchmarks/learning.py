@@ -146,9 +146,7 @@ def run_sb3(config: ExperimentConfig) -> dict[str, Any]:
     return {"verdict": "", **summary(np.array(rows))}
 
 
-def run_untrained(
-    config: ExperimentConfig, play: Callable[[EnvironmentSection, int, int], list[Episode]]
-) -> dict[str, Any]:
+def run_untrained(config: ExperimentConfig, play: Play) -> dict[str, Any]:
     """Plays what does not learn; returns its figures and its curve."""
     episodes = play(config.environment, LAST, config.training.seed)
     rows = [(index, 1, each.score, each.task_return, each.depth) for index, each in enumerate(episodes)]

@@ -133,7 +133,7 @@ def sb3(config: ExperimentConfig, v3: bool, batched: bool, steps: int) -> Measur
 
 def environment(config: ExperimentConfig, steps: int) -> Measure:
     """Measures the games alone, with random actions, over `steps` steps."""
-    alone = config.environment.model_copy(update={"paths": "none"})
+    alone = config.environment.without_paths()
     games, random = Games(alone, game_seeds(alone, 1)), np.random.default_rng(1)
     games.reset()
 

@@ -45,9 +45,13 @@ class EnvironmentSection(Section):
     """Episodes of the random baseline, played once per experiment under the same step cap. The rule `not_above_random`
     takes 1000 to be certain."""
 
+    def without_paths(self) -> EnvironmentSection:
+        """The same for a player that does not look at the paths, so that none is searched."""
+        return self.model_copy(update={"paths": "none"})
+
     def played(self, graph: bool) -> EnvironmentSection:
         """The environment for a policy with or without a graph: without paths that the policy would not read."""
-        return self.model_copy(update={"paths": "none"}) if self.paths == "graph" and not graph else self
+        return self.without_paths() if self.paths == "graph" and not graph else self
 
     @model_validator(mode="after")
     def _odd_crop(self) -> EnvironmentSection:

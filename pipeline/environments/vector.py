@@ -106,7 +106,7 @@ def game_seeds(config: EnvironmentSection, seed: int) -> list[np.random.SeedSequ
 
 def random_episodes(config: EnvironmentSection, episodes: int, seed: int) -> list[Episode]:
     """At least `episodes` episodes of a uniformly random policy, under the same step cap."""
-    games = Games(config.model_copy(update={"paths": "none"}), game_seeds(config, seed))  # it looks at nothing
+    games = Games(config.without_paths(), game_seeds(config, seed))
     random = np.random.default_rng(seed)
     # Short episodes finish first, so taking the first ones would favour them. Instead every environment plays the same
     # number of whole episodes.

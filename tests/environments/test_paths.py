@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 from nle import nethack
 
+from pipeline.environments.entity_graph import encode
 from pipeline.environments.level import MAP_SHAPE, STONE, Level
 from pipeline.environments.nethack import NetHackGame
 from pipeline.environments.paths import GOALS, Paths, first_step, squares
@@ -42,14 +45,20 @@ def drawn(*rows: str) -> tuple[np.ndarray, tuple[int, int]]:
     return glyphs, at
 
 
-def steps(*rows: str, been: tuple[tuple[int, int], ...] = ()) -> dict[str, tuple[int, int]]:
-    """The first steps from @ on a drawn map; `been`: columns and rows in the drawing."""
+def explored(*rows: str, been: Iterable[tuple[int, int]] = ()) -> tuple[Level, tuple[int, int]]:
+    """A drawn level, and the column and row of @; `been`: columns and rows in the drawing."""
     glyphs, at = drawn(*rows)
     level = Level()
     level.look(glyphs)
     for column, row in been:
         level.visited[5 + row, 10 + column] = 1
     level.walk(*at)
+    return level, at
+
+
+def steps(*rows: str, been: Iterable[tuple[int, int]] = ()) -> dict[str, tuple[int, int]]:
+    """The first steps from @ on a drawn map."""
+    level, at = explored(*rows, been=been)
     return {goal: (int(dx), int(dy)) for goal, (dx, dy) in zip(GOALS, Paths(level).first_steps(*at), strict=True)}
 
 
@@ -93,6 +102,7 @@ def test_a_boulder_is_no_object_to_pick_up() -> None:
         nethack.GLYPH_ZAP_OFF,
         nethack.GLYPH_WARNING_OFF,
         nethack.GLYPH_INVISIBLE,
+        nethack.GLYPH_DETECT_OFF + 5,
         CMAP + 65,  # the first beam
         CMAP + 77,  # poison gas
         CMAP + 86,  # the inside of a monster, before NLE numbers it by monster
@@ -121,11 +131,8 @@ def test_a_boulder_is_moved_only_where_there_is_no_way_around_it() -> None:
 
 def level_with_a_locked_door() -> tuple[Level, Paths]:
     """A walked room with @ beside a closed door in the east, and a doorway farther away in the west."""
-    glyphs, at = drawn("---------", "........|", "|......@+", "---------")
-    level = Level()
-    level.look(glyphs)
-    level.visited[6:8, 11:18] = 1
-    level.walk(*at)
+    room = product(range(1, 8), (1, 2))
+    level, _ = explored("---------", "........|", "|......@+", "---------", been=room)
     return level, Paths(level)
 
 
@@ -174,11 +181,8 @@ def test_tries_beyond_the_map_are_no_tries() -> None:
 
 
 def test_a_hero_who_is_held_blames_no_open_square() -> None:
-    glyphs, (x, y) = drawn("-----", "|...|", "|.@..", "|...|", "-----")
-    level = Level()
-    level.look(glyphs)
-    level.visited[6:9, 11:14] = 1
-    level.walk(x, y)
+    room = product((1, 2, 3), (1, 2, 3))
+    level, (x, y) = explored("-----", "|...|", "|.@..", "|...|", "-----", been=room)
     paths = Paths(level)
     for _ in range(9):
         paths.tried_in_vain(x, y, 1, 0)
@@ -199,10 +203,7 @@ def test_what_the_hero_has_reached_is_no_longer_in_the_way() -> None:
 
 
 def test_stairs_down_under_the_hero_need_no_path() -> None:
-    glyphs, at = drawn("-------", "|@...>|", "-------")
-    level = Level()
-    level.look(glyphs)
-    level.walk(*at)
+    level, at = explored("-------", "|@...>|", "-------")
     assert tuple(Paths(level).first_steps(*at)[2]) == (1, 0)
     level.features[at[1], at[0]] = GLYPH[">"]
     assert tuple(Paths(level).first_steps(*at)[2]) == (0, 0)
@@ -328,6 +329,18 @@ def test_an_answer_to_a_question_is_no_step() -> None:
         game.step(keys.index(ord("h")))
     assert tried
     game.close()
+
+
+@pytest.mark.parametrize(("where", "stats", "graph"), [("graph", 33, True), ("stats", 39, False), ("none", 33, False)])
+def test_paths_are_told_where_the_configuration_says(where: str, stats: int, graph: bool) -> None:
+    config = small_config(environment__paths=where).environment
+    game = NetHackGame(config, 1)
+    observation, _ = game.reset()
+    arrays = encode({key: np.asarray(value)[None] for key, value in observation.items()}, config)
+    assert arrays["stats"].shape == (1, stats)
+    assert ("paths" in arrays) is graph
+    told = arrays["paths"] if graph else arrays["stats"][:, 33:]
+    assert told.any() == (where != "none")
 
 
 @pytest.mark.parametrize(
