@@ -43,7 +43,7 @@ def observe(observation: dict[str, np.ndarray], config: EnvironmentSection, grap
     return np.concatenate([planes[0] / np.float32(GLYPHS), planes[1], arrays["stats"]], axis=1, dtype=np.float32)
 
 
-def space_of(config: EnvironmentSection, graph: bool) -> gym.spaces.Space[Any]:
+def space_of(config: EnvironmentSection, graph: bool, actions: int) -> gym.spaces.Space[Any]:
     """The space of one game's encoded observation, derived from an empty screen, so that no game has to be started."""
     blank = {
         "glyphs": np.zeros((1, *MAP_SHAPE), np.int16),
@@ -51,6 +51,7 @@ def space_of(config: EnvironmentSection, graph: bool) -> gym.spaces.Space[Any]:
         "underfoot": np.zeros(1, np.int16),
         "visited": np.zeros((1, *MAP_SHAPE), np.int8),
         "paths": np.zeros((1, len(GOALS), 2), np.int8),
+        "action_mask": np.ones((1, actions), np.int8),
     }
     observed = observe(blank, config, graph)
     if graph:
@@ -72,7 +73,7 @@ class EncodedGame(gym.ObservationWrapper[Any, Any, Any]):
     def __init__(self, config: EnvironmentSection, seed: np.random.SeedSequence, graph: bool) -> None:
         super().__init__(NetHackGame(config.played(graph), seed))
         self._config, self._graph = config, graph
-        self.observation_space = space_of(config, graph)
+        self.observation_space = space_of(config, graph, self.action_space.n)  # type: ignore[attr-defined]
 
     def observation(self, observation: Any) -> Any:
         one = {key: np.asarray(array)[None] for key, array in observation.items()}
@@ -88,7 +89,7 @@ class GamesVecEnv(VecEnv):
         self._games = Games(config.played(graph), game_seeds(config, seed))
         self.episodes: list[tuple[int, Episode]] = []
         self._steps = 0
-        space = space_of(config, graph)
+        space = space_of(config, graph, self._games.num_actions)
         super().__init__(config.num_envs, space, gym.spaces.Discrete(self._games.num_actions))
 
     def _observe(self, observation: dict[str, np.ndarray]) -> Any:
@@ -142,7 +143,7 @@ class V3ForSB3(ActorCriticPolicy):
         self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
     def _run(self, obs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        obs = obs | {"adjacency": obs["adjacency"].bool()}
+        obs = obs | {key: obs[key].bool() for key in ("adjacency", "action_mask")}
         count = len(obs["stats"])
         output = self.v3(obs, Routing(torch.ones(count, dtype=torch.bool), torch.ones(count)), {})
         return output.logits, output.value

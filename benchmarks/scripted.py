@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.config import EnvironmentSection
+from pipeline.environments.actions import STEP_OF_KEY
 from pipeline.environments.level import IS_STAIRS_DOWN
-from pipeline.environments.nethack import STEP_OF_KEY, Episode, NetHackGame
+from pipeline.environments.nethack import Episode, NetHackGame
 
 AT_RANDOM = 0.2
 """Share of the steps in which it searches or steps at random, since what it follows may lead nowhere."""

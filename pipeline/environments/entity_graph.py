@@ -15,7 +15,9 @@ from pipeline.environments.level import STAIRS_DOWN, STAIRS_UP
 from pipeline.environments.paths import GOALS
 
 GLYPHS = nethack.MAX_GLYPH + 1  # ids 0 … MAX_GLYPH
-PATHS = 2 * len(GOALS)
+_DIRECTIONS = np.delete(np.eye(9, dtype=np.float32), 4, axis=1)
+"""(9, 8) one-hot directions of a step, by 3 · (rows + 1) + columns + 1; 0 for no step."""
+PATHS = (2 + 8) * len(GOALS)
 """Number of features that the first steps of paths are."""
 KINDS = ("none", "hero", "monster", "pet", "object", "remains", "door", "stairs_up", "stairs_down", "feature", "trap")
 STATS = 33
@@ -53,8 +55,8 @@ def encode(observation: dict[str, np.ndarray], config: EnvironmentSection) -> di
     """The observations of n games as arrays for a policy.
 
     Args:
-        observation: `glyphs` (n, 21, 79), `blstats` (n, 27), `underfoot` (n,), `visited` (n, 21, 79) and `paths`
-            (n, 3, 2). In the crop and in the graph, the hero's own square shows what the hero stands on.
+        observation: `glyphs` (n, 21, 79), `blstats` (n, 27), `underfoot` (n,), `visited` (n, 21, 79), `paths` (n, 3, 2)
+            and `action_mask` (n, A). In the crop and in the graph, the hero's own square shows what the hero stands on.
         config: sizes of the crop and of the graph, and where the paths go.
 
     Returns:
@@ -62,8 +64,9 @@ def encode(observation: dict[str, np.ndarray], config: EnvironmentSection) -> di
         |---|---|---|
         | crop | (n, crop, crop) int16 | glyph ids around the hero; MAX_GLYPH outside of the map |
         | visited | (n, crop, crop) int8 | 1: the hero has been on the square |
-        | stats | (n, 33) float32 | statistics of the hero, scaled to about [−1, 1]; `paths: stats` adds 6 |
-        | paths | (n, 6) float32 | with `paths: graph` alone: first steps of paths, features of the hero's node |
+        | stats | (n, 33) float32 | statistics of the hero, scaled to about [−1, 1]; `paths: stats` adds 30 |
+        | paths | (n, 30) float32 | with `paths: graph` alone: first steps of paths, features of the hero's node |
+        | action_mask | (n, A) bool | the actions that are offered |
         | node_glyph | (n, nodes) int16 | glyph of each entity |
         | node_kind | (n, nodes) uint8 | index into KINDS; 0: no such node |
         | node_position | (n, nodes, 2) float32 | column and row relative to the hero, in squares |
@@ -74,13 +77,14 @@ def encode(observation: dict[str, np.ndarray], config: EnvironmentSection) -> di
     glyphs = observation["glyphs"].copy()
     glyphs[np.arange(len(glyphs)), y, x] = underfoot
     stats = _stats(blstats, underfoot)
-    paths = observation["paths"].reshape(len(stats), PATHS).astype(np.float32)
+    paths = _paths(observation["paths"])
     if config.paths == "stats":
         stats = np.concatenate([stats, paths], axis=1)
     return {
         "crop": _crop(glyphs, x, y, config.crop_size, beyond=nethack.MAX_GLYPH),
         "visited": _crop(observation["visited"], x, y, config.crop_size, beyond=0),
         "stats": stats,
+        "action_mask": observation["action_mask"].astype(bool),
         **({"paths": paths} if config.paths == "graph" else {}),
         **_graph(glyphs, x, y, config.max_entities, config.neighbours),
     }
@@ -143,6 +147,15 @@ def _stats(blstats: np.ndarray, underfoot: np.ndarray) -> np.ndarray:
         (underfoot[:, None, None] == np.array([STAIRS_DOWN, STAIRS_UP])).any(-1),
     ]
     return np.clip(np.concatenate(parts, axis=1, dtype=np.float32), -5, 5)
+
+
+def _paths(steps: np.ndarray) -> np.ndarray:
+    """First steps (n, 3, 2) as columns and rows, then as one of eight directions each, (n, 30) float32.
+
+    An action is a direction, so from these a layer reads off the action that follows a path.
+    """
+    directions = _DIRECTIONS[3 * (steps[..., 1] + 1) + steps[..., 0] + 1]
+    return np.concatenate([each.reshape(len(steps), -1) for each in (steps, directions)], axis=1, dtype=np.float32)
 
 
 def _graph(glyphs: np.ndarray, x: np.ndarray, y: np.ndarray, nodes: int, neighbours: int) -> dict[str, np.ndarray]:

@@ -17,6 +17,13 @@ _NOTHING_SEEN = np.isin(_GLYPHS, (STONE, nethack.GLYPH_INVISIBLE))
 """Of each glyph, whether it shows nothing of its square: what passes over the map, or is felt there, may be in rock."""
 _NOTHING_SEEN[nethack.GLYPH_DETECT_OFF : nethack.GLYPH_BODY_OFF] = True
 _NOTHING_SEEN[_EFFECTS : nethack.GLYPH_STATUE_OFF] = True
+
+
+def map_symbols(*symbols: int) -> np.ndarray:
+    """Which glyphs are these map symbols, (MAX_GLYPH + 1,) bool; numbered as in NetHack 3.6's defsym.h."""
+    return np.isin(_GLYPHS - nethack.GLYPH_CMAP_OFF, symbols)
+
+
 IS_STAIRS_DOWN = np.isin(_GLYPHS, STAIRS_DOWN)
 """Of each glyph, whether it is stairs down."""
 

@@ -19,12 +19,12 @@ import numpy as np
 from nle import nethack
 
 from pipeline.config import EnvironmentSection
+from pipeline.environments.actions import Actions
 from pipeline.environments.level import MAP_SHAPE, Level
 from pipeline.environments.paths import GOALS, Paths
 
 OBSERVATION_KEYS = ("glyphs", "blstats")
-STEP_OF_KEY = dict(zip("kulnjbhy", ((0, -1), (1, -1), (1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1)), strict=True))
-"""Columns and rows of the step of each key. A capital letter runs in that direction, and opens no door."""
+_STAGGERS = nethack.BL_MASK_CONF | nethack.BL_MASK_STUN  # the hero may go elsewhere than the key says
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def check_character(character: str) -> str | None:
 class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray], Any]):
     """A game of NetHack with shaped reward, as a Gymnasium environment.
 
-    Observations are `glyphs` (21, 79) int16, `blstats` (27,) int64, and three arrays for a policy without memory:
+    Observations are `glyphs` (21, 79) int16, `blstats` (27,) int64, and four arrays for a policy without memory:
 
     - `underfoot` () int16: the glyph of what is built on the hero's own square (floor, door, stairs …), as last seen,
       because the hero covers it on the screen. It is STONE if the square has not been seen, as where a game or a level
@@ -102,6 +102,8 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
     - `visited` (21, 79) 0 or 1: the squares of this level on which the hero has been.
     - `paths` (3, 2) −1, 0 or 1: columns and rows of the first step of the shortest path to the nearest frontier, object
       and stairs down (:mod:`pipeline.environments.paths`); all 0 if the configuration has no paths.
+    - `action_mask` (A,) 0 or 1: the actions that NetHack does not refuse for certain
+      (:mod:`pipeline.environments.actions`); all 1 if the configuration does not want a mask.
 
     Args:
         config: id, character, step cap and the coefficients of the reward.
@@ -125,19 +127,21 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
         )
         env.unwrapped._max_episode_steps = config.max_episode_steps + 1  # type: ignore[attr-defined]
         super().__init__(env)
+        keys: list[int] = env.unwrapped.actions  # type: ignore[attr-defined]
         memory = {
             "underfoot": gym.spaces.Box(0, nethack.MAX_GLYPH, shape=(), dtype=np.int16),
             "visited": gym.spaces.MultiBinary(MAP_SHAPE),
             "paths": gym.spaces.Box(-1, 1, shape=(len(GOALS), 2), dtype=np.int8),
+            "action_mask": gym.spaces.MultiBinary(len(keys)),
         }
         self.observation_space = gym.spaces.Dict({**env.observation_space.spaces, **memory})  # type: ignore[attr-defined]
         self._shaping = config.shaping
         self._with_paths = config.paths != "none"
-        keys: list[int] = env.unwrapped.actions  # type: ignore[attr-defined]
-        self._directions = [STEP_OF_KEY.get(chr(key)) for key in keys]
+        self._masked = config.action_mask
+        self._actions = Actions(keys)
         self._random = np.random.default_rng(seed)
         self._seeds = (0, 0)
-        self._actions: list[int] = []
+        self._played: list[int] = []
         self.last_episode: Episode | None = None
         self.new_squares = 0
         """Number of squares that the present observation shows for the first time."""
@@ -150,7 +154,7 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
         return self._start((int(core), int(disp)))
 
     def _start(self, seeds: tuple[int, int]) -> tuple[Any, dict[str, Any]]:
-        self._seeds, self._actions = seeds, []
+        self._seeds, self._played = seeds, []
         self.env.unwrapped.seed(*seeds, reseed=False)  # type: ignore[attr-defined]
         observation, _ = self.env.reset()
         blstats = observation["blstats"]
@@ -163,8 +167,8 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Plays one action; returns observation, shaped reward, terminated, truncated and an empty dict."""
-        self._actions.append(int(action))
-        tried = None if self._asks else self._directions[int(action)]
+        self._played.append(int(action))
+        tried = None if self._asks else self._actions.steps[int(action)]
         observation, task_reward, terminated, truncated, info = self.env.step(int(action))
         task_reward = float(task_reward)
         self._task_return += task_reward
@@ -179,7 +183,7 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
             self.last_episode = Episode(
                 score=self._score,
                 task_return=self._task_return,
-                steps=len(self._actions),
+                steps=len(self._played),
                 depth=self._deepest,
                 died=terminated and info["end_status"] == info["end_status"].DEATH,
             )
@@ -216,7 +220,14 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
             paths.tried_in_vain(x, y, *tried)
         level.walk(x, y)
         steps = paths.first_steps(x, y) if self._with_paths else np.zeros((len(GOALS), 2), dtype=np.int8)
-        self._memory = {"underfoot": level.features[y, x], "visited": level.visited, "paths": steps}
+        staggers = int(blstats[nethack.NLE_BL_CONDITION]) & _STAGGERS
+        masked = self._masked and not staggers and not self._asks
+        self._memory = {
+            "underfoot": level.features[y, x],
+            "visited": level.visited,
+            "paths": steps,
+            "action_mask": self._actions.offered(level, x, y) if masked else self._actions.every,
+        }
         return reward + shaping.stairs * level.nearer_to_stairs(x, y)
 
     def state(self) -> dict[str, Any]:
@@ -224,7 +235,7 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
         return {
             "random": self._random.bit_generator.state,
             "seeds": list(self._seeds),
-            "actions": list(self._actions),
+            "actions": list(self._played),
             "blstats": [int(value) for value in self._blstats],
         }
 

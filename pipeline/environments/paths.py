@@ -16,7 +16,7 @@ from collections.abc import Iterable
 import numpy as np
 from nle import nethack
 
-from pipeline.environments.level import IS_STAIRS_DOWN, MAP_SHAPE, Level
+from pipeline.environments.level import IS_STAIRS_DOWN, MAP_SHAPE, Level, map_symbols
 
 GOALS = ("frontier", "object", "stairs_down")
 """What the paths lead to, in the order of :meth:`Paths.first_steps`."""
@@ -25,16 +25,10 @@ _WIDTH = MAP_SHAPE[1] + 1  # the last column stays empty: a step to the side nev
 _STEPS = ((0, -1), (1, 0), (0, 1), (-1, 0), (1, -1), (1, 1), (-1, 1), (-1, -1))
 """Columns and rows of the eight steps, straight ones first."""
 
-
-def _glyphs(*symbols: int) -> np.ndarray:
-    """Which glyphs are these map symbols, (MAX_GLYPH + 1,) bool; numbered as in NetHack 3.6's defsym.h."""
-    return np.isin(np.arange(nethack.MAX_GLYPH + 1) - nethack.GLYPH_CMAP_OFF, symbols)
-
-
 # Walls, iron bars, a tree, water, lava, raised drawbridges, air and clouds. A closed door opens to the hero. Of a
 # square that has been seen without any of these, a monster or an object hides the floor.
-_BLOCKED = _glyphs(*range(1, 12), 17, 18, 32, 34, 37, 38, 39, 40, 41)
-_DOOR = _glyphs(*range(13, 17))  # no diagonal step leads through a door; a doorway without one is not meant
+_BLOCKED = map_symbols(*range(1, 12), 17, 18, 32, 34, 37, 38, 39, 40, 41)
+_DOOR = map_symbols(*range(13, 17))  # no diagonal step leads through a door; a doorway without one is not meant
 _OBJECT = np.zeros(nethack.MAX_GLYPH + 1, dtype=bool)
 _OBJECT[nethack.GLYPH_OBJ_OFF : nethack.GLYPH_CMAP_OFF] = True
 _BOULDER = np.zeros_like(_OBJECT)
@@ -43,7 +37,7 @@ for _index in range(nethack.NUM_OBJECTS):
     if ord(_object.oc_class) == nethack.ROCK_CLASS:  # a boulder or a statue is nothing to pick up
         _OBJECT[nethack.GLYPH_OBJ_OFF + _index] = False
         _BOULDER[nethack.GLYPH_OBJ_OFF + _index] = nethack.OBJ_NAME(_object) == "boulder"
-_STOPS = _glyphs(15, 16) | _BOULDER  # a closed door, a boulder, and a monster that does not go away
+_STOPS = map_symbols(15, 16) | _BOULDER  # a closed door, a boulder, and a monster that does not go away
 _STOPS[: nethack.GLYPH_BODY_OFF] = True
 _IN_VAIN = 4
 """Steps in vain after which what is on a square counts as in the way; the doors that open do so within a few."""

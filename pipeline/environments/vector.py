@@ -104,17 +104,23 @@ def game_seeds(config: EnvironmentSection, seed: int) -> list[np.random.SeedSequ
     return np.random.SeedSequence(seed).spawn(config.num_envs)
 
 
+def random_actions(mask: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """An action (n,) for each of n games, uniformly drawn from those that its row of the mask (n, A) offers."""
+    return (mask * (1 - random.random(mask.shape))).argmax(1)  # the draws are above 0
+
+
 def random_episodes(config: EnvironmentSection, episodes: int, seed: int) -> list[Episode]:
-    """At least `episodes` episodes of a uniformly random policy, under the same step cap."""
+    """At least `episodes` episodes of a policy that draws uniformly from what is offered, under the same step cap."""
     games = Games(config.without_paths(), game_seeds(config, seed))
     random = np.random.default_rng(seed)
     # Short episodes finish first, so taking the first ones would favour them. Instead every environment plays the same
     # number of whole episodes.
     quota = np.full(config.num_envs, -(-episodes // config.num_envs))
     played: list[Episode] = []
-    games.reset()
+    observation = games.reset()
     while quota.any():
-        step = games.step(random.integers(0, games.num_actions, size=config.num_envs))
+        step = games.step(random_actions(observation["action_mask"], random))
+        observation = step.observation
         ended = np.flatnonzero(step.terminated | step.truncated)
         for index, episode in zip(ended, step.episodes, strict=True):
             if quota[index]:

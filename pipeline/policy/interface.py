@@ -15,6 +15,16 @@ def bound_logits(logits: Tensor) -> Tensor:
     return torch.nan_to_num(logits, nan=0.0, posinf=LOGIT_BOUND, neginf=-LOGIT_BOUND).clamp(-LOGIT_BOUND, LOGIT_BOUND)
 
 
+MASKED = -1e9
+"""The logit of an action that is not offered. Its probability is 0 exactly."""
+
+
+def mask_logits(logits: Tensor, obs: dict[str, Tensor]) -> Tensor:
+    """Action logits (B, A), or (B, E, A), with `MASKED` where the observation's `action_mask` (B, A) says no."""
+    refused = ~obs["action_mask"]
+    return logits.masked_fill(refused if logits.ndim == 2 else refused.unsqueeze(1), MASKED)
+
+
 @dataclass(frozen=True)
 class ObservationSpec:
     """Sizes of a policy's input."""
@@ -58,13 +68,13 @@ class PolicyOutput:
 
     | Symbol | Shape | Description |
     |---|---|---|
-    | logits | (B, A) | Σₖ weightsₖ · expert_logitsₖ, plus the logits of a shared expert if there is one; bounded |
+    | logits | (B, A) | Σₖ weightsₖ · expert_logitsₖ, plus a shared expert's if there is one; bounded, then masked |
     | value | (B,) | critic's estimate of the (normalised) return |
     | alpha | (B, E) | the router's distribution over experts, after the temperature |
     | soft_alpha | (B, E) | softmax of the logits that α is made of; it always has a gradient |
     | weights | (B, E) | weights of the experts: α itself, or the one-hot draw of a Gumbel router |
     | router_logits | (B, E) | the router's logits, bounded, before the temperature |
-    | expert_logits | (B, E, A) | action logits of each expert that is routed, bounded |
+    | expert_logits | (B, E, A) | action logits of each expert that is routed, bounded, then masked |
     | h_logic | (B, H) or None | output of the graph encoder |
     | record | dict | every random draw inside the network; passed as `noise`, it recomputes this very policy |
     """

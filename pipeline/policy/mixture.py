@@ -13,7 +13,7 @@ from pipeline.policy.embedding import Embedding
 from pipeline.policy.experts import Experts
 from pipeline.policy.gat import GraphEncoder
 from pipeline.policy.heads import Critic, LogitHead
-from pipeline.policy.interface import ObservationSpec, Policy, PolicyOutput, Routing, bound_logits
+from pipeline.policy.interface import ObservationSpec, Policy, PolicyOutput, Routing, bound_logits, mask_logits
 
 
 class VisualBranch(nn.Module):
@@ -93,13 +93,13 @@ class MixturePolicy(Policy):
         mixed = (weighing.weights.unsqueeze(1) @ expert_logits).squeeze(1)
         logits = bound_logits(mixed if self.shared is None else mixed + self.shared(state))
         return PolicyOutput(
-            logits=logits,
+            logits=mask_logits(logits, obs),
             value=self.critic(state),
             alpha=weighing.alpha,
             soft_alpha=weighing.soft_alpha,
             weights=weighing.weights,
             router_logits=router_logits,
-            expert_logits=expert_logits,
+            expert_logits=mask_logits(expert_logits, obs),
             h_logic=h_logic,
             record=record | weighing.record,
         )

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pipeline.config import PolicySection
 from pipeline.policy.heads import Critic, LogitHead
-from pipeline.policy.interface import ObservationSpec, Policy, PolicyOutput, Routing
+from pipeline.policy.interface import ObservationSpec, Policy, PolicyOutput, Routing, mask_logits
 from pipeline.policy.mixture import VisualBranch, initialise
 
 
@@ -27,7 +27,7 @@ class PlainPolicy(Policy):
 
     def forward(self, obs: dict[str, Tensor], routing: Routing, noise: dict[str, Tensor]) -> PolicyOutput:
         state = self.visual(obs)
-        logits = self.actor(state)
+        logits = mask_logits(self.actor(state), obs)
         certain = torch.ones_like(logits[:, :1])
         return PolicyOutput(
             logits=logits,

@@ -58,14 +58,16 @@ def log_player(run: TrainerRun, player: Player, step: int) -> str:
 
 def signature(player: Player) -> ModelSignature:
     """Signature of :meth:`Player.forward`: names, types and shapes of its input and output."""
+    actions = count_actions(player.environment)
     inputs = (
         ("glyphs", "int16", MAP_SHAPE),
         ("blstats", "int64", (27,)),
         ("underfoot", "int16", ()),
         ("visited", "int8", MAP_SHAPE),
         ("paths", "int8", (len(GOALS), 2)),
+        ("action_mask", "int8", (actions,)),
     )
-    logits = TensorSpec(np.dtype("float32"), (-1, count_actions(player.environment)))
+    logits = TensorSpec(np.dtype("float32"), (-1, actions))
     return ModelSignature(
         Schema([TensorSpec(np.dtype(kind), (-1, *shape), name) for name, kind, shape in inputs]), Schema([logits])
     )

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.config import TrainingSection
-from pipeline.policy.interface import PolicyOutput
+from pipeline.policy.interface import MASKED, PolicyOutput
 
 
 def ppo_actor(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip_ratio: float) -> Tensor:
@@ -38,12 +38,15 @@ def load_balance(load: Tensor) -> Tensor:
 def diversity(expert_logits: Tensor) -> Tensor:
     """Mean cosine similarity over all pairs of experts' action logits (B, E, A); 0 for a single expert.
 
-    The logits are centred over the actions, so a constant added to all of them changes neither policy nor loss.
+    The logits are centred over the actions, so a constant added to all of them changes neither policy nor loss. Actions
+    that are not offered count for nothing: in these the experts could differ without an effect on the policy.
     """
     experts = expert_logits.shape[1]
     if experts < 2:
         return expert_logits.new_zeros(())
-    centred = expert_logits - expert_logits.mean(-1, keepdim=True)
+    offered = expert_logits > MASKED
+    mean = (expert_logits * offered).sum(-1, keepdim=True) / offered.sum(-1, keepdim=True)
+    centred = (expert_logits - mean) * offered
     unit = functional.normalize(centred, dim=-1, eps=1e-6)
     # ‖Σ u‖² = Σ ‖u‖² + 2 Σ u·u′, the last sum over all pairs.
     pairs = (unit.sum(1).square().sum(-1) - unit.square().sum((1, 2))) / 2

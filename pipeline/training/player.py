@@ -30,7 +30,7 @@ from pipeline.training.checkpoint import read_checkpoint
 from pipeline.training.phases import phase_at, temperature_at
 from pipeline.training.transfer import fit_inputs
 
-OBSERVED = ("glyphs", "blstats", "underfoot", "visited", "paths")
+OBSERVED = ("glyphs", "blstats", "underfoot", "visited", "paths", "action_mask")
 """The arrays of a game's observation that a player reads."""
 
 
@@ -96,6 +96,7 @@ class Player(nn.Module):
         | underfoot | (B,) int16 | glyph of what the hero stands on |
         | visited | (B, 21, 79) int8 | 1: the hero has been on the square |
         | paths | (B, 3, 2) int8 | first steps of the shortest paths to a frontier, an object, and stairs down |
+        | action_mask | (B, A) int8 | 1: the action is offered |
         """
         return self.look(observation).logits
 

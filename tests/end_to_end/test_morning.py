@@ -118,7 +118,7 @@ def test_model_has_a_signature_and_its_requirements(night: Night) -> None:
     folder = made.root / "artifacts" / "models" / uri.removeprefix("models:/") / "artifacts"
     described = yaml.safe_load((folder / "MLmodel").read_text())
     inputs = json.loads(described["signature"]["inputs"])
-    assert [each["name"] for each in inputs] == ["glyphs", "blstats", "underfoot", "visited", "paths"]
+    assert [each["name"] for each in inputs] == ["glyphs", "blstats", "underfoot", "visited", "paths", "action_mask"]
     assert json.loads(described["signature"]["outputs"])[0]["tensor-spec"] == {"dtype": "float32", "shape": [-1, 23]}
     requirements = (folder / "requirements.txt").read_text()
     assert "nle==1.3.0" in requirements and "torch==" in requirements

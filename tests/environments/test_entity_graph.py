@@ -29,6 +29,7 @@ def scene(hero: tuple[int, int], entities: dict[tuple[int, int], int]) -> dict[s
         "underfoot": np.array([FLOOR], dtype=np.int16),
         "visited": visited,
         "paths": np.zeros((1, 3, 2), dtype=np.int8),
+        "action_mask": np.ones((1, 23), dtype=np.int8),
     }
 
 

@@ -17,6 +17,7 @@ from pipeline.environments.nethack import NetHackGame
 from pipeline.environments.paths import GOALS, Paths, first_step, squares
 from pipeline.training.trainer import Trainer
 from tests.conftest import small_config
+from tests.environments.test_entity_graph import scene
 
 CMAP = nethack.GLYPH_CMAP_OFF
 BOULDER = next(index for index in range(nethack.NUM_OBJECTS) if nethack.OBJ_NAME(nethack.objclass(index)) == "boulder")
@@ -301,7 +302,7 @@ def test_a_real_game_knows_which_steps_were_in_vain() -> None:
         known = [paths for _, paths in game._levels.values()]
         if terminated or truncated:
             game.reset()
-        elif any(paths._tried for paths in known) and len(game._actions) > 300:
+        elif any(paths._tried for paths in known) and len(game._played) > 300:
             break
     tried = [paths._tried for paths in known]
     assert any(tried)
@@ -331,7 +332,7 @@ def test_an_answer_to_a_question_is_no_step() -> None:
     game.close()
 
 
-@pytest.mark.parametrize(("where", "stats", "graph"), [("graph", 33, True), ("stats", 39, False), ("none", 33, False)])
+@pytest.mark.parametrize(("where", "stats", "graph"), [("graph", 33, True), ("stats", 63, False), ("none", 33, False)])
 def test_paths_are_told_where_the_configuration_says(where: str, stats: int, graph: bool) -> None:
     config = small_config(environment__paths=where).environment
     game = NetHackGame(config, 1)
@@ -341,6 +342,21 @@ def test_paths_are_told_where_the_configuration_says(where: str, stats: int, gra
     assert ("paths" in arrays) is graph
     told = arrays["paths"] if graph else arrays["stats"][:, 33:]
     assert told.any() == (where != "none")
+
+
+def test_a_step_is_told_as_numbers_and_as_a_direction() -> None:
+    """What was told before there were directions comes first, so that older checkpoints find it where it was."""
+    scenes = scene((40, 10), {})
+    scenes["paths"][0] = ((0, -1), (1, 1), (0, 0))
+    told = encode(scenes, small_config().environment)["paths"][0]
+    assert told[:6].tolist() == [0, -1, 1, 1, 0, 0]
+    assert [np.flatnonzero(each).tolist() for each in told[6:].reshape(3, 8)] == [[1], [7], []]
+    steps = [(dx, dy) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dx, dy) != (0, 0)]
+    found = []
+    for step in steps:
+        scenes["paths"][0, 0] = step
+        found.append(int(encode(scenes, small_config().environment)["paths"][0, 6:14].argmax()))
+    assert sorted(found) == list(range(8))
 
 
 @pytest.mark.parametrize(

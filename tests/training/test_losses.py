@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.config import ExperimentConfig
-from pipeline.policy.interface import PolicyOutput
+from pipeline.policy.interface import MASKED, PolicyOutput
 from pipeline.training.losses import diversity, entropy, load_balance, ppo_actor, total_loss
 
 TRAINING = ExperimentConfig().training
@@ -44,6 +44,14 @@ def test_diversity_ignores_a_constant_added_to_all_logits() -> None:
     logits = torch.randn(8, 4, 23)
     shifted = logits + torch.randn(8, 4, 1) * 10
     assert diversity(logits).item() == pytest.approx(diversity(shifted).item(), abs=1e-5)
+
+
+def test_diversity_counts_only_what_is_offered() -> None:
+    """Otherwise the experts could be as different as they like in what is never played."""
+    logits = torch.randn(8, 4, 23)
+    masked = logits.index_fill(-1, torch.tensor([3, 20]), MASKED)
+    rest = [action for action in range(23) if action not in (3, 20)]
+    assert diversity(masked).item() == pytest.approx(diversity(logits[..., rest]).item(), abs=1e-6)
 
 
 def test_diversity_of_one_expert_is_zero() -> None:

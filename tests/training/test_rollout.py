@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pipeline.attempt.file import WarmStart
+from pipeline.training.losses import total_loss
 from pipeline.training.numerics import RewardNormaliser
 from pipeline.training.phases import learning_rate_at
 from pipeline.training.trainer import Trainer
@@ -242,3 +243,28 @@ def test_by_default_the_policy_acts_and_learns_with_dropout(tmp_path: Path) -> N
         without = made.policy(samples.obs, samples.routing, {})
     assert torch.allclose(log_prob, samples.log_prob, atol=1e-5)
     assert not torch.allclose(output.logits, without.logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["v3", "v2", "ppo"])
+@pytest.mark.parametrize("shared", [0, 16])
+def test_only_what_is_offered_is_played_and_learnt(kind: str, shared: int, tmp_path: Path) -> None:
+    """A refused action has the probability 0, in acting and in the update, and its logit gets no gradient."""
+    if shared and kind == "ppo":
+        pytest.skip("the plain policy has no experts")
+    made, _ = trainer(tmp_path, policy__kind=kind, policy__shared_size=shared)
+    worker, _ = collect(made)
+    samples = worker.samples
+    mask = samples.obs["action_mask"]
+    assert (~mask).any(1).float().mean() > 0.5  # all is offered while the game asks
+    assert mask.gather(1, samples.action.unsqueeze(1)).all()
+    output, log_prob = worker.recompute(samples)
+    assert torch.allclose(log_prob, samples.log_prob, atol=1e-5)
+    assert (output.logits.softmax(-1)[~mask] == 0).all()
+    output.logits.retain_grad()
+    loss = total_loss(
+        output, log_prob, samples.log_prob, torch.randn(len(samples)), samples.returns, made.config.training
+    ).total
+    loss.backward()
+    gradient = output.logits.grad
+    assert gradient is not None and (gradient[mask] != 0).any() and (gradient[~mask] == 0).all()
+    assert all(torch.isfinite(each.grad).all() for each in made.policy.parameters() if each.grad is not None)

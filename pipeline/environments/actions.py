@@ -1,0 +1,55 @@
+"""What the actions of an environment mean, and which of them NetHack refuses for certain where the hero stands.
+
+What is refused takes no time in the game and changes nothing in it. A policy that is not offered it need not learn
+where it is refused (invalid action masking: Huang & Ontañón 2022, https://arxiv.org/abs/2006.14171).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from nle import nethack
+
+from pipeline.environments.level import MAP_SHAPE, STAIRS_DOWN, STAIRS_UP, STONE, Level, map_symbols
+
+STEP_OF_KEY = dict(zip("kulnjbhy", ((0, -1), (1, -1), (1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1)), strict=True))
+"""Columns and rows of the step of each key. A capital letter runs in that direction, and opens no door."""
+
+_GLYPHS = np.arange(nethack.MAX_GLYPH + 1)
+# `>` jumps into a hole and `<` climbs out of a pit. Of an unknown square nothing is certain.
+_MAY_HELP = (_GLYPHS == STONE) | map_symbols(*range(42, 65))
+_HELPS = {
+    "<": _MAY_HELP | np.isin(_GLYPHS, STAIRS_UP),
+    ">": _MAY_HELP | np.isin(_GLYPHS, STAIRS_DOWN),
+    "\r": np.zeros_like(_MAY_HELP),  # it only answers questions
+}
+"""Of some keys, on which glyphs they may do something if the hero stands on them."""
+_SOLID = map_symbols(*range(1, 12), 17, 18)  # walls, iron bars, a tree
+
+
+class Actions:
+    """The actions of an environment.
+
+    Args:
+        keys: the key that each action presses.
+    """
+
+    def __init__(self, keys: Sequence[int]) -> None:
+        letters = [chr(key) for key in keys]
+        self.steps = [STEP_OF_KEY.get(letter) for letter in letters]
+        """Columns and rows of the step that each action is; None: it is none."""
+        self.every = np.ones(len(letters), dtype=np.int8)
+        """(A,) 1 for each action."""
+        everywhere = np.ones_like(_MAY_HELP)
+        self._on = np.stack([_HELPS.get(letter, everywhere) for letter in letters], axis=1).astype(np.int8)
+        moves = {index: STEP_OF_KEY.get(letter.lower()) for index, letter in enumerate(letters)}
+        self._moves = np.array([index for index, step in moves.items() if step], dtype=np.int64)
+        self._by = np.array([step[0] + step[1] * MAP_SHAPE[1] for step in moves.values() if step], dtype=np.int64)
+
+    def offered(self, level: Level, x: int, y: int) -> np.ndarray:
+        """Whether each action may do something, (A,) 0 or 1, for a hero at (x, y) who is not asked anything."""
+        found = self._on[level.features[y, x]].copy()
+        onto = level.screen.take(self._by + (x + y * MAP_SHAPE[1]), mode="clip")  # column 0 of a map is always empty
+        found[self._moves] = ~_SOLID[onto]
+        return found
