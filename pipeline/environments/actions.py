@@ -17,7 +17,8 @@ STEP_OF_KEY = dict(zip("kulnjbhy", ((0, -1), (1, -1), (1, 0), (1, 1), (0, 1), (-
 """Columns and rows of the step of each key. A capital letter runs in that direction, and opens no door."""
 
 _GLYPHS = np.arange(nethack.MAX_GLYPH + 1)
-# `>` jumps into a hole and `<` climbs out of a pit. Of an unknown square nothing is certain.
+# In a trap every step is a try to get out, `>` jumps into a hole and `<` climbs out of a pit. Of an unknown square
+# nothing is certain.
 _MAY_HELP = (_GLYPHS == STONE) | map_symbols(*range(42, 65))
 _HELPS = {
     "<": _MAY_HELP | np.isin(_GLYPHS, STAIRS_UP),
@@ -49,7 +50,10 @@ class Actions:
 
     def offered(self, level: Level, x: int, y: int) -> np.ndarray:
         """Whether each action may do something, (A,) 0 or 1, for a hero at (x, y) who is not asked anything."""
-        found = self._on[level.features[y, x]].copy()
+        underfoot = level.features[y, x]
+        found = self._on[underfoot].copy()
+        if _MAY_HELP[underfoot]:
+            return found
         onto = level.screen.take(self._by + (x + y * MAP_SHAPE[1]), mode="clip")  # column 0 of a map is always empty
         found[self._moves] = ~_SOLID[onto]
         return found

@@ -22,14 +22,14 @@ def refused(level: Level, at: tuple[int, int]) -> str:
     return "".join(key for key, offered in zip(KEYS, ACTIONS.offered(level, *at), strict=True) if not offered)
 
 
-def standing_on(symbol: int) -> tuple[Level, tuple[int, int]]:
-    """A floor on which the hero stands on a map symbol that was seen before."""
-    level, at = explored("...", ".@.", "...")
-    before = level.screen.copy()
-    covered = before.copy()
-    covered[at[1], at[0]] = CMAP + symbol
-    level.look(covered)
+def standing_on(symbol: int, *rows: str) -> tuple[Level, tuple[int, int]]:
+    """A drawn level on which the hero stands on a map symbol that was seen before."""
+    level, at = explored(*(rows or ("...", ".@.", "...")))
+    shown = level.screen.copy()
+    before = shown.copy()
+    before[at[1], at[0]] = CMAP + symbol
     level.look(before)
+    level.look(shown)
     return level, at
 
 
@@ -59,18 +59,23 @@ def test_of_an_unknown_square_nothing_is_certain() -> None:
 
 
 def test_steps_and_runs_into_walls_are_refused() -> None:
-    level, at = explored("---", "|@.", "|..")
-    assert refused(level, at) == "\rkHu"
+    level, at = standing_on(19, "---", "|@.", "|..")
+    assert refused(level, at) == "\rkHu<>"
+
+
+@pytest.mark.parametrize(("symbol", "keys"), [(19, "\rkHu<>"), (53, "\r"), (0, "\r")])
+def test_a_step_into_a_wall_may_help_out_of_a_trap(symbol: int, keys: str) -> None:
+    assert refused(*standing_on(symbol, "---", "|@.", "|..")) == keys
 
 
 def test_what_is_in_a_wall_can_be_attacked() -> None:
     """A ghost in a wall, or the inside of a monster that has swallowed the hero, hides the wall."""
-    level, at = explored("---", "|@.", "|..")
+    level, at = standing_on(19, "---", "|@.", "|..")
     for glyph in (nethack.GLYPH_MON_OFF + 292, nethack.GLYPH_SWALLOW_OFF + 1):
         screen = level.screen.copy()
         screen[at[1] - 1, at[0]] = glyph
         level.look(screen)
-        assert refused(level, at) == "\rHu"
+        assert refused(level, at) == "\rHu<>"
 
 
 @pytest.mark.parametrize("at", [(0, 0), (78, 20)])
