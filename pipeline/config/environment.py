@@ -41,7 +41,7 @@ class EnvironmentSection(Section):
     and stairs down: at the hero's node of the graph, in the statistics, which policies without a graph have too, or
     nowhere (docs/decisions.md). With `graph`, a policy without a graph is not told them, and no path is searched."""
     action_mask: bool = True
-    """Whether a policy is offered only what NetHack does not refuse for certain, as it refuses `>` without stairs."""
+    """Whether a policy is offered only what NetHack does not refuse, as it refuses `>` where there are no stairs."""
     shaping: Shaping = Shaping()
     random_episodes: Annotated[int, Field(ge=2)] = 100
     """Episodes of the random baseline, played once per experiment under the same step cap. The rule `not_above_random`

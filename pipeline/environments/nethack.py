@@ -24,7 +24,8 @@ from pipeline.environments.level import MAP_SHAPE, Level
 from pipeline.environments.paths import GOALS, Paths
 
 OBSERVATION_KEYS = ("glyphs", "blstats")
-_STAGGERS = nethack.BL_MASK_CONF | nethack.BL_MASK_STUN  # the hero may go elsewhere than the key says
+# The hero may go elsewhere than the key says, or `>` ends the flight.
+_UNSURE = nethack.BL_MASK_CONF | nethack.BL_MASK_STUN | nethack.BL_MASK_LEV
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
     - `visited` (21, 79) 0 or 1: the squares of this level on which the hero has been.
     - `paths` (3, 2) −1, 0 or 1: columns and rows of the first step of the shortest path to the nearest frontier, object
       and stairs down (:mod:`pipeline.environments.paths`); all 0 if the configuration has no paths.
-    - `action_mask` (A,) 0 or 1: the actions that NetHack does not refuse for certain
+    - `action_mask` (A,) 0 or 1: the actions that NetHack does not refuse
       (:mod:`pipeline.environments.actions`); all 1 if the configuration does not want a mask.
 
     Args:
@@ -220,13 +221,16 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
             paths.tried_in_vain(x, y, *tried)
         level.walk(x, y)
         steps = paths.first_steps(x, y) if self._with_paths else np.zeros((len(GOALS), 2), dtype=np.int8)
-        staggers = int(blstats[nethack.NLE_BL_CONDITION]) & _STAGGERS
-        masked = self._masked and not staggers and not self._asks
+        glyph = int(observation["glyphs"][y, x])
+        if not self._played:
+            self._own_glyph = glyph
+        changed = glyph != self._own_glyph  # into a monster, which may walk through walls
+        unsure = changed or int(blstats[nethack.NLE_BL_CONDITION]) & _UNSURE or self._asks
         self._memory = {
             "underfoot": level.features[y, x],
             "visited": level.visited,
             "paths": steps,
-            "action_mask": self._actions.offered(level, x, y) if masked else self._actions.every,
+            "action_mask": self._actions.offered(level, x, y) if self._masked and not unsure else self._actions.every,
         }
         return reward + shaping.stairs * level.nearer_to_stairs(x, y)
 

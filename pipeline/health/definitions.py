@@ -170,9 +170,9 @@ DEFINITIONS: tuple[Definition, ...] = (
     Definition(
         "entropy",
         "mean entropy of the policy over actions",
-        "nats; at most ln(actions), 3.14 for 23",
+        "nats; at most ln(actions offered), 3.14 for 23",
         _PPO,
-        "3.1 falling to 1.8",
+        "3.0 falling to 1.6",
         "Near 0: one action for ever. A higher entropy coefficient.",
     ),
     Definition(
@@ -197,7 +197,7 @@ DEFINITIONS: tuple[Definition, ...] = (
     Definition("best/…", "the best so far", "as the metric", "–", "–"),
     Definition(
         "random/…",
-        "score of a uniformly random policy under the same step cap, with its 95 % interval",
+        "score of a policy that draws uniformly from what is offered, under the same step cap, with its 95 % interval",
         "points",
         "–",
         "–",

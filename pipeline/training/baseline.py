@@ -1,4 +1,4 @@
-"""The random baseline: what a uniformly random policy scores under the same step cap, played beside the training."""
+"""The random baseline: what random play scores under the same step cap, played beside the training."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NAME = "random baseline"
 
 
 def measure_random(config: ExperimentConfig) -> dict[str, float]:
-    """Score of a uniformly random policy under this experiment's step cap: mean and 95 % interval, as metrics."""
+    """Score of random play under this experiment's step cap: mean and 95 % interval, as metrics."""
     episodes = random_episodes(config.environment, config.environment.random_episodes, config.training.seed)
     scores = np.array([episode.score for episode in episodes])
     low, high = bootstrap_mean(scores)

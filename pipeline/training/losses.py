@@ -45,7 +45,7 @@ def diversity(expert_logits: Tensor) -> Tensor:
     if experts < 2:
         return expert_logits.new_zeros(())
     offered = expert_logits > MASKED
-    mean = (expert_logits * offered).sum(-1, keepdim=True) / offered.sum(-1, keepdim=True)
+    mean = (expert_logits * offered).sum(-1, keepdim=True) / offered.sum(-1, keepdim=True).clamp_min(1)
     centred = (expert_logits - mean) * offered
     unit = functional.normalize(centred, dim=-1, eps=1e-6)
     # ‖Σ u‖² = Σ ‖u‖² + 2 Σ u·u′, the last sum over all pairs.

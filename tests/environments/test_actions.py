@@ -78,18 +78,73 @@ def test_what_is_in_a_wall_can_be_attacked() -> None:
         assert refused(level, at) == "\rHu<>"
 
 
-@pytest.mark.parametrize("at", [(0, 0), (78, 20)])
-def test_at_the_edge_of_the_map_steps_are_offered(at: tuple[int, int]) -> None:
-    assert refused(Level(), at) == "\r"
+@pytest.mark.parametrize("symbol", [17, 18, 1, 11])
+def test_bars_trees_and_walls_are_solid(symbol: int) -> None:
+    level, at = standing_on(19)
+    level.screen[at[1] - 1, at[0]] = CMAP + symbol
+    assert refused(level, at) == "\rk<>"
+
+
+@pytest.mark.parametrize("symbol", [0, 12, 15, 19, 32, 34, 41])
+def test_what_is_unknown_open_or_deadly_is_no_wall(symbol: int) -> None:
+    """Nobody knows what is behind stone; NetHack lets a hero walk into water and lava."""
+    level, at = standing_on(19)
+    level.screen[at[1] - 1, at[0]] = CMAP + symbol
+    assert refused(level, at) == "\r<>"
+
+
+@pytest.mark.parametrize("x", [0, 78])
+@pytest.mark.parametrize("y", [0, 20])
+def test_at_the_edge_of_the_map_steps_are_offered(x: int, y: int) -> None:
+    """The neighbour beyond the edge is not the other edge."""
+    level = Level()
+    level.screen[:] = CMAP + 1
+    level.features[:] = CMAP + 19
+    assert refused(level, (x, y)) == "\r<>"
+
+
+def test_what_one_place_refuses_does_not_stay_refused() -> None:
+    enclosed, at = standing_on(19, "---", "|@|", "---")
+    assert refused(enclosed, at) == "\rklHu<>"
+    assert refused(*standing_on(19)) == "\r<>"
 
 
 def test_an_environment_may_have_none_of_these_keys() -> None:
     assert Actions([ord("s"), ord(".")]).offered(Level(), 3, 3).tolist() == [1, 1]
 
 
-def test_what_is_refused_does_nothing_in_a_real_game() -> None:
-    """It changes nothing of the hero, takes no time, and shows nothing new."""
-    game = NetHackGame(small_config(environment__max_episode_steps=1000).environment, seed=3)
+def test_with_prefix_keys_everything_is_offered() -> None:
+    """After F a step into a wall strikes at it."""
+    level, at = standing_on(19, "---", "|@.", "|..")
+    assert Actions([*map(ord, KEYS), ord("F")]).offered(level, *at).all()
+    game = NetHackGame(small_config(environment__id="NetHack-v0").environment, seed=1)
+    assert game.reset()[0]["action_mask"].all()
+    game.close()
+
+
+@pytest.mark.parametrize("condition", ["CONF", "STUN", "LEV", "BLIND", "as a monster"])
+def test_a_hero_who_staggers_floats_or_is_a_monster_is_offered_everything(condition: str) -> None:
+    game = NetHackGame(small_config().environment, seed=1)
+    observation, _ = game.reset()
+    assert not observation["action_mask"].all()
+    changed = {key: np.array(observation[key]) for key in ("glyphs", "blstats")}
+    if condition == "as a monster":
+        changed["glyphs"][changed["glyphs"] == game._own_glyph] = nethack.GLYPH_MON_OFF + 3
+    else:
+        changed["blstats"][nethack.NLE_BL_CONDITION] = getattr(nethack, f"BL_MASK_{condition}")
+    game._played.append(0)
+    game._explore(changed)
+    assert game._memory["action_mask"].all() == (condition != "BLIND")
+    game._explore(observation)
+    assert not game._memory["action_mask"].all()
+    game.close()
+
+
+@pytest.mark.parametrize("character", ["mon-hum-neu-mal", "arc-dwa-law-fem"])
+def test_what_is_refused_does_nothing_in_a_real_game(character: str) -> None:
+    """It changes nothing of the hero, takes no time, and shows nothing new. These games have no trap and no hold."""
+    config = small_config(environment__max_episode_steps=1000, environment__character=character).environment
+    game = NetHackGame(config, seed=3)
     keys = [chr(key) for key in game.get_wrapper_attr("actions")]
     random, tried = np.random.default_rng(0), set()
     observation, _ = game.reset()

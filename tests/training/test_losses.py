@@ -54,6 +54,10 @@ def test_diversity_counts_only_what_is_offered() -> None:
     assert diversity(masked).item() == pytest.approx(diversity(logits[..., rest]).item(), abs=1e-6)
 
 
+def test_diversity_is_finite_where_nothing_is_offered() -> None:
+    assert diversity(torch.full((2, 4, 23), MASKED)).item() == 0.0
+
+
 def test_diversity_of_one_expert_is_zero() -> None:
     assert diversity(torch.randn(8, 1, 23)).item() == 0.0
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pipeline.attempt.file import WarmStart
+from pipeline.policy.interface import MASKED
 from pipeline.training.losses import total_loss
 from pipeline.training.numerics import RewardNormaliser
 from pipeline.training.phases import learning_rate_at
@@ -260,6 +261,7 @@ def test_only_what_is_offered_is_played_and_learnt(kind: str, shared: int, tmp_p
     output, log_prob = worker.recompute(samples)
     assert torch.allclose(log_prob, samples.log_prob, atol=1e-5)
     assert (output.logits.softmax(-1)[~mask] == 0).all()
+    assert ((output.expert_logits == MASKED) == ~mask.unsqueeze(1)).all()
     output.logits.retain_grad()
     loss = total_loss(
         output, log_prob, samples.log_prob, torch.randn(len(samples)), samples.returns, made.config.training
