@@ -37,6 +37,12 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        """Restores a pickled section; keys that have been added since then have their defaults."""
+        fields = type(self).model_fields
+        defaults = {name: each.get_default(call_default_factory=True) for name, each in fields.items()}
+        super().__setstate__(state | {"__dict__": defaults | state["__dict__"]})
+
 
 def refuse_what_json_cannot_hold(key: str, value: Any) -> None:
     """A trainer reads its parameters from a JSON file, which would have null in place of infinity."""

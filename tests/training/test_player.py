@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,3 +115,17 @@ def test_routing_by_situation_is_the_mean_over_such_moments(tmp_path: Path) -> N
     assert not any(name.startswith("routing/monster_adjacent/") for name in found)
     others = np.delete(played.alpha.reshape(count, -1), 2 * played.reward.shape[1] + 1, axis=0).mean(0)
     assert [found[f"routing/else/{name}"] for name in trainer.policy.expert_names] == pytest.approx(others.tolist())
+
+
+def test_a_player_from_before_a_key_of_the_configuration_plays(tmp_path: Path) -> None:
+    """A logged model is a pickled player; keys that are newer have their defaults."""
+    trainer = Trainer(small_config(), tmp_path, lambda *_: None)
+    old = Player(trainer.policy, small_config(), 0)
+    del old.environment.__dict__["action_mask"]
+    player = pickle.loads(pickle.dumps(old))
+    assert player.environment == small_config().environment
+    game = player.new_game(seed=1)
+    observation, _ = game.reset()
+    assert observation["action_mask"][player.act(observation)]
+    game.close()
+    trainer.close()
