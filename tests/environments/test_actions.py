@@ -103,10 +103,13 @@ def test_at_the_edge_of_the_map_steps_are_offered(x: int, y: int) -> None:
     assert refused(level, (x, y)) == "\r<>"
 
 
-def test_what_one_place_refuses_does_not_stay_refused() -> None:
+def test_masks_are_independent_of_one_another() -> None:
     enclosed, at = standing_on(19, "---", "|@|", "---")
     assert refused(enclosed, at) == "\rklHu<>"
+    first = ACTIONS.offered(enclosed, *at)
+    kept = first.copy()
     assert refused(*standing_on(19)) == "\r<>"
+    assert (first == kept).all()
 
 
 def test_an_environment_may_have_none_of_these_keys() -> None:
