@@ -47,6 +47,7 @@ LAST = 300
 VARIANTS: dict[str, tuple[str, ...]] = {
     "random": (),
     "ppo": ("policy.kind=ppo",),
+    "ppo_no_mask": ("policy.kind=ppo", "environment.action_mask=false"),
     "ppo_paths": ("policy.kind=ppo", "environment.paths=stats"),
     "sb3": (),
     "script": (),
@@ -55,6 +56,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "v3_one_expert": ("policy.experts=[general]", "policy.expert_size=256"),
     "v3_no_graph": ("policy.graph=false",),
     "v3_no_paths": ("environment.paths=none",),
+    "v3_no_mask": ("environment.action_mask=false",),
     "v3_no_phases": ("phases.warmup_until=0", "phases.transition_until=0", "phases.finetune.learning_rate_factor=0.5"),
     "v3_centred_reward": ("training.reward_centring=true",),
     "v3_little_diversity": ("training.diversity_coef=0.001",),

@@ -46,8 +46,8 @@ NOW = Page(
     (
         "In V3 the hero's node of the graph tells [where paths lead](decisions.md#the-policy); the plain policy and",
         "SB3's are not told. `script` learns nothing: it follows the paths to objects, then to the stairs and down,",
-        "else to the frontier. What each part of V3 brought before there were paths is on [a page of its",
-        "own](learning-without-paths.md).",
+        "else to the frontier. SB3's and `ppo_no_mask` are offered all actions, also those that NetHack refuses. What",
+        "each part of V3 brought before there were paths is on [a page of its own](learning-without-paths.md).",
     ),
 )
 WITHOUT_PATHS = Page(
@@ -115,7 +115,9 @@ PARTS = {
     "v3_little_diversity": "the brief's diversity term, instead of a tenth of it",
     "freeze_gat": "training the encoder, instead of freezing it as it was drawn",
     "v3_no_paths": "paths in the graph",
+    "v3_no_mask": "the mask of what NetHack refuses",
     "ppo_paths": "all of it, instead of a plain policy that is told the same paths",
+    "ppo_no_mask": "all of it, instead of a plain policy that is offered everything",
     "ppo": "all of it, instead of a plain policy of the same size",
 }
 FEWEST = 4
@@ -148,7 +150,7 @@ ROUTING_HEADER = ["variant", "α-entropy (nats)", "load of the least and the mos
 
 
 _NAMES = ("v3", "ppo", "sb3", *(name for name in PARTS if name != "ppo"), "two_experts", "v2_router_gat")
-_NO_GREY = (0, 2, 4, 9, 6, 8, 10, 12, 16, 18, 1, 7, 5, 3, 11)
+_NO_GREY = (0, 2, 4, 9, 6, 8, 10, 12, 16, 18, 1, 7, 5, 3, 11, 13, 17)
 COLOURS = {name: colormaps["tab20"](number) for name, number in zip(_NAMES, _NO_GREY, strict=True)}
 """The same in every panel."""
 LEVELS = {"random": "--", "script": ":"}
