@@ -72,9 +72,9 @@ _BESIDE_RANDOM = """
 
 `not_above_random` ends a run whose score is certainly less than a quarter above random play's after 2000 episodes,
 and in which no gain can be seen. {runs} runs of {episodes} episodes are simulated for each row (`python -m
-benchmarks.beside_random`), with the noise of real games of random play (a mean of {mean:.1f}, a deviation of
-{deviation:.2f} of it, 1000 steps at most), each beside random baselines of its own. A run that ends by episode 2000 may
-still have learnt later: no test can see that before.
+benchmarks.beside_random`), with the noise of real games of random play (without a mask: a mean of
+{mean:.1f}, a deviation of {deviation:.2f} of it, 1000 steps at most), each beside random baselines of its own. A run
+that ends by episode 2000 may still have learnt later: no test can see that before.
 """
 _RECOVERY = """
 ## Recovery
