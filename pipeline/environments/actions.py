@@ -10,24 +10,22 @@ a turn. All steps that are offered do the same there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
-from nle import nethack
 from nle.env.tasks import TASK_ACTIONS
 
-from pipeline.environments.level import MAP_SHAPE, STAIRS_DOWN, STAIRS_UP, STONE, Level, map_symbols
+from pipeline.environments.level import IS_STAIRS_DOWN, IS_STAIRS_UP, MAP_SHAPE, Level, map_symbols
 
 STEP_OF_KEY = dict(zip("kulnjbhy", ((0, -1), (1, -1), (1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1)), strict=True))
 """Columns and rows of the step of each key. A capital letter runs in that direction, and opens no door."""
 
-_GLYPHS = np.arange(nethack.MAX_GLYPH + 1)
 # In a trap every step is a try to get out, `>` jumps into a hole and `<` climbs out of a pit. Of an unknown square
 # nothing is certain.
-_MAY_HELP = (_GLYPHS == STONE) | map_symbols(*range(42, 65))
+_MAY_HELP = map_symbols(0, *range(42, 65))
 _HELPS = {
-    "<": _MAY_HELP | np.isin(_GLYPHS, STAIRS_UP),
-    ">": _MAY_HELP | np.isin(_GLYPHS, STAIRS_DOWN),
+    "<": _MAY_HELP | IS_STAIRS_UP,
+    ">": _MAY_HELP | IS_STAIRS_DOWN,
     "\r": np.zeros_like(_MAY_HELP),  # it only answers questions
 }
 """Of some keys, on which glyphs they may do something if the hero stands on them."""
@@ -36,13 +34,13 @@ _LAST_COLUMN = MAP_SHAPE[1] - 1
 
 
 class Actions:
-    """The actions of an environment.
+    """The actions of an environment; nothing in it changes, so games can share it (:func:`actions_of`).
 
     Args:
         keys: the key that each action presses.
     """
 
-    def __init__(self, keys: Sequence[int]) -> None:
+    def __init__(self, keys: tuple[int, ...]) -> None:
         letters = [chr(key) for key in keys]
         self.steps = [STEP_OF_KEY.get(letter) for letter in letters]
         """Columns and rows of the step that each action is; None: it is none."""
@@ -71,3 +69,9 @@ class Actions:
         onto = level.screen.take(self._by + (x + y * MAP_SHAPE[1]), mode="clip")
         found[self._moves] = ~_SOLID[onto]
         return found
+
+
+@cache
+def actions_of(keys: tuple[int, ...]) -> Actions:
+    """The actions of these keys; made once for all games of a process, since its table takes 140 kB."""
+    return Actions(keys)

@@ -24,6 +24,8 @@ def map_symbols(*symbols: int) -> np.ndarray:
     return np.isin(_GLYPHS - nethack.GLYPH_CMAP_OFF, symbols)
 
 
+IS_STAIRS_UP = np.isin(_GLYPHS, STAIRS_UP)
+"""Of each glyph, whether it is stairs up."""
 IS_STAIRS_DOWN = np.isin(_GLYPHS, STAIRS_DOWN)
 """Of each glyph, whether it is stairs down."""
 

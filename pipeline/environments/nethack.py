@@ -19,7 +19,7 @@ import numpy as np
 from nle import nethack
 
 from pipeline.config import EnvironmentSection
-from pipeline.environments.actions import Actions
+from pipeline.environments.actions import actions_of
 from pipeline.environments.level import MAP_SHAPE, Level
 from pipeline.environments.paths import GOALS, Paths
 
@@ -139,7 +139,7 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
         self._shaping = config.shaping
         self._with_paths = config.paths != "none"
         self._masked = config.action_mask
-        self._actions = Actions(keys)
+        self._actions = actions_of(tuple(keys))
         self._random = np.random.default_rng(seed)
         self._seeds = (0, 0)
         self._played: list[int] = []
@@ -162,6 +162,8 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
         self._score = float(blstats[nethack.NLE_BL_SCORE])
         self._task_return = 0.0
         self._deepest = int(blstats[nethack.NLE_BL_DEPTH])
+        x, y = blstats[nethack.NLE_BL_X], blstats[nethack.NLE_BL_Y]
+        self._own_glyph = int(observation["glyphs"][y, x])
         self._levels: dict[tuple[int, int], tuple[Level, Paths]] = {}
         self._explore(observation)
         return observation | self._memory, {}
@@ -221,18 +223,23 @@ class NetHackGame(gym.Wrapper[dict[str, np.ndarray], Any, dict[str, np.ndarray],
             paths.tried_in_vain(x, y, *tried)
         level.walk(x, y)
         steps = paths.first_steps(x, y) if self._with_paths else np.zeros((len(GOALS), 2), dtype=np.int8)
-        glyph = int(observation["glyphs"][y, x])
-        if not self._played:
-            self._own_glyph = glyph
-        changed = glyph != self._own_glyph  # into a monster, which may walk through walls
-        unsure = changed or int(blstats[nethack.NLE_BL_CONDITION]) & _UNSURE or self._asks
         self._memory = {
             "underfoot": level.features[y, x],
             "visited": level.visited,
             "paths": steps,
-            "action_mask": self._actions.offered(level, x, y) if self._masked and not unsure else self._actions.every,
+            "action_mask": self._offered(observation, level, x, y),
         }
         return reward + shaping.stairs * level.nearer_to_stairs(x, y)
+
+    def _offered(self, observation: dict[str, np.ndarray], level: Level, x: int, y: int) -> np.ndarray:
+        """Whether each action is offered to a hero at (x, y), (A,) 0 or 1."""
+        everything = (
+            not self._masked
+            or observation["glyphs"][y, x] != self._own_glyph  # the hero is a monster, which may walk through walls
+            or observation["blstats"][nethack.NLE_BL_CONDITION] & _UNSURE
+            or self._asks
+        )
+        return self._actions.every if everything else self._actions.offered(level, x, y)
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs to reach this very moment again, as plain numbers."""
